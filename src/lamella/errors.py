@@ -1,0 +1,57 @@
+"""Everything this package refuses to do, in words for the person who asked.
+
+A message has three parts: which thing, what it has and what is needed (with units), what to do. Every class also
+inherits the built-in that a caller would expect, so `except ValueError` keeps working.
+"""
+
+
+class LamellaError(Exception):
+    """Base of every error that a user can cause and a user can mend."""
+
+
+class SettingsError(LamellaError, ValueError):
+    """An option has a value that cannot be used."""
+
+
+class CohortError(LamellaError, ValueError):
+    """A cohort table is absent, unreadable, or does not hang together."""
+
+
+class LeakageError(CohortError):
+    """A patient or an image stands on both sides of a split."""
+
+
+class SlideError(LamellaError, OSError):
+    """A slide is absent, damaged, or of a format no reader knows."""
+
+
+class ResolutionError(LamellaError, ValueError):
+    """A resolution is missing, implausible, or finer than the slide can give."""
+
+
+class TissueError(LamellaError, ValueError):
+    """A slide holds no tissue, or its regions cannot be read."""
+
+
+class TileError(LamellaError, ValueError):
+    """Tiles as asked for do not fit the slide."""
+
+
+class EncoderError(LamellaError, ValueError):
+    """An encoder is unknown or cannot run as asked."""
+
+
+class WeightsError(LamellaError, ValueError):
+    """Weights are absent, damaged, or of another network."""
+
+
+class BagError(LamellaError, ValueError):
+    """A feature bag is absent, unreadable, or made another way than asked."""
+
+
+class ModelError(LamellaError, ValueError):
+    """A trained model is absent, unreadable, or does not fit the bags."""
+
+
+class OutputError(LamellaError, OSError):
+    """A result cannot be written."""

@@ -1,0 +1,107 @@
+"""Files: written to a temporary name and renamed, so that a file that exists is whole."""
+
+import csv
+import errno
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lamella.errors import LamellaError, OutputError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` when the block ends well, remove it otherwise.
+
+    The temporary name keeps the suffix of `path` (writers that choose a format by suffix still work) and begins
+    with a dot. Folders above `path` are made.
+
+    Raises:
+        OutputError: If the folder cannot be written or the disk is full.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with replacing(folder / "deep" / "note.txt") as temporary:
+        ...     _ = temporary.write_text("whole")
+        >>> [p.name for p in (folder / "deep").iterdir()]
+        ['note.txt']
+    """
+    path = Path(path)
+    with _output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:80]}.", suffix=f".tmp{path.suffix}", dir=path.parent)
+        os.close(handle)
+    temporary = Path(name)
+    try:
+        with _output_errors(path):
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content`, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as indented JSON, whole or not at all; NaN is refused (JSON has none)."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write `rows` as CSV with a header of `columns`; a key that a row lacks becomes an empty cell."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(columns), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def find_sha256(path: Path) -> str:
+    """Return the SHA-256 of a whole file, as 64 hex digits."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def _output_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals to write into one line that says what to do."""
+    try:
+        yield
+    except LamellaError:
+        raise
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise OutputError(
+                f"'{path}' cannot be written: the disk is full. Free some space and run the same "
+                "command again; what is finished is kept."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            raise OutputError(
+                f"'{path}' cannot be written ({error.strerror}). Choose another --out, or make that folder writable."
+            ) from error
+        raise
+
+
+def _umask() -> int:
+    """Read the process's umask (there is no call that only reads it)."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,41 @@
+"""Progress: how a long step tells what it does without printing.
+
+The library is silent. A function that takes long accepts a `Progress` and reports to it; the command line passes one
+that draws, everyone else may pass nothing.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
+
+
+class Stage(Protocol):
+    """One long step that counts."""
+
+    def advance(self, n: int = 1) -> None:
+        """Count `n` more units as done."""
+
+
+class Progress(Protocol):
+    """Where long steps report to."""
+
+    def stage(self, name: str, total: int | None, unit: str) -> AbstractContextManager[Stage]:
+        """Open a step of `total` units (None: not known beforehand); close it by leaving the context."""
+
+    def say(self, message: str) -> None:
+        """Tell the user one line that must not be missed."""
+
+
+class _SilentStage:
+    def advance(self, n: int = 1) -> None:
+        """Do nothing."""
+
+
+class SilentProgress:
+    """A `Progress` that keeps quiet."""
+
+    def stage(self, name: str, total: int | None, unit: str) -> AbstractContextManager[Stage]:
+        """Return a step that counts nothing."""
+        return nullcontext(_SilentStage())
+
+    def say(self, message: str) -> None:
+        """Do nothing."""
