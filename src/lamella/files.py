@@ -6,6 +6,8 @@ import hashlib
 import io
 import json
 import os
+import platform
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from lamella.errors import LamellaError, OutputError
+
+
+# Whose temporary file it is: a folder may be shared by several machines.
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
 @contextmanager
@@ -36,7 +42,9 @@ def replacing(path: Path) -> Iterator[Path]:
     path = Path(path)
     with _output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:80]}.", suffix=f".tmp{path.suffix}", dir=path.parent)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.stem[:80]}.{_HOST}-{os.getpid()}.", suffix=f".tmp{path.suffix}", dir=path.parent
+        )
         os.close(handle)
     temporary = Path(name)
     try:
@@ -46,6 +54,17 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep_temporaries(folder: Path) -> int:
+    """Remove temporary files that a killed process of this machine left in `folder`; return how many."""
+    n_removed = 0
+    for path in Path(folder).glob(f".*.{_HOST}-*.tmp*"):
+        found = re.search(rf"\.{_HOST}-(\d+)\.[^.]*\.tmp[^/]*$", path.name)
+        if found and not _is_running(int(found[1])):
+            path.unlink(missing_ok=True)
+            n_removed += 1
+    return n_removed
 
 
 def write_text(path: Path, text: str) -> None:
@@ -98,6 +117,18 @@ def _output_errors(path: Path) -> Iterator[None]:
                 f"'{path}' cannot be written ({error.strerror}). Choose another --out, or make that folder writable."
             ) from error
         raise
+
+
+def _is_running(pid: int) -> bool:
+    if os.name == "nt":
+        return True  # signal 0 would end the process there; a left-over file does no harm
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _umask() -> int:

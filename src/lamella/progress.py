@@ -14,6 +14,9 @@ class Stage(Protocol):
     def advance(self, n: int = 1) -> None:
         """Count `n` more units as done."""
 
+    def expect(self, total: int) -> None:
+        """Correct the number of units that there will be, as far as is known by now."""
+
 
 class Progress(Protocol):
     """Where long steps report to."""
@@ -27,6 +30,9 @@ class Progress(Protocol):
 
 class _SilentStage:
     def advance(self, n: int = 1) -> None:
+        """Do nothing."""
+
+    def expect(self, total: int) -> None:
         """Do nothing."""
 
 

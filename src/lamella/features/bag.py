@@ -1,0 +1,288 @@
+"""Feature bags: the embeddings of one slide, where its tiles lie, and how both were made.
+
+On disk a bag is TRIDENT's layout plus our attributes (docs/formats.md):
+
+    OUT/<tile>px_<mpp>mpp_<stride>px/patches/<slide_id>_patches.h5       where the tiles lie
+    OUT/<tile>px_<mpp>mpp_<stride>px/features_<encoder>/<slide_id>.h5    what the encoder made of them
+
+This module needs no torch: bags open on any laptop.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from lamella.errors import BagError
+from lamella.files import replacing
+from lamella.tiles import TileSpec
+
+FORMAT = 1
+PATCH_KEYS = (
+    "slide_quickhash", "slide_mpp_x", "slide_mpp_y", "tile_px", "mpp", "stride_px", "min_tissue", "tissue",
+    "regions", "max_upsample",
+)  # fmt: skip
+FEATURE_KEYS = (*PATCH_KEYS, "encoder", "fingerprint", "dtype")
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class FeatureBag:
+    """The embeddings of one slide.
+
+    Attributes:
+        slide_id: Which slide.
+        features: `(N, D)` float32, one row a tile.
+        coords_l0: `(N, 2)` int64 top-left corners `(x, y)`, level-0 pixels; None where the file states um and the
+            slide's resolution is not known (STAMP).
+        coords_um: `(N, 2)` float64 top-left corners `(x, y)` in um from the slide's corner; None where unknown.
+        layout: Who wrote it: `lamella`, `trident`, `clam` or `stamp`.
+        encoder: Name of the encoder, None where the file does not say.
+        tile_px: Side of a tile as the encoder saw it, in pixels; None where the file does not say.
+        mpp: Resolution the encoder saw, in um per pixel; None where the file does not say.
+        tile_l0: `(width, height)` of a tile, level-0 pixels; None where the file does not say.
+        slide_size: `(width, height)` of level 0, in pixels; None where the file does not say.
+        provenance: All attributes of the file.
+    """
+
+    slide_id: str
+    features: NDArray[np.float32]
+    coords_l0: NDArray[np.int64] | None
+    coords_um: NDArray[np.float64] | None
+    layout: str
+    encoder: str | None
+    tile_px: int | None
+    mpp: float | None
+    tile_l0: tuple[float, float] | None
+    slide_size: tuple[int, int] | None
+    provenance: Mapping[str, Any]
+
+    @property
+    def fingerprint(self) -> str | None:
+        """SHA-256 of the encoder's weights, normalisation and network; None where the file does not say."""
+        value = self.provenance.get("fingerprint")
+        return None if value is None else str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class BagFolder:
+    """Where the bags of one tile spec and one encoder lie.
+
+    Attributes:
+        out: The features folder the user named.
+        spec: How the tiles are cut.
+        encoder: Name of the encoder, as the user writes it.
+    """
+
+    out: Path
+    spec: TileSpec
+    encoder: str
+
+    @property
+    def root(self) -> Path:
+        """The folder that TRIDENT's readers take as their base."""
+        return self.out / self.spec.folder
+
+    @property
+    def features(self) -> Path:
+        """The folder of the bags."""
+        return self.root / f"features_{folder_name(self.encoder)}"
+
+    def patches_path(self, slide_id: str) -> Path:
+        """Return where the tiles of a slide are written."""
+        return self.root / "patches" / f"{slide_id}_patches.h5"
+
+    def features_path(self, slide_id: str) -> Path:
+        """Return where the bag of a slide is written."""
+        return self.features / f"{slide_id}.h5"
+
+
+def folder_name(encoder: str) -> str:
+    """Return an encoder's name as part of a folder's name.
+
+    Example:
+        >>> folder_name("hf-hub:owner/net@3")
+        'hf-hub_owner_net_3'
+    """
+    for character in "@:/\\":
+        encoder = encoder.replace(character, "_")
+    return encoder
+
+
+def save_patches(path: Path, coords_l0: NDArray[np.int64], provenance: Mapping[str, Any]) -> None:
+    """Write where the tiles of a slide lie, in TRIDENT's layout, whole or not at all."""
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        _write_coords(file, coords_l0, provenance)
+        _write_attributes(file, provenance)
+
+
+def load_patches(path: Path) -> tuple[NDArray[np.int64], dict[str, Any]]:
+    """Return the tiles of a slide, `(N, 2)` int64 `(x, y)` level-0 corners, and how they were placed.
+
+    Raises:
+        BagError: If the file cannot be read.
+    """
+    with open_h5(path) as file:
+        return file["coords"][:].astype(np.int64), read_attributes(file)
+
+
+class BagWriter:
+    """Writes one bag row by row into a temporary file; nothing bears the final name until all is there.
+
+    Args:
+        path: Final name.
+        coords_l0: `(N, 2)` int64 corners of all tiles, level-0 pixels, in the order in which rows will come.
+        dim: Length D of an embedding.
+        dtype: `float16` or `float32`.
+    """
+
+    def __init__(self, path: Path, coords_l0: NDArray[np.int64], *, dim: int, dtype: str) -> None:
+        self._replacing = replacing(path)
+        self._coords_l0 = coords_l0
+        self._dtype = np.dtype(dtype)
+        self.n_written = 0
+        self._file = h5py.File(self._replacing.__enter__(), "w")
+        # About 256 KiB a chunk: one read brings hundreds of rows, not one (the field's files have one row a chunk).
+        rows = max(1, min(len(coords_l0), (256 * 1024) // max(1, dim * self._dtype.itemsize)))
+        self._features = self._file.create_dataset(
+            "features", (len(coords_l0), dim), dtype=self._dtype, chunks=(rows, dim) if len(coords_l0) else None
+        )
+
+    def append(self, rows: NDArray[np.float32]) -> None:
+        """Write the next rows, `(n, D)` float32.
+
+        Raises:
+            BagError: If a value is beyond what float16 holds.
+        """
+        stored = rows.astype(self._dtype)
+        if not np.isfinite(stored).all():
+            raise BagError(
+                f"embeddings reach {np.abs(rows).max():.3g}, more than {self._dtype.name} holds. Pass --dtype float32."
+            )
+        self._features[self.n_written : self.n_written + len(rows)] = stored
+        self.n_written += len(rows)
+
+    def finish(self, provenance: Mapping[str, Any]) -> None:
+        """Write the coordinates and attributes and give the file its name.
+
+        Raises:
+            BagError: If rows are missing.
+        """
+        if self.n_written != len(self._coords_l0):
+            self.discard()
+            raise BagError(f"{self.n_written} of {len(self._coords_l0)} tiles were encoded. Run the command again.")
+        _write_coords(self._file, self._coords_l0, provenance)
+        self._features.attrs["encoder"] = provenance.get("encoder", "")
+        self._features.attrs["name"] = provenance.get("slide_id", "")
+        _write_attributes(self._file, provenance)
+        self._file.close()
+        self._replacing.__exit__(None, None, None)
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        self._file.close()
+        error = BagError("discarded")
+        try:
+            self._replacing.__exit__(BagError, error, None)
+        except BagError as raised:
+            if raised is not error:
+                raise
+
+
+def find_differences(path: Path, wanted: Mapping[str, Any], keys: tuple[str, ...]) -> tuple[str, ...]:
+    """List how a finished file was made otherwise than is now wanted, one clause each; empty where it matches.
+
+    Raises:
+        BagError: If the file cannot be read.
+    """
+    with open_h5(path) as file:
+        found = read_attributes(file)
+    return tuple(
+        f"{key} {_short(found.get(key, 'not stated'))} (now {_short(wanted[key])})"
+        for key in keys
+        if key in wanted and not _same(found.get(key), wanted[key])
+    )
+
+
+@contextmanager
+def open_h5(path: Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading.
+
+    Raises:
+        BagError: If it is absent, damaged or no HDF5 file.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise BagError(f"there is no file '{path}'. Run `lamella extract` to make it, or check the name.")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise BagError(
+            f"'{path.name}' is not a readable HDF5 file ({path.stat().st_size} bytes). Delete it and run "
+            "`lamella extract` again."
+        ) from error
+    try:
+        with file:
+            yield file
+    except (KeyError, OSError) as error:
+        raise BagError(
+            f"'{path.name}' is damaged or of another layout ({error}). Delete it and run `lamella extract` again."
+        ) from error
+
+
+def read_attributes(file: h5py.File) -> dict[str, Any]:
+    """Return a file's own attributes as plain Python values (JSON texts stay texts)."""
+    return {key: plain(value) for key, value in file.attrs.items()}
+
+
+def plain(value: Any) -> Any:
+    """Return an HDF5 attribute as a plain Python value."""
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, np.generic):
+        return value.item()
+    return value
+
+
+def _write_coords(file: h5py.File, coords_l0: NDArray[np.int64], provenance: Mapping[str, Any]) -> None:
+    """Write `coords` with the attributes that TRIDENT's readers look for."""
+    dataset = file.create_dataset("coords", data=coords_l0.astype(np.int64))
+    tile_px, mpp = int(provenance["tile_px"]), float(provenance["mpp"])
+    slide_mpp = float(provenance["slide_mpp_x"])
+    dataset.attrs.update(
+        {
+            "patch_size": tile_px,
+            "patch_size_level0": round(tile_px * mpp / slide_mpp),
+            "level0_magnification": float(provenance.get("magnification") or round(10 / slide_mpp, 3)),
+            "target_magnification": round(10 / mpp, 3),
+            "overlap": tile_px - int(provenance["stride_px"]),
+            "name": str(provenance["slide_id"]),
+            "savetodir": "",
+            "level0_width": int(provenance["slide_width"]),
+            "level0_height": int(provenance["slide_height"]),
+            "mpp": mpp,
+            "slide_mpp": slide_mpp,
+        }
+    )
+
+
+def _write_attributes(file: h5py.File, provenance: Mapping[str, Any]) -> None:
+    for key, value in provenance.items():
+        file.attrs[key] = json.dumps(value) if isinstance(value, (dict, list, tuple)) else value
+    file.attrs["format"] = FORMAT
+
+
+def _same(found: Any, wanted: Any) -> bool:
+    if isinstance(found, (int, float)) and isinstance(wanted, (int, float)):
+        return bool(np.isclose(found, wanted, rtol=1e-9, atol=0))
+    return bool(found == wanted)
+
+
+def _short(value: Any) -> str:
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 20 else text[:12] + "..."

@@ -1,0 +1,194 @@
+"""Plans: a slide opened, its tissue found, its tiles placed, nothing encoded yet."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from lamella import __version__
+from lamella.cohort import CohortSlide
+from lamella.errors import SettingsError, TissueError
+from lamella.features.blocks import order_by_block
+from lamella.slide import ReadLevel, Slide, hash_quickly, open_slide
+from lamella.tiles import TileSpec, place_tiles
+from lamella.tissue import METHODS, TissueMask, load_regions, restrict_tissue, thumbnail_mpp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutSettings:
+    """How slides are cut into tiles.
+
+    Attributes:
+        spec: Tile size, resolution, stride and tissue threshold.
+        tissue: How tissue is found: `glass` or `otsu`.
+        max_upsample: Greatest enlargement of the finest level that is allowed.
+        include: GeoJSON file, or folder of `<slide_id>.geojson`: only tissue inside counts.
+        exclude: GeoJSON file, or folder of `<slide_id>.geojson`: tissue inside does not count.
+    """
+
+    spec: TileSpec = TileSpec()  # noqa: RUF009  (frozen, so one default can be shared)
+    tissue: str = "glass"
+    max_upsample: float = 1.10
+    include: Path | None = None
+    exclude: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a method of finding tissue that does not exist."""
+        if self.tissue not in METHODS:
+            known = " or ".join(METHODS)
+            raise SettingsError(f"no way of finding tissue is called '{self.tissue}'. Pass --tissue {known}.")
+        if not 1 <= self.max_upsample <= 4:
+            raise SettingsError(f"--max-upsample is {self.max_upsample} and must be from 1 to 4. Pass 1.10.")
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class TilePlan:
+    """What will be read of one slide.
+
+    Attributes:
+        slide: The open slide; whoever takes the plan closes it.
+        tissue: Where tissue is, and the ledger.
+        corners_l0: `(N, 2)` int64 corners, level-0 pixels, in block order.
+        block_sizes: Number of tiles of each block.
+        level: The pyramid level that is read.
+        provenance: How the tiles were placed, as the files state it.
+    """
+
+    slide: Slide
+    tissue: TissueMask
+    corners_l0: NDArray[np.int64]
+    block_sizes: tuple[int, ...]
+    level: ReadLevel
+    provenance: dict[str, Any]
+
+
+def plan_slide(item: CohortSlide, settings: CutSettings) -> TilePlan:
+    """Open a slide, find its tissue and place its tiles.
+
+    Raises:
+        SlideError: If the slide cannot be opened or read.
+        ResolutionError: If its resolution is missing, implausible or coarser than asked.
+        TileError: If a tile is larger than the slide.
+        TissueError: If a region file cannot be read.
+    """
+    slide = open_slide(item.path, slide_mpp=item.slide_mpp)
+    try:
+        spec = settings.spec
+        level = slide.find_read_level(spec.mpp, max_upsample=settings.max_upsample)
+        tissue, thumbnail = find_slide_tissue(slide, item.slide_id, settings)
+        corners = place_tiles(tissue.mask, spec, slide_size=slide.size, slide_mpp=slide.mpp)
+        corners, sizes = order_by_block(corners, spec, slide.mpp, level)
+        provenance = wanted_provenance(item, settings, slide.mpp) | {
+            "mpp_source": slide.resolution.source,
+            "slide_width": slide.size[0],
+            "slide_height": slide.size[1],
+            "magnification": slide.magnification or 0.0,
+            "slide_format": slide.format,
+            "reader": slide.reader,
+            "read_level": level.level,
+            "upsample": level.upsample,
+            "tissue_um2": tissue.tissue_um2,
+            "tissue_notes": list(tissue.notes),
+            "ledger": [[step.step, step.kept_um2, step.removed_um2] for step in tissue.ledger],
+            "colour": measure_colour(thumbnail, tissue.mask),
+            "lamella_version": __version__,
+        }
+    except BaseException:
+        slide.close()
+        raise
+    return TilePlan(
+        slide=slide, tissue=tissue, corners_l0=corners, block_sizes=sizes, level=level, provenance=provenance
+    )
+
+
+def find_slide_tissue(slide: Slide, slide_id: str, settings: CutSettings) -> tuple[TissueMask, NDArray[np.uint8]]:
+    """Return the tissue of a slide, and the `(h, w, 3)` uint8 thumbnail in which it was found."""
+    thumbnail = slide.read_thumbnail(thumbnail_mpp(settings.spec.tile_px, settings.spec.mpp))
+    tissue = METHODS[settings.tissue](thumbnail, slide_size=slide.size, slide_mpp=slide.mpp)
+    include, exclude = _regions(settings.include, slide_id), _regions(settings.exclude, slide_id)
+    if include is not None or exclude is not None:
+        tissue = restrict_tissue(tissue, include=include, exclude=exclude)
+    return tissue, thumbnail
+
+
+def wanted_provenance(item: CohortSlide, settings: CutSettings, slide_mpp: tuple[float, float]) -> dict[str, Any]:
+    """Return what must match for finished tiles of this slide to be used again."""
+    spec = settings.spec
+    return {
+        "slide_id": item.slide_id,
+        "slide_quickhash": hash_quickly(item.path),
+        "slide_mpp_x": slide_mpp[0],
+        "slide_mpp_y": slide_mpp[1],
+        "tile_px": spec.tile_px,
+        "mpp": spec.mpp,
+        "stride_px": spec.stride,
+        "min_tissue": spec.min_tissue,
+        "tissue": settings.tissue,
+        "regions": _hash_regions(settings, item.slide_id),
+        "max_upsample": settings.max_upsample,
+    }
+
+
+def measure_colour(thumbnail: NDArray[np.uint8], mask: NDArray[np.bool_]) -> list[float]:
+    """Return the mean and SD of red, green and blue over tissue, six numbers; zeros where there is no tissue."""
+    if not mask.any():
+        return [0.0] * 6
+    pixels = thumbnail[mask].astype(np.float64)
+    return [round(float(value), 4) for value in (*pixels.mean(axis=0), *pixels.std(axis=0))]
+
+
+def refuse_empty(item: CohortSlide, plan: TilePlan) -> None:
+    """Raise where nothing is left to encode, saying where the area went.
+
+    Raises:
+        TissueError: If the plan holds no tile.
+    """
+    if len(plan.corners_l0):
+        return
+    if plan.tissue.tissue_um2 == 0:
+        notes = "; ".join(plan.tissue.notes)
+        raise TissueError(
+            f"slide '{item.slide_id}' holds no tissue{f' ({notes})' if notes else ''}. Look at it with "
+            f"`lamella tissue`, try --tissue otsu, or take it out of the cohort."
+        )
+    raise TissueError(
+        f"slide '{item.slide_id}' holds {plan.tissue.tissue_um2 / 1e6:.3g} mm2 of tissue but no tile with more than "
+        f"{plan.provenance['min_tissue']:.0%} of it. Pass a smaller --tile-px or --min-tissue."
+    )
+
+
+def ledger_of(provenance: Mapping[str, Any]) -> list[tuple[str, float, float]]:
+    """Return the ledger that a patches or features file carries: `(step, kept_um2, removed_um2)`."""
+    steps = json.loads(provenance.get("ledger", "[]"))
+    return [(str(step), float(kept), float(removed)) for step, kept, removed in steps]
+
+
+def _regions(path: Path | None, slide_id: str) -> BaseGeometry | None:
+    file = _region_file(path, slide_id)
+    return None if file is None else load_regions(file)
+
+
+def _region_file(path: Path | None, slide_id: str) -> Path | None:
+    """Return the region file of a slide: the file itself, or `<slide_id>.geojson` in a folder (absent: None)."""
+    if path is None:
+        return None
+    if not path.is_dir():
+        return path
+    file = path / f"{slide_id}.geojson"
+    return file if file.exists() else None
+
+
+def _hash_regions(settings: CutSettings, slide_id: str) -> str:
+    """Hash the region files that bear on a slide; empty where there are none."""
+    digest = hashlib.sha256()
+    for kind, path in (("include", settings.include), ("exclude", settings.exclude)):
+        file = _region_file(path, slide_id)
+        if file is not None and file.exists():
+            digest.update(kind.encode() + file.read_bytes())
+    return digest.hexdigest() if digest.digest() != hashlib.sha256().digest() else ""
