@@ -16,7 +16,6 @@ from typing import Any
 
 from lamella.errors import LamellaError, OutputError
 
-
 # Whose temporary file it is: a folder may be shared by several machines.
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 

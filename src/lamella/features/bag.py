@@ -159,7 +159,8 @@ class BagWriter:
         Raises:
             BagError: If a value is beyond what float16 holds.
         """
-        stored = rows.astype(self._dtype)
+        with np.errstate(over="ignore"):  # what overflows is refused in the next line
+            stored = rows.astype(self._dtype)
         if not np.isfinite(stored).all():
             raise BagError(
                 f"embeddings reach {np.abs(rows).max():.3g}, more than {self._dtype.name} holds. Pass --dtype float32."
