@@ -1,0 +1,351 @@
+"""Cohort tables: read into a `Cohort`, and written back."""
+
+import difflib
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from lamella.cohort.cohort import Cohort, CohortColumns, CohortSlide, find_mixed_patients, name_some
+from lamella.cohort.rows import Rows, read_rows
+from lamella.errors import CohortError, LeakageError, SettingsError
+from lamella.files import write_table
+
+SPLITS = ("train", "val", "test")
+
+# Bounds of a believable light-microscope scan: a 100x oil objective gives 0.06, a whole-mount overview 8 um per pixel.
+_FINEST_MPP, _COARSEST_MPP = 0.05, 20.0
+
+_OPTIONS = {
+    "slide": "--slide-col",
+    "label": "--label-col",
+    "slide_id": "--id-col",
+    "patient_id": "--patient-col",
+    "split": "--split-col",
+    "fold": "--fold-col",
+    "slide_mpp": "--mpp-col",
+    "batch": "--batch-col",
+}
+# What other tables call these columns, to suggest from; never to take silently.
+_OTHER_NAMES = {
+    "slide": ("path", "file", "filename", "file_name", "wsi", "image", "slide_path", "filepath"),
+    "label": ("diagnosis", "class", "target", "y", "grade", "status", "outcome", "labels", "category"),
+}
+_NO_LABEL = ("", "nan", "na", "n/a", "<na>", "null")
+_NOT_IN_FILE_NAMES = frozenset('/\\:*?"<>|')
+
+
+def load_cohort(
+    path: Path | str,
+    *,
+    columns: CohortColumns | None = None,
+    positive: str | None = None,
+    labelled: bool = True,
+) -> Cohort:
+    """Read a cohort table, CSV or Parquet.
+
+    Slides need not be there yet (`find_missing` lists those that are not), and patients may stand in two splits
+    (`list_rounds` refuses that), so that a table can be read to be mended.
+
+    Args:
+        path: The table. Slide paths in it are relative to its folder.
+        columns: Names of the columns, where they differ from the usual ones.
+        positive: The label whose probability is scored; None takes the last one sorted, and says so in the notes.
+        labelled: Whether every slide must have a label, and two classes must occur. False: labels may be absent.
+
+    Raises:
+        CohortError: If the table is absent, unreadable, or does not hang together.
+        LeakageError: If one file stands under two ids.
+        SettingsError: If `positive` is not a label of the table.
+    """
+    path = Path(path)
+    columns = columns or CohortColumns()
+    rows = read_rows(path)
+    _check_names(path, rows, columns, labelled=labelled)
+    reader = _CellReader(path, rows, columns)
+    # The folder's links are followed once, so that ".." in a cell means what the system means by it.
+    folder = path.resolve().parent
+    paths = [Path(os.path.normpath(folder / Path(cell).expanduser())) for cell in reader.texts("slide")]
+    slide_ids = reader.slide_ids(paths)
+    _check_same_files(path, slide_ids, paths)
+    patients = reader.texts("patient_id") if reader.has("patient_id") else slide_ids
+    values = zip(
+        slide_ids,
+        paths,
+        patients,
+        reader.labels(labelled=labelled),
+        reader.splits(),
+        reader.folds(),
+        reader.resolutions(),
+        reader.batches(),
+        strict=True,
+    )
+    names = [field.name for field in fields(CohortSlide)]
+    slides = tuple(CohortSlide(**dict(zip(names, value, strict=True))) for value in values)
+    _check_one_plan(path, slides)
+    classes = tuple(sorted({slide.label for slide in slides if slide.label is not None}))
+    if labelled and len(classes) == 1:
+        raise CohortError(
+            f"cohort '{path.name}' has one class, '{classes[0]}', in all its {len(slides)} slides and two or more are "
+            "needed. Add slides of another class, or name the right column with --label-col."
+        )
+    chosen = _choose_positive(classes, positive, labelled=labelled)
+    cohort = Cohort(slides=slides, classes=classes, positive=chosen)
+    notes = _list_notes(cohort, columns, has_patients=reader.has("patient_id"), chosen_by_us=positive is None)
+    return Cohort(slides=slides, classes=classes, positive=chosen, notes=notes)
+
+
+def save_cohort(cohort: Cohort, path: Path | str) -> None:
+    """Write a cohort as CSV, under the usual column names; reading it again gives the same slides.
+
+    Slide paths become relative to the table where both lie under one folder other than the root. Columns without
+    content are left out, and so is `patient_id` where it only repeats the slide: an assumption must not turn into data.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    path = Path(path)
+    folder = path.parent.resolve()
+    rows = [
+        {
+            "slide": _relative(slide.path, folder),
+            "slide_id": slide.slide_id,
+            "patient_id": slide.patient_id,
+            "label": slide.label,
+            "split": slide.split,
+            "fold": slide.fold,
+            "slide_mpp": slide.slide_mpp,
+            "batch": slide.batch,
+        }
+        for slide in cohort.slides
+    ]
+    used = [name for name in _OPTIONS if any(row[name] is not None for row in rows)]
+    if all(slide.patient_id == slide.slide_id for slide in cohort.slides):
+        used.remove("patient_id")
+    write_table(path, used, ({name: row[name] for name in used} for row in rows))
+
+
+def _relative(slide: Path, folder: Path) -> str:
+    """Return `slide` as seen from `folder`, or as it is when the two share nothing but the root."""
+    if not slide.is_absolute():
+        slide = slide.absolute()
+    try:
+        shared = Path(os.path.commonpath([slide, folder]))
+    except ValueError:  # two drives
+        return str(slide)
+    return str(slide) if shared == Path(shared.anchor) else Path(os.path.relpath(slide, folder)).as_posix()
+
+
+class _CellReader:
+    """Reads one column after the other, and names the rows that do not fit."""
+
+    def __init__(self, path: Path, rows: Rows, columns: CohortColumns) -> None:
+        self.path, self.rows, self.columns = path, rows, columns
+
+    def has(self, field: str) -> bool:
+        """Whether the table has the column for `field`."""
+        return getattr(self.columns, field) in self.rows.columns
+
+    def raw(self, field: str) -> list[str]:
+        """Return the column's cells, "" where there is nothing (or no column)."""
+        name = getattr(self.columns, field)
+        return [row.get(name, "") for row in self.rows.cells]
+
+    def texts(self, field: str) -> list[str]:
+        """Return the column's cells; none may be empty."""
+        cells = self.raw(field)
+        self.refuse(field, cells, lambda cell: not cell, "is empty", "Fill it in, or delete the row.")
+        return cells
+
+    def refuse(self, field: str, cells: Sequence[str], unfit: Callable[[str], bool], says: str, remedy: str) -> None:
+        """Raise, naming the rows, if any cell is unfit. "{cell}" in `says` stands for the first unfit cell."""
+        found = [(number, cell) for number, cell in zip(self.rows.numbers, cells, strict=True) if unfit(cell)]
+        if found:
+            numbers = [str(number) for number, _ in found]
+            listed = ", ".join(numbers[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+            raise CohortError(
+                f"cohort '{self.path.name}': column '{getattr(self.columns, field)}' {says.format(cell=found[0][1])} "
+                f"in row{'s' if len(found) > 1 else ''} {listed}. {remedy}"
+            )
+
+    def slide_ids(self, paths: Sequence[Path]) -> list[str]:
+        """Return the ids, unique and safe as file names."""
+        given = self.has("slide_id")
+        ids = self.texts("slide_id") if given else [path.stem for path in paths]
+        field = "slide_id" if given else "slide"
+        self.refuse(
+            field,
+            ids,
+            lambda cell: not _is_file_name(cell),
+            "makes the slide id '{cell}', which cannot be a file's name,",
+            'Give ids of at most 150 characters without / \\ : * ? " < > | and not beginning with a dot, '
+            "in a column slide_id.",
+        )
+        folded = [slide_id.casefold() for slide_id in ids]
+        twice = next((key for key, count in Counter(folded).items() if count > 1), None)
+        if twice is not None:
+            places = [i for i, key in enumerate(folded) if key == twice]
+            spellings = " and ".join(f"'{ids[i]}' (row {self.rows.numbers[i]})" for i in places[:3])
+            remedy = "Give each slide its own id." if given else "Give each its own id in a column slide_id."
+            raise CohortError(
+                f"cohort '{self.path.name}' uses a slide id {len(places)} times: {spellings}; "
+                f"their results would overwrite each other. {remedy}"
+            )
+        return ids
+
+    def labels(self, *, labelled: bool) -> list[str | None]:
+        """Return the labels; all must be there when `labelled`."""
+        cells = self.raw("label")
+        if labelled:
+            self.refuse(
+                "label",
+                cells,
+                lambda cell: cell.lower() in _NO_LABEL,
+                "has no label ('{cell}')",
+                "Fill it in, or delete the row.",
+            )
+        return [None if cell.lower() in _NO_LABEL else cell for cell in cells]
+
+    def splits(self) -> list[str | None]:
+        """Return the splits: all given or none."""
+        cells = self.raw("split")
+        if not any(cells):
+            return [None] * len(cells)
+        self.refuse("split", cells, lambda cell: cell not in SPLITS, "says '{cell}'", "Write train, val or test.")
+        return list(cells)
+
+    def folds(self) -> list[int | None]:
+        """Return the folds: all given or none, from 0 without a gap."""
+        cells = self.raw("fold")
+        if not any(cells):
+            return [None] * len(cells)
+        remedy = "Write the round in which the slide is tested, 0, 1, 2 and so on."
+        self.refuse("fold", cells, lambda cell: _read_whole(cell) is None, "says '{cell}'", remedy)
+        folds = [_read_whole(cell) for cell in cells]
+        present = {fold for fold in folds if fold is not None}
+        gaps = sorted(set(range(max(present) + 1)) - present)
+        if gaps:
+            raise CohortError(
+                f"cohort '{self.path.name}' has folds up to {max(present)} but no slide in fold "
+                f"{', '.join(str(gap) for gap in gaps[:5])}. Number the folds from 0 without a gap."
+            )
+        return folds
+
+    def resolutions(self) -> list[float | None]:
+        """Return the resolutions given, in um per pixel."""
+        cells = self.raw("slide_mpp")
+        self.refuse(
+            "slide_mpp",
+            cells,
+            lambda cell: bool(cell) and not _is_believable(cell),
+            "says '{cell}'",
+            f"Write um per pixel, {_FINEST_MPP:g} to {_COARSEST_MPP:g}, as in 0.25, or leave it empty where the slide "
+            "states it.",
+        )
+        return [float(cell) if cell else None for cell in cells]
+
+    def batches(self) -> list[str | None]:
+        """Return the batches, None where there is nothing."""
+        return [cell or None for cell in self.raw("batch")]
+
+
+def _check_names(path: Path, rows: Rows, columns: CohortColumns, *, labelled: bool) -> None:
+    """Refuse a table without a column that is needed, or that was named, with a suggestion from those it has."""
+    usual = CohortColumns()
+    for field, option in _OPTIONS.items():
+        name = getattr(columns, field)
+        needed = field == "slide" or (field == "label" and labelled) or name != getattr(usual, field)
+        if not needed or name in rows.columns:
+            continue
+        there = ", ".join(f"'{column}'" for column in rows.columns)
+        likely = [column for column in rows.columns if column.lower() in (name.lower(), *_OTHER_NAMES.get(field, ()))]
+        likely = likely or difflib.get_close_matches(name, rows.columns, n=1)
+        what = likely[0] if likely else "NAME"
+        shown = f"'{what}'" if " " in what else what
+        raise CohortError(f"cohort '{path.name}' has no column '{name}'; it has {there}. Pass {option} {shown}.")
+
+
+def _check_same_files(table: Path, slide_ids: Sequence[str], paths: Sequence[Path]) -> None:
+    """Refuse one file under two ids."""
+    first: dict[Path, str] = {}
+    for slide_id, path in zip(slide_ids, paths, strict=True):
+        other = first.setdefault(path, slide_id)
+        if other != slide_id:
+            raise LeakageError(
+                f"slides '{other}' and '{slide_id}' of cohort '{table.name}' are the same file '{path.name}'. "
+                "Delete one of the two rows."
+            )
+
+
+def _check_one_plan(path: Path, slides: Sequence[CohortSlide]) -> None:
+    """Refuse a table that both splits once and folds."""
+    if any(slide.split for slide in slides) and any(slide.fold is not None for slide in slides):
+        raise CohortError(
+            f"cohort '{path.name}' has both a column of splits and one of folds, and only one can be followed. "
+            "Delete one of the two columns."
+        )
+
+
+def _choose_positive(classes: Sequence[str], positive: str | None, *, labelled: bool) -> str | None:
+    """Return the label that is scored; slides still to be predicted need not show it."""
+    if positive is None:
+        return classes[-1] if len(classes) > 1 else None
+    if labelled and positive not in classes:
+        raise SettingsError(
+            f"no slide has the label '{positive}' that is to be the positive one; the labels are "
+            f"{name_some(tuple(classes))}. Pass --positive '{classes[-1]}'."
+        )
+    return positive
+
+
+def _list_notes(cohort: Cohort, columns: CohortColumns, *, has_patients: bool, chosen_by_us: bool) -> tuple[str, ...]:
+    """List what was assumed."""
+    notes = []
+    if not has_patients:
+        notes.append(
+            f"There is no column '{columns.patient_id}', so each slide counts as its own patient. If patients have "
+            "several slides, name their column with --patient-col."
+        )
+    if chosen_by_us and cohort.positive is not None:
+        notes.append(f"The positive label is '{cohort.positive}', the last one sorted; --positive chooses another.")
+    mixed = find_mixed_patients(cohort)
+    if mixed:
+        verb = "has" if len(mixed) == 1 else "have"
+        notes.append(
+            f"{len(mixed)} patient{'' if len(mixed) == 1 else 's'} {verb} slides that differ in label: "
+            f"{name_some(mixed)}."
+        )
+    return tuple(notes)
+
+
+def _is_file_name(slide_id: str) -> bool:
+    """Whether files can be called so on every system."""
+    return (
+        0 < len(slide_id.encode()) <= 150
+        and not slide_id.startswith(".")
+        and not slide_id.endswith((".", " "))
+        and not _NOT_IN_FILE_NAMES & set(slide_id)
+        and slide_id.isprintable()
+    )
+
+
+def _read_whole(cell: str) -> int | None:
+    """Return a whole number from 0, None for any other text.
+
+    Example:
+        >>> _read_whole("3"), _read_whole("3.0"), _read_whole("-1"), _read_whole("1.5"), _read_whole("two")
+        (3, 3, None, None, None)
+    """
+    digits = cell.removesuffix(".0")
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 6 else None
+
+
+def _is_believable(cell: str) -> bool:
+    """Whether text is a resolution a slide can have."""
+    try:
+        mpp = float(cell)
+    except ValueError:
+        return False
+    return math.isfinite(mpp) and _FINEST_MPP <= mpp <= _COARSEST_MPP
