@@ -1,0 +1,84 @@
+"""The command line: one file a verb, no logic.
+
+`_VERBS` is the pipeline in order. A verb's module holds a function of the verb's name or, where the verb has verbs of
+its own, a `typer.Typer` called `app`. Verbs import what is heavy when they run: `lamella --help` stays instant.
+"""
+
+import importlib
+import signal
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from lamella import __version__
+from lamella.errors import LamellaError
+
+_VERBS = ("split",)
+
+_STOPPED = "stopped; nothing is half-written, run the same command again to go on"
+
+
+class _Verbs(TyperGroup):
+    """The group of verbs: what a user can mend is said in one line, what is our bug keeps its traceback."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        """Run a verb."""
+        try:
+            return super().invoke(ctx)
+        except LamellaError as error:
+            typer.echo(" ".join(str(error).split()), err=True)
+            raise typer.Exit(1) from error
+        except KeyboardInterrupt as error:
+            typer.echo(_STOPPED, err=True)
+            raise typer.Exit(130) from error
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lamella {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_tell_version, is_eager=True)
+    ] = False,
+) -> None:
+    """From whole-slide images and slide labels to predictions, attention heatmaps and honest statistics.
+
+    The verbs stand in the order of the pipeline; `lamella run` does it all. `lamella VERB --help` explains one.
+    """
+
+
+def build_app() -> typer.Typer:
+    """Return the command line with all verbs."""
+    app = typer.Typer(
+        name="lamella",
+        cls=_Verbs,
+        callback=_root,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["--help", "-h"]},
+    )
+    for verb in _VERBS:
+        module = importlib.import_module(f"lamella.cli.{verb}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=verb)
+        else:
+            app.command(verb)(getattr(module, verb))
+    return app
+
+
+def main() -> None:
+    """Run the command line; being told to end (SIGTERM) is as good as Ctrl-C."""
+    signal.signal(signal.SIGTERM, _stop)
+    build_app()()
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    """Leave through every `finally`, so that no temporary file stays behind."""
+    raise KeyboardInterrupt

@@ -1,0 +1,309 @@
+"""Options that several verbs share: declared once, so that they are spelt and explained the same everywhere.
+
+Options that travel together are one frozen dataclass, whose fields are the options. `takes_groups` spreads the fields
+over a verb's command line and hands the verb the filled dataclass:
+
+    @takes_groups
+    def tissue(cohort: CohortArgument, columns: ColumnOptions, talk: TalkOptions, *, seed: SeedOption = 0) -> None: ...
+
+`--help` shows the verb's own arguments first, then the groups in the order they are named.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+if TYPE_CHECKING:
+    from lamella.cli.progress import RichProgress
+    from lamella.cohort import Cohort, CohortColumns
+    from lamella.encoders import EncoderSpec, RuntimeSettings
+    from lamella.tiles import TileSpec
+
+
+class TissueMethod(StrEnum):
+    """How tissue is told from background."""
+
+    GLASS = "glass"
+    OTSU = "otsu"
+
+
+class Device(StrEnum):
+    """Where an encoder runs."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+
+class Precision(StrEnum):
+    """What an encoder computes in."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
+CohortArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="COHORT",
+        help="Cohort table, CSV or Parquet, one row a slide: the columns slide (a path, relative to the table) and "
+        "label; if you like slide_id, patient_id, split, fold, slide_mpp, batch.",
+        show_default=False,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Number that all that is drawn by chance depends on.")]
+
+_COHORT, _TILES, _ENCODER = "Columns of the cohort", "Tissue and tiles", "Encoder"
+
+
+def _column(option: str, help_text: str) -> Any:
+    return typer.Option(option, metavar="NAME", help=help_text, rich_help_panel=_COHORT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnOptions:
+    """Names of a cohort table's columns, and the positive label."""
+
+    slide_col: Annotated[str, _column("--slide-col", "Column of the slides' paths.")] = "slide"
+    label_col: Annotated[str, _column("--label-col", "Column of the labels.")] = "label"
+    patient_col: Annotated[str, _column("--patient-col", "Column of the patients; without it, each slide is one.")] = (
+        "patient_id"
+    )
+    id_col: Annotated[str, _column("--id-col", "Column of the slides' ids; without it, the file names.")] = "slide_id"
+    split_col: Annotated[str, _column("--split-col", "Column that says train, val or test.")] = "split"
+    fold_col: Annotated[str, _column("--fold-col", "Column of the round, from 0, in which a slide is tested.")] = "fold"
+    mpp_col: Annotated[str, _column("--mpp-col", "Column of resolutions, um per pixel, that override the files'.")] = (
+        "slide_mpp"
+    )
+    batch_col: Annotated[str, _column("--batch-col", "Column of batches (laboratory, scanner, block).")] = "batch"
+    positive: Annotated[
+        str | None,
+        typer.Option(
+            "--positive",
+            metavar="LABEL",
+            help="The label whose probability is scored.",
+            show_default="the last label sorted",
+            rich_help_panel=_COHORT,
+        ),
+    ] = None
+
+    def names(self) -> "CohortColumns":
+        """Return the names of the columns."""
+        from lamella.cohort import CohortColumns
+
+        return CohortColumns(
+            slide=self.slide_col,
+            label=self.label_col,
+            slide_id=self.id_col,
+            patient_id=self.patient_col,
+            split=self.split_col,
+            fold=self.fold_col,
+            slide_mpp=self.mpp_col,
+            batch=self.batch_col,
+        )
+
+    def load(self, path: Path, progress: "RichProgress", *, labelled: bool = True) -> "Cohort":
+        """Read a cohort table and say what was assumed."""
+        from lamella.cohort import load_cohort
+
+        cohort = load_cohort(path, columns=self.names(), positive=self.positive, labelled=labelled)
+        for note in cohort.notes:
+            progress.say(note)
+        return cohort
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TileOptions:
+    """Where tiles are cut, and how large."""
+
+    tile_px: Annotated[
+        int, typer.Option("--tile-px", help="Side of a tile, in pixels at --mpp.", rich_help_panel=_TILES)
+    ] = 512
+    stride: Annotated[
+        int | None,
+        typer.Option(
+            "--stride",
+            help="Distance between neighbouring tiles, in pixels at --mpp.",
+            show_default="the tile's side",
+            rich_help_panel=_TILES,
+        ),
+    ] = None
+    mpp: Annotated[
+        float, typer.Option("--mpp", help="Resolution the encoder sees, um per pixel.", rich_help_panel=_TILES)
+    ] = 0.5
+    min_tissue: Annotated[
+        float,
+        typer.Option(
+            "--min-tissue", help="A tile is kept when more than this share is tissue.", rich_help_panel=_TILES
+        ),
+    ] = 0.5
+    max_upsample: Annotated[
+        float,
+        typer.Option(
+            "--max-upsample",
+            help="By how much a slide coarser than --mpp may be enlarged; beyond it is refused.",
+            rich_help_panel=_TILES,
+        ),
+    ] = 1.10
+    slide_mpp: Annotated[
+        float | None,
+        typer.Option(
+            "--slide-mpp",
+            help="Resolution of level 0, um per pixel, for slides whose file and row do not state it.",
+            show_default="what the file states",
+            rich_help_panel=_TILES,
+        ),
+    ] = None
+    tissue: Annotated[
+        TissueMethod,
+        typer.Option(
+            "--tissue",
+            help="glass: what does not look like the scanner's empty glass. otsu: plain Otsu, which drops pale tissue.",
+            rich_help_panel=_TILES,
+        ),
+    ] = TissueMethod.GLASS
+    include: Annotated[
+        Path | None,
+        typer.Option(
+            "--include",
+            metavar="PATH",
+            help="Keep only these regions: GeoJSON from QuPath, one file or a folder of <slide_id>.geojson.",
+            show_default=False,
+            rich_help_panel=_TILES,
+        ),
+    ] = None
+    exclude: Annotated[
+        Path | None,
+        typer.Option(
+            "--exclude",
+            metavar="PATH",
+            help="Leave these regions out: GeoJSON from QuPath, one file or a folder of <slide_id>.geojson.",
+            show_default=False,
+            rich_help_panel=_TILES,
+        ),
+    ] = None
+
+    def spec(self) -> "TileSpec":
+        """Return size, resolution, stride and tissue threshold."""
+        from lamella.tiles import TileSpec
+
+        return TileSpec(tile_px=self.tile_px, mpp=self.mpp, stride_px=self.stride, min_tissue=self.min_tissue)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderOptions:
+    """What turns tiles into embeddings, and where it runs."""
+
+    encoder: Annotated[
+        str,
+        typer.Option(
+            "--encoder",
+            metavar="NAME",
+            help="Encoder: a name of `lamella encoders`, timm:NAME, hf-hub:OWNER/NAME or FILE.py:build.",
+            rich_help_panel=_ENCODER,
+        ),
+    ] = "efficientnet-lite0"
+    weights: Annotated[
+        str,
+        typer.Option(
+            "--weights",
+            metavar="PATH",
+            help="Weights: auto (those of the encoder's card), a file, or random (seeded by the encoder's name).",
+            rich_help_panel=_ENCODER,
+        ),
+    ] = "auto"
+    device: Annotated[Device, typer.Option("--device", help="Where the encoder runs.", rich_help_panel=_ENCODER)] = (
+        Device.AUTO
+    )
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            "--precision",
+            help="What the encoder computes in; auto takes the fastest that agrees with fp32 on the slides' own tiles.",
+            rich_help_panel=_ENCODER,
+        ),
+    ] = Precision.AUTO
+
+    def spec(self) -> "EncoderSpec":
+        """Return which encoder with which weights."""
+        from lamella.encoders import EncoderSpec
+
+        return EncoderSpec(name=self.encoder, weights=self.weights)
+
+    def settings(self) -> "RuntimeSettings":
+        """Return where and in what precision it runs."""
+        from lamella.encoders import RuntimeSettings
+
+        return RuntimeSettings(device=self.device.value, precision=self.precision.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TalkOptions:
+    """How much is said."""
+
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say on standard error what is done, step by step.")
+    ] = False
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Show no progress and say nothing but results and errors.")
+    ] = False
+
+    def progress(self) -> "RichProgress":
+        """Return what the library reports to."""
+        from lamella.cli.progress import RichProgress
+
+        return RichProgress(verbose=self.verbose, quiet=self.quiet)
+
+
+def takes_groups(verb: Callable[..., None]) -> Callable[..., None]:
+    """Return `verb` as typer wants it: each field of its dataclass parameters an option of its own.
+
+    Example:
+        >>> @takes_groups
+        ... def shout(word: str, talk: TalkOptions, n: int = 2) -> None:
+        ...     print(word * n, talk.quiet)
+        >>> list(inspect.signature(shout).parameters)
+        ['word', 'n', 'verbose', 'quiet']
+        >>> shout(word="ha", verbose=False, quiet=True, n=2)
+        haha True
+    """
+    hints = get_type_hints(verb, include_extras=True)
+    groups: dict[str, type[Any]] = {}
+    own: list[inspect.Parameter] = []
+    shared: list[inspect.Parameter] = []
+    for parameter in inspect.signature(verb).parameters.values():
+        kind = hints[parameter.name]
+        if is_dataclass(kind) and isinstance(kind, type):
+            groups[parameter.name] = kind
+            options = get_type_hints(kind, include_extras=True)
+            shared.extend(
+                inspect.Parameter(
+                    field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=options[field.name]
+                )
+                for field in fields(kind)
+            )
+        else:
+            own.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=kind))
+
+    @functools.wraps(verb)
+    def command(**given: Any) -> None:
+        filled = {
+            name: kind(**{field.name: given.pop(field.name) for field in fields(kind)}) for name, kind in groups.items()
+        }
+        verb(**given, **filled)
+
+    flat = own + shared
+    del command.__wrapped__  # typer would look through it, at the dataclasses
+    command.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
+    return command

@@ -1,0 +1,51 @@
+"""Tables on standard output, for people or, as JSON, for programs."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import typer
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows under their columns: text left, numbers right, nothing as a dash."""
+    typer.echo(format_table(columns, rows))
+
+
+def print_json(content: Any) -> None:
+    """Print one JSON document."""
+    typer.echo(json.dumps(content, indent=2, allow_nan=False))
+
+
+def format_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    r"""Return rows under their columns as aligned text.
+
+    Example:
+        >>> print(format_table(["fold", "slides"], [{"fold": "all", "slides": 12}, {"fold": "0", "slides": None}]))
+        fold  slides
+        all       12
+        0          -
+    """
+    cells = [[_write(row.get(name)) for name in columns] for row in rows]
+    right = [any(isinstance(row.get(name), int | float) for row in rows) for name in columns]
+    widths = [max(len(name), *(len(row[i]) for row in cells), 0) for i, name in enumerate(columns)]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in [list(columns), *cells]
+    ]
+    return "\n".join(lines)
+
+
+def _write(value: Any) -> str:
+    """Write a cell: floats in three digits, yes and no for truth, a dash for nothing."""
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
