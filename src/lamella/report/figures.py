@@ -1,0 +1,260 @@
+"""Figures: charts as SVG text, the same bytes for the same numbers.
+
+Colours are those of Okabe and Ito, told apart by every kind of colour vision, and never the only sign: lines differ in
+width or dash too. Lettering stays text, so that it can be searched, read aloud and follows the page's font. The four
+colours of `THEME` stand in the SVG as they are; a page may replace them by its own.
+"""
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from numpy.typing import NDArray
+
+from lamella.report.curves import Scores, find_calibration, find_mean_roc, find_precision_recall, find_roc
+
+INK, FAINT, ACCENT, SECOND = "#1b2a33", "#6a7780", "#0072b2", "#d55e00"
+THEME = {"ink": INK, "faint": FAINT, "accent": ACCENT, "second": SECOND}
+_SERIES = (ACCENT, SECOND, "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_DASHES = ("-", "--", "-.", ":")
+_FONT = "'DejaVu Sans'"
+_FONTS = "system-ui, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans'"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForestRow:
+    """One line of a forest chart.
+
+    Attributes:
+        name: What was estimated.
+        value: The estimate.
+        low: Lower end of its interval; None draws the estimate alone.
+        high: Upper end of its interval.
+        emphasised: Whether this is what the chart is about; others are drawn in grey.
+    """
+
+    name: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    emphasised: bool = False
+
+
+def draw_roc(series: Sequence[Scores], *, point: tuple[float, float] | None = None) -> str:
+    """Draw ROC curves, averaged over folds so that the area under each is its within-fold AUC.
+
+    Args:
+        series: One or more sets of scores; the folds of a single one are drawn as thin lines.
+        point: `(1 - specificity, sensitivity)` at the threshold in use.
+
+    Returns:
+        SVG text.
+    """
+    figure, axes = _open_figure(4.4, 4.4)
+    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.9, linestyle=":", label="chance")
+    if len(series) == 1:
+        for number, fold in enumerate(series[0].split()):
+            x, y = find_roc(fold.truth, fold.score)
+            axes.plot(x, y, color=FAINT, linewidth=0.7, alpha=0.55, label=None if number else "single folds")
+    for number, scores in enumerate(series):
+        x, y = find_mean_roc(scores)
+        axes.plot(x, y, color=_SERIES[number % 6], linestyle=_DASHES[number % 4], linewidth=2.2, label=scores.name)
+    if point is not None:
+        axes.plot(*point, marker="o", markersize=7, color=SECOND, markeredgecolor="white", linestyle="none",
+                  label="at the threshold")  # fmt: skip
+    _label_unit_square(axes, "1 - specificity", "sensitivity")
+    _legend(axes, "lower right")
+    return _render(figure, "roc")
+
+
+def draw_precision_recall(series: Sequence[Scores]) -> str:
+    """Draw precision against recall, all folds together, with the prevalence that chance would reach.
+
+    Returns:
+        SVG text.
+    """
+    figure, axes = _open_figure(4.4, 4.4)
+    for number, scores in enumerate(series):
+        colour = _SERIES[number % 6]
+        recall, precision = find_precision_recall(scores.truth, scores.score)
+        prevalence = float(scores.truth.mean())
+        chance = f"chance: prevalence {prevalence:.2f}" if len(series) == 1 else None
+        axes.axhline(prevalence, color=FAINT if chance else colour, linewidth=0.9, linestyle=":", label=chance)
+        axes.step(recall, precision, where="pre", color=colour, linestyle=_DASHES[number % 4], linewidth=2.2,
+                  label=scores.name)  # fmt: skip
+    _label_unit_square(axes, "recall (sensitivity)", "precision (positive predictive value)")
+    _legend(axes, "lower left")
+    return _render(figure, "precision-recall")
+
+
+def draw_calibration(scores: Scores, *, n_bins: int = 5) -> str:
+    """Draw observed against predicted shares in bins of equal size, with Wilson intervals, over single predictions.
+
+    Args:
+        scores: `score` holds probabilities, 0 to 1.
+        n_bins: Most bins; fewer where there would be under 5 slides in one.
+
+    Returns:
+        SVG text.
+    """
+    figure, axes = _open_figure(4.4, 4.4)
+    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.9, linestyle=":", label="perfect calibration")
+    bins = find_calibration(scores.truth, scores.score, n_bins=n_bins)
+    axes.vlines(bins.predicted, bins.low, bins.high, color=ACCENT, linewidth=1.4, label="95% interval (Wilson)")
+    axes.plot(bins.predicted, bins.observed, marker="o", markersize=6, color=ACCENT, linewidth=1.6,
+              label=f"{bins.predicted.size} groups of about {scores.truth.size / bins.predicted.size:.0f}")  # fmt: skip
+    for truth, edge, sign in ((True, 1.045, 1), (False, -0.045, -1)):
+        marks = scores.score[scores.truth == truth]
+        axes.vlines(marks, edge, edge + sign * 0.03, color=SECOND if truth else FAINT, linewidth=0.8, clip_on=False)
+    _label_unit_square(axes, "predicted probability", "observed share", room=0.09)
+    _legend(axes, "upper left", below=0.9)
+    return _render(figure, "calibration")
+
+
+def draw_forest(rows: Sequence[ForestRow], *, label: str = "AUC", reference: float = 0.5, name: str = "arms") -> str:
+    """Draw estimates with their intervals, one a line, with their figures at the right.
+
+    Args:
+        rows: From top to bottom.
+        label: What is estimated.
+        reference: Where to draw the line of no effect.
+        name: Tells this chart from others of the same page, in its ids.
+
+    Returns:
+        SVG text.
+    """
+    figure, axes = _open_figure(7.2, 0.75 + 0.42 * max(len(rows), 1))
+    lows = [row.value if row.low is None else row.low for row in rows]
+    axes.axvline(reference, color=FAINT, linewidth=0.9, linestyle=":")
+    for line, row in enumerate(rows):
+        colour = ACCENT if row.emphasised else FAINT
+        text = f"{row.value:.2f}"
+        if row.low is not None and row.high is not None:
+            axes.plot([row.low, row.high], [line, line], color=colour, linewidth=2.4 if row.emphasised else 1.6)
+            text += f" ({row.low:.2f} to {row.high:.2f})"
+        marker = "s" if row.emphasised else "o"
+        axes.plot([row.value], [line], marker=marker, markersize=8 if row.emphasised else 6.5, color=colour)
+        axes.annotate(text, (1.02, line), xycoords=("axes fraction", "data"), va="center", color=INK,
+                      fontweight="bold" if row.emphasised else "normal")  # fmt: skip
+    axes.set_yticks(range(len(rows)), [_shorten(row.name) for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(min([reference - 0.05, *(low - 0.03 for low in lows)]), 1.01)
+    axes.set_xlabel(f"{label} with 95% interval")
+    axes.spines[["left", "top", "right"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    figure.subplots_adjust(left=0.27, right=0.75, top=0.97, bottom=0.5 / figure.get_size_inches()[1])
+    return _render(figure, f"forest-{name}")
+
+
+def draw_scores(
+    probability: NDArray[np.float64], label: Sequence[str], *, positive: str, thresholds: Sequence[float] = ()
+) -> str:
+    """Draw each slide's probability as a dot, one row a label.
+
+    Args:
+        probability: `(N,)` float64 probability of `positive`, 0 to 1.
+        label: `N` labels.
+        positive: The label whose probability is drawn.
+        thresholds: Those in use, one a fold.
+
+    Returns:
+        SVG text.
+    """
+    classes = sorted(set(label), key=lambda name: (name != positive, name))
+    figure, axes = _open_figure(7.2, 0.8 + 0.75 * max(len(classes), 1))
+    for threshold in thresholds:
+        axes.axvline(threshold, color=FAINT, linewidth=0.8, linestyle="--")
+    labels = np.asarray(label)
+    for line, name in enumerate(classes):
+        shares = np.sort(probability[labels == name])
+        axes.scatter(shares, line + _spread(shares), s=34, color=SECOND if name == positive else ACCENT, alpha=0.7,
+                     marker="o" if name == positive else "D", linewidths=0)  # fmt: skip
+    counts = [f"{_shorten(name)} ({int((labels == name).sum())})" for name in classes]
+    axes.set_yticks(range(len(classes)), counts)
+    axes.set_ylim(len(classes) - 0.4, -0.6)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_xlabel(f"predicted probability of {_shorten(positive)}")
+    axes.spines[["left", "top", "right"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    figure.subplots_adjust(left=0.27, right=0.97, top=0.97, bottom=0.52 / figure.get_size_inches()[1])
+    return _render(figure, "scores")
+
+
+def _open_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """Open a figure of `width` x `height` inches, apart from matplotlib's global state."""
+    figure = Figure(figsize=(width, height))
+    FigureCanvasSVG(figure)
+    figure.patch.set_visible(False)
+    axes = figure.add_subplot()
+    axes.patch.set_visible(False)
+    for spine in axes.spines.values():
+        spine.set(color=FAINT, linewidth=0.8)
+    axes.tick_params(colors=INK, labelcolor=INK, color=FAINT, width=0.8)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
+    return figure, axes
+
+
+def _label_unit_square(axes: Axes, x_label: str, y_label: str, *, room: float = 0.02) -> None:
+    """Show 0 to 1 on both axes, equally long."""
+    axes.set(xlim=(-0.02, 1.02), ylim=(-room, 1 + room), aspect="equal", xlabel=x_label, ylabel=y_label)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.figure.subplots_adjust(left=0.15, right=0.97, top=0.97, bottom=0.14)
+
+
+def _legend(axes: Axes, place: Literal["lower left", "lower right", "upper left"], *, below: float = 1.0) -> None:
+    """Name the lines."""
+    axes.legend(
+        *axes.get_legend_handles_labels(),
+        loc=place,
+        frameon=False,
+        labelcolor=INK,
+        fontsize=9,
+        handlelength=1.8,
+        bbox_to_anchor=(0, 0, 1, below),
+    )
+
+
+def _spread(sorted_values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Shift dots that would lie on one another, alternately up and down, the same way each time."""
+    shift = np.zeros_like(sorted_values)
+    for place in range(1, sorted_values.size):
+        near = int((sorted_values[place] - sorted_values[:place] < 0.012).sum())
+        shift[place] = (1 if near % 2 else -1) * ((near + 1) // 2) * 0.07
+    return np.clip(shift, -0.36, 0.36)
+
+
+def _shorten(name: str) -> str:
+    """Cut a long name, so that it stays in its margin."""
+    return name if len(name) <= 24 else f"{name[:22]}..."
+
+
+def _render(figure: Figure, name: str) -> str:
+    """Return a figure as SVG text without date, maker, document type or any address but the namespaces of SVG.
+
+    Every id in it begins with `name`, so that several charts can stand in one page.
+    """
+    for text in figure.findobj(Text):
+        if isinstance(text, Text):  # always; findobj cannot say so
+            text.set_parse_math(False)
+    stream = io.StringIO()
+    settings: Any = {"svg.hashsalt": f"lamella {name}", "svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans"]}
+    with matplotlib.rc_context(settings):
+        figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    svg = stream.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = svg.replace("*{stroke-linejoin", "svg *{stroke-linejoin")
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
+    # The layout is measured in DejaVu Sans, which is wider than what readers have, so their text fits.
+    return svg.replace(_FONT, _FONTS)

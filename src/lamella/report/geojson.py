@@ -1,0 +1,79 @@
+"""GeoJSON for QuPath: each tile as a rectangle with its attention and rank as measurements.
+
+Open the slide in QuPath (0.4 or later) and drag the file onto it, then colour the tiles by Measure > Show measurement
+maps. The file names no slide and no path.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lamella.errors import BagError
+from lamella.files import replacing
+from lamella.report.heatmap import SlideAttention
+
+ATTENTION = "Attention"
+RELATIVE = "Attention (times the average tile)"
+RANK = "Attention rank"
+
+
+def save_attention_geojson(tiles: SlideAttention, path: Path) -> None:
+    """Write every tile as a QuPath detection, in level-0 pixels, in the order of the bag.
+
+    Args:
+        tiles: The slide's tiles and their attention.
+        path: Where to write; conventionally ends in `.geojson`.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    width, height = tiles.tile_size_l0
+    rows = zip(
+        tiles.coords_l0.tolist(), tiles.attention.tolist(), tiles.relative.tolist(), tiles.rank.tolist(), strict=True
+    )
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        stream.write('{"type": "FeatureCollection", "features": [')
+        for number, ((x, y), attention, relative, rank) in enumerate(rows):
+            right, bottom = round(x + width, 3), round(y + height, 3)
+            ring = [[x, y], [right, y], [right, bottom], [x, bottom], [x, y]]
+            feature = {
+                "type": "Feature",
+                "geometry": {"type": "Polygon", "coordinates": [ring]},
+                "properties": {
+                    "objectType": "detection",
+                    "measurements": {ATTENTION: attention, RELATIVE: relative, RANK: rank},
+                },
+            }
+            stream.write(f"{',' if number else ''}\n{json.dumps(feature, allow_nan=False)}")
+        stream.write("\n]}\n")
+
+
+def load_attention_geojson(path: Path) -> list[dict[str, Any]]:
+    """Read the tiles of a file that `save_attention_geojson` wrote.
+
+    Returns:
+        One mapping a tile: `corner_l0` and `size_l0` as `(x, y)` and `(w, h)`, `attention`, `relative`, `rank`.
+
+    Raises:
+        BagError: If the file is not such a file.
+    """
+    try:
+        features = json.loads(Path(path).read_text(encoding="utf-8"))["features"]
+        return [_read_feature(feature) for feature in features]
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise BagError(
+            f"'{Path(path).name}' does not hold the tiles of an attention map. Pass an attention.geojson of a run."
+        ) from error
+
+
+def _read_feature(feature: dict[str, Any]) -> dict[str, Any]:
+    """Read one tile."""
+    left_top, _, right_bottom, *_ = feature["geometry"]["coordinates"][0]
+    measured = feature["properties"]["measurements"]
+    return {
+        "corner_l0": tuple(left_top),
+        "size_l0": (right_bottom[0] - left_top[0], right_bottom[1] - left_top[1]),
+        "attention": measured[ATTENTION],
+        "relative": measured[RELATIVE],
+        "rank": measured[RANK],
+    }

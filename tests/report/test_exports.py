@@ -1,0 +1,114 @@
+"""What other programs open: GeoJSON for QuPath, and a TIFF that registers."""
+
+import json
+
+import numpy as np
+import pytest
+import pyvips
+import tifffile
+
+from lamella.errors import BagError, SettingsError
+from lamella.report.geojson import load_attention_geojson, save_attention_geojson
+from lamella.report.heatmap import SlideAttention, stitch_attention
+from lamella.report.tiff import plan_map, save_attention_tiff
+
+
+@pytest.fixture
+def tiles():
+    """Tiles off-centre on a slide wider than high, of unequal resolutions and fractional tile size."""
+    rng = np.random.default_rng(5)
+    coords = np.stack(np.meshgrid(np.arange(9) * 222 + 2500, np.arange(5) * 223 + 300), axis=-1).reshape(-1, 2)
+    attention = rng.random(45)
+    return SlideAttention(
+        attention=attention / attention.sum(),
+        coords_l0=coords.astype(np.int64),
+        tile_size_l0=(443.5644, 447.1058),
+        slide_size=(6100, 3300),
+        slide_mpp=(0.2525, 0.2505),
+    )
+
+
+def test_geojson_gives_back_every_tile(tiles, tmp_path):
+    save_attention_geojson(tiles, tmp_path / "attention.geojson")
+    back = load_attention_geojson(tmp_path / "attention.geojson")
+    assert [tile["corner_l0"] for tile in back] == [tuple(corner) for corner in tiles.coords_l0.tolist()]
+    assert [tile["attention"] for tile in back] == tiles.attention.tolist()
+    assert [tile["rank"] for tile in back] == tiles.rank.tolist()
+    np.testing.assert_allclose([tile["size_l0"] for tile in back], [tiles.tile_size_l0] * 45, atol=1e-3)
+    assert sorted(tile["rank"] for tile in back) == list(range(1, 46))
+
+
+def test_geojson_is_what_qupath_reads(tiles, tmp_path):
+    save_attention_geojson(tiles, tmp_path / "attention.geojson")
+    features = json.loads((tmp_path / "attention.geojson").read_text())["features"]
+    for feature in features:
+        ring = feature["geometry"]["coordinates"][0]
+        assert feature["type"] == "Feature"
+        assert feature["geometry"]["type"] == "Polygon"
+        assert len(ring) == 5
+        assert ring[0] == ring[-1]
+        assert feature["properties"]["objectType"] == "detection"
+        assert all(isinstance(value, int | float) for value in feature["properties"]["measurements"].values())
+
+
+def test_another_geojson_is_refused_by_name(tmp_path):
+    (tmp_path / "regions.geojson").write_text('{"type": "FeatureCollection", "features": [{"geometry": null}]}')
+    with pytest.raises(BagError, match=r"'regions.geojson' does not hold the tiles of an attention map"):
+        load_attention_geojson(tmp_path / "regions.geojson")
+
+
+def test_the_tiff_covers_the_slide_in_um(tiles, tmp_path):
+    path = tmp_path / "attention.tiff"
+    save_attention_tiff(tiles, path)
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        per_cm = [tag.value[0] / tag.value[1] for tag in (page.tags["XResolution"], page.tags["YResolution"])]
+        assert page.tags["ResolutionUnit"].value == 3  # centimetres
+        extent = page.imagewidth / per_cm[0] * 10_000, page.imagelength / per_cm[1] * 10_000
+        assert page.dtype == np.float32
+        assert page.is_tiled
+    assert extent == pytest.approx(tiles.slide_um, rel=1e-4)
+    image = pyvips.Image.new_from_file(str(path))
+    assert (image.width / image.xres * 1000, image.height / image.yres * 1000) == pytest.approx(
+        tiles.slide_um, rel=1e-4
+    )
+
+
+def test_the_tiff_states_its_resolution_as_ome_too(tiles, tmp_path):
+    path = tmp_path / "attention.tiff"
+    save_attention_tiff(tiles, path)
+    with tifffile.TiffFile(path) as file:
+        assert file.is_ome
+        pixels = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["Pixels"]
+    sizes = pixels["SizeX"] * pixels["PhysicalSizeX"], pixels["SizeY"] * pixels["PhysicalSizeY"]
+    assert sizes == pytest.approx(tiles.slide_um, rel=1e-6)
+
+
+def test_the_tiff_holds_the_map_to_the_pixel_with_smaller_levels(tiles, tmp_path):
+    path = tmp_path / "attention.tiff"
+    save_attention_tiff(tiles, path, map_mpp=1.0)
+    shape = plan_map(tiles, map_mpp=1.0)
+    expected = stitch_attention(tiles.relative, tiles.coords_l0, tiles.tile_size_l0, tiles.slide_size, shape)
+    with tifffile.TiffFile(path) as file:
+        levels = file.series[0].levels
+        np.testing.assert_array_equal(levels[0].asarray(), expected)
+        sizes = [level.shape for level in levels]
+        assert len(sizes) >= 3
+        assert sizes[1] == (shape[0] // 2, shape[1] // 2)
+        # Empty places stay empty, and do not eat into tiles, at every level.
+        covered = np.isfinite(expected).mean()
+        assert np.isfinite(levels[-1].asarray()).mean() == pytest.approx(covered, abs=0.02)
+
+
+def test_the_exports_hold_no_path_and_no_date(tiles, tmp_path):
+    folder = tmp_path / "Jane-Doe"
+    save_attention_tiff(tiles, folder / "Jane-Doe.tiff")
+    save_attention_geojson(tiles, folder / "Jane-Doe.geojson")
+    for path in folder.iterdir():
+        assert b"Jane" not in path.read_bytes()
+        assert str(tmp_path).encode() not in path.read_bytes()
+
+
+def test_a_map_finer_than_the_slide_is_refused(tiles, tmp_path):
+    with pytest.raises(SettingsError, match=r"0.1 um/px and the slide has 0.2505"):
+        save_attention_tiff(tiles, tmp_path / "attention.tiff", map_mpp=0.1)
