@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lamella.cli.progress import RichProgress
     from lamella.cohort import Cohort, CohortColumns
     from lamella.encoders import EncoderSpec, RuntimeSettings
+    from lamella.features.plan import CutSettings
     from lamella.tiles import TileSpec
 
 
@@ -159,7 +160,7 @@ class TileOptions:
         float | None,
         typer.Option(
             "--slide-mpp",
-            help="Resolution of level 0, um per pixel, for slides whose file and row do not state it.",
+            help="Resolution of level 0, um per pixel, for slides whose row gives none, whatever their files state.",
             show_default="what the file states",
             rich_help_panel=_TILES,
         ),
@@ -198,6 +199,18 @@ class TileOptions:
         from lamella.tiles import TileSpec
 
         return TileSpec(tile_px=self.tile_px, mpp=self.mpp, stride_px=self.stride, min_tissue=self.min_tissue)
+
+    def cut(self) -> "CutSettings":
+        """Return how slides are cut into tiles."""
+        from lamella.features.plan import CutSettings
+
+        return CutSettings(
+            spec=self.spec(),
+            tissue=self.tissue.value,
+            max_upsample=self.max_upsample,
+            include=self.include,
+            exclude=self.exclude,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,7 +271,7 @@ class TalkOptions:
         bool, typer.Option("--quiet", "-q", help="Show no progress and say nothing but results and errors.")
     ] = False
 
-    def progress(self) -> "RichProgress":
+    def open(self) -> "RichProgress":
         """Return what the library reports to."""
         from lamella.cli.progress import RichProgress
 

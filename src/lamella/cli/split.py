@@ -47,7 +47,7 @@ def split(
         raise SettingsError(
             f"--out '{out}' is the cohort itself, whose other columns would be lost. Pass another --out."
         )
-    progress = talk.progress()
+    progress = talk.open()
     given = columns.load(cohort, progress)
 
     from lamella.cohort import save_cohort, split_by_batch, split_folds, split_holdout

@@ -3,9 +3,13 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from lamella.features.extract import Failure
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -16,6 +20,20 @@ def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> No
 def print_json(content: Any) -> None:
     """Print one JSON document."""
     typer.echo(json.dumps(content, indent=2, allow_nan=False))
+
+
+def tell_failures(failures: Sequence["Failure"], path: Path) -> None:
+    """Name each slide that could not be done on standard error and end with exit 1; return when there is none.
+
+    Args:
+        failures: The slides that could not be done.
+        path: Where they are listed too.
+    """
+    for failure in failures:
+        typer.echo(f"{failure.slide_id} ({failure.stage}): {' '.join(failure.reason.split())}", err=True)
+    if failures:
+        typer.echo(f"{len(failures)} not done; see '{path}'.", err=True)
+        raise typer.Exit(1)
 
 
 def format_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
