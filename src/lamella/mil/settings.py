@@ -1,0 +1,69 @@
+"""Settings of training, in one frozen piece that is saved with the model."""
+
+import difflib
+import math
+from dataclasses import dataclass
+
+from lamella.errors import SettingsError
+
+HEAD_NAMES = ("attention", "ilse", "gated", "mean", "max")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSettings:
+    """How a head is trained.
+
+    Attributes:
+        head: How tiles are pooled: "attention" (HistoTransfer 2021), "ilse", "gated" (Ilse et al. 2018), "mean", "max".
+        epochs: Most passes over the training slides.
+        patience: Training stops when the validation log-loss has not improved for this many epochs.
+        lr: Learning rate of Adam.
+        weight_decay: Decoupled weight decay (AdamW); 0 is Adam.
+        dropout: Share of features dropped after each layer of the embedding, 0 to below 1.
+        batch_size: Slides in one step.
+        tiles_per_slide: A random draw of at most this many tiles a slide and epoch; None takes all.
+        max_tiles: Most tiles, padding included, held at once; a step with more is computed in parts and its gradients
+            are added, so this changes memory, not the method. A single longer slide is still taken whole.
+        seed: Of the first weights, the order of slides, dropout and the draw of tiles.
+        n_threads: CPU threads; results are bit-for-bit repeatable for one count on one machine.
+        device: "cpu", "cuda" or "cuda:1", where the head is trained; a trained model predicts on the CPU.
+
+    Raises:
+        SettingsError: If a value cannot be used.
+    """
+
+    head: str = "attention"
+    epochs: int = 100
+    patience: int = 20
+    lr: float = 1e-3
+    weight_decay: float = 1e-2
+    dropout: float = 0.25
+    batch_size: int = 8
+    tiles_per_slide: int | None = None
+    max_tiles: int = 16384
+    seed: int = 0
+    n_threads: int = 2
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot train."""
+        if self.head not in HEAD_NAMES:
+            nearest = difflib.get_close_matches(str(self.head), HEAD_NAMES, n=1, cutoff=0.0)[0]
+            raise SettingsError(
+                f"no head is called '{self.head}'. The nearest is '{nearest}'; there are {', '.join(HEAD_NAMES)}."
+            )
+        for name in ("epochs", "patience", "batch_size", "max_tiles", "n_threads"):
+            if getattr(self, name) < 1:
+                raise SettingsError(
+                    f"{name} is {getattr(self, name)} and must be at least 1. Leave it out for the default."
+                )
+        if self.tiles_per_slide is not None and self.tiles_per_slide < 1:
+            raise SettingsError(
+                f"tiles_per_slide is {self.tiles_per_slide} and must be at least 1, or None for all tiles."
+            )
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise SettingsError(f"learning rate is {self.lr} and must be above 0. Pass --lr 0.001.")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise SettingsError(f"weight decay is {self.weight_decay} and must be 0 or more. Pass --weight-decay 0.01.")
+        if not 0 <= self.dropout < 1:
+            raise SettingsError(f"dropout is {self.dropout} and must be from 0 to below 1. Pass --dropout 0.25.")
