@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lamella.cohort import Cohort, CohortColumns
     from lamella.encoders import EncoderSpec, RuntimeSettings
     from lamella.features.plan import CutSettings
+    from lamella.study.settings import TrainingSettings
     from lamella.tiles import TileSpec
 
 
@@ -64,7 +65,7 @@ CohortArgument = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Number that all that is drawn by chance depends on.")]
 
-_COHORT, _TILES, _ENCODER = "Columns of the cohort", "Tissue and tiles", "Encoder"
+_COHORT, _TILES, _ENCODER, _TRAINING = "Columns of the cohort", "Tissue and tiles", "Encoder", "Training and testing"
 
 
 def _column(option: str, help_text: str) -> Any:
@@ -258,6 +259,67 @@ class EncoderOptions:
         from lamella.encoders import RuntimeSettings
 
         return RuntimeSettings(device=self.device.value, precision=self.precision.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOptions:
+    """How heads are trained and tested."""
+
+    head: Annotated[
+        str,
+        typer.Option(
+            "--head",
+            help="How tiles are pooled: attention (the paper's), ilse, gated, mean or max.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = "attention"
+    folds: Annotated[
+        int,
+        typer.Option(
+            "--folds",
+            help="Number of folds, where the table brings neither folds nor splits.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = 5
+    seeds: Annotated[
+        int,
+        typer.Option(
+            "--seeds", help="Heads trained in each round; their logits are averaged.", rich_help_panel=_TRAINING
+        ),
+    ] = 3
+    epochs: Annotated[int, typer.Option("--epochs", help="Most epochs.", rich_help_panel=_TRAINING)] = 100
+    patience: Annotated[
+        int,
+        typer.Option(
+            "--patience",
+            help="Epochs without a better validation log-loss before training stops.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = 20
+    lr: Annotated[float, typer.Option("--lr", help="Learning rate.", rich_help_panel=_TRAINING)] = 1e-3
+    sensitivity: Annotated[
+        float | None,
+        typer.Option(
+            "--sensitivity",
+            help="Least sensitivity that the threshold must reach on validation.",
+            show_default="Youden's threshold",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None
+
+    def settings(self, *, seed: int = 0) -> "TrainingSettings":
+        """Return how bags become models, predictions and metrics."""
+        from lamella.mil.settings import TrainSettings
+        from lamella.study.settings import TrainingSettings
+
+        train = TrainSettings(head=self.head, epochs=self.epochs, patience=self.patience, lr=self.lr, seed=seed)
+        return TrainingSettings(
+            train=train,
+            n_seeds=self.seeds,
+            n_folds=self.folds,
+            split_seed=seed,
+            sensitivity=self.sensitivity,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,60 @@
+"""lamella extract."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lamella.cli.options import EncoderOptions, JsonOption, TalkOptions, TileOptions, takes_groups
+from lamella.cli.tables import print_json, tell_failures
+
+
+@takes_groups
+def extract(
+    slides: Annotated[
+        list[Path],
+        typer.Argument(metavar="SLIDE...|COHORT", help="Slides, or one table of slides.", show_default=False),
+    ],
+    tiles: TileOptions,
+    encoder: EncoderOptions,
+    talk: TalkOptions,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the bags.", show_default=False)],
+    dtype: Annotated[
+        str, typer.Option(help="How embeddings are stored: float16 (half the disk, rounding 5e-4) or float32.")
+    ] = "float16",
+    as_json: JsonOption = False,
+) -> None:
+    """Encode the tiles of slides into feature bags, in a layout that TRIDENT's readers open too.
+
+    Finished bags made the same way are kept; ones made otherwise are refused, never overwritten. A slide that cannot
+    be done is listed in failures.csv, and the others go on.
+    """
+    progress = talk.open()
+
+    from lamella.cohort import gather_slides
+    from lamella.features.extract import ExtractSettings, extract_cohort
+
+    settings = ExtractSettings(cut=tiles.cut(), encoder=encoder.spec(), runtime=encoder.settings(), dtype=dtype)
+    cohort = gather_slides(slides, slide_mpp=tiles.slide_mpp)
+    report = extract_cohort(cohort.slides, settings, out, progress=progress)
+    rate = report.n_tiles / report.seconds if report.seconds else 0.0
+    if as_json:
+        print_json(
+            {
+                "folder": str(report.folder.features),
+                "done": list(report.done),
+                "kept": list(report.kept),
+                "failures": {failure.slide_id: failure.reason for failure in report.failures},
+                "tiles": report.n_tiles,
+                "seconds": round(report.seconds, 3),
+                "tiles_per_second": round(rate, 2),
+                "runtime": report.runtime,
+            }
+        )
+    else:
+        progress.say(
+            f"{len(report.done)} slides encoded, {len(report.kept)} kept, {len(report.failures)} not done; "
+            f"{report.n_tiles:,} tiles" + (f" at {rate:.3g}/s by {report.runtime}" if rate else "")
+        )
+        progress.say(f"Bags are in '{report.folder.features}'.")
+    tell_failures(report.failures, out / "failures.csv")

@@ -1,0 +1,27 @@
+"""lamella inspect."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lamella.cli.options import JsonOption
+from lamella.cli.tables import print_json, print_table
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A bag or patches file.", show_default=False)],
+    slide_mpp: Annotated[
+        float | None,
+        typer.Option("--slide-mpp", help="Resolution of the slide, um per pixel, where the file does not state it."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what is in a feature bag: our own, TRIDENT's, CLAM's (.h5 or .pt) or STAMP's."""
+    from lamella.features.inspect import inspect_file
+
+    found = inspect_file(file, slide_mpp=slide_mpp)
+    if as_json:
+        print_json(found)
+    else:
+        print_table(["what", "value"], [{"what": key, "value": str(value)} for key, value in found.items()])

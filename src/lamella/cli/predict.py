@@ -1,0 +1,55 @@
+"""lamella predict."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lamella.cli.options import JsonOption, TalkOptions, takes_groups
+from lamella.cli.tables import print_json, print_table, tell_failures
+
+
+@takes_groups
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a finished `lamella run`.", show_default=False)],
+    slides: Annotated[
+        list[Path],
+        typer.Argument(metavar="SLIDE...|COHORT", help="New slides, or one table of them.", show_default=False),
+    ],
+    talk: TalkOptions,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the predictions.", show_default=False)],
+    slide_mpp: Annotated[
+        float | None,
+        typer.Option(
+            "--slide-mpp",
+            help="Resolution of level 0, um per pixel, for slides whose file and row do not state it.",
+            show_default="what the file states",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Predict new slides with a finished run, with heatmaps: cut and encoded as it did, the mean of its models' logits.
+
+    Where the table has labels, metrics.json is written too, at the threshold that the run froze: external validation.
+    Slides and patients that the run has learned from are refused then.
+    """
+    progress = talk.open()
+
+    from lamella.cohort import gather_slides
+    from lamella.pipeline import predict_slides
+    from lamella.study.predict import open_run
+
+    finished = open_run(run)
+    cohort = gather_slides(slides, slide_mpp=slide_mpp)
+    predictions, failures = predict_slides(finished, cohort, out, progress=progress)
+    rows = [
+        {"slide_id": found.slide.slide_id, "label": found.slide.label or ""}
+        | {name: round(float(p), 4) for name, p in zip(finished.classes, found.probabilities, strict=True)}
+        for found in predictions
+    ]
+    if as_json:
+        print_json({"out": str(out), "predictions": rows})
+    else:
+        print_table(["slide_id", "label", *finished.classes], rows)
+        progress.say(f"Predictions and heatmaps are in '{out}'.")
+    tell_failures(failures, out / "failures.csv")

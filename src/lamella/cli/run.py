@@ -1,0 +1,65 @@
+"""lamella run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lamella.cli.options import (
+    CohortArgument,
+    ColumnOptions,
+    EncoderOptions,
+    JsonOption,
+    SeedOption,
+    TalkOptions,
+    TileOptions,
+    TrainOptions,
+    takes_groups,
+)
+from lamella.cli.tables import print_json, print_table, tell_failures
+
+
+@takes_groups
+def run(
+    cohort: CohortArgument,
+    columns: ColumnOptions,
+    tiles: TileOptions,
+    encoder: EncoderOptions,
+    training: TrainOptions,
+    talk: TalkOptions,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything.", show_default=False)],
+    heatmaps: Annotated[
+        int | None, typer.Option("--heatmaps", min=0, help="How many slides get heatmaps.", show_default="all")
+    ] = None,
+    pseudonyms: Annotated[
+        bool,
+        typer.Option("--pseudonyms", help="Call patients and slides by salted hashes; the key stays in OUT/local."),
+    ] = False,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Do it all: tissue, tiles, features, training, prediction, statistics, heatmaps and a page.
+
+    Run again, it does only what is missing or changed. The page is OUT/index.html; predictions.csv, metrics.json, the
+    models and the heatmaps lie beside it. OUT/local and OUT/features stay in the house: they hold paths and ids.
+    """
+    progress = talk.open()
+    given = columns.load(cohort, progress)
+
+    from lamella.cohort import give_resolution
+    from lamella.features.extract import ExtractSettings
+    from lamella.pipeline import run_cohort
+    from lamella.report.summary import summarise_run
+    from lamella.study.settings import join_settings
+
+    extract = ExtractSettings(cut=tiles.cut(), encoder=encoder.spec(), runtime=encoder.settings())
+    settings = join_settings(training.settings(seed=seed), extract, n_heatmaps=heatmaps)
+    result = run_cohort(
+        give_resolution(given, tiles.slide_mpp), settings, out, pseudonyms=pseudonyms, progress=progress
+    )
+    if as_json:
+        print_json({"out": str(out), "metrics": result.metrics, "failures": len(result.failures)})
+    else:
+        print_table(["what", "AUC", "95% interval", "pooled AUC"], summarise_run(result.metrics))
+        progress.say(f"The page is '{result.folder.page}'.")
+    tell_failures(result.failures, result.folder.failures)

@@ -1,0 +1,38 @@
+"""lamella tiles."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lamella.cli.options import JsonOption, TalkOptions, TileOptions, takes_groups
+from lamella.cli.tables import print_json, print_table, tell_failures
+
+
+@takes_groups
+def tiles(
+    slides: Annotated[
+        list[Path],
+        typer.Argument(metavar="SLIDE...|COHORT", help="Slides, or one table of slides.", show_default=False),
+    ],
+    tiles: TileOptions,
+    talk: TalkOptions,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the coordinates.", show_default=False)],
+    as_json: JsonOption = False,
+) -> None:
+    """Place tiles over the tissue of slides and write where they lie; no pixel is encoded.
+
+    Writes OUT/<px>px_<mpp>mpp_<stride>px/patches/<slide_id>_patches.h5, as `lamella extract` does.
+    """
+    progress = talk.open()
+
+    from lamella.cohort import gather_slides
+    from lamella.features.tissue import save_tiles
+
+    cohort = gather_slides(slides, slide_mpp=tiles.slide_mpp)
+    rows, failures = save_tiles(cohort.slides, tiles.cut(), out, progress=progress)
+    if as_json:
+        print_json({"slides": rows, "failures": {failure.slide_id: failure.reason for failure in failures}})
+    else:
+        print_table(["slide_id", "tiles", "tissue_mm2", "mpp", "level", "upsample"], rows)
+    tell_failures(failures, out / "failures.csv")

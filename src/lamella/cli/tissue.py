@@ -1,0 +1,38 @@
+"""lamella tissue."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lamella.cli.options import JsonOption, TalkOptions, TileOptions, takes_groups
+from lamella.cli.tables import print_json, print_table, tell_failures
+
+
+@takes_groups
+def tissue(
+    slides: Annotated[
+        list[Path],
+        typer.Argument(metavar="SLIDE...|COHORT", help="Slides, or one table of slides.", show_default=False),
+    ],
+    tiles: TileOptions,
+    talk: TalkOptions,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for pictures and outlines.", show_default=False)],
+    as_json: JsonOption = False,
+) -> None:
+    """Find the tissue of slides: an overlay to look at, outlines for QuPath, and a ledger of the area.
+
+    Writes OUT/<slide_id>.png, OUT/<slide_id>.geojson and OUT/ledger.csv.
+    """
+    progress = talk.open()
+
+    from lamella.cohort import gather_slides
+    from lamella.features.tissue import save_tissue
+
+    cohort = gather_slides(slides, slide_mpp=tiles.slide_mpp)
+    rows, failures = save_tissue(cohort.slides, tiles.cut(), out, progress=progress)
+    if as_json:
+        print_json({"ledger": rows, "failures": {failure.slide_id: failure.reason for failure in failures}})
+    else:
+        print_table(["slide_id", "step", "kept_um2", "removed_um2", "n_tiles"], rows)
+    tell_failures(failures, out / "failures.csv")

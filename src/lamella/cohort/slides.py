@@ -1,0 +1,50 @@
+"""Cohorts without a table: slides named one by one."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from lamella.cohort.cohort import Cohort, CohortSlide
+from lamella.cohort.table import load_cohort
+from lamella.errors import CohortError
+
+_TABLES = (".csv", ".parquet", ".tsv")
+
+
+def gather_slides(paths: Sequence[Path], *, slide_mpp: float | None = None) -> Cohort:
+    """Return slides named one by one, or by one table, as a cohort that need not be labelled.
+
+    Args:
+        paths: Slide files, each its own patient; or a single table (CSV or Parquet).
+        slide_mpp: Resolution of level 0, in um per pixel, for slides whose row does not give one.
+
+    Raises:
+        CohortError: If nothing is named, or two files have the same stem.
+    """
+    if not paths:
+        raise CohortError("no slide is named. Name slides, or a table of slides.")
+    if len(paths) == 1 and paths[0].suffix.lower() in _TABLES:
+        return give_resolution(load_cohort(paths[0], labelled=False), slide_mpp)
+    stems = Counter(path.stem for path in paths)
+    twice = next((stem for stem, n in stems.items() if n > 1), None)
+    if twice is not None:
+        raise CohortError(
+            f"{stems[twice]} slides are called '{twice}'. Put them into a table with a slide_id column: lamella "
+            "extract COHORT."
+        )
+    slides = tuple(
+        CohortSlide(slide_id=path.stem, path=path.absolute(), patient_id=path.stem, slide_mpp=slide_mpp)
+        for path in paths
+    )
+    return Cohort(slides=slides, classes=(), positive=None, notes=())
+
+
+def give_resolution(cohort: Cohort, slide_mpp: float | None) -> Cohort:
+    """Return the cohort with a resolution, in um per pixel, for the slides whose row gives none."""
+    if slide_mpp is None:
+        return cohort
+    slides = tuple(
+        dataclasses.replace(slide, slide_mpp=slide_mpp) if slide.slide_mpp is None else slide for slide in cohort.slides
+    )
+    return dataclasses.replace(cohort, slides=slides)

@@ -1,0 +1,68 @@
+"""What is in a file: a bag of any layout, or the tiles of a slide, in words and numbers."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lamella.features.bag import FeatureBag, load_patches, open_h5, read_attributes
+from lamella.features.layouts import load_bag
+
+
+def inspect_file(path: Path, *, slide_mpp: float | None = None) -> dict[str, Any]:
+    """Return what a bag or a patches file holds, JSON-ready, the most telling first.
+
+    Args:
+        path: A file of ours, TRIDENT's, CLAM's (.h5, .pt) or STAMP's.
+        slide_mpp: Resolution of the slide's level 0, um per pixel, for layouts that do not state it.
+
+    Raises:
+        BagError: If the file is absent, damaged, or of none of these layouts.
+    """
+    path = Path(path)
+    if path.suffix in (".h5", ".hdf5"):
+        with open_h5(path) as file:
+            only_tiles = "coords" in file and "features" not in file and "feats" not in file
+            own = "slide_quickhash" in file.attrs
+            stated = read_attributes(file) if own else {}
+        if only_tiles:
+            coords, attributes = load_patches(path)
+            return {"file": path.name, "holds": "tiles of a slide", "tiles": len(coords)} | _plain(attributes)
+        return _describe(path, load_bag(path, slide_mpp=slide_mpp)) | _plain(stated)
+    return _describe(path, load_bag(path, slide_mpp=slide_mpp))
+
+
+def _describe(path: Path, bag: FeatureBag) -> dict[str, Any]:
+    finite = np.isfinite(bag.features)
+    described: dict[str, Any] = {
+        "file": path.name,
+        "holds": f"feature bag, {bag.layout} layout",
+        "slide_id": bag.slide_id,
+        "tiles": len(bag.features),
+        "embedding": bag.features.shape[1] if bag.features.ndim == 2 else 0,
+        "encoder": bag.encoder or "not stated",
+        "tile_px": bag.tile_px if bag.tile_px is not None else "not stated",
+        "mpp": bag.mpp if bag.mpp is not None else "not stated",
+        "coordinates": _frame(bag),
+        "not finite": int(finite.size - finite.sum()),
+    }
+    if bag.features.size and finite.all():
+        described |= {
+            "mean": round(float(bag.features.mean()), 4),
+            "sd": round(float(bag.features.std()), 4),
+            "constant columns": int((np.ptp(bag.features, axis=0) == 0).sum()),
+        }
+    return described
+
+
+def _frame(bag: FeatureBag) -> str:
+    if bag.coords_l0 is not None:
+        return "level-0 pixels"
+    return "um" if bag.coords_um is not None else "none"
+
+
+def _plain(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return attributes as JSON can hold them."""
+    return {
+        key: value if isinstance(value, (str, int, float, bool)) else str(value) for key, value in attributes.items()
+    }

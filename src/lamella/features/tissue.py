@@ -1,0 +1,114 @@
+"""Tissue and tiles of many slides, without encoding: pictures, outlines, ledger, coordinates."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from lamella.cohort import CohortSlide
+from lamella.errors import BagError, LamellaError
+from lamella.features.bag import PATCH_KEYS, BagFolder, find_differences, save_patches
+from lamella.features.extract import Failure, count_cores, save_failures
+from lamella.features.plan import CutSettings, find_slide_tissue, plan_slide, refuse_empty
+from lamella.files import write_bytes, write_table
+from lamella.progress import Progress, SilentProgress
+from lamella.slide import open_slide
+from lamella.tiles import place_tiles
+from lamella.tissue import draw_tissue, save_tissue_geojson
+
+Rows = list[dict[str, Any]]
+
+
+def save_tissue(
+    slides: Sequence[CohortSlide], settings: CutSettings, out: Path, *, progress: Progress | None = None
+) -> tuple[Rows, tuple[Failure, ...]]:
+    """Write each slide's overlay (PNG) and outlines (GeoJSON), and one `ledger.csv`.
+
+    Returns:
+        The ledger (`slide_id, step, kept_um2, removed_um2, n_tiles`), and the slides that could not be done.
+
+    Raises:
+        OutputError: If `out` cannot be written.
+    """
+
+    def one(item: CohortSlide) -> Rows:
+        with open_slide(item.path, slide_mpp=item.slide_mpp) as slide:
+            tissue, thumbnail = find_slide_tissue(slide, item.slide_id, settings)
+            corners = place_tiles(tissue.mask, settings.spec, slide_size=slide.size, slide_mpp=slide.mpp)
+        picture = cv2.cvtColor(draw_tissue(thumbnail, tissue), cv2.COLOR_RGB2BGR)
+        write_bytes(out / f"{item.slide_id}.png", cv2.imencode(".png", picture)[1].tobytes())
+        save_tissue_geojson(tissue, out / f"{item.slide_id}.geojson")
+        return [
+            {
+                "slide_id": item.slide_id,
+                "step": step.step,
+                "kept_um2": round(step.kept_um2, 1),
+                "removed_um2": round(step.removed_um2, 1),
+                "n_tiles": len(corners),
+            }
+            for step in tissue.ledger
+        ]
+
+    rows, failures = _each(slides, one, "find tissue", progress or SilentProgress())
+    write_table(out / "ledger.csv", ["slide_id", "step", "kept_um2", "removed_um2", "n_tiles"], rows)
+    save_failures(failures, out / "failures.csv")
+    return rows, failures
+
+
+def save_tiles(
+    slides: Sequence[CohortSlide], settings: CutSettings, out: Path, *, progress: Progress | None = None
+) -> tuple[Rows, tuple[Failure, ...]]:
+    """Write where the tiles of each slide lie, as the extraction does.
+
+    Returns:
+        A row a slide (`slide_id, tiles, tissue_mm2, mpp, level, upsample`), and the slides that could not be done.
+
+    Raises:
+        OutputError: If `out` cannot be written.
+    """
+
+    def one(item: CohortSlide) -> Rows:
+        plan = plan_slide(item, settings)
+        with plan.slide:
+            refuse_empty(item, plan)
+        path = BagFolder(out, settings.spec, "").patches_path(item.slide_id)
+        differences = find_differences(path, plan.provenance, PATCH_KEYS) if path.exists() else ()
+        if differences:
+            raise BagError(f"'{path.name}' was made otherwise: {'; '.join(differences)}. Choose another --out.")
+        save_patches(path, plan.corners_l0, plan.provenance)
+        return [
+            {
+                "slide_id": item.slide_id,
+                "tiles": len(plan.corners_l0),
+                "tissue_mm2": round(plan.tissue.tissue_um2 / 1e6, 4),
+                "mpp": plan.provenance["slide_mpp_x"],
+                "level": plan.level.level,
+                "upsample": round(plan.level.upsample, 4),
+            }
+        ]
+
+    rows, failures = _each(slides, one, "place tiles", progress or SilentProgress())
+    save_failures(failures, out / "failures.csv")
+    return rows, failures
+
+
+def _each(
+    slides: Sequence[CohortSlide], one: Callable[[CohortSlide], Rows], name: str, progress: Progress
+) -> tuple[Rows, tuple[Failure, ...]]:
+    """Do one thing to each slide, in threads; go on past those that cannot be done."""
+    rows: Rows = []
+    failures = []
+    with progress.stage(name, len(slides), "slides") as stage, ThreadPoolExecutor(min(8, count_cores())) as pool:
+        futures = [pool.submit(one, item) for item in slides]
+        try:
+            for item, future in zip(slides, futures, strict=True):
+                try:
+                    rows += future.result()
+                except LamellaError as error:
+                    failures.append(Failure(item.slide_id, name, str(error)))
+                stage.advance()
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return rows, tuple(failures)

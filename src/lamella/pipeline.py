@@ -1,0 +1,217 @@
+"""The whole pipeline in two functions: run a cohort, predict new slides. Each ends with pictures and a page."""
+
+import dataclasses
+import secrets
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from lamella.cohort import Cohort, CohortSlide
+from lamella.errors import BagError, LamellaError
+from lamella.features.extract import Failure, save_failures
+from lamella.files import write_table, write_text
+from lamella.progress import Progress, SilentProgress
+from lamella.report.heatmap import SlideAttention
+from lamella.report.overlay import OverlayStyle
+from lamella.report.page import write_page
+from lamella.report.pseudonyms import Pseudonyms
+from lamella.report.slides import SlideCaption, draw_slide, is_drawn
+from lamella.slide import open_slide
+from lamella.study.attention import AttentionRecord, load_attention
+from lamella.study.folder import RunFolder
+from lamella.study.predict import FinishedRun, open_run, predict_cohort
+from lamella.study.rounds import RoundPrediction
+from lamella.study.run import StudyResult, run_study
+from lamella.study.settings import RunSettings
+
+
+def run_cohort(
+    cohort: Cohort,
+    settings: RunSettings,
+    out: Path,
+    *,
+    pseudonyms: bool = False,
+    progress: Progress | None = None,
+) -> StudyResult:
+    """Run a cohort from slides and labels to predictions, heatmaps and a page; what is finished is kept.
+
+    Args:
+        cohort: Labelled slides.
+        settings: How.
+        out: The run folder; `lamella.study.folder` says what lies where.
+        pseudonyms: Whether patients and slides go by salted hashes from the first step on; the key and everything
+            that holds paths stay under `local/`.
+        progress: Where to report to.
+
+    Raises:
+        LamellaError: Whatever cannot be done, in one line.
+    """
+    progress = progress or SilentProgress()
+    out = Path(out)
+    if pseudonyms:
+        cohort = rename_cohort(cohort, out)
+    result = run_study(cohort, settings, out, progress=progress)
+    classes = _Classes(cohort.classes, cohort.positive)
+    failures = _draw_heatmaps(result.predictions[: settings.n_heatmaps], result.folder, cohort, classes, progress)
+    failures = _hide_names((*result.failures, *failures), cohort if pseudonyms else None)
+    save_failures(failures, result.folder.failures)
+    write_page(out)
+    return dataclasses.replace(result, failures=failures)
+
+
+def predict_slides(
+    run: Path | FinishedRun, cohort: Cohort, out: Path, *, progress: Progress | None = None
+) -> tuple[Sequence[RoundPrediction], tuple[Failure, ...]]:
+    """Predict new slides with a finished run, with heatmaps; with labels also `metrics.json` (external validation).
+
+    Args:
+        run: Folder of a finished run, or what `open_run` returned.
+        cohort: The slides, labelled or not.
+        out: Where to write.
+        progress: Where to report to.
+
+    Raises:
+        LamellaError: Whatever cannot be done, in one line.
+    """
+    progress = progress or SilentProgress()
+    finished = run if isinstance(run, FinishedRun) else open_run(Path(run))
+    predictions, failures = predict_cohort(finished, cohort, Path(out), progress=progress)
+    folder = RunFolder(Path(out))
+    classes = _Classes(finished.classes, finished.positive)
+    failures = (*failures, *_draw_heatmaps(predictions, folder, cohort, classes, progress))
+    save_failures(failures, folder.failures)
+    return predictions, failures
+
+
+def rename_cohort(cohort: Cohort, out: Path) -> Cohort:
+    """Return the cohort under pseudonyms; salt and key are kept under `local/`, so that a second run uses the same."""
+    folder = RunFolder(out)
+    salt_path = folder.local / "salt.txt"
+    if not salt_path.exists():
+        write_text(salt_path, secrets.token_hex(16) + "\n")
+    names = Pseudonyms(salt_path.read_text(encoding="utf-8").strip())
+    slides = tuple(
+        dataclasses.replace(s, slide_id=names.slide(s.slide_id), patient_id=names.patient(s.patient_id))
+        for s in cohort.slides
+    )
+    key = [
+        {"pseudonym": new.slide_id, "slide_id": old.slide_id, "patient": new.patient_id, "patient_id": old.patient_id}
+        for old, new in zip(cohort.slides, slides, strict=True)
+    ]
+    write_table(folder.local / "pseudonyms.csv", ["pseudonym", "slide_id", "patient", "patient_id"], key)
+    return dataclasses.replace(cohort, slides=slides, notes=_hide_in_notes(cohort, slides))
+
+
+def _hide_in_notes(cohort: Cohort, slides: Sequence[CohortSlide]) -> tuple[str, ...]:
+    """Return the cohort's notes with ids and file names replaced."""
+    notes = []
+    for note in cohort.notes:
+        for old, new in zip(cohort.slides, slides, strict=True):
+            for name in (str(old.path), old.path.name, old.slide_id, old.patient_id):
+                note = note.replace(f"'{name}'", f"'{new.slide_id}'")
+        notes.append(note)
+    return tuple(notes)
+
+
+def _hide_names(failures: Sequence[Failure], cohort: Cohort | None) -> tuple[Failure, ...]:
+    """Return failures with the files' names replaced by the slides' pseudonyms, where there are any."""
+    if cohort is None:
+        return tuple(failures)
+    paths = {slide.slide_id: slide.path for slide in cohort.slides}
+    hidden = []
+    for failure in failures:
+        path, reason = paths[failure.slide_id], failure.reason
+        for name in (str(path), str(path.parent), path.name, path.stem):
+            reason = reason.replace(name, failure.slide_id)
+        hidden.append(dataclasses.replace(failure, reason=reason))
+    return tuple(hidden)
+
+
+def draw_heatmap(
+    slide_path: Path, attention_path: Path, out: Path, *, slide_mpp: float | None = None, style: OverlayStyle
+) -> None:
+    """Draw the attention of one slide from the numbers that a run or a prediction kept.
+
+    Args:
+        slide_path: The slide.
+        attention_path: `DIR/attention/<slide_id>.h5`.
+        out: Folder for the pictures.
+        slide_mpp: Resolution of level 0, um per pixel, where the file does not state it.
+        style: Colours, opacity, measure, size.
+
+    Raises:
+        BagError: If the attention cannot be read, or is of a slide of another size.
+        SlideError: If the slide cannot be read.
+    """
+    record = load_attention(attention_path)
+    with open_slide(slide_path, slide_mpp=slide_mpp) as slide:
+        if slide.size != record.slide_size:
+            raise BagError(
+                f"'{attention_path.name}' is of a slide of {record.slide_size[0]} x {record.slide_size[1]} px but "
+                f"'{slide_path.name}' has {slide.size[0]} x {slide.size[1]}. Name the slide it was made from."
+            )
+        caption = SlideCaption(title=record.slide_id, subtitle="", key="")
+        draw_slide(slide, _tiles_of(record), out, caption, tile_px=record.tile_px, mpp=record.mpp, style=style)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Classes:
+    """Names of the classes, in the order of the logits, and the one that is scored."""
+
+    names: tuple[str, ...]
+    positive: str | None
+
+
+def _draw_heatmaps(
+    predictions: Sequence[RoundPrediction], folder: RunFolder, cohort: Cohort, classes: _Classes, progress: Progress
+) -> list[Failure]:
+    """Draw the pictures of each slide that is not drawn yet; list those that cannot be."""
+    slides = {slide.slide_id: slide for slide in cohort.slides}
+    failures = []
+    with progress.stage("draw heatmaps", len(predictions), "slides") as stage, ThreadPoolExecutor(2) as pool:
+        drawing = {
+            found.slide.slide_id: pool.submit(
+                _draw_one, slides[found.slide.slide_id], folder, _describe(found, classes)
+            )
+            for found in predictions
+        }
+        try:
+            for slide_id, future in drawing.items():
+                try:
+                    future.result()
+                except LamellaError as error:
+                    failures.append(Failure(slide_id, "heatmap", str(error)))
+                stage.advance()
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return failures
+
+
+def _draw_one(item: CohortSlide, folder: RunFolder, subtitle: str) -> None:
+    record = load_attention(folder.attention / f"{item.slide_id}.h5")
+    caption = SlideCaption(title=item.slide_id, subtitle=subtitle, key=record.key)
+    target = folder.heatmaps / item.slide_id
+    if is_drawn(target, caption):
+        return
+    with open_slide(item.path, slide_mpp=item.slide_mpp) as slide:
+        draw_slide(slide, _tiles_of(record), target, caption, tile_px=record.tile_px, mpp=record.mpp)
+
+
+def _tiles_of(record: AttentionRecord) -> SlideAttention:
+    return SlideAttention(
+        attention=record.attention.astype(np.float64),
+        coords_l0=record.coords_l0,
+        tile_size_l0=record.tile_l0,
+        slide_size=record.slide_size,
+        slide_mpp=record.slide_mpp,
+    )
+
+
+def _describe(found: RoundPrediction, classes: _Classes) -> str:
+    """Return what was predicted, and the label where there is one, in words."""
+    names, positive = classes.names, classes.positive
+    index = names.index(positive) if positive in names else int(found.probabilities.argmax())
+    said = f"{names[index]} {found.probabilities[index]:.2f}"
+    return said if found.slide.label is None else f"{said}   (label: {found.slide.label})"

@@ -1,0 +1,1 @@
+"""9. Study: what to run, running it, what came out."""

@@ -1,0 +1,113 @@
+"""The bags of a run, held in memory once."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamella.errors import BagError
+from lamella.features.bag import BagFolder, FeatureBag, read_own_bag
+from lamella.features.layouts import load_bag
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class StudyBags:
+    """Bags by slide id.
+
+    Attributes:
+        features: `(N, D)` float16 or float32 each, as stored.
+        corners_l0: `(N, 2)` int64 each, level-0 pixels.
+        provenance: The attributes of each file.
+    """
+
+    features: dict[str, NDArray[Any]]
+    corners_l0: dict[str, NDArray[np.int64]]
+    provenance: dict[str, dict[str, Any]]
+
+    def key(self, slide_id: str) -> str:
+        """Return what identifies a bag's content: the slide's bytes, the cut and the encoder."""
+        own = self.provenance[slide_id]
+        names = ("slide_sha256", "fingerprint", "tile_px", "mpp", "stride_px", "min_tissue", "tissue", "regions",
+                 "max_upsample", "slide_mpp_x", "slide_mpp_y", "dtype", "precision")  # fmt: skip
+        return hash_json([own.get(name) for name in names] + [len(self.features[slide_id])])
+
+
+def load_bags(folder: BagFolder, slide_ids: Sequence[str]) -> StudyBags:
+    """Load the bags of a run, checked to be of one encoder and free of NaN.
+
+    Raises:
+        BagError: If a bag is absent, damaged, or of another encoder than the others.
+    """
+    features, corners, provenance = {}, {}, {}
+    for slide_id in slide_ids:
+        path = folder.features_path(slide_id)
+        features[slide_id], corners[slide_id], provenance[slide_id] = read_own_bag(path)
+        _refuse_not_finite(path, features[slide_id])
+    _refuse_mixture(folder.features, provenance)
+    return StudyBags(features=features, corners_l0=corners, provenance=provenance)
+
+
+def load_bag_folder(folder: Path, slide_ids: Sequence[str]) -> StudyBags:
+    """Load bags of any layout that `load_bag` reads, found by slide id.
+
+    Raises:
+        BagError: If a bag is absent, damaged, or of another encoder or width than the others.
+    """
+    features, corners, provenance = {}, {}, {}
+    for slide_id in slide_ids:
+        path = next((p for p in (folder / f"{slide_id}.h5", folder / f"{slide_id}.pt") if p.exists()), None)
+        if path is None:
+            raise BagError(
+                f"'{folder}' holds no bag of slide '{slide_id}' ({slide_id}.h5 or .pt). Name the folder of the bags, "
+                "or make them: lamella extract."
+            )
+        bag = load_bag(path)
+        _refuse_not_finite(path, bag.features)
+        if bag.layout == "lamella":
+            features[slide_id], corners[slide_id], provenance[slide_id] = read_own_bag(path)
+            continue
+        features[slide_id] = bag.features
+        corners[slide_id] = np.zeros((0, 2), np.int64) if bag.coords_l0 is None else bag.coords_l0
+        provenance[slide_id] = _foreign_provenance(slide_id, bag)
+    _refuse_mixture(folder, provenance)
+    return StudyBags(features=features, corners_l0=corners, provenance=provenance)
+
+
+def _foreign_provenance(slide_id: str, bag: FeatureBag) -> dict[str, Any]:
+    """Return what another tool's file states, under our names; what it does not state stays out."""
+    stated = {
+        "slide_id": slide_id,
+        "slide_sha256": hashlib.sha256(np.ascontiguousarray(bag.features).tobytes()).hexdigest(),
+        "slide_quickhash": "",
+        "encoder": bag.encoder,
+        "tile_px": bag.tile_px,
+        "mpp": bag.mpp,
+        "embedding_dim": bag.features.shape[1],
+    }
+    return {key: value for key, value in stated.items() if value is not None}
+
+
+def _refuse_not_finite(path: Path, features: NDArray[Any]) -> None:
+    if not np.isfinite(features).all():
+        raise BagError(f"'{path.name}' holds NaN or infinite features. Delete it and extract that slide again.")
+
+
+def _refuse_mixture(folder: Path, provenance: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse bags that no model can learn from together."""
+    for key, what in (("fingerprint", "encoders"), ("encoder", "encoders"), ("embedding_dim", "widths")):
+        found = sorted({str(own[key]) for own in provenance.values() if key in own})
+        if len(found) > 1:
+            raise BagError(
+                f"the bags in '{folder.name}' are of {len(found)} different {what} ({found[0][:12]}, {found[1][:12]}). "
+                "Extract them anew with one."
+            )
+
+
+def hash_json(content: Any) -> str:
+    """Return the SHA-256 of plain data, 64 hex digits."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,93 @@
+"""The run folder: the one place that knows where a run keeps what.
+
+DIR/index.html                 the page
+DIR/run.json                   settings, versions, notes
+DIR/cohort.csv                 ids, labels, folds; no paths
+DIR/ledger.csv                 tissue kept and removed by each step
+DIR/predictions.csv            out-of-fold predictions
+DIR/metrics.json               results with intervals, and the baselines
+DIR/failures.csv               slides that could not be done, with the reason
+DIR/models/<round>/seed<s>/    a model each: model.safetensors, model.json
+DIR/heatmaps/<slide_id>/       pictures, GeoJSON and TIFF of attention
+DIR/features/...               bags
+DIR/attention/<slide_id>.h5    attention as numbers
+DIR/local/                     what holds paths, and with --pseudonyms the key of the ids: not to be passed on
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Names inside a run folder.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    @property
+    def page(self) -> Path:
+        """The page."""
+        return self.path / "index.html"
+
+    @property
+    def settings(self) -> Path:
+        """Settings, versions, notes."""
+        return self.path / "run.json"
+
+    @property
+    def cohort(self) -> Path:
+        """Ids, labels, folds."""
+        return self.path / "cohort.csv"
+
+    @property
+    def ledger(self) -> Path:
+        """Tissue kept and removed by each step."""
+        return self.path / "ledger.csv"
+
+    @property
+    def predictions(self) -> Path:
+        """Out-of-fold predictions."""
+        return self.path / "predictions.csv"
+
+    @property
+    def metrics(self) -> Path:
+        """Results with intervals, and the baselines."""
+        return self.path / "metrics.json"
+
+    @property
+    def failures(self) -> Path:
+        """Slides that could not be done."""
+        return self.path / "failures.csv"
+
+    @property
+    def features(self) -> Path:
+        """Bags."""
+        return self.path / "features"
+
+    @property
+    def models(self) -> Path:
+        """Models, a folder a round and seed."""
+        return self.path / "models"
+
+    @property
+    def heatmaps(self) -> Path:
+        """Pictures of attention, a folder a slide."""
+        return self.path / "heatmaps"
+
+    @property
+    def attention(self) -> Path:
+        """Attention as numbers, a file a slide."""
+        return self.path / "attention"
+
+    @property
+    def local(self) -> Path:
+        """What is not to be passed on."""
+        return self.path / "local"
+
+    def model(self, protocol: str, fold: int, seed: int) -> Path:
+        """Return the folder of one model; `protocol` is `fold` or `batch`."""
+        return self.models / f"{protocol}{fold}" / f"seed{seed}"

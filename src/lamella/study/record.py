@@ -1,0 +1,85 @@
+"""What a run writes down of itself: predictions as a table, settings and versions as JSON. No paths."""
+
+import json
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from lamella import __version__
+from lamella.cohort import Cohort
+from lamella.features.extract import ExtractReport
+from lamella.files import write_json, write_table
+from lamella.study.folder import RunFolder
+from lamella.study.rounds import RoundPrediction
+from lamella.study.settings import RunSettings, describe_settings
+
+_PACKAGES = ("torch", "torchvision", "timm", "openvino", "numpy", "scikit-learn", "fastslide", "openslide-python",
+             "openslide-bin", "pyvips", "h5py")  # fmt: skip
+
+
+def save_predictions(predictions: Sequence[RoundPrediction], classes: Sequence[str], path: Path) -> None:
+    """Write `slide_id, patient_id, label, fold, prob_<class>..., logit_<class>...`, one row a slide."""
+    columns = ["slide_id", "patient_id", "label", "fold"]
+    columns += [f"prob_{name}" for name in classes] + [f"logit_{name}" for name in classes]
+    rows: list[Mapping[str, Any]] = []
+    for found in predictions:
+        row: dict[str, Any] = {
+            "slide_id": found.slide.slide_id,
+            "patient_id": found.slide.patient_id,
+            "label": found.slide.label or "",
+            "fold": found.fold,
+        }
+        row |= {f"prob_{name}": f"{p:.6f}" for name, p in zip(classes, found.probabilities, strict=True)}
+        row |= {f"logit_{name}": f"{z:.6f}" for name, z in zip(classes, found.logits, strict=True)}
+        rows.append(row)
+    write_table(path, columns, rows)
+
+
+def save_run_record(
+    settings: RunSettings, cohort: Cohort, report: ExtractReport, notes: Sequence[str], folder: RunFolder
+) -> None:
+    """Write `run.json`: what was asked, what it ran on, what was said aloud."""
+    write_json(
+        folder.settings,
+        {
+            "lamella_version": __version__,
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "classes": list(cohort.classes),
+            "positive": cohort.positive,
+            "settings": describe_settings(settings),
+            "runtime": report.runtime or _kept_runtime(folder),
+            "extraction": {
+                "n_encoded": len(report.done),
+                "n_kept": len(report.kept),
+                "n_failed": len(report.failures),
+                "n_tiles": report.n_tiles,
+                "seconds": round(report.seconds, 1),
+            },
+            "notes": list(notes),
+            "versions": list_versions(),
+        },
+    )
+
+
+def list_versions() -> dict[str, str]:
+    """Return the versions of Python, the system and the packages that bear on results."""
+    found = {"lamella": __version__, "python": platform.python_version(), "system": platform.system()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _kept_runtime(folder: RunFolder) -> str:
+    """Return what the earlier run's record says, where nothing had to be encoded now."""
+    if not folder.settings.exists():
+        return ""
+    try:
+        return str(json.loads(folder.settings.read_text(encoding="utf-8")).get("runtime", ""))
+    except ValueError:
+        return ""

@@ -1,0 +1,169 @@
+"""Training and predicting the rounds of a study: every model that is needed, none twice."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamella.cohort import Cohort, CohortSlide, Round
+from lamella.errors import CohortError, ModelError
+from lamella.mil import SlideModel, fit_model, load_model, predict_ensemble, save_model
+from lamella.mil.settings import TrainSettings
+from lamella.progress import Progress
+from lamella.study.bags import StudyBags, hash_json
+from lamella.study.folder import RunFolder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol:
+    """A way of dividing the cohort: `fold` (the folds or splits) or `batch` (each batch left out in turn)."""
+
+    name: str
+    rounds: tuple[Round, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class RoundPrediction:
+    """What one round's models, averaged, say about one slide that they did not learn from.
+
+    Attributes:
+        slide: Which slide.
+        fold: Number of the round.
+        logits: `(C,)` float64.
+        probabilities: `(C,)` float64.
+        attention: `(N,)` float32, in the order of the bag.
+    """
+
+    slide: CohortSlide
+    fold: int
+    logits: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
+    attention: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Outcome:
+    """What came out of one protocol: predictions of the test and of the validation slides of every round."""
+
+    protocol: Protocol
+    test: list[RoundPrediction]
+    val: list[RoundPrediction]
+
+
+def keep_available(rounds: Sequence[Round], available: Mapping[str, Any], cohort: Cohort) -> tuple[Round, ...]:
+    """Take slides without a bag out of the rounds.
+
+    Raises:
+        CohortError: If a side of a round is left without a class.
+    """
+    label = {slide.slide_id: slide.label for slide in cohort.slides}
+    kept = []
+    for one in rounds:
+        sides = {side: tuple(i for i in getattr(one, side) if i in available) for side in ("train", "val", "test")}
+        for side in ("train", "val"):
+            missing = sorted(set(cohort.classes) - {str(label[i]) for i in sides[side]})
+            if missing:
+                raise CohortError(
+                    f"round {one.fold} is left without a {side} slide of class '{missing[0]}', since slides failed "
+                    "(failures.csv says why). Mend those slides, or ask for fewer folds."
+                )
+        kept.append(Round(fold=one.fold, **sides))
+    return tuple(kept)
+
+
+def train_protocol(
+    protocol: Protocol,
+    bags: StudyBags,
+    cohort: Cohort,
+    settings: Sequence[TrainSettings],
+    folder: RunFolder,
+    progress: Progress,
+) -> dict[int, list[SlideModel]]:
+    """Return the models of each round, one a seed; finished ones of the same data and settings are loaded.
+
+    Args:
+        protocol: The rounds.
+        bags: Of all slides in them.
+        cohort: For labels and classes.
+        settings: One for each seed.
+        folder: Where models are kept.
+        progress: Where to report to.
+    """
+    labels = {slide.slide_id: str(slide.label) for slide in cohort.slides}
+    models: dict[int, list[SlideModel]] = {}
+    name = "train models" if protocol.name == "fold" else "train models, a batch left out"
+    with progress.stage(name, len(protocol.rounds) * len(settings), "models") as stage:
+        for one in protocol.rounds:
+            models[one.fold] = []
+            for own in settings:
+                path = folder.model(protocol.name, one.fold, own.seed)
+                models[one.fold].append(_train_or_load(path, one, own, bags, labels, cohort))
+                stage.advance()
+    return models
+
+
+def predict_protocol(
+    protocol: Protocol, models: Mapping[int, Sequence[SlideModel]], bags: StudyBags, cohort: Cohort, side: str
+) -> list[RoundPrediction]:
+    """Predict the `test` or `val` slides of each round by that round's models."""
+    by_id = {slide.slide_id: slide for slide in cohort.slides}
+    predictions = []
+    for one in protocol.rounds:
+        for slide_id in getattr(one, side):
+            found = predict_ensemble(models[one.fold], bags.features[slide_id])
+            predictions.append(
+                RoundPrediction(
+                    slide=by_id[slide_id],
+                    fold=one.fold,
+                    logits=found.logits,
+                    probabilities=found.probabilities,
+                    attention=found.attention,
+                )
+            )
+    return predictions
+
+
+def _train_or_load(
+    path: Path, one: Round, settings: TrainSettings, bags: StudyBags, labels: Mapping[str, str], cohort: Cohort
+) -> SlideModel:
+    key = hash_json(
+        [
+            dataclasses.asdict(settings),
+            cohort.classes,
+            [[side, i, labels[i], bags.key(i)] for side in ("train", "val") for i in getattr(one, side)],
+        ]
+    )
+    if path.exists():
+        try:
+            model = load_model(path)
+            if model.provenance.get("key") == key:
+                return model
+        except ModelError:
+            pass  # damaged or of an old version: trained again, which loses nothing
+    model = fit_model(
+        {i: bags.features[i] for i in (*one.train, *one.val)},
+        labels,
+        train=one.train,
+        val=one.val,
+        classes=cohort.classes,
+        settings=settings,
+    )
+    own = bags.provenance[one.train[0]]
+    shared = ("encoder", "weights", "fingerprint", "tile_px", "mpp", "stride_px", "min_tissue", "tissue", "precision")
+    patients = {slide.slide_id: slide.patient_id for slide in cohort.slides}
+    model = dataclasses.replace(
+        model,
+        positive=cohort.positive,
+        provenance={name: own[name] for name in shared if name in own}
+        | {
+            "key": key,
+            "seen_patients": sorted({patients[i] for i in (*one.train, *one.val)}),
+            "seen_images": sorted(str(bags.provenance[i]["slide_quickhash"]) for i in (*one.train, *one.val)),
+        },
+    )
+    save_model(model, path)
+    return model

@@ -1,0 +1,241 @@
+"""Running a study: cohort -> bags -> models -> out-of-fold predictions -> metrics, doing only what is missing."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lamella.cohort import (
+    Cohort,
+    Round,
+    check_same_images,
+    find_missing,
+    list_rounds,
+    save_cohort,
+    split_by_batch,
+    split_folds,
+)
+from lamella.errors import CohortError
+from lamella.features.extract import Failure, extract_cohort, save_failures
+from lamella.features.plan import ledger_of
+from lamella.files import write_json, write_table
+from lamella.progress import Progress, SilentProgress
+from lamella.slide import hash_quickly
+from lamella.study.attention import load_attention, locate_attention, save_attention
+from lamella.study.bags import StudyBags, hash_json, load_bag_folder, load_bags
+from lamella.study.folder import RunFolder
+from lamella.study.measure import measure_study
+from lamella.study.record import save_predictions, save_run_record
+from lamella.study.rounds import (
+    Outcome,
+    Protocol,
+    RoundPrediction,
+    keep_available,
+    predict_protocol,
+    train_protocol,
+)
+from lamella.study.settings import RunSettings, TrainingSettings, describe_encoder
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class StudyResult:
+    """What a run found.
+
+    Attributes:
+        folder: Where everything lies.
+        cohort: With the folds or splits that were used.
+        predictions: Out-of-fold, one a slide.
+        metrics: What `metrics.json` holds.
+        failures: Slides that could not be done.
+        notes: What must be said aloud.
+    """
+
+    folder: RunFolder
+    cohort: Cohort
+    predictions: tuple[RoundPrediction, ...]
+    metrics: dict[str, Any]
+    failures: tuple[Failure, ...]
+    notes: tuple[str, ...]
+
+
+def run_study(cohort: Cohort, settings: RunSettings, out: Path, *, progress: Progress | None = None) -> StudyResult:
+    """Run the whole study of a cohort into a folder; finished parts of an earlier run are kept.
+
+    Args:
+        cohort: Labelled slides. Without folds or splits, folds are made (stratified, by patient).
+        settings: How.
+        out: The run folder.
+        progress: Where to report to.
+
+    Raises:
+        CohortError: If the cohort does not hang together, or too little of it is left.
+        LeakageError: If a patient is on two sides of a split, or one image has two ids.
+        OutputError: If the folder cannot be written.
+    """
+    progress = progress or SilentProgress()
+    folder = RunFolder(out)
+    notes = list(cohort.notes)
+    cohort = _with_folds(cohort, settings)
+    rounds = list_rounds(cohort)
+    _check_images(cohort)
+    _save_cohort(cohort, folder)
+    write_json(folder.local / "encoder.json", describe_encoder(settings.extract.encoder))
+    report = extract_cohort(cohort.slides, settings.extract, folder.features, progress=progress)
+    failed = {failure.slide_id for failure in report.failures}
+    notes += report.notes
+    if failed:
+        notes.append(f"{len(failed)} of {len(cohort.slides)} slides could not be done; failures.csv says why.")
+    if len(failed) == len(cohort.slides):
+        raise CohortError(f"none of the {len(failed)} slides could be encoded. The first: {report.failures[0].reason}")
+    available = [slide.slide_id for slide in cohort.slides if slide.slide_id not in failed]
+    bags = load_bags(report.folder, available)
+    save_ledger(cohort, bags, folder)
+    found, metrics = _analyse(cohort, rounds, bags, settings, folder, notes, progress)
+    save_failures(report.failures, folder.failures)
+    save_run_record(settings, cohort, report, notes, folder)
+    return StudyResult(
+        folder=folder,
+        cohort=cohort,
+        predictions=tuple(found),
+        metrics=metrics,
+        failures=report.failures,
+        notes=tuple(notes),
+    )
+
+
+def train_on_bags(
+    cohort: Cohort, bags_folder: Path, settings: TrainingSettings, out: Path, *, progress: Progress | None = None
+) -> StudyResult:
+    """Train and test heads on bags that are there already: ours, TRIDENT's, CLAM's or STAMP's.
+
+    Args:
+        cohort: Labelled slides; the slide files themselves are not opened.
+        bags_folder: Folder of `<slide_id>.h5` or `<slide_id>.pt`.
+        settings: How.
+        out: Where models, predictions and metrics go.
+        progress: Where to report to.
+
+    Raises:
+        BagError: If a bag is absent, damaged, or of another encoder than the others.
+        CohortError: If the cohort does not hang together.
+        LeakageError: If a patient is on two sides of a split.
+    """
+    progress = progress or SilentProgress()
+    folder, notes = RunFolder(out), list(cohort.notes)
+    cohort = _with_folds(cohort, settings)
+    rounds = list_rounds(cohort)
+    bags = load_bag_folder(bags_folder, [slide.slide_id for slide in cohort.slides])
+    _save_cohort(cohort, folder)
+    found, metrics = _analyse(cohort, rounds, bags, settings, folder, notes, progress)
+    return StudyResult(
+        folder=folder,
+        cohort=cohort,
+        predictions=tuple(found),
+        metrics=metrics,
+        failures=(),
+        notes=tuple(notes),
+    )
+
+
+def _analyse(
+    cohort: Cohort,
+    rounds: Sequence[Round],
+    bags: StudyBags,
+    settings: TrainingSettings,
+    folder: RunFolder,
+    notes: list[str],
+    progress: Progress,
+) -> tuple[list[RoundPrediction], dict[str, Any]]:
+    """Train what is missing, predict, measure, and write it all down."""
+    protocols = _list_protocols(cohort, rounds, bags, settings, notes)
+    seeds = [dataclasses.replace(settings.train, seed=settings.train.seed + i) for i in range(settings.n_seeds)]
+    outcomes = []
+    for protocol in protocols:
+        models = train_protocol(protocol, bags, cohort, seeds, folder, progress)
+        outcomes.append(
+            Outcome(
+                protocol=protocol,
+                test=predict_protocol(protocol, models, bags, cohort, "test"),
+                val=predict_protocol(protocol, models, bags, cohort, "val"),
+            )
+        )
+    metrics = measure_study(outcomes, bags, cohort, sensitivity=settings.sensitivity)
+    found = outcomes[0].test
+    _save_attention(found, bags, folder)
+    save_predictions(found, cohort.classes, folder.predictions)
+    write_json(folder.metrics, metrics)
+    return found, metrics
+
+
+def _with_folds(cohort: Cohort, settings: TrainingSettings) -> Cohort:
+    """Make folds where the cohort brings neither folds nor splits."""
+    if any(slide.fold is not None or slide.split is not None for slide in cohort.slides):
+        return cohort
+    return split_folds(cohort, n_folds=settings.n_folds, seed=settings.split_seed)
+
+
+def _check_images(cohort: Cohort) -> None:
+    """Refuse the same image under two ids; slides that are not there are left to the extraction to list."""
+    missing = {slide.slide_id for slide in find_missing(cohort)}
+    check_same_images(
+        {slide.slide_id: hash_quickly(slide.path) for slide in cohort.slides if slide.slide_id not in missing}
+    )
+
+
+def _save_cohort(cohort: Cohort, folder: RunFolder) -> None:
+    """Write the cohort twice: with paths for this machine, without for everyone."""
+    save_cohort(cohort, folder.local / "cohort.csv")
+    columns = ["slide_id", "patient_id", "label", "split", "fold", "batch"]
+    rows = [{name: _cell(getattr(slide, name)) for name in columns} for slide in cohort.slides]
+    write_table(folder.cohort, columns, rows)
+
+
+def _cell(value: object) -> object:
+    return "" if value is None else value
+
+
+def save_ledger(cohort: Cohort, bags: StudyBags, folder: RunFolder) -> None:
+    """Write what each step of finding tissue kept and removed, a row a slide and step."""
+    rows = []
+    for slide in cohort.slides:
+        if slide.slide_id not in bags.provenance:
+            continue
+        for step, kept, removed in ledger_of(bags.provenance[slide.slide_id]):
+            rows.append(
+                {
+                    "slide_id": slide.slide_id,
+                    "step": step,
+                    "kept_um2": round(kept, 1),
+                    "removed_um2": round(removed, 1),
+                    "n_tiles": len(bags.corners_l0[slide.slide_id]),
+                }
+            )
+    write_table(folder.ledger, ["slide_id", "step", "kept_um2", "removed_um2", "n_tiles"], rows)
+
+
+def _list_protocols(
+    cohort: Cohort, rounds: Sequence[Round], bags: StudyBags, settings: TrainingSettings, notes: list[str]
+) -> list[Protocol]:
+    """List the ways of dividing the cohort: its own, and each batch left out where that can be done."""
+    protocols = [Protocol(name="fold", rounds=keep_available(rounds, bags.features, cohort))]
+    n_batches = len({slide.batch for slide in cohort.slides})
+    if not settings.by_batch or n_batches < 3 or any(slide.batch is None for slide in cohort.slides):
+        return protocols
+    try:
+        left_out = list_rounds(split_by_batch(cohort))
+        protocols.append(Protocol(name="batch", rounds=keep_available(left_out, bags.features, cohort)))
+    except CohortError as error:
+        notes.append(f"no batch was left out in turn: {error}")
+    return protocols
+
+
+def _save_attention(predictions: Sequence[RoundPrediction], bags: StudyBags, folder: RunFolder) -> None:
+    for found in predictions:
+        slide_id = found.slide.slide_id
+        own = bags.provenance[slide_id]
+        key = hash_json([found.attention.tobytes().hex(), found.logits.tolist(), bags.key(slide_id)])
+        path = folder.attention / f"{slide_id}.h5"
+        if path.exists() and load_attention(path).key == key:
+            continue
+        save_attention(locate_attention(found.attention, bags.corners_l0[slide_id], own, key=key), path)

@@ -1,0 +1,120 @@
+"""What to run: the settings of one run, and how they are written down and read back."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lamella.encoders import EncoderSpec, RuntimeSettings
+from lamella.errors import ModelError, SettingsError
+from lamella.features.extract import ExtractSettings
+from lamella.features.plan import CutSettings
+from lamella.mil.settings import TrainSettings
+from lamella.tiles import TileSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSettings:
+    """How bags become models, predictions and metrics.
+
+    Attributes:
+        train: How a head is trained; its seed is the first of `n_seeds`.
+        n_seeds: How many heads are trained in each round; their logits are averaged.
+        n_folds: How many folds are made where the cohort brings none.
+        split_seed: Of the folds.
+        sensitivity: The least sensitivity that the threshold must reach on validation; None is Youden's.
+        by_batch: Whether a cohort with batches is also tested with each batch left out.
+    """
+
+    train: TrainSettings = field(default_factory=TrainSettings)
+    n_seeds: int = 3
+    n_folds: int = 5
+    split_seed: int = 0
+    sensitivity: float | None = None
+    by_batch: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run."""
+        if self.n_seeds < 1:
+            raise SettingsError(f"{self.n_seeds} seeds are asked for and at least 1 is needed. Pass --seeds 3.")
+        if self.sensitivity is not None and not 0 < self.sensitivity < 1:
+            raise SettingsError(
+                f"sensitivity is {self.sensitivity} and must lie between 0 and 1. Pass --sensitivity 0.95."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings(TrainingSettings):
+    """How a cohort becomes predictions, from the slides on.
+
+    Attributes:
+        extract: How slides become bags.
+        n_heatmaps: How many slides get heatmaps; None is all.
+    """
+
+    extract: ExtractSettings
+    n_heatmaps: int | None = None
+
+
+def join_settings(
+    training: TrainingSettings, extract: ExtractSettings, *, n_heatmaps: int | None = None
+) -> RunSettings:
+    """Return the settings of a run that begins at the slides."""
+    own = {one.name: getattr(training, one.name) for one in dataclasses.fields(TrainingSettings)}
+    return RunSettings(**own, extract=extract, n_heatmaps=n_heatmaps)
+
+
+def describe_settings(settings: RunSettings) -> dict[str, Any]:
+    """Return settings as JSON without paths: what may be passed on."""
+    extract = settings.extract
+    cut, spec = extract.cut, extract.cut.spec
+    return {
+        "encoder": encoder_name(extract.encoder),
+        "weights": extract.encoder.weights if extract.encoder.weights == "random" else "pretrained",
+        "tile_px": spec.tile_px,
+        "mpp": spec.mpp,
+        "stride_px": spec.stride,
+        "min_tissue": spec.min_tissue,
+        "tissue": cut.tissue,
+        "max_upsample": cut.max_upsample,
+        "dtype": extract.dtype,
+        "device": extract.runtime.device,
+        "precision": extract.runtime.precision,
+        "train": dataclasses.asdict(settings.train),
+        "n_seeds": settings.n_seeds,
+        "n_folds": settings.n_folds,
+        "split_seed": settings.split_seed,
+        "sensitivity": settings.sensitivity,
+    }
+
+
+def encoder_name(spec: EncoderSpec) -> str:
+    """Return an encoder's name without the folders of one's own `FILE.py:build`."""
+    head, colon, tail = spec.name.rpartition(":")
+    return f"{Path(head).name}:{tail}" if colon and head.endswith(".py") else spec.name
+
+
+def describe_encoder(spec: EncoderSpec) -> dict[str, str]:
+    """Return where this machine finds the encoder; it may hold paths, so it is kept under `local/`."""
+    return {"name": spec.name, "weights": spec.weights}
+
+
+def restore_extract_settings(described: Mapping[str, Any], encoder: EncoderSpec) -> ExtractSettings:
+    """Return the settings by which a finished run cut and encoded, for new slides.
+
+    Raises:
+        ModelError: If the record lacks something.
+    """
+    try:
+        spec = TileSpec(
+            tile_px=int(described["tile_px"]),
+            mpp=float(described["mpp"]),
+            stride_px=int(described["stride_px"]),
+            min_tissue=float(described["min_tissue"]),
+        )
+        cut = CutSettings(spec=spec, tissue=str(described["tissue"]), max_upsample=float(described["max_upsample"]))
+        runtime = RuntimeSettings(device="auto", precision=str(described["precision"]))
+        return ExtractSettings(cut=cut, encoder=encoder, runtime=runtime, dtype=str(described["dtype"]))
+    except KeyError as error:
+        raise ModelError(f"the run's settings lack {error}. Run it again with this version: lamella run.") from error
