@@ -1,0 +1,143 @@
+"""What lies on a slide picture and is neither tissue nor glass: padding by the scanner, and pen ink."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+# A flat area smaller than this is a saturated highlight or a quiet spot of the glass, not padding.
+PADDING_SIDE_UM = 100.0
+# Resampling smears the padding's edge over this many thumbnail pixels.
+PADDING_HALO_PX = 2
+# Felt-tip strokes are 300 um wide and more; ink that surgeons put on margins, pigment and giant cells are narrower.
+STROKE_UM = 100.0
+# Strokes fade at their edge: this much beside them goes too.
+STROKE_HALO_UM = 24.0
+# Red less green absorbance of ink, in grey levels. At 8 um per pixel no H&E picture at hand passes 5 in more than one
+# dark pixel of a thousand: haematoxylin and eosin both take more green than red, blue and green ink more red.
+BLUE_OR_GREEN = 15
+# Red ink lets all red through and next to nothing else; erythrocytes and eosin leave 80 at most in 999 of 1000.
+RED, REDDISH = 120, 60
+BLACK_BELOW, BLACK_CHROMA = 90, 30
+# Red ink hides what lies under it; blood is cells. Mean difference of neighbours at 8 um per pixel, grey levels.
+INK_TEXTURE = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class FlatAreas:
+    """Exactly flat areas that reach the slide's edge, as bool `(h, w)`.
+
+    Attributes:
+        dark: Darker than any glass, or coloured: padding beyond doubt.
+        white: Pure white: padding where the slide also shows glass, else the glass itself.
+        bright: Of a bright grey: padding beside glass of another colour, else glass without noise.
+    """
+
+    dark: NDArray[np.bool_]
+    white: NDArray[np.bool_]
+    bright: NDArray[np.bool_]
+
+
+def find_flat_areas(thumbnail: NDArray[np.uint8], um: float) -> FlatAreas:
+    """Find what the scanner never saw: areas without any noise that reach the edge of the picture.
+
+    Args:
+        thumbnail: `(h, w, 3)` uint8 RGB of the whole slide.
+        um: Side of a thumbnail pixel, in um.
+    """
+    square = np.ones((3, 3), np.uint8)
+    # Outside the picture OpenCV takes no part in either, so an area at the edge is as flat as one inside.
+    flat = (cv2.dilate(thumbnail, square) == cv2.erode(thumbnail, square)).all(axis=2)
+    low, high = thumbnail.min(axis=2), thumbnail.max(axis=2)
+    white = flat & (low >= 254)
+    bright = flat & ~white & looks_like_glass(low, high)
+    dark = flat & ~white & ~bright
+    return FlatAreas(*(_reaching_edge(area, um) for area in (dark, white, bright)))
+
+
+def looks_like_glass(low: NDArray[np.uint8], high: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Tell the bright and nearly colourless pixels, from the smallest and largest channel."""
+    return (low >= 150) & (high - low <= 40)
+
+
+def find_pen(absorbed: NDArray[np.int16], coarse: NDArray[np.uint8], um: float) -> NDArray[np.bool_]:
+    """Find strokes of blue, green, red and black felt-tip pen.
+
+    Ink is told from stain by colour *and* by lying in wide strokes: a coloured piece counts as ink when at least half
+    of it holds a disc of 100 um. Haematoxylin, erythrocytes, pigment and the ink of surgical margins stay. Yellow and
+    violet pens are not found: their colours are those of bile and haematoxylin.
+
+    Args:
+        absorbed: `(h, w, 3)` int16, glass less pixel.
+        coarse: `(h, w, 3)` uint8 RGB, the same pixels.
+        um: Side of their pixels, in um.
+
+    Returns:
+        `(h, w)` bool.
+    """
+    red, green, blue = (absorbed[..., channel] for channel in range(3))
+    low, high = coarse.min(axis=2), coarse.max(axis=2)
+    black = (high < BLACK_BELOW) & (high - low < BLACK_CHROMA)
+    cold = (red - green > BLUE_OR_GREEN) & (red > BLUE_OR_GREEN)
+    redness = np.minimum(green, blue) - red
+    warm = _strokes((redness > RED) & _smooth(coarse[..., 1]), um)
+    # The rim of a red stroke is neither smooth nor as red, but reddish beside red is ink.
+    warm |= (cv2.dilate(warm.view(np.uint8), disc(2 * STROKE_HALO_UM, um)) > 0) & (redness > REDDISH)
+    # Colour by colour: taken together, ink of a margin and pigment might make a stroke.
+    ink = _strokes(cold, um) | warm | _strokes(black, um)
+    grown: NDArray[np.bool_] = cv2.dilate(ink.view(np.uint8), disc(STROKE_HALO_UM, um)) > 0
+    return grown if ink.any() else ink
+
+
+def disc(radius_um: float, um: float) -> NDArray[np.uint8]:
+    """Return a disc of at least one pixel around its centre, as a kernel for OpenCV."""
+    side = 2 * max(round(radius_um / um), 1) + 1
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)).astype(np.uint8)
+
+
+def open_strictly(mask: NDArray[np.bool_], radius_um: float, um: float) -> NDArray[np.bool_]:
+    """Keep what holds a disc of this radius that lies wholly inside the picture."""
+    kernel = disc(radius_um, um)
+    inside = cv2.erode(mask.view(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    opened: NDArray[np.bool_] = cv2.dilate(inside, kernel) > 0
+    return opened
+
+
+def _reaching_edge(flat: NDArray[np.bool_], um: float) -> NDArray[np.bool_]:
+    """Keep the large pieces that reach the edge of the picture, grown by what resampling smears."""
+    height, width = flat.shape
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(flat.view(np.uint8), connectivity=4)
+    x0, y0 = stats[:, cv2.CC_STAT_LEFT], stats[:, cv2.CC_STAT_TOP]
+    x1, y1 = x0 + stats[:, cv2.CC_STAT_WIDTH], y0 + stats[:, cv2.CC_STAT_HEIGHT]
+    kept = (x0 == 0) | (y0 == 0) | (x1 == width) | (y1 == height)
+    kept &= stats[:, cv2.CC_STAT_AREA] * um * um >= PADDING_SIDE_UM**2
+    kept[0] = False
+    if not kept.any():
+        return np.zeros(flat.shape, dtype=bool)
+    side = 2 * (1 + PADDING_HALO_PX) + 1
+    grown: NDArray[np.bool_] = cv2.dilate(kept[labels].view(np.uint8), np.ones((side, side), np.uint8)) > 0
+    return grown
+
+
+def _strokes(ink: NDArray[np.bool_], um: float) -> NDArray[np.bool_]:
+    """Keep the pieces of which at least half is as wide as a stroke."""
+    if not ink.any():
+        return ink
+    closed = cv2.morphologyEx(ink.view(np.uint8), cv2.MORPH_CLOSE, disc(2 * um, um))
+    # Strokes run off the slide, so here the outside counts as ink.
+    wide = cv2.morphologyEx(closed, cv2.MORPH_OPEN, disc(STROKE_UM / 2, um))
+    n_pieces, labels = cv2.connectedComponents(closed, connectivity=8)
+    area = np.bincount(labels.ravel(), minlength=n_pieces)
+    kept = np.bincount(labels[wide > 0], minlength=n_pieces) >= np.maximum(area / 2, 1)
+    kept[0] = False
+    strokes: NDArray[np.bool_] = kept[labels]
+    return strokes
+
+
+def _smooth(channel: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Tell where neighbours differ little, averaged over some 50 um."""
+    differences = cv2.morphologyEx(channel, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).astype(np.float32)
+    # The stroke's own edge must not count against it: the least of the averages around a pixel decides.
+    smooth: NDArray[np.bool_] = cv2.erode(cv2.blur(differences, (5, 5)), np.ones((5, 5), np.uint8)) < INK_TEXTURE
+    return smooth

@@ -1,0 +1,254 @@
+"""Regions drawn by a person, in; tissue outlines, out: GeoJSON in level-0 pixels, as QuPath reads and writes it."""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+import shapely.geometry
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from lamella.errors import TissueError
+from lamella.files import write_text
+from lamella.tissue.mask import TissueMask
+
+AREAS = ("Polygon", "MultiPolygon")
+COLOUR = (0, 140, 60)
+
+logger = logging.getLogger(__name__)
+
+
+def load_regions(path: Path) -> BaseGeometry:
+    """Load the areas of a GeoJSON file as one geometry.
+
+    Reads what QuPath exports (a FeatureCollection, a list of features or a single one) and bare geometries. Areas that
+    overlap count once. Points and lines have no area and are left out, which is logged with their number.
+
+    Args:
+        path: A `.geojson` file, coordinates in level-0 pixels.
+
+    Returns:
+        A valid Polygon or MultiPolygon, level-0 pixels.
+
+    Raises:
+        TissueError: If the file is absent, is not GeoJSON, or holds no area.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TissueError(f"regions '{path}' cannot be read ({error.strerror}). Check the path.") from error
+    except (ValueError, RecursionError) as error:
+        raise TissueError(f"regions '{path}' are not JSON ({error}). Export them from QuPath as GeoJSON.") from error
+    areas: list[BaseGeometry] = []
+    others: Counter[str] = Counter()
+    for geometry in _geometries(content, path):
+        if geometry.get("type") in AREAS:
+            areas.append(_area(geometry, path))
+        else:
+            others[str(geometry.get("type"))] += 1
+    region = _polygons_only(shapely.union_all(areas)) if areas else shapely.Polygon()
+    if region.is_empty:
+        found = f" (it holds {_counted(others)})" if others else ""
+        raise TissueError(f"regions '{path}' hold no area{found}. Draw polygons in QuPath and export them as GeoJSON.")
+    if others:
+        logger.warning("regions '%s': %s without area left out", path, _counted(others))
+    return region
+
+
+def restrict_tissue(
+    tissue: TissueMask, *, include: BaseGeometry | None = None, exclude: BaseGeometry | None = None
+) -> TissueMask:
+    """Return the tissue inside `include` and outside `exclude`.
+
+    A mask pixel belongs to a region when its centre lies in it.
+
+    Args:
+        tissue: What was found on the slide.
+        include: Polygon or MultiPolygon, level-0 pixels; None is the whole slide.
+        exclude: Polygon or MultiPolygon, level-0 pixels; None is nothing.
+
+    Returns:
+        A mask of the same shape, with one more step in its ledger for each region.
+
+    Raises:
+        TissueError: If `include` lies wholly beside the slide: the regions are then of another slide or not in level-0
+            pixels.
+
+    Example:
+        >>> from lamella.tissue.mask import whole_slide
+        >>> whole = whole_slide((2, 4), slide_size=(400, 200), slide_mpp=(0.5, 0.5), method="glass")
+        >>> left = restrict_tissue(whole, include=shapely.box(0, 0, 200, 200), exclude=shapely.box(0, 0, 100, 100))
+        >>> left.mask.astype(int).tolist()
+        [[0, 1, 0, 0], [1, 1, 0, 0]]
+    """
+    if include is not None:
+        if not include.intersects(shapely.box(0, 0, *tissue.slide_size)):
+            x0, y0, x1, y1 = include.bounds if not include.is_empty else (0.0, 0.0, 0.0, 0.0)
+            width, height = tissue.slide_size
+            raise TissueError(
+                f"the regions to include lie at x {x0:.0f} to {x1:.0f}, y {y0:.0f} to {y1:.0f} but the slide has "
+                f"{width} x {height} level-0 pixels. Export the regions of this slide, in level-0 pixels."
+            )
+        inside = rasterise_regions(include, tissue.mask.shape, tissue.slide_size)
+        notes = () if (tissue.mask & inside).any() or not tissue.mask.any() else ("no tissue lies in --include",)
+        tissue = tissue.with_step("include", tissue.mask & inside, *notes)
+    if exclude is not None:
+        inside = rasterise_regions(exclude, tissue.mask.shape, tissue.slide_size)
+        notes = () if inside.any() else ("the regions to exclude cover no part of the slide",)
+        tissue = tissue.with_step("exclude", tissue.mask & ~inside, *notes)
+    return tissue
+
+
+def save_tissue_geojson(tissue: TissueMask, path: Path) -> None:
+    """Write the tissue's outlines as GeoJSON that QuPath opens, one annotation a piece.
+
+    Outlines run along the edges of mask pixels, in level-0 pixels, with holes: drawn again they give the mask back.
+
+    Args:
+        tissue: What was found on the slide.
+        path: File to write, by custom `.geojson`.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    mask_h, mask_w = tissue.mask.shape
+    l0_per_mask = np.array([tissue.slide_size[0] / mask_w, tissue.slide_size[1] / mask_h])
+    properties = {"objectType": "annotation", "classification": {"name": "Tissue", "color": list(COLOUR)}}
+    features = []
+    for piece in find_outlines(tissue.mask):
+        rings = [piece.exterior, *piece.interiors]
+        coordinates = [np.round(np.asarray(ring.coords) * l0_per_mask, 3).tolist() for ring in rings]
+        geometry = {"type": "Polygon", "coordinates": coordinates}
+        features.append({"type": "Feature", "geometry": geometry, "properties": properties})
+    # Compact: indented, each coordinate would take two lines.
+    collection = {"type": "FeatureCollection", "features": features}
+    write_text(Path(path), json.dumps(collection, separators=(",", ":"), allow_nan=False) + "\n")
+
+
+def find_outlines(mask: NDArray[np.bool_]) -> list[shapely.Polygon]:
+    """Return the pieces of a mask as polygons along its pixels' edges, in mask pixels, with holes.
+
+    Pixels that touch only at a corner belong to separate pieces.
+
+    Args:
+        mask: `(h, w)` bool.
+
+    Example:
+        >>> [(piece.bounds, piece.area) for piece in find_outlines(np.array([[False, True, True]]))]
+        [((1.0, 0.0, 3.0, 1.0), 2.0)]
+    """
+    padded = np.pad(mask, 1)
+    # `across[y, x]` is an edge from corner (x, y) to (x + 1, y); `down[y, x]` from (x, y) to (x, y + 1).
+    across = (padded[1:] != padded[:-1])[:, 1:-1]
+    down = (padded[:, 1:] != padded[:, :-1])[1:-1]
+    lines = np.concatenate([_runs(across, down), _runs(down.T, across.T)[..., ::-1]])
+    if not len(lines):
+        return []
+    faces = shapely.get_parts(shapely.polygonize(np.asarray(shapely.linestrings(lines))))
+    pieces = []
+    for face in faces:
+        corners = np.asarray(face.exterior.coords).astype(int)
+        # Below and right of the face's first corner in reading order lies a pixel of the face.
+        x, y = corners[np.lexsort((corners[:, 0], corners[:, 1]))[0]]
+        if mask[y, x]:
+            pieces.append(face)
+    return pieces
+
+
+def rasterise_regions(region: BaseGeometry, shape: tuple[int, ...], slide_size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return which mask pixels have their centre in a region.
+
+    Args:
+        region: Polygon or MultiPolygon, level-0 pixels.
+        shape: `(h, w)` of the mask.
+        slide_size: `(width, height)` of level 0, in pixels.
+
+    Returns:
+        `(h, w)` bool.
+    """
+    height, width = shape[:2]
+    rings = shapely.get_rings(shapely.get_parts(_polygons_only(region)))
+    points, ring = shapely.get_coordinates(rings, return_index=True)
+    # Shifted by half a pixel, so that pixel centres are the whole numbers.
+    points = points * np.array([width, height]) / np.array(slide_size) - 0.5
+    same = ring[1:] == ring[:-1]
+    start, stop = points[:-1][same], points[1:][same]
+    # Each edge crosses the rows whose centre lies between its ends, the upper end included: a corner counts once.
+    first = np.clip(np.ceil(np.minimum(start[:, 1], stop[:, 1])), 0, height).astype(np.int64)
+    last = np.clip(np.ceil(np.maximum(start[:, 1], stop[:, 1])), 0, height).astype(np.int64)
+    n_rows = last - first
+    edge = np.repeat(np.arange(len(n_rows)), n_rows)
+    row = np.arange(n_rows.sum()) - np.repeat(np.cumsum(n_rows) - n_rows, n_rows) + first[edge]
+    (x0, y0), (x1, y1) = start[edge].T, stop[edge].T
+    column = np.clip(np.ceil(x0 + (row - y0) * (x1 - x0) / (y1 - y0)), 0, width).astype(np.int64)
+    # Inside is where an odd number of edges lies to the left.
+    crossings = np.bincount(row * (width + 1) + column, minlength=height * (width + 1)).reshape(height, width + 1)
+    inside: NDArray[np.bool_] = (crossings.cumsum(axis=1) % 2 == 1)[:, :width]
+    return inside
+
+
+def _runs(edges: NDArray[np.bool_], crossing: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Join edges along rows into lines, `(n, 2, 2)` as `(x, y)` of both ends, broken where two pixels touch corners.
+
+    `edges` is `(h + 1, w)`, `crossing` the edges of the other direction, `(h, w + 1)`.
+    """
+    before, after = np.pad(edges, ((0, 0), (1, 0))), np.pad(edges, ((0, 0), (0, 1)))
+    above, below = np.pad(crossing, ((1, 0), (0, 0))), np.pad(crossing, ((0, 1), (0, 0)))
+    # An edge starts at every corner that has no edge before it or where lines cross, and ends likewise.
+    cross = before & after & above & below
+    starts = after & (~before | cross)
+    stops = before & (~after | cross)
+    (row, x0), (_, x1) = np.nonzero(starts), np.nonzero(stops)
+    lines: NDArray[np.int64] = np.stack([np.stack([x0, row], axis=1), np.stack([x1, row], axis=1)], axis=1)
+    return lines
+
+
+def _geometries(content: Any, path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the geometries of GeoJSON, however deep they are wrapped; features without one are passed over."""
+    if isinstance(content, list):
+        for part in content:
+            yield from _geometries(part, path)
+        return
+    kind = content.get("type") if isinstance(content, dict) else None
+    wrapped = {"FeatureCollection": "features", "GeometryCollection": "geometries", "Feature": "geometry"}
+    if not isinstance(kind, str):
+        raise TissueError(f"regions '{path}' are JSON but not GeoJSON. Export them from QuPath as GeoJSON.")
+    if kind not in wrapped:
+        yield content
+    elif content.get(wrapped[kind]) is not None:
+        yield from _geometries(content[wrapped[kind]], path)
+
+
+def _area(geometry: dict[str, Any], path: Path) -> BaseGeometry:
+    """Build a valid area; what crosses itself is mended, as QuPath shows it."""
+    try:
+        area = shapely.geometry.shape(geometry)
+        finite = bool(np.isfinite(shapely.get_coordinates(area)).all())
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, shapely.errors.ShapelyError) as error:
+        raise TissueError(
+            f"regions '{path}' hold a {geometry['type']} whose coordinates make no area ({error}). "
+            "Export them from QuPath as GeoJSON."
+        ) from error
+    if not finite:
+        raise TissueError(f"regions '{path}' hold a coordinate that is no number. Export them from QuPath as GeoJSON.")
+    return area if area.is_valid else shapely.make_valid(area)
+
+
+def _polygons_only(geometry: BaseGeometry) -> BaseGeometry:
+    """Return the areas of a geometry, valid and without overlap; points and lines go."""
+    valid = geometry if geometry.is_valid else shapely.make_valid(geometry)
+    parts = shapely.get_parts(valid)
+    while any(part.geom_type == "GeometryCollection" for part in parts):
+        parts = shapely.get_parts(parts)
+    return shapely.union_all([part for part in shapely.get_parts(parts) if part.geom_type == "Polygon"])
+
+
+def _counted(kinds: Counter[str]) -> str:
+    """Say how many of each, for example `2 Point, 1 LineString`."""
+    return ", ".join(f"{n} {kind}" for kind, n in kinds.items())
