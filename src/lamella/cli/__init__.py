@@ -15,7 +15,11 @@ from typer.core import TyperGroup
 from lamella import __version__
 from lamella.errors import LamellaError
 
-_VERBS = ("split",)
+_VERBS = (
+    "split",
+    "audit",
+    "doctor",
+)
 
 _STOPPED = "stopped; nothing is half-written, run the same command again to go on"
 

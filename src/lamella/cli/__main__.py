@@ -1,0 +1,5 @@
+"""`python -m lamella.cli` is `lamella`."""
+
+from lamella.cli import main
+
+main()

@@ -1,0 +1,108 @@
+"""lamella audit."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lamella.cli.options import CohortArgument, ColumnOptions, JsonOption, TalkOptions, TileOptions, takes_groups
+from lamella.cli.tables import describe_bytes, describe_seconds, print_json, print_table
+
+if TYPE_CHECKING:
+    from lamella.audit import Audit, AuditRow, Cost
+
+
+@takes_groups
+def audit(
+    cohort: CohortArgument,
+    columns: ColumnOptions,
+    tiles: TileOptions,
+    talk: TalkOptions,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The table to write, CSV.")] = Path(
+        "audit.csv"
+    ),
+    unlabelled: Annotated[
+        bool, typer.Option("--unlabelled", help="Do not ask for labels: the slides are to be predicted.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at every slide of a cohort before anything long is started, and say what would go wrong.
+
+    From headers, a thumbnail, at most 16 tiles at full resolution and a hash of each file's size, first and last MiB:
+    is it readable, in what format and by which reader, size, levels, resolution and who states it, whether the nominal
+    magnification tells the same, tissue, tiles to expect, sharpness, pen marks, duplicates; with an estimate of time
+    and disk. Exits with 1 when something would go wrong.
+    """
+    progress = talk.open()
+    given = columns.load(cohort, progress, labelled=not unlabelled)
+
+    from lamella.audit import audit_cohort, estimate_cost, save_audit
+    from lamella.cohort import give_resolution
+
+    result = audit_cohort(give_resolution(given, tiles.slide_mpp), tiles.cut(), progress=progress)
+    save_audit(result, out)
+    cost = estimate_cost(result)
+    if as_json:
+        print_json(_as_json(result, cost))
+    else:
+        print_table(
+            ["slide_id", "format", "size", "levels", "um/px", "by", "x", "tissue", "tiles", "blur um", "pen", "wrong"],
+            [_shorten(row) for row in result.rows],
+        )
+        for row in result.rows:
+            for remark in row.remarks:
+                progress.say(f"{row.slide_id}: {remark}")
+        progress.say(
+            f"{cost.n_tiles:,} tiles: about {describe_seconds(cost.reading_seconds)} to read and "
+            f"{describe_seconds(cost.encoding_seconds)} to encode on {result.n_threads} cores (a small encoder, fp32; "
+            f"the two overlap, larger encoders take longer), {describe_bytes(cost.n_bytes)} of disk."
+        )
+        progress.say(f"Wrote '{out}'.")
+    _tell_problems(result)
+
+
+def _tell_problems(result: "Audit") -> None:
+    """Say what would go wrong, and exit with 1 if anything would."""
+    for problem in result.problems:
+        typer.echo(problem, err=True)
+    for row in result.rows:
+        for problem in row.problems:
+            typer.echo(f"{row.slide_id}: {problem}", err=True)
+    if not result.ok:
+        raise typer.Exit(1)
+
+
+def _shorten(row: "AuditRow") -> dict[str, Any]:
+    """Return a row as it fits a screen."""
+    agrees = {True: "", False: " (?)", None: ""}[row.magnification_agrees]
+    return {
+        "slide_id": row.slide_id,
+        "format": row.format,
+        "size": f"{row.width} x {row.height}" if row.width else None,
+        "levels": row.n_levels,
+        "um/px": row.mpp_x,
+        "by": row.mpp_source,
+        "x": None if row.magnification is None else f"{row.magnification:g}{agrees}",
+        "tissue": _percent(row.tissue_share),
+        "tiles": row.n_tiles,
+        "blur um": row.blur_um,
+        "pen": _percent(row.pen_share),
+        "wrong": len(row.problems) or None,
+    }
+
+
+def _percent(share: float | None) -> str | None:
+    return None if share is None else f"{share:.0%}"
+
+
+def _as_json(result: "Audit", cost: "Cost") -> dict[str, Any]:
+    """Return everything as JSON."""
+    return {
+        "ok": result.ok,
+        "problems": list(result.problems),
+        "tiles": cost.n_tiles,
+        "reading_seconds": round(cost.reading_seconds, 1),
+        "encoding_seconds": round(cost.encoding_seconds, 1),
+        "bytes": cost.n_bytes,
+        "slides": [row.cells() | {"problems": list(row.problems), "remarks": list(row.remarks)} for row in result.rows],
+    }

@@ -1,0 +1,32 @@
+"""lamella demo."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lamella.cli.options import SeedOption, TalkOptions, takes_groups
+from lamella.cli.tables import print_table, tell_failures
+
+
+@takes_groups
+def demo(
+    talk: TalkOptions,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the slides and the run.")] = Path("demo"),
+    slides: Annotated[int | None, typer.Option("--slides", min=20, help="How many slides.", show_default="44")] = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Draw a cohort of slides with known lesions and run the whole pipeline on it, ending with a page.
+
+    Nothing is downloaded: the slides are drawn here, and EfficientNet-Lite0's ImageNet weights come with a package.
+    """
+    progress = talk.open()
+
+    from lamella.demo import run_demo
+    from lamella.report.summary import summarise_run
+    from lamella.samples import DEMO_SLIDES
+
+    result = run_demo(out, seed=seed, n_slides=slides or DEMO_SLIDES, progress=progress)
+    print_table(["what", "AUC", "95% interval", "pooled AUC"], summarise_run(result.metrics))
+    progress.say(f"Open '{result.folder.page}' in a browser: the lesions light up under Heatmaps.")
+    tell_failures(result.failures, result.folder.failures)

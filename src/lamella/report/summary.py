@@ -1,0 +1,34 @@
+"""A run's results in a few lines, for a terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+_NAMES = {"colour": "baseline: colour", "tissue": "baseline: tissue area, tiles", "batch": "baseline: batch alone"}
+
+
+def summarise_run(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return one row for the model, the batches left out, and each baseline.
+
+    Args:
+        metrics: What `metrics.json` holds.
+    """
+    arms = metrics["arms"]
+    rows = [_row("model", arms["model"])]
+    if "leave_one_batch_out" in arms:
+        rows.append(_row("model, batches left out", arms["leave_one_batch_out"]))
+    rows += [_row(_NAMES.get(name, name), found) for name, found in arms.get("baselines", {}).items()]
+    return rows
+
+
+def _row(name: str, arm: Mapping[str, Any]) -> dict[str, Any]:
+    found = arm.get("patients") or arm.get("slides")
+    if not found:
+        return {"what": name, "95% interval": str(arm.get("reason", ""))}
+    auc, pooled = found["auc"], found["auc_pooled"]
+    interval = auc["interval"]
+    return {
+        "what": name,
+        "AUC": None if auc["value"] is None else round(auc["value"], 3),
+        "95% interval": auc["reason"] or "" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}",
+        "pooled AUC": None if pooled["value"] is None else round(pooled["value"], 3),
+    }

@@ -1,0 +1,245 @@
+"""Measuring a study: the model and its baselines on the same folds, thresholds from validation alone."""
+
+import csv
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import expit, logit
+
+from lamella.analysis.baselines import predict_from_batches, predict_from_vectors
+from lamella.analysis.metrics import Decisions, measure
+from lamella.analysis.predictions import PredictionTable
+from lamella.analysis.thresholds import Threshold, find_threshold
+from lamella.cohort import Cohort, CohortSlide, Round
+from lamella.errors import CohortError
+from lamella.study.bags import StudyBags
+from lamella.study.rounds import Outcome, Protocol, RoundPrediction
+
+METRICS_FORMAT = 1
+_BASELINE_DRAWS = 500
+
+
+def measure_study(
+    outcomes: Sequence[Outcome], bags: StudyBags, cohort: Cohort, *, sensitivity: float | None = None
+) -> dict[str, Any]:
+    """Measure the outcome of a study's protocols, the cohort's own folds first.
+
+    Args:
+        outcomes: Of the folds, and if there is one of the batches left out.
+        bags: For what the baselines look at.
+        cohort: Labels, classes, batches.
+        sensitivity: The least that the threshold must reach on validation.
+
+    Returns:
+        What `metrics.json` holds: `arms` (`model`, `baselines`, perhaps `leave_one_batch_out`), `thresholds`,
+        `frozen_threshold` (for new slides), as docs/formats.md has it.
+    """
+    own = outcomes[0]
+    decisions = _decide(own, cohort, sensitivity)
+    model = measure(_table_of(own.test, cohort), decisions=decisions)
+    arms: dict[str, Any] = {"model": model, "baselines": _measure_baselines(own.protocol, bags, cohort)}
+    for other in outcomes[1:]:
+        left_out = measure(_table_of(other.test, cohort), decisions=_decide(other, cohort, sensitivity))
+        arms["leave_one_batch_out"] = left_out | {"baselines": _measure_baselines(other.protocol, bags, cohort)}
+    return {
+        "format": METRICS_FORMAT,
+        "classes": list(cohort.classes),
+        "positive": cohort.positive,
+        "arms": arms,
+        "thresholds": model["thresholds"],
+        "frozen_threshold": _freeze(decisions),
+        "notes": model["notes"],
+    }
+
+
+def measure_external(
+    predictions: Sequence[RoundPrediction],
+    classes: tuple[str, ...],
+    positive: str | None,
+    frozen: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Measure predictions of new, labelled slides at the threshold that the run froze.
+
+    Raises:
+        CohortError: If a label is not one of the run's classes.
+    """
+    for found in predictions:
+        if found.slide.label not in classes:
+            raise CohortError(
+                f"slide '{found.slide.slide_id}' has label '{found.slide.label}' but the run knows "
+                f"{', '.join(classes)}. Name the labels as the run's cohort did, or leave them out."
+            )
+    table = _make_table(predictions, classes, positive)
+    thresholds = None if frozen is None else {0: Threshold(**frozen)}
+    model = measure(table, decisions=Decisions(thresholds=thresholds))
+    return {
+        "format": METRICS_FORMAT,
+        "classes": list(classes),
+        "positive": positive,
+        "external": True,
+        "arms": {"model": model, "baselines": {}},
+        "thresholds": model["thresholds"],
+        "frozen_threshold": frozen,
+        "notes": model["notes"],
+    }
+
+
+def measure_table(path: Path, *, positive: str | None = None) -> dict[str, Any]:
+    """Measure a predictions table: `slide_id, label, fold`, and `logit_<class>` or `prob_<class>` for each class.
+
+    Args:
+        path: CSV as `lamella run` writes it; `patient_id`, `fold` and `batch` may be absent.
+        positive: The class that is scored; None takes the last.
+
+    Raises:
+        CohortError: If the table is absent or lacks what is needed.
+    """
+    try:
+        with Path(path).open(encoding="utf-8-sig", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise CohortError(f"'{path}' cannot be read as a CSV table. Name the predictions.csv of a run.") from error
+    if not rows:
+        raise CohortError(f"'{path}' holds no predictions. Name the predictions.csv of a run.")
+    kind = next((kind for kind in ("logit_", "prob_") if any(key.startswith(kind) for key in rows[0])), None)
+    missing = [name for name in ("slide_id", "label") if name not in rows[0]] + ([] if kind else ["prob_<class>"])
+    if missing or kind is None:
+        raise CohortError(f"'{path}' has no column '{missing[0]}'. Name the predictions.csv of a run.")
+    classes = tuple(sorted(key.removeprefix(kind) for key in rows[0] if key.startswith(kind)))
+    try:
+        values = np.array([[float(row[f"{kind}{name}"]) for name in classes] for row in rows])
+        folds = np.array([int(row.get("fold") or 0) for row in rows])
+    except ValueError as error:
+        raise CohortError(f"'{path}' holds something that is not a number ({error}). Correct that cell.") from error
+    table = PredictionTable(
+        classes=classes,
+        slide_ids=tuple(row["slide_id"] for row in rows),
+        patient_ids=tuple(row.get("patient_id") or row["slide_id"] for row in rows),
+        labels=tuple(row["label"] for row in rows),
+        folds=folds,
+        logits=values if kind == "logit_" else np.log(np.clip(values, 1e-12, 1)),
+        batches=tuple(row["batch"] or None for row in rows) if "batch" in rows[0] else None,
+        positive=positive,
+    )
+    model = measure(table)
+    return {
+        "format": METRICS_FORMAT,
+        "classes": list(classes),
+        "positive": positive or classes[-1],
+        "arms": {"model": model, "baselines": {}},
+        "notes": model["notes"],
+    }
+
+
+def _decide(outcome: Outcome, cohort: Cohort, sensitivity: float | None) -> Decisions:
+    """Find each round's threshold on its validation slides."""
+    labels = _labels(cohort)
+    prevalences = {one.fold: _find_prevalences(one, labels, cohort.classes) for one in outcome.protocol.rounds}
+    if len(cohort.classes) != 2 or cohort.positive is None:
+        return Decisions(prevalences=prevalences)
+    positive = cohort.classes.index(cohort.positive)
+    thresholds = {}
+    for one in outcome.protocol.rounds:
+        validation = _table_of([found for found in outcome.val if found.fold == one.fold], cohort)
+        thresholds[one.fold] = find_threshold(
+            validation, prevalence=prevalences[one.fold][positive], sensitivity=sensitivity
+        )
+    return Decisions(thresholds=thresholds, prevalences=prevalences)
+
+
+def _freeze(decisions: Decisions) -> dict[str, Any] | None:
+    """Return the threshold for new slides, which are scored by the mean of all folds' logits: the mean log-odds."""
+    if not decisions.thresholds:
+        return None
+    found = list(decisions.thresholds.values())
+    odds = np.mean([logit(np.clip(one.value, 1e-6, 1 - 1e-6)) for one in found])
+    rules = sorted({one.rule for one in found})
+    frozen = dataclasses.replace(
+        found[0],
+        value=float(expit(odds)),
+        rule="+".join(rules),
+        note=f"the mean, in log-odds, of the {len(found)} rounds' thresholds",
+        n_positive=sum(one.n_positive for one in found),
+        n_negative=sum(one.n_negative for one in found),
+        prevalence=float(np.mean([one.prevalence for one in found])),
+    )
+    return frozen.as_json()
+
+
+def _measure_baselines(protocol: Protocol, bags: StudyBags, cohort: Cohort) -> dict[str, Any]:
+    """Measure what colour, the amount of tissue, and the batch alone predict on the same rounds."""
+    measured: dict[str, Any] = {}
+    vectors = _find_vectors(bags)
+    for name, found in vectors.items():
+        measured[name] = _measure_baseline(protocol, cohort, found) if found else {"reason": "the bags do not state it"}
+    batches = {slide.slide_id: slide.batch for slide in cohort.slides}
+    if any(batch is not None for batch in batches.values()):
+        measured["batch"] = _measure_baseline(protocol, cohort, None)
+    else:
+        measured["batch"] = {"reason": "the cohort has no batch column"}
+    return measured
+
+
+def _measure_baseline(protocol: Protocol, cohort: Cohort, vectors: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Measure one baseline: logistic regression on vectors, or the batch's training prevalence where there are none."""
+    labels, batches = _labels(cohort), {slide.slide_id: slide.batch for slide in cohort.slides}
+    by_id = {slide.slide_id: slide for slide in cohort.slides}
+    rows: list[tuple[CohortSlide, int, Any]] = []
+    for one in protocol.rounds:
+        if vectors is None:
+            logits = predict_from_batches(batches, labels, train=one.train, test=one.test, classes=cohort.classes)
+        else:
+            logits = predict_from_vectors(vectors, labels, train=one.train, test=one.test, classes=cohort.classes)
+        rows += [(by_id[slide_id], one.fold, found) for slide_id, found in logits.items()]
+    table = _stack(rows, cohort.classes, cohort.positive)
+    return measure(table, n_draws=_BASELINE_DRAWS)
+
+
+def _find_vectors(bags: StudyBags) -> dict[str, dict[str, Any]]:
+    """Return each slide's colour (mean and SD of red, green, blue) and amount of tissue, where bags state them."""
+    colour: dict[str, Any] = {}
+    tissue: dict[str, Any] = {}
+    for slide_id, own in bags.provenance.items():
+        if "colour" not in own or "tissue_um2" not in own:
+            return {"colour": {}, "tissue": {}}
+        colour[slide_id] = np.array([float(value) for value in str(own["colour"]).strip("[]").split(",")])
+        tissue[slide_id] = np.log([float(own["tissue_um2"]) + 1, len(bags.features[slide_id])])
+    return {"colour": colour, "tissue": tissue}
+
+
+def _find_prevalences(one: Round, labels: Mapping[str, str], classes: Sequence[str]) -> list[float]:
+    """Return each class's share of the training slides."""
+    return [sum(labels[i] == name for i in one.train) / len(one.train) for name in classes]
+
+
+def _labels(cohort: Cohort) -> dict[str, str]:
+    return {slide.slide_id: str(slide.label) for slide in cohort.slides}
+
+
+def _table_of(predictions: Sequence[RoundPrediction], cohort: Cohort) -> PredictionTable:
+    return _make_table(predictions, cohort.classes, cohort.positive)
+
+
+def _make_table(
+    predictions: Sequence[RoundPrediction], classes: tuple[str, ...], positive: str | None
+) -> PredictionTable:
+    return _stack([(found.slide, found.fold, found.logits) for found in predictions], classes, positive)
+
+
+def _stack(
+    rows: Sequence[tuple[CohortSlide, int, Any]], classes: tuple[str, ...], positive: str | None
+) -> PredictionTable:
+    batches = tuple(slide.batch for slide, _, _ in rows)
+    return PredictionTable(
+        classes=classes,
+        slide_ids=tuple(slide.slide_id for slide, _, _ in rows),
+        patient_ids=tuple(slide.patient_id for slide, _, _ in rows),
+        labels=tuple(str(slide.label) for slide, _, _ in rows),
+        folds=np.array([fold for _, fold, _ in rows], dtype=np.int64),
+        logits=np.array([logits for _, _, logits in rows], dtype=np.float64).reshape(len(rows), len(classes)),
+        batches=batches if any(batch is not None for batch in batches) else None,
+        positive=positive if len(classes) == 2 else None,
+    )
