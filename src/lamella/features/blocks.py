@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lamella.slide import ReadLevel, Slide, resample_box
+from lamella.slide import ReadLevel, Slide
 from lamella.tiles import TileSpec
 
 _BLOCK_TILE_BYTES = 24 * 2**20  # all cut tiles of a block
 _BLOCK_SOURCE_SIDE = 4000  # side of the decoded piece, level pixels
-_HALO = 3  # Lanczos reaches three source pixels (times the factor) beyond the box
+_SAME_LATTICE = 1e-3  # output pixels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,42 +68,33 @@ def list_blocks(corners_l0: NDArray[np.int64], sizes: tuple[int, ...]) -> Iterat
 def read_block(slide: Slide, block: Block, spec: TileSpec, level: ReadLevel) -> NDArray[np.uint8]:
     """Return the tiles of a block, `(n, tile_px, tile_px, 3)` uint8 RGB, in the block's order.
 
+    They equal `Slide.read_box` of the same corners to within one grey level.
+
     Raises:
         SlideError: If the slide cannot be decoded there.
     """
-    tile_level = np.array([spec.tile_px * level.factor_x, spec.tile_px * level.factor_y])
-    corners = block.corners_l0 / np.array([level.scale_x, level.scale_y])  # level pixels, fractional
-    halo = np.ceil(_HALO * np.maximum([level.factor_x, level.factor_y], 1)).astype(int)
-    start = np.floor(corners.min(axis=0)).astype(int) - halo
-    stop = np.ceil(corners.max(axis=0) + tile_level).astype(int) + halo
-    width, height = slide.level_dimensions[level.level]
-    start, stop = np.maximum(start, 0), np.minimum(stop, [width, height])
-    size = (int(stop[0] - start[0]), int(stop[1] - start[1]))
-    if max(size) > 2 * _BLOCK_SOURCE_SIDE:  # a coarse tile of a slide without pyramid: read in strips instead
-        corners_l0 = [(float(x), float(y)) for x, y in block.corners_l0]
-        side = (spec.tile_px, spec.tile_px)
-        return np.stack([slide.read_box(corner, side, spec.mpp, max_upsample=level.upsample) for corner in corners_l0])
-    source = slide.read_region((int(start[0]), int(start[1])), level.level, size)
-    return _cut(source, corners - start, spec, level)
-
-
-def _cut(
-    source: NDArray[np.uint8], corners: NDArray[np.float64], spec: TileSpec, level: ReadLevel
-) -> NDArray[np.uint8]:
-    """Cut tiles at fractional `corners` `(n, 2)` of `source`; where they share a lattice, resample once for all."""
-    side, factors = spec.tile_px, np.array([level.factor_x, level.factor_y])
-    tiles = np.empty((len(corners), side, side, 3), np.uint8)
-    first = corners.min(axis=0)
-    places = (corners - first) / factors  # output pixels from the first corner
-    if spec.stride < side and np.abs(places - np.rint(places)).max() < 1e-3:
-        extent = np.rint(places).astype(int).max(axis=0) + side
-        box = (first[0], first[1], first[0] + extent[0] * factors[0], first[1] + extent[1] * factors[1])
-        sheet = resample_box(source, box, (int(extent[0]), int(extent[1])))
-        for tile, (x, y) in zip(tiles, np.rint(places).astype(int), strict=True):
+    side = spec.tile_px
+    l0_per_px = np.array([level.factor_x * level.scale_x, level.factor_y * level.scale_y])
+    first_l0 = block.corners_l0.min(axis=0)
+    places = (block.corners_l0 - first_l0) / l0_per_px  # output pixels from the first corner
+    extent = np.ceil(places.max(axis=0) - _SAME_LATTICE).astype(int) + side
+    leaves = bool((first_l0 + extent * l0_per_px > np.array(slide.size) + 1).any())
+    tiles = np.empty((len(places), side, side, 3), np.uint8)
+    if leaves or max(extent * l0_per_px) > 2 * _BLOCK_SOURCE_SIDE * level.scale_x:
+        # At the slide's edge a block may reach beyond it; a coarse tile of a slide without pyramid is read in strips.
+        for tile, (x, y) in zip(tiles, block.corners_l0.tolist(), strict=True):
+            tile[:] = slide.read_box((x, y), (side, side), spec.mpp, max_upsample=level.upsample)
+        return tiles
+    source = slide.read_block((float(first_l0[0]), float(first_l0[1])), (int(extent[0]), int(extent[1])), level)
+    whole = np.rint(places).astype(int)
+    if spec.stride < side and np.abs(places - whole).max() < _SAME_LATTICE:
+        # Overlapping tiles on one lattice: resampled once for all.
+        sheet = source.cut((float(first_l0[0]), float(first_l0[1])), (int(extent[0]), int(extent[1])))
+        for tile, (x, y) in zip(tiles, whole, strict=True):
             tile[:] = sheet[y : y + side, x : x + side]
         return tiles
-    for tile, (x, y) in zip(tiles, corners, strict=True):
-        tile[:] = resample_box(source, (x, y, x + side * factors[0], y + side * factors[1]), (side, side))
+    for tile, (x, y) in zip(tiles, block.corners_l0.tolist(), strict=True):
+        tile[:] = source.cut((x, y), (side, side))
     return tiles
 
 
