@@ -106,10 +106,12 @@ def place_tiles(
     tile_l0 = spec.tile_size_l0(slide_mpp)
     if tile_l0[0] > slide_size[0] + 0.5 or tile_l0[1] > slide_size[1] + 0.5:
         width, height = slide_size
-        fits = int(min(width * slide_mpp[0], height * slide_mpp[1]) / spec.mpp)
+        narrowest_um = min(width * slide_mpp[0], height * slide_mpp[1])
+        fits = int(narrowest_um / spec.mpp)
+        remedy = f"--tile-px {fits} or less" if fits else f"--mpp {narrowest_um / spec.tile_px:.3g} or finer"
         raise TileError(
             f"a tile of {spec.tile_px} px at {spec.mpp:g} um/px spans {tile_l0[0]:.0f} x {tile_l0[1]:.0f} "
-            f"level-0 pixels but the slide has {width} x {height}. Pass --tile-px {fits} or less."
+            f"level-0 pixels but the slide has {width} x {height}. Pass {remedy}."
         )
     stride_l0 = (spec.stride * spec.mpp / slide_mpp[0], spec.stride * spec.mpp / slide_mpp[1])
     corners = _grid(slide_size, tile_l0, stride_l0)

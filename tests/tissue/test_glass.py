@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lamella.errors import TissueError
+from lamella.tiles import TileSpec, place_tiles
 from lamella.tissue import find_tissue, find_tissue_otsu, thumbnail_mpp
 from lamella.tissue.glass import HOLE_UM2, SPECK_UM2
-from lamella.tiles import TileSpec, place_tiles
 from tests.tissue.drawing import GLASS, NUCLEI, UM, draw_glass, draw_section, frame, overlap
 
 
@@ -31,10 +31,19 @@ def test_a_blank_slide_holds_no_tissue():
     for noise in (0.0, 1.0, 3.0):
         tissue = find(draw_glass(noise=noise))
         assert not tissue.mask.any()
-        assert [step.step for step in tissue.ledger] == ["whole slide", "padding", "glass", "pen", "specks", "holes filled"]
+        assert [step.step for step in tissue.ledger] == [
+            "whole slide",
+            "padding",
+            "glass",
+            "pen",
+            "specks",
+            "holes filled",
+        ]
 
 
-@pytest.mark.parametrize("colour", [(225, 225, 225), (240, 236, 222), (233, 240, 238), (196, 196, 200), (255, 255, 255)])
+@pytest.mark.parametrize(
+    "colour", [(225, 225, 225), (240, 236, 222), (233, 240, 238), (196, 196, 200), (255, 255, 255)]
+)
 def test_the_colour_of_glass_is_taken_from_the_slide(colour):
     assert not find(draw_glass(colour=colour)).mask.any()
     picture = draw_glass(colour=colour)
@@ -136,7 +145,13 @@ def test_padding_alone_holds_no_tissue():
     assert not find(np.full((60, 90, 3), 128, np.uint8)).mask.any()
 
 
-INKS = {"green": (60, 140, 90), "blue": (50, 80, 180), "navy": (30, 45, 95), "black": (35, 36, 40), "red": (215, 35, 45)}
+INKS = {
+    "green": (60, 140, 90),
+    "blue": (50, 80, 180),
+    "navy": (30, 45, 95),
+    "black": (35, 36, 40),
+    "red": (215, 35, 45),
+}
 
 
 @pytest.mark.parametrize("ink", INKS)
@@ -144,7 +159,9 @@ def test_pen_strokes_are_no_tissue(ink):
     picture = draw_glass(200, 300)
     truth = draw_section(picture, (110, 90))
     stroke = np.zeros(picture.shape[:2], np.uint8)
-    cv2.polylines(stroke, [np.array([[190, -5], [200, 80], [290, 100], [230, 180]])], isClosed=False, color=1, thickness=18)
+    cv2.polylines(
+        stroke, [np.array([[190, -5], [200, 80], [290, 100], [230, 180]])], isClosed=False, color=1, thickness=18
+    )
     soft = cv2.GaussianBlur(stroke.astype(np.float32), (0, 0), 1.0)[..., None]
     colour = np.array(INKS[ink]) + np.random.default_rng(2).normal(0, 2, picture.shape)
     picture = np.clip(picture * (1 - soft) + colour * soft, 0, 255).astype(np.uint8)
@@ -262,7 +279,10 @@ def test_stricter_tissue_only_removes_tiles(seed, one, other):
     loose, strict = sorted([one, other])
     mask = find(picture).mask
     tiles = [
-        {tuple(corner) for corner in place_tiles(mask, TileSpec(tile_px=64, mpp=2.0, min_tissue=share), **frame(picture))}
+        {
+            tuple(corner)
+            for corner in place_tiles(mask, TileSpec(tile_px=64, mpp=2.0, min_tissue=share), **frame(picture))
+        }
         for share in (loose, strict)
     ]
     assert tiles[1] <= tiles[0]

@@ -55,7 +55,7 @@ class TissueMask:
     def tissue_um2(self) -> float:
         """Area of the tissue, in um2."""
         width_um, height_um = self.mask_um
-        return float(self.mask.sum()) * width_um * height_um
+        return float(np.count_nonzero(self.mask)) * width_um * height_um
 
     def with_step(self, step: str, mask: NDArray[np.bool_], *notes: str) -> "TissueMask":
         """Return the tissue after one more step, entered in the ledger.
@@ -132,10 +132,9 @@ def remove_specks(
     """
     grown = mask.view(np.uint8) if near is None else cv2.dilate(mask.view(np.uint8), near)
     n_pieces, labels = cv2.connectedComponents(grown, connectivity=8)
-    labels[~mask] = 0
-    small = np.bincount(labels.ravel(), minlength=n_pieces) <= max_px
-    small[0] = False
-    kept: NDArray[np.bool_] = mask & ~small[labels]
+    pieces = labels[mask]
+    kept = np.zeros_like(mask)
+    kept[mask] = (np.bincount(pieces, minlength=n_pieces) > max_px)[pieces]
     return kept
 
 
@@ -161,5 +160,7 @@ def fill_holes(mask: NDArray[np.bool_], max_px: float, *, never: NDArray[np.bool
     if never is not None:
         filled &= np.bincount(labels[never], minlength=n_holes) == 0
     filled[0] = False
+    if not filled.any():
+        return mask
     closed: NDArray[np.bool_] = mask | filled[labels]
     return closed

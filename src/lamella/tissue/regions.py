@@ -228,7 +228,8 @@ def _geometries(content: Any, path: Path) -> Iterator[dict[str, Any]]:
 def _area(geometry: dict[str, Any], path: Path) -> BaseGeometry:
     """Build a valid area; what crosses itself is mended, as QuPath shows it."""
     try:
-        area = shapely.geometry.shape(geometry)
+        with np.errstate(invalid="ignore"):  # nan and inf are told below
+            area = shapely.geometry.shape(geometry)
         finite = bool(np.isfinite(shapely.get_coordinates(area)).all())
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, shapely.errors.ShapelyError) as error:
         raise TissueError(
