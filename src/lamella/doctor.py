@@ -22,6 +22,7 @@ _EXTRAS = {
     "safetensors": ("torch", "stores trained models"),
     "openvino": ("openvino", "encodes faster on a processor"),
 }
+_READER_PACKAGES = {"openslide": "openslide-python openslide-bin", "libvips": "pyvips pyvips-binary"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +114,7 @@ def _examine_folders() -> list[Finding]:
         ("temporary files", Path(tempfile.gettempdir()), "Set TMPDIR to a folder that can be written."),
     ):
         there = next(path for path in (folder, *folder.parents) if path.exists())
-        writable = os.access(there, os.W_OK)
+        writable = there.is_dir() and os.access(there, os.W_OK)
         free = shutil.disk_usage(there).free
         detail = f"{folder}, {free / 2**30:.1f} GiB free"
         findings.append(
@@ -155,8 +156,8 @@ def _examine_readers() -> list[Finding]:
             topic="reader",
             name=reader.name,
             here=reader.version is not None,
-            detail=reader.version or "not installed",
-            remedy="" if reader.version else reader.remedy,
+            detail=f"{reader.version or 'not installed'}; {', '.join(reader.formats)}",
+            remedy="" if reader.version else f"pip install {_READER_PACKAGES.get(reader.name, reader.name)}",
         )
         for reader in list_readers()
     ]
@@ -167,7 +168,13 @@ def _examine_runtimes() -> list[Finding]:
     from lamella.encoders import describe_runtimes
 
     return [
-        Finding(topic="runtime", name=one.name, here=one.available, detail=one.detail, remedy=one.remedy)
+        Finding(
+            topic="runtime",
+            name=one.name,
+            here=bool(one.version),
+            detail="; ".join((one.version or "not installed", *one.devices, ", ".join(one.precisions))).rstrip("; "),
+            remedy=one.remedy,
+        )
         for one in describe_runtimes()
     ]
 
@@ -181,8 +188,8 @@ def _examine_weights() -> list[Finding]:
             topic="weights",
             name=one.name,
             here=one.path is not None,
-            detail=one.source,
-            remedy="" if one.path is not None else f"lamella weights fetch {one.name}",
+            detail="" if one.path is None else f"from the {one.place}: {one.path.name}",
+            remedy=one.remedy,
         )
         for one in list_weights()
     ]

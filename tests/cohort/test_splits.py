@@ -151,7 +151,7 @@ def test_too_few_patients_of_a_class_are_named_with_what_would_do() -> None:
     assert str(error.value) == (
         "class 'y' has 4 patients and each of 5 folds needs one. Pass --folds 4, or add patients of it."
     )
-    with pytest.raises(CohortError, match="class 'y' has 2 patients and each of 3 folds needs one. Add patients of it"):
+    with pytest.raises(CohortError, match=r"class 'y' has 2 patients .* needs one\. Add patients of it"):
         split_folds(make_cohort(("a", "x"), ("b", "x"), ("c", "x"), ("d", "y"), ("e", "y")), n_folds=3)
     with pytest.raises(CohortError, match=r"class 'y' is missing from (val|test) \(1 slide\)"):
         split_holdout(make_cohort(("a", "x"), ("b", "x"), ("c", "x"), ("d", "y"), ("e", "y")))

@@ -49,9 +49,8 @@ def audit(
             ["slide_id", "format", "size", "levels", "um/px", "by", "x", "tissue", "tiles", "blur um", "pen", "wrong"],
             [_shorten(row) for row in result.rows],
         )
-        for row in result.rows:
-            for remark in row.remarks:
-                progress.say(f"{row.slide_id}: {remark}")
+        for remark, slide_ids in _group_remarks(result).items():
+            progress.say(f"{_name_some(slide_ids)}: {remark}")
         progress.say(
             f"{cost.n_tiles:,} tiles: about {describe_seconds(cost.reading_seconds)} to read and "
             f"{describe_seconds(cost.encoding_seconds)} to encode on {result.n_threads} cores (a small encoder, fp32; "
@@ -59,6 +58,20 @@ def audit(
         )
         progress.say(f"Wrote '{out}'.")
     _tell_problems(result)
+
+
+def _group_remarks(result: "Audit") -> dict[str, list[str]]:
+    """Map each remark to the slides it was made on: what holds for all is said once."""
+    grouped: dict[str, list[str]] = {}
+    for row in result.rows:
+        for remark in row.remarks:
+            grouped.setdefault(remark, []).append(row.slide_id)
+    return grouped
+
+
+def _name_some(slide_ids: list[str], most: int = 3) -> str:
+    more = f" and {len(slide_ids) - most} more" if len(slide_ids) > most else ""
+    return ", ".join(slide_ids[:most]) + more
 
 
 def _tell_problems(result: "Audit") -> None:

@@ -1,6 +1,7 @@
 """lamella doctor."""
 
 import dataclasses
+from typing import Any
 
 import typer
 
@@ -20,9 +21,13 @@ def doctor(as_json: JsonOption = False) -> None:
         print_json(findings)
         return
     print_table(["topic", "name", "here", "detail"], findings)
-    remedies = {finding["remedy"] for finding in findings if finding["remedy"]}
-    if remedies:
-        typer.echo("\nTo get what is missing:")
-        for finding in findings:
-            if finding["remedy"]:
-                typer.echo(f"  {finding['name']}: {finding['remedy']}")
+    for line in dict.fromkeys(_tell_remedy(finding) for finding in findings if not finding["here"]):
+        typer.echo(line)
+
+
+def _tell_remedy(finding: dict[str, Any]) -> str:
+    """Return what is missing and what gets it, in one line."""
+    if finding["topic"] == "weights":
+        return "Weights that are not here: lamella weights fetch NAME, or lamella weights add NAME FILE."
+    missing = "is not installed" if "not installed" in finding["detail"] else f"is not usable ({finding['detail']})"
+    return f"{finding['name']} {missing}: {finding['remedy']}"
