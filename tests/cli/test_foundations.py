@@ -108,6 +108,12 @@ def test_every_verb_explains_itself_in_sentences() -> None:
         assert not re.search(r"TODO|FIXME", done.stdout)
 
 
+def test_verbs_are_listed_in_the_order_of_the_pipeline() -> None:
+    commands = CliRunner().invoke(build_app(), ["--help"]).stdout.split("Commands:")[1]
+    listed = [line.split()[0] for line in commands.splitlines() if re.match(r"  \w", line)]
+    assert listed == list(lamella.cli._VERBS)
+
+
 def test_option_groups_fill_their_dataclasses() -> None:
     seen: dict[str, object] = {}
 

@@ -18,6 +18,19 @@ from lamella.errors import LamellaError
 _VERBS = (
     "split",
     "audit",
+    "tissue",
+    "tiles",
+    "encoders",
+    "weights",
+    "extract",
+    "inspect",
+    "train",
+    "measure",
+    "run",
+    "predict",
+    "heatmap",
+    "sample",
+    "demo",
     "doctor",
 )
 
@@ -26,6 +39,10 @@ _STOPPED = "stopped; nothing is half-written, run the same command again to go o
 
 class _Verbs(TyperGroup):
     """The group of verbs: what a user can mend is said in one line, what is our bug keeps its traceback."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        """List the verbs in the order of the pipeline; typer alone would put those with verbs of their own last."""
+        return sorted(super().list_commands(ctx), key=_VERBS.index)
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         """Run a verb."""
@@ -75,6 +92,17 @@ def build_app() -> typer.Typer:
         else:
             app.command(verb)(getattr(module, verb))
     return app
+
+
+def list_commands() -> list[str]:
+    """Return every command, in the order of the pipeline: `split`, ..., `weights add`, ..."""
+    found = []
+    for verb in _VERBS:
+        found.append(verb)
+        module = importlib.import_module(f"lamella.cli.{verb}")
+        if hasattr(module, "app"):
+            found += [f"{verb} {command.name}" for command in module.app.registered_commands]
+    return found
 
 
 def main() -> None:
