@@ -1,0 +1,38 @@
+"""4. Encoders: tile -> embedding.
+
+`cards` say what an encoder is, `weights` where its numbers are, `network` builds it, `runtime` computes with it. Torch,
+timm and OpenVINO are imported by what needs them, when it is called.
+"""
+
+from lamella.encoders.cards import EncoderCard, EncoderSpec, find_encoder, list_encoders
+from lamella.encoders.catalogue import DEFAULT_ENCODER
+from lamella.encoders.fingerprint import fingerprint_encoder
+from lamella.encoders.runtime import (
+    PrecisionCheck,
+    Runtime,
+    RuntimeDescription,
+    RuntimeSettings,
+    describe_runtimes,
+    open_runtime,
+)
+from lamella.encoders.weights import WeightsEntry, add_weights, fetch_weights, find_weights, list_weights
+
+__all__ = [
+    "DEFAULT_ENCODER",
+    "EncoderCard",
+    "EncoderSpec",
+    "PrecisionCheck",
+    "Runtime",
+    "RuntimeDescription",
+    "RuntimeSettings",
+    "WeightsEntry",
+    "add_weights",
+    "describe_runtimes",
+    "fetch_weights",
+    "find_encoder",
+    "find_weights",
+    "fingerprint_encoder",
+    "list_encoders",
+    "list_weights",
+    "open_runtime",
+]

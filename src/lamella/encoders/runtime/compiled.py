@@ -1,0 +1,137 @@
+"""Networks converted to OpenVINO, kept on disk: converting takes from seconds to half a minute, and needs torch.
+
+compiled/<fingerprint>-<tile_px>px-b<batch>-openvino<version>/
+  network.xml, network.bin   the network in fp32, whatever precision it will run in
+  manifest.json              their SHA-256; written last, so an entry with a manifest is whole
+  check-<precision>-<processor>.json
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import tempfile
+import warnings
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lamella.encoders.runtime.protocol import PrecisionCheck
+from lamella.encoders.store import compiled_folder
+from lamella.files import find_sha256, replacing, write_json
+
+_log = logging.getLogger(__name__)
+_FILES = ("network.xml", "network.bin")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompiledEntry:
+    """Where one converted network lies, whether or not it is there yet.
+
+    Attributes:
+        fingerprint: SHA-256 of weights, normalisation and network.
+        tile_px: Side of a tile, in pixels.
+        batch_size: Tiles a batch.
+        processor: Name and capabilities of the processor, which precision checks hold for.
+    """
+
+    fingerprint: str
+    tile_px: int
+    batch_size: int
+    processor: str
+
+    @property
+    def folder(self) -> Path:
+        """The entry's folder."""
+        key = f"{self.fingerprint[:24]}-{self.tile_px}px-b{self.batch_size}-openvino{version('openvino')}"
+        return compiled_folder() / key
+
+    @property
+    def network_path(self) -> Path:
+        """The network, as OpenVINO reads it."""
+        return self.folder / _FILES[0]
+
+    def is_whole(self) -> bool:
+        """True where the network is there and every byte of it as it was written."""
+        manifest = _read_json(self.folder / "manifest.json")
+        if manifest is None:
+            return False
+        try:
+            whole = manifest["fingerprint"] == self.fingerprint and all(
+                find_sha256(self.folder / file) == manifest[file] for file in _FILES
+            )
+        except (OSError, KeyError):
+            whole = False
+        if not whole:
+            _log.warning("the compiled network in '%s' is damaged and is built again", self.folder)
+        return whole
+
+    def save(self, model: Any) -> None:
+        """Write a converted network, whole or not at all.
+
+        Raises:
+            OutputError: If the store cannot be written.
+        """
+        import openvino
+
+        with replacing(self.folder / "manifest.json"):
+            pass  # the folder is writable; an old manifest no longer vouches for the files that follow
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".") as name:
+            folder = Path(name)
+            openvino.save_model(model, folder / _FILES[0], compress_to_fp16=False)
+            manifest = {file: find_sha256(folder / file) for file in _FILES}
+            for file in _FILES:
+                with replacing(self.folder / file) as temporary:
+                    (folder / file).replace(temporary)
+        write_json(self.folder / "manifest.json", {"fingerprint": self.fingerprint, **manifest})
+
+    def load_check(self, precision: str) -> PrecisionCheck | None:
+        """Load the outcome of an earlier check in `precision` on this processor; None where there was none."""
+        content = _read_json(self._check_path(precision))
+        try:
+            return None if content is None else PrecisionCheck(**content)
+        except TypeError:
+            return None
+
+    def save_check(self, check: PrecisionCheck) -> None:
+        """Write the outcome of a check.
+
+        Raises:
+            OutputError: If the store cannot be written.
+        """
+        write_json(self._check_path(check.precision_used), dataclasses.asdict(check))
+
+    def _check_path(self, precision: str) -> Path:
+        processor = hashlib.sha256(self.processor.encode()).hexdigest()[:12]
+        return self.folder / f"check-{precision}-{processor}.json"
+
+
+def convert(network: Any, *, tile_px: int, batch_size: int) -> Any:
+    """Convert a torch network into OpenVINO's, which takes `(batch_size, tile_px, tile_px, 3)` uint8 pixels.
+
+    Raises:
+        RuntimeError: If the network does something that OpenVINO has no word for.
+    """
+    import openvino
+    import torch
+    from openvino.preprocess import PrePostProcessor
+
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # torch calls tracing deprecated, and each Python `if` in a network suspicious
+        # Traced on one tile, without the second run that would check it: our own check, on real tiles, is stricter.
+        traced = torch.jit.trace(network, torch.zeros(1, 3, tile_px, tile_px), check_trace=False)  # type: ignore[no-untyped-call]
+        model = openvino.convert_model(traced, input=[batch_size, 3, tile_px, tile_px])
+    pixels = PrePostProcessor(model)
+    pixels.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+    pixels.input().preprocess().convert_element_type(openvino.Type.f32)
+    pixels.input().model().set_layout(openvino.Layout("NCHW"))
+    return pixels.build()
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None

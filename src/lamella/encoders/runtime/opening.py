@@ -1,0 +1,288 @@
+"""Choosing a runtime: device, precision, and whether the choice computes what torch in fp32 would."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lamella.encoders.cards import EncoderSpec, strip_depth
+from lamella.encoders.fingerprint import fingerprint_encoder
+from lamella.encoders.runtime import machine
+from lamella.encoders.runtime.checking import MIN_COSINE, MIN_TILES, compare_embeddings, split_batches, take_check_tiles
+from lamella.encoders.runtime.compiled import CompiledEntry, convert
+from lamella.encoders.runtime.protocol import Embeddings, PrecisionCheck, Runtime, RuntimeSettings, Tiles
+from lamella.errors import EncoderError, OutputError
+
+if TYPE_CHECKING:
+    from lamella.encoders.network import TileNetwork
+    from lamella.encoders.runtime.torch_runtime import TorchRuntime
+
+_log = logging.getLogger(__name__)
+
+# About one megapixel a batch keeps a stream's working set small; measured: see benchmarks/encoders.py.
+_CPU_BATCH_PIXELS = 1 << 20
+_GPU_BATCH_PIXELS = 64 * 512 * 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What will be tried, before anything is loaded."""
+
+    runtime: str
+    device: str
+    precision: str
+    n_threads: int
+    batch_size: int
+    notes: tuple[str, ...]
+    core: Any = None
+
+
+class _Reference:
+    """The network in torch and its fp32 embeddings of the check tiles, each made when first needed."""
+
+    def __init__(self, spec: EncoderSpec, plan: _Plan, tile_px: int, check_tiles: Callable[[], Tiles]) -> None:
+        self._spec, self._plan, self._tile_px, self._check_tiles = spec, plan, tile_px, check_tiles
+
+    @cached_property
+    def network(self) -> "TileNetwork":
+        import torch
+
+        from lamella.encoders.network import build_network
+
+        if self._plan.device == "cpu" and torch.get_num_threads() != self._plan.n_threads:
+            torch.set_num_threads(self._plan.n_threads)
+        return build_network(self._spec)
+
+    @cached_property
+    def tiles(self) -> Tiles:
+        return take_check_tiles(self._check_tiles, encoder=self._spec.name, tile_px=self._tile_px)
+
+    @cached_property
+    def embeddings(self) -> Embeddings:
+        from lamella.encoders.runtime.torch_runtime import embed_in_fp32
+
+        return embed_in_fp32(self.network, self.tiles, device=self._plan.device, batch_size=self._plan.batch_size)
+
+    def check(self, runtime: Runtime) -> PrecisionCheck:
+        """Compare a runtime with the reference."""
+        reference = self.embeddings
+        try:
+            parts = list(runtime.encode(split_batches(self.tiles, runtime.batch_size)))
+        except EncoderError as error:  # NaN or infinity, where fp32 has numbers
+            _log.warning("%s", error)
+            return PrecisionCheck(
+                cosine_min=0.0,
+                cosine_mean=0.0,
+                n_tiles=len(reference),
+                passed=False,
+                precision_used=runtime.precision,
+            )
+        return compare_embeddings(np.concatenate(parts), reference, precision=runtime.precision)
+
+
+def open_runtime(
+    spec: EncoderSpec, settings: RuntimeSettings, *, tile_px: int, check_tiles: Callable[[], Tiles]
+) -> Runtime:
+    """Open the fastest runtime that computes this encoder as torch in fp32 does; close it after use.
+
+    The first time, OpenVINO's conversion is checked on real tiles and kept in the store; from then on the encoder
+    opens in under a second and torch is not imported.
+
+    Args:
+        spec: The encoder and its weights.
+        settings: Device, precision, cores; all may be left to be chosen.
+        tile_px: Side of the tiles it will be given, in pixels.
+        check_tiles: Returns `(n, tile_px, tile_px, 3)` uint8 RGB, real tiles, better 64 or more; called only when a
+            check is due.
+
+    Raises:
+        EncoderError: If no encoder has that name, or the device or precision asked for is not here.
+        WeightsError: If the weights are not on this machine, or are of another network.
+    """
+    fingerprint = fingerprint_encoder(spec)
+    plan = _plan(settings, tile_px=tile_px)
+    if spec.weights == "random":
+        random = f"encoder '{strip_depth(spec.name)}' has random weights, seeded by its name: a control, not a result"
+        plan = replace(plan, notes=(*plan.notes, random))
+    reference = _Reference(spec, plan, tile_px, check_tiles)
+    if plan.runtime == "openvino":
+        return _open_openvino(spec, plan, fingerprint, tile_px, reference)
+    return _open_torch(spec, plan, fingerprint, tile_px, reference)
+
+
+def choose_batch_size(device: str, tile_px: int) -> int:
+    """Choose how many tiles make a batch: a power of two, on the CPU about a megapixel's worth.
+
+    Example:
+        >>> [choose_batch_size("cpu", tile_px) for tile_px in (224, 512, 2048)]
+        [16, 4, 1]
+    """
+    pixels = _CPU_BATCH_PIXELS if device == "cpu" else _GPU_BATCH_PIXELS
+    largest = 32 if device == "cpu" else 512
+    return min(largest, 1 << max(0, (pixels // tile_px**2).bit_length() - 1))
+
+
+def _plan(settings: RuntimeSettings, *, tile_px: int) -> _Plan:
+    device = machine.choose_device(settings.device)
+    core = machine.find_openvino_core() if device == "cpu" and settings.runtime != "torch" else None
+    _refuse_runtime(settings, device, core)
+    runtime, precision, notes = _choose_on_cpu(settings, core) if device == "cpu" else _choose_on_gpu(settings, device)
+    return _Plan(
+        runtime=runtime,
+        device=device,
+        precision=precision,
+        n_threads=settings.n_threads or machine.count_cores(),
+        batch_size=settings.batch_size or choose_batch_size(device, tile_px),
+        notes=notes,
+        core=core,
+    )
+
+
+def _refuse_runtime(settings: RuntimeSettings, device: str, core: Any) -> None:
+    if settings.runtime != "openvino" or core is not None:
+        return
+    if device != "cpu":
+        raise EncoderError(
+            f"runtime 'openvino' computes on the CPU and device '{device}' is asked for. Pass --device cpu."
+        )
+    raise EncoderError(
+        "runtime 'openvino' is not installed. Run: pip install 'lamella[openvino]', or pass --runtime torch."
+    )
+
+
+def _choose_on_cpu(settings: RuntimeSettings, core: Any) -> tuple[str, str, tuple[str, ...]]:
+    """Return runtime, precision and notes."""
+    asked = settings.precision
+    if core is None:
+        if asked == "fp16":
+            raise EncoderError("precision 'fp16' is asked for but torch on the CPU has it not. Pass --precision fp32.")
+        slow = (
+            ()
+            if settings.runtime == "torch"
+            else ("OpenVINO is not installed: torch computes, at half the speed. Run: pip install 'lamella[openvino]'",)
+        )
+        return "torch", "fp32" if asked == "auto" else asked, slow
+    here = machine.cpu_precisions(core)
+    if asked == "auto":
+        return "openvino", "bf16" if "bf16" in here else "fp32", ()
+    if asked in here:
+        return "openvino", asked, ()
+    if asked == "bf16" and settings.runtime == "auto":
+        slow_note = "this processor has no bf16 arithmetic: torch imitates it, slower than fp32. Pass --precision fp32"
+        return "torch", "bf16", (slow_note,)
+    raise EncoderError(
+        f"precision '{asked}' is asked for but this processor computes {', '.join(here)}. Pass --precision {here[0]}."
+    )
+
+
+def _choose_on_gpu(settings: RuntimeSettings, device: str) -> tuple[str, str, tuple[str, ...]]:
+    import torch
+
+    half = "bf16" if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if settings.precision == "bf16" and half != "bf16":
+        raise EncoderError(
+            f"precision 'bf16' is asked for but this {device} device has it not. Pass --precision {half}."
+        )
+    return "torch", half if settings.precision == "auto" else settings.precision, ()
+
+
+def _open_openvino(spec: EncoderSpec, plan: _Plan, fingerprint: str, tile_px: int, reference: _Reference) -> Runtime:
+    from lamella.encoders.runtime.openvino_runtime import OpenVINORuntime
+
+    entry = CompiledEntry(
+        fingerprint=fingerprint,
+        tile_px=tile_px,
+        batch_size=plan.batch_size,
+        processor=machine.describe_processor(plan.core),
+    )
+    notes = plan.notes
+    try:
+        model = _load_or_convert(entry, reference)
+        for precision in dict.fromkeys((plan.precision, "fp32")):
+            check = entry.load_check(precision)
+            if check is not None and not check.passed:
+                notes = (*notes, _too_far(spec.name, check))
+                continue
+            runtime = OpenVINORuntime(
+                model,
+                encoder=strip_depth(spec.name),
+                fingerprint=fingerprint,
+                precision=precision,
+                n_threads=plan.n_threads,
+                check=check,
+                notes=notes,
+            )
+            if check is None:
+                runtime.check = check = reference.check(runtime)
+                _keep_check(entry, check)
+            if check.passed:
+                return runtime
+            runtime.close()
+            notes = (*notes, _too_far(spec.name, check))
+    except RuntimeError as error:  # OpenVINO's only kind: a network with a part it cannot convert or compile
+        reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
+        _log.warning("OpenVINO cannot run '%s': %s", spec.name, error)
+        notes = (*notes, f"OpenVINO cannot run '{spec.name}' ({reason[:160]}): torch computes it, slower")
+    return _open_torch(spec, replace(plan, precision="fp32", notes=notes), fingerprint, tile_px, reference)
+
+
+def _load_or_convert(entry: CompiledEntry, reference: _Reference) -> Any:
+    """Return the path of the converted network, or the network itself where the store cannot be written."""
+    if entry.is_whole():
+        return entry.network_path
+    model = convert(reference.network, tile_px=entry.tile_px, batch_size=entry.batch_size)
+    try:
+        entry.save(model)
+    except OutputError as error:
+        _log.warning("the compiled network is not kept: %s", error)
+        return model
+    return entry.network_path
+
+
+def _keep_check(entry: CompiledEntry, check: PrecisionCheck) -> None:
+    """Keep a check for the next run, if it saw enough tiles to speak for others."""
+    if check.n_tiles < MIN_TILES:
+        return
+    try:
+        entry.save_check(check)
+    except OutputError as error:
+        _log.warning("the precision check is not kept: %s", error)
+
+
+def _open_torch(
+    spec: EncoderSpec, plan: _Plan, fingerprint: str, tile_px: int, reference: _Reference
+) -> "TorchRuntime":
+    from lamella.encoders.runtime.torch_runtime import TorchRuntime
+
+    def make(precision: str) -> TorchRuntime:
+        return TorchRuntime(
+            reference.network,
+            encoder=strip_depth(spec.name),
+            fingerprint=fingerprint,
+            device=plan.device,
+            precision=precision,
+            tile_px=tile_px,
+            batch_size=plan.batch_size,
+        )
+
+    runtime = make(plan.precision)
+    runtime.notes = plan.notes
+    if plan.precision == "fp32":
+        return runtime
+    runtime.check = reference.check(runtime)
+    if runtime.check.passed:
+        return runtime
+    fallback = make("fp32")
+    fallback.notes = (*plan.notes, _too_far(spec.name, runtime.check))
+    return fallback
+
+
+def _too_far(name: str, check: PrecisionCheck) -> str:
+    instead = "torch computes it" if check.precision_used == "fp32" else "fp32 is used"
+    return (
+        f"encoder '{name}' in {check.precision_used} strays from torch in fp32 (least cosine {check.cosine_min:.4f} "
+        f"over {check.n_tiles} tiles, {MIN_COSINE} is needed): {instead}"
+    )

@@ -1,0 +1,146 @@
+"""What every runtime offers, and how one is asked for."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamella.errors import EncoderError, SettingsError
+
+Tiles = NDArray[np.uint8]
+Embeddings = NDArray[np.float32]
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+RUNTIMES = ("auto", "openvino", "torch")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeSettings:
+    """Where and how precisely to compute.
+
+    Attributes:
+        device: `auto` (a graphics card if there is one), `cpu`, `cuda` or `mps`.
+        precision: `auto` (bf16 where the device has it, checked, else fp32), `fp32`, `bf16` or `fp16`.
+        runtime: `auto` (OpenVINO on the CPU, torch elsewhere), `openvino` or `torch`.
+        n_threads: Processor cores to compute on; None is every core this process may use.
+        batch_size: Tiles a batch; None is what suits the tile size and device.
+
+    Raises:
+        SettingsError: If a value is none of these.
+    """
+
+    device: str = "auto"
+    precision: str = "auto"
+    runtime: str = "auto"
+    n_threads: int | None = None
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no runtime knows."""
+        for option, value, known in (
+            ("device", self.device, DEVICES),
+            ("precision", self.precision, PRECISIONS),
+            ("runtime", self.runtime, RUNTIMES),
+        ):
+            if value not in known:
+                raise SettingsError(
+                    f"{option} is '{value}' and must be one of {', '.join(known)}. Pass --{option} auto."
+                )
+        for name, number in (("n_threads", self.n_threads), ("batch_size", self.batch_size)):
+            if number is not None and number < 1:
+                raise SettingsError(f"{name} is {number} and must be at least 1. Leave it out to have it chosen.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrecisionCheck:
+    """How near a runtime comes to torch in fp32, on real tiles.
+
+    Attributes:
+        cosine_min: Least cosine over the tiles, both embeddings less the tiles' mean embedding.
+        cosine_mean: Mean of those cosines.
+        n_tiles: Tiles compared.
+        passed: True where `cosine_min` is at least `MIN_COSINE`.
+        precision_used: Precision that was checked.
+    """
+
+    cosine_min: float
+    cosine_mean: float
+    n_tiles: int
+    passed: bool
+    precision_used: str
+
+
+class Runtime(Protocol):
+    """An encoder made ready for one tile size; `encode` may be called again and again, from one thread at a time.
+
+    Attributes:
+        name: What computes, with its version: `openvino 2026.4.1`.
+        encoder: The encoder's name.
+        device: `cpu`, `cuda` or `mps`.
+        precision: `fp32`, `bf16` or `fp16`.
+        embedding_dim: Width of an embedding.
+        fingerprint: SHA-256 of weights, normalisation and network.
+        batch_size: Most tiles a batch may have; full batches are fastest.
+        check: How near it comes to torch in fp32; None where it is torch in fp32.
+        notes: What the user must be told.
+    """
+
+    name: str
+    encoder: str
+    device: str
+    precision: str
+    embedding_dim: int
+    fingerprint: str
+    batch_size: int
+    check: PrecisionCheck | None
+    notes: tuple[str, ...]
+
+    def encode(self, batches: Iterable[Tiles]) -> Iterator[Embeddings]:
+        """Encode batches in order, several at once inside, a bounded number in flight.
+
+        Args:
+            batches: Each `(b, H, W, 3)` uint8 RGB with b from 1 to `batch_size`, H and W the tile size in pixels.
+
+        Yields:
+            `(b, D)` float32 for each batch.
+
+        Raises:
+            EncoderError: If a batch has another shape, or an embedding holds NaN or infinity.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of what the runtime holds."""
+        ...
+
+
+def check_batch(tiles: Tiles, *, encoder: str, batch_size: int, tile_px: int) -> None:
+    """Refuse a batch that the runtime was not made for.
+
+    Raises:
+        EncoderError: If its shape or type is another.
+    """
+    fits = tiles.ndim == 4 and tiles.shape[1:] == (tile_px, tile_px, 3) and tiles.dtype == np.uint8
+    if not fits or not 1 <= len(tiles) <= batch_size:
+        raise EncoderError(
+            f"encoder '{encoder}' is given {tiles.dtype} {tiles.shape} and takes uint8 (1 to {batch_size}, {tile_px}, "
+            f"{tile_px}, 3). Cut tiles and batches to that."
+        )
+
+
+def check_finite(embeddings: Embeddings, *, encoder: str, precision: str) -> None:
+    """Refuse embeddings that are no numbers.
+
+    Raises:
+        EncoderError: If any is NaN or infinite.
+    """
+    if np.isfinite(embeddings).all():
+        return
+    n_bad = int((~np.isfinite(embeddings)).any(axis=1).sum())
+    remedy = "Pass --precision fp32." if precision != "fp32" else "Check its weights."
+    raise EncoderError(
+        f"encoder '{encoder}' in {precision} gives NaN or infinity for {n_bad} of {len(embeddings)} tiles. {remedy}"
+    )
