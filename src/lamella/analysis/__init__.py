@@ -1,0 +1,1 @@
+"""8. Analysis: arrays in, numbers out. No torch, no files."""

@@ -1,0 +1,306 @@
+"""AUC within folds, its errors, and the errors of differences: one matrix for everything.
+
+A pair counts only when both of its slides were scored by the same model, that is, stand in the same fold. Several
+classes: the mean of one-against-rest. Formulas: docs/statistics.md.
+
+Symbols: J arms (what is compared; one, mostly), n units (patients, or slides), C classes, K folds.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import ndtri
+
+from lamella.analysis.predictions import find_log_odds
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AucEstimate:
+    """AUC of J arms on the same units, with what its errors are made of.
+
+    Attributes:
+        auc: `(J,)` float64, within folds.
+        influence: `(n, J)` float64, what each unit adds to the AUC beyond its share (u of a positive, v of a
+            negative); the columns sum to 0.
+        covariance: `(J, J)` float64, of the arms' AUCs, without the factor for cross-validation; None with fewer than
+            two units of a class (or two patients), from which no spread can be seen.
+        deff: `(J,)` float64, at least 1: how much more the AUC varies because slides of one patient are alike.
+        n_positive: `(C', K)` int64, units of each class that has pairs, in each fold.
+        n_negative: `(C', K)` int64, units of the other classes, in each fold.
+        scored: Classes (as indices) that have pairs; C' of them.
+        class_auc: `(C', J)` float64, of each class against the rest.
+        n_pairs: Pairs compared, over all classes against the rest (two classes: counted once).
+        cross_validated: Whether several models scored the units.
+    """
+
+    auc: Floats
+    influence: Floats
+    covariance: Floats | None
+    deff: Floats
+    n_positive: NDArray[np.int64]
+    n_negative: NDArray[np.int64]
+    scored: tuple[int, ...]
+    class_auc: Floats
+    n_pairs: int
+    cross_validated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AucDifference:
+    """Difference of two AUCs on the same units, with its standard error and interval."""
+
+    difference: float
+    standard_error: float
+    interval: tuple[float, float]
+
+
+def estimate_auc(
+    logits: Floats,
+    targets: NDArray[np.int64],
+    *,
+    folds: NDArray[np.int64],
+    patients: NDArray[np.int64] | None = None,
+    cross_validated: bool | None = None,
+) -> AucEstimate | None:
+    """Estimate the AUC within folds of one or several arms.
+
+    With one fold and two classes `covariance` is DeLong's (1988); with several slides a patient it is summed by
+    patient first (Obuchowski 1997).
+
+    Args:
+        logits: `(n, C)`, or `(J, n, C)` for several arms, C at least 2.
+        targets: `(n,)` class of each unit, 0 to C - 1.
+        folds: `(n,)` model that scored each unit.
+        patients: `(n,)` patient of each unit; None when each is one.
+        cross_validated: Whether the models of several folds trained on each other's test units; None says yes when
+            there is more than one fold.
+
+    Returns:
+        The estimate; None when no fold holds two classes, so that there is no pair.
+
+    Example:
+        Fold 0 has its one pair in order, fold 1 has one of two; across folds nothing is compared:
+
+        >>> logits = np.array([[0, 1.0], [0, 2.0], [0, 8.0], [0, 9.0], [0, 8.5]])
+        >>> estimate = estimate_auc(logits, np.array([0, 1, 0, 0, 1]), folds=np.array([0, 0, 1, 1, 1]))
+        >>> estimate.auc.round(4).tolist(), estimate.n_pairs
+        ([0.6667], 3)
+    """
+    arms = logits[np.newaxis] if logits.ndim == 2 else logits
+    scores = np.stack([find_log_odds(arm) for arm in arms], axis=-1)  # (n, C, J)
+    n, n_classes, n_arms = scores.shape
+    fold_numbers = np.unique(folds, return_inverse=True)[1].reshape(-1)
+    influence, class_auc, counts, scored = np.zeros((n, n_arms)), [], [], []
+    for column in range(n_classes):
+        found = _rank_class(scores[:, column], targets == column, fold_numbers)
+        if found is not None:
+            scored.append(column)
+            class_auc.append(found[0])
+            influence += found[1]
+            counts.append(found[2])
+    if not scored:
+        return None
+    influence /= len(scored)
+    n_positive, n_negative = np.array(counts).transpose(1, 0, 2)
+    # A unit alone in its fold's class, or in a fold of one class, stands in no pair and says nothing.
+    in_pairs = np.isin(fold_numbers, np.flatnonzero((n_positive * n_negative).sum(axis=0)))
+    units = influence[in_pairs]
+    covariance = _sum_by_class(units, targets[in_pairs])
+    deff = np.ones(n_arms)
+    if patients is not None and len(np.unique(patients[in_pairs])) < in_pairs.sum():
+        clustered = _sum_by_patient(units, patients[in_pairs])
+        if clustered is not None and covariance is not None:
+            plain = np.diag(covariance)
+            deff = np.maximum(1.0, np.divide(np.diag(clustered), plain, out=np.ones(n_arms), where=plain > 0))
+        covariance = clustered
+    n_pairs = int((n_positive * n_negative).sum()) // (2 if n_classes == 2 else 1)
+    return AucEstimate(
+        auc=np.mean(class_auc, axis=0),
+        influence=influence,
+        covariance=covariance,
+        deff=deff,
+        n_positive=n_positive,
+        n_negative=n_negative,
+        scored=tuple(scored),
+        class_auc=np.array(class_auc),
+        n_pairs=n_pairs,
+        cross_validated=len(np.unique(folds)) > 1 if cross_validated is None else cross_validated,
+    )
+
+
+def find_auc_interval(estimate: AucEstimate, *, arm: int = 0, level: float = 0.95) -> tuple[float, float]:
+    """Return the score interval of an arm's AUC; it stays honest at an AUC of 1, where others say [1, 1]."""
+    return find_score_interval(
+        float(estimate.auc[arm]),
+        estimate.n_positive,
+        estimate.n_negative,
+        deff=float(estimate.deff[arm]),
+        cross_validated=estimate.cross_validated,
+        level=level,
+    )
+
+
+def find_score_interval(
+    auc: float,
+    n_positive: NDArray[np.int64],
+    n_negative: NDArray[np.int64],
+    *,
+    deff: float = 1.0,
+    cross_validated: bool = False,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """Return every AUC that would not be surprised by `auc` (Newcombe 2006, method 5, summed over folds).
+
+    The one-against-rest AUCs of several classes are taken to err together, which is the widest they can.
+
+    Args:
+        auc: As measured, 0 to 1.
+        n_positive: `(K,)`, or `(C, K)` for several classes: units in each fold.
+        n_negative: Likewise; each class has a fold with both.
+        deff: Design effect of slides within patients, at least 1.
+        cross_validated: Whether the models trained on each other's test units; widens by 1 + 4A(1 - A).
+        level: Coverage wanted.
+
+    Example:
+        >>> low, high = find_score_interval(1.0, np.array([17]), np.array([23]))
+        >>> round(low, 3), high
+        (0.896, 1.0)
+    """
+    m, q = np.atleast_2d(n_positive).astype(np.float64), np.atleast_2d(n_negative).astype(np.float64)
+    share = m * q / (m * q).sum(axis=1, keepdims=True)  # (C, K)
+    z = float(ndtri(0.5 + level / 2))
+
+    def excess(other: float) -> float:
+        spread = (1 - other) / (2 - other) + other / (1 + other)
+        pairs = np.maximum(m * q, 1)  # a fold without pairs has share 0
+        variance = other * (1 - other) * (1 + ((m + q) / 2 - 1) * spread) / pairs  # (C, K)
+        sd = np.sqrt((share**2 * variance).sum(axis=1)).mean()
+        factor = find_cv_factor(other) if cross_validated else 1.0
+        return float(abs(auc - other) - z * np.sqrt(factor * deff) * sd)
+
+    edge = 1e-12
+    low = 0.0 if auc <= edge else float(brentq(excess, 0.0, min(auc, 1 - edge), xtol=1e-13))
+    high = 1.0 if auc >= 1 - edge else float(brentq(excess, max(auc, edge), 1.0, xtol=1e-13))
+    return low, high
+
+
+def find_cv_factor(auc: float) -> float:
+    """Return by how much cross-validation multiplies the variance of an AUC: 2 at chance, 1 at AUC 1 (ours)."""
+    return 1 + 4 * auc * (1 - auc)
+
+
+def compare_auc(
+    estimate: AucEstimate, first: int, second: int, *, seed_differences: Floats | None = None, level: float = 0.95
+) -> AucDifference | None:
+    """Compare two arms of an estimate: the first's AUC less the second's.
+
+    Two arms that agree on every unit are not "certainly equal": one more unit of each class is counted on which they
+    disagree by half.
+
+    Args:
+        estimate: Of both arms.
+        first: Place of the first arm.
+        second: Place of the second arm.
+        seed_differences: `(S,)` the difference in each seed; its SD adds the noise of training. None leaves it out.
+        level: Coverage wanted.
+
+    Returns:
+        The difference; None when the estimate has no covariance.
+    """
+    if estimate.covariance is None:
+        return None
+    cov = estimate.covariance
+    variance = cov[first, first] + cov[second, second] - 2 * cov[first, second] + _disagree_by_half(estimate)
+    if estimate.cross_validated:
+        variance *= max(find_cv_factor(float(estimate.auc[arm])) for arm in (first, second))
+    if seed_differences is not None and len(seed_differences) > 1:
+        variance += np.var(seed_differences, ddof=1) / len(seed_differences)
+    difference = float(estimate.auc[first] - estimate.auc[second])
+    error = float(np.sqrt(variance))
+    z = float(ndtri(0.5 + level / 2))
+    return AucDifference(
+        difference=difference, standard_error=error, interval=(difference - z * error, difference + z * error)
+    )
+
+
+def find_pooled_auc(scores: Floats, positive: NDArray[np.bool_]) -> float | None:
+    """Return the share of all (positive, negative) pairs in the right order, whatever their fold, ties one half."""
+    m, q = int(positive.sum()), int((~positive).sum())
+    if m == 0 or q == 0:
+        return None
+    return float(_count_below(scores[positive], scores[~positive]).sum() / (m * q))
+
+
+def _rank_class(
+    scores: Floats, positive: NDArray[np.bool_], folds: NDArray[np.int64]
+) -> tuple[Floats, Floats, NDArray[np.int64]] | None:
+    """Rank one class against the rest, fold by fold.
+
+    Returns:
+        AUC `(J,)`, influence `(n, J)`, and counts `(2, K)` of positives and negatives in each fold; None without pairs.
+    """
+    n_folds = int(folds.max()) + 1 if len(folds) else 0
+    counts = np.stack([np.bincount(folds[mask], minlength=n_folds) for mask in (positive, ~positive)])
+    n_pairs = int(counts.prod(axis=0).sum())
+    if n_pairs == 0:
+        return None
+    right = np.zeros_like(scores)  # pairs each unit wins, as positive or as negative
+    pairs = np.zeros(len(scores))
+    for fold in np.flatnonzero(counts.prod(axis=0)):
+        ups, downs = (np.flatnonzero((folds == fold) & mask) for mask in (positive, ~positive))
+        pairs[ups], pairs[downs] = len(downs), len(ups)
+        for arm in range(scores.shape[1]):
+            right[ups, arm] = _count_below(scores[ups, arm], scores[downs, arm])
+            right[downs, arm] = _count_below(-scores[downs, arm], -scores[ups, arm])
+    auc = right[positive].sum(axis=0) / n_pairs
+    return auc, (right - pairs[:, np.newaxis] * auc) / n_pairs, counts
+
+
+def _count_below(scores: Floats, others: Floats) -> Floats:
+    """Count for each score how many of `others` lie below it, ties one half (Sun and Xu 2014: by ranks)."""
+    ordered = np.sort(others)
+    return (np.searchsorted(ordered, scores, "left") + np.searchsorted(ordered, scores, "right")) / 2
+
+
+def _sum_by_class(influence: Floats, targets: NDArray[np.int64]) -> Floats | None:
+    """Return the covariance `(J, J)` from influence `(n, J)`, class by class; None where a class has one unit."""
+    total = np.zeros((influence.shape[1], influence.shape[1]))
+    for target in np.unique(targets):
+        rows = influence[targets == target]
+        if len(rows) < 2:
+            return None
+        centred = rows - rows.mean(axis=0)
+        total += len(rows) / (len(rows) - 1) * centred.T @ centred
+    return total
+
+
+def _sum_by_patient(influence: Floats, patients: NDArray[np.int64]) -> Floats | None:
+    """Return the covariance `(J, J)` from influence `(n, J)` added up by patient; None with one patient."""
+    numbers = np.unique(patients, return_inverse=True)[1].reshape(-1)
+    n = int(numbers.max()) + 1
+    if n < 2:
+        return None
+    sums = np.zeros((n, influence.shape[1]))
+    np.add.at(sums, numbers, influence)
+    centred = sums - sums.mean(axis=0)
+    return np.asarray(n / (n - 1) * centred.T @ centred)
+
+
+def _disagree_by_half(estimate: AucEstimate) -> float:
+    """Return the variance of one more unit of each class on which two arms disagree by half.
+
+    With two classes: (1/m^2 + 1/q^2) / 4. In general a unit of class y moves the AUC of y by 1/m_y and that of each
+    other class c by 1/q_c, all of them averaged.
+    """
+    m, q = ((counts * (estimate.n_positive * estimate.n_negative > 0)).sum(axis=1) for counts in _counts(estimate))
+    moved = (1 / m + (1 / q).sum() - 1 / q) / len(m)
+    return float((moved**2).sum() / 4)
+
+
+def _counts(estimate: AucEstimate) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return positives and negatives of each class and fold."""
+    return estimate.n_positive, estimate.n_negative

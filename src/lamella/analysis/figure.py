@@ -1,0 +1,47 @@
+"""Figures: a number with its interval, or the reason why there is none, as JSON holds it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamella.analysis.intervals import find_bootstrap_interval, find_share_deff, find_wilson_interval
+
+Floats = NDArray[np.float64]
+Figure = dict[str, Any]
+
+
+def make_figure(value: float | None, interval: tuple[float, float] | None, method: str) -> Figure:
+    """Return a figure; without an interval it has no method either."""
+    return {
+        "value": value,
+        "interval": None if interval is None else list(interval),
+        "method": method if interval is not None else None,
+        "reason": None,
+    }
+
+
+def make_absent(reason: str) -> Figure:
+    """Return a figure that cannot be had."""
+    return {"value": None, "interval": None, "method": None, "reason": reason}
+
+
+def make_share(hits: NDArray[np.bool_], patients: NDArray[np.int64]) -> Figure:
+    """Return a share with Wilson's interval, its units thinned by the design effect of slides within patients."""
+    n = len(hits)
+    if n == 0:
+        return make_absent("there is none to take the share of") | {"n": 0}
+    share = float(hits.mean())
+    interval = find_wilson_interval(share, n / find_share_deff(hits, patients))
+    return make_figure(share, interval, "Wilson") | {"n": n}
+
+
+def make_bootstrapped(statistic: Callable[[Floats], Floats], draws: NDArray[np.int64]) -> Figure:
+    """Return a weighted statistic on the data, with its bootstrap interval."""
+    weights: Floats = np.ones((1, draws.shape[1]))
+    return make_figure(
+        float(statistic(weights)[0]),
+        find_bootstrap_interval(statistic, draws),
+        "patient bootstrap, trained models held fixed",
+    )
