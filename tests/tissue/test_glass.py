@@ -319,3 +319,12 @@ def test_real_fields_keep_their_tiles(shared_data, um):
         shares.append(len(place_tiles(find_tissue(thumbnail, **slide).mask, spec, **slide)) / 35)
     assert np.mean(shares) >= 0.75
     assert min(shares) >= 0.25
+
+
+def test_glass_that_compression_made_flat_is_glass_and_not_padding():
+    picture = draw_glass(200, 300, noise=1.0)
+    truth = draw_section(picture, (120, 100))
+    picture[:, :60][~truth[:, :60]] = GLASS  # quiet up to the tissue's edge
+    tissue = find(picture)
+    assert tissue.ledger[1].removed_um2 == 0
+    assert tissue.mask[truth].mean() > 0.99

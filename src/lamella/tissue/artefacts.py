@@ -56,6 +56,15 @@ def find_flat_areas(thumbnail: NDArray[np.uint8], um: float) -> FlatAreas:
     return FlatAreas(*(_reaching_edge(area, um) for area in (dark, white, bright)))
 
 
+def with_halo(flat: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return flat areas with their rim: the pixel whose neighbour differs, and what resampling smeared beyond it."""
+    if not flat.any():
+        return flat
+    side = 2 * (1 + PADDING_HALO_PX) + 1
+    grown: NDArray[np.bool_] = cv2.dilate(flat.view(np.uint8), np.ones((side, side), np.uint8)) > 0
+    return grown
+
+
 def channel_range(picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Return the smallest and the largest channel, `(h, w)` uint8; numpy along an axis of 3 takes ten times as long."""
     red, green, blue = cv2.split(picture)
@@ -111,7 +120,7 @@ def open_strictly(mask: NDArray[np.bool_], radius_um: float, um: float) -> NDArr
 
 
 def _reaching_edge(flat: NDArray[np.bool_], um: float) -> NDArray[np.bool_]:
-    """Keep the large pieces that reach the edge of the picture, grown by what resampling smears."""
+    """Keep the large pieces that reach the edge of the picture."""
     height, width = flat.shape
     nothing = np.zeros(flat.shape, dtype=bool)
     if not (flat[0].any() or flat[-1].any() or flat[:, 0].any() or flat[:, -1].any()):
@@ -122,11 +131,8 @@ def _reaching_edge(flat: NDArray[np.bool_], um: float) -> NDArray[np.bool_]:
     kept = (x0 == 0) | (y0 == 0) | (x1 == width) | (y1 == height)
     kept &= stats[:, cv2.CC_STAT_AREA] * um * um >= PADDING_SIDE_UM**2
     kept[0] = False
-    if not kept.any():
-        return nothing
-    side = 2 * (1 + PADDING_HALO_PX) + 1
-    grown: NDArray[np.bool_] = cv2.dilate(kept[labels].view(np.uint8), np.ones((side, side), np.uint8)) > 0
-    return grown
+    reaching: NDArray[np.bool_] = kept[labels] if kept.any() else nothing
+    return reaching
 
 
 def _strokes(ink: NDArray[np.bool_], um: float) -> NDArray[np.bool_]:

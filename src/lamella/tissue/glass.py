@@ -6,7 +6,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lamella.tissue.artefacts import channel_range, disc, find_flat_areas, find_pen, looks_like_glass, open_strictly
+from lamella.tissue.artefacts import (
+    channel_range,
+    disc,
+    find_flat_areas,
+    find_pen,
+    looks_like_glass,
+    open_strictly,
+    with_halo,
+)
 from lamella.tissue.mask import TissueMask, check_thumbnail, fill_holes, pixel_um, remove_specks, whole_slide
 
 # Of the least bright field at hand, dense tumour without a white spot, 95% is lit; of a DAPI slide nothing.
@@ -172,14 +180,16 @@ def _find_padding_and_glass(
 ) -> tuple[NDArray[np.bool_], Glass | None]:
     """Tell padding from glass: flat bright areas are padding only where the slide shows other glass."""
     flat = find_flat_areas(thumbnail, um)
-    none = np.zeros_like(flat.dark)
-    for padding, suspects in ((flat.dark | flat.white, flat.bright), (flat.dark | flat.white, none), (flat.dark, none)):
-        glass = find_glass(coarse, ~_resize(padding | suspects, coarse.shape), coarse_um)
+    dark, none = with_halo(flat.dark), np.zeros_like(flat.dark)
+    padding = dark | with_halo(flat.white)
+    for certain, suspects in ((padding, flat.bright), (padding, none), (dark, none)):
+        glass = find_glass(coarse, ~_resize(certain | suspects, coarse.shape), coarse_um)
         if glass is not None:
             full = _enlarge(glass.colour, thumbnail.shape)
-            differs = channel_range(cv2.absdiff(thumbnail, full).astype(np.uint8))[1] > LEAST_NOISE
-            return padding | (suspects & differs), glass
-    return flat.dark | flat.white, None
+            # JPEG flattens quiet glass too: only another colour makes padding of it.
+            differs = channel_range(cv2.absdiff(thumbnail, full).astype(np.uint8))[1] > 2 * LEAST_NOISE
+            return certain | with_halo(suspects & differs), glass
+    return padding, None
 
 
 def _find_threshold(coarse: NDArray[np.uint8], glass: Glass, valid: NDArray[np.bool_]) -> float:
