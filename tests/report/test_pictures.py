@@ -43,7 +43,8 @@ def test_the_overlay_shows_the_slide_beside_the_map_at_the_slides_own_proportion
     picture = draw_overlay(tiles, thumbnail, title="S-1", subtitle="tumour", style=OverlayStyle(panel_px=200))
     left, top, right, bottom = picture.body
     assert picture.rgb.shape[1] > 2 * 200
-    assert (left, right, bottom) == (0, picture.rgb.shape[1], picture.rgb.shape[0])
+    assert (right, bottom) == (picture.rgb.shape[1], picture.rgb.shape[0])
+    assert 0 < left < 30
     assert 0 < top < 100
     panel = fit_thumbnail(thumbnail, tiles.slide_um, 200)
     assert panel.shape == (147, 200, 3)  # 200 um x 147 um
@@ -76,15 +77,21 @@ def test_the_scale_bar_is_round_and_fits(width_um):
     assert f"{length:e}"[0] in "125"
 
 
-def test_a_saved_picture_gives_back_its_body_without_the_title(tmp_path):
+def test_a_saved_picture_gives_back_its_body_without_any_of_the_title(tmp_path):
     tiles = lay([0.6, 0.4], [[240, 40], [40, 160]])
-    plain = draw_overlay(tiles, np.zeros((20, 40, 3), np.uint8), title="Jane Doe", style=OverlayStyle())
-    other = draw_overlay(tiles, np.zeros((20, 40, 3), np.uint8), title="slide-1", style=OverlayStyle())
-    save_picture(plain, tmp_path / "plain.png")
-    save_picture(other, tmp_path / "other.png")
-    assert (plain.rgb != other.rgb).any()
-    np.testing.assert_array_equal(load_body(tmp_path / "plain.png"), load_body(tmp_path / "other.png"))
-    assert b"Jane" not in (tmp_path / "plain.png").read_bytes()
+    tops = [TopTile(image=np.zeros((20, 40, 3), np.uint8), rank=1, relative=2.0, corner_l0=(0, 0))]
+    for kind in ("overlay", "sheet"):
+        for number, (title, subtitle) in enumerate([("Jygj Doe", "gjpqy,"), ("", "")]):
+            said = {"title": title, "subtitle": subtitle}
+            if kind == "overlay":
+                picture = draw_overlay(tiles, np.zeros((20, 40, 3), np.uint8), style=OverlayStyle(), **said)
+            else:
+                picture = draw_top_tiles(tops, tile_um=(20.0, 10.0), **said)
+            save_picture(picture, tmp_path / f"{kind}{number}.png")
+        named, nameless = tmp_path / f"{kind}0.png", tmp_path / f"{kind}1.png"
+        assert (np.asarray(Image.open(named)) != np.asarray(Image.open(nameless))).any()
+        np.testing.assert_array_equal(load_body(named), load_body(nameless))
+        assert b"Doe" not in named.read_bytes()
 
 
 def test_a_picture_that_does_not_say_where_its_body_lies_has_none(tmp_path):
@@ -115,7 +122,7 @@ def test_a_sheet_holds_every_tile_at_its_own_proportions():
     ]
     sheet = draw_top_tiles(tops, tile_um=(112.0, 110.0), title="S-1", cell_px=100)
     assert sheet.rgb.shape[1] == 2 * 20 + 4 * 100 + 3 * 12
-    first = sheet.rgb[76 : 76 + 98, 20:120]
+    first = sheet.rgb[80 : 80 + 98, 20:120]
     assert first.std() > 30
     with pytest.raises(TileError, match="has no tiles"):
         draw_top_tiles([], tile_um=(1.0, 1.0), title="S-1")

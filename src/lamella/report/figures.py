@@ -19,14 +19,33 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
-from lamella.report.curves import Scores, find_calibration, find_mean_roc, find_precision_recall, find_roc
+from lamella.analysis.calibration import find_calibration_groups
+from lamella.analysis.curves import find_mean_roc, find_precision_recall, find_roc
 
 INK, FAINT, ACCENT, SECOND = "#1b2a33", "#6a7780", "#0072b2", "#d55e00"
 THEME = {"ink": INK, "faint": FAINT, "accent": ACCENT, "second": SECOND}
 _SERIES = (ACCENT, SECOND, "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_GROUP_KEYS = ("predicted", "observed", "low", "high")
 _DASHES = ("-", "--", "-.", ":")
 _FONT = "'DejaVu Sans'"
 _FONTS = "system-ui, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans'"
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Scores:
+    """Scores of slides and whether they are positive.
+
+    Attributes:
+        name: What is scored, for the legend.
+        truth: `(N,)` bool, True on positive slides; both kinds occur.
+        score: `(N,)` float64, higher for positive.
+        fold: `(N,)` int64 round in which each was tested.
+    """
+
+    name: str
+    truth: NDArray[np.bool_]
+    score: NDArray[np.float64]
+    fold: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +80,12 @@ def draw_roc(series: Sequence[Scores], *, point: tuple[float, float] | None = No
     figure, axes = _open_figure(4.4, 4.4)
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.9, linestyle=":", label="chance")
     if len(series) == 1:
-        for number, fold in enumerate(series[0].split()):
-            x, y = find_roc(fold.truth, fold.score)
-            axes.plot(x, y, color=FAINT, linewidth=0.7, alpha=0.55, label=None if number else "single folds")
+        _draw_folds(axes, series[0])
     for number, scores in enumerate(series):
-        x, y = find_mean_roc(scores)
-        axes.plot(x, y, color=_SERIES[number % 6], linestyle=_DASHES[number % 4], linewidth=2.2, label=scores.name)
+        curve = find_mean_roc(scores.score, scores.truth, scores.fold)
+        if curve is not None:
+            colour, dash = _SERIES[number % 6], _DASHES[number % 4]
+            axes.plot(*curve, linewidth=2.2, label=scores.name, color=colour, linestyle=dash)
     if point is not None:
         axes.plot(*point, marker="o", markersize=7, color=SECOND, markeredgecolor="white", linestyle="none",
                   label="at the threshold")  # fmt: skip
@@ -84,7 +103,11 @@ def draw_precision_recall(series: Sequence[Scores]) -> str:
     figure, axes = _open_figure(4.4, 4.4)
     for number, scores in enumerate(series):
         colour = _SERIES[number % 6]
-        recall, precision = find_precision_recall(scores.truth, scores.score)
+        curve = find_precision_recall(scores.score, scores.truth)
+        if curve is None:
+            continue
+        # The first precision holds from recall 0 on.
+        recall, precision = np.concatenate([[0.0], curve[0]]), np.concatenate([curve[1][:1], curve[1]])
         prevalence = float(scores.truth.mean())
         chance = f"chance: prevalence {prevalence:.2f}" if len(series) == 1 else None
         axes.axhline(prevalence, color=FAINT if chance else colour, linewidth=0.9, linestyle=":", label=chance)
@@ -95,22 +118,23 @@ def draw_precision_recall(series: Sequence[Scores]) -> str:
     return _render(figure, "precision-recall")
 
 
-def draw_calibration(scores: Scores, *, n_bins: int = 5) -> str:
-    """Draw observed against predicted shares in bins of equal size, with Wilson intervals, over single predictions.
+def draw_calibration(scores: Scores) -> str:
+    """Draw observed against predicted shares of groups of slides, with Wilson intervals, and each prediction as a tick.
 
     Args:
-        scores: `score` holds probabilities, 0 to 1.
-        n_bins: Most bins; fewer where there would be under 5 slides in one.
+        scores: `score` holds probabilities, 0 to 1. Under 20 slides make no groups, so only the ticks are drawn.
 
     Returns:
         SVG text.
     """
     figure, axes = _open_figure(4.4, 4.4)
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.9, linestyle=":", label="perfect calibration")
-    bins = find_calibration(scores.truth, scores.score, n_bins=n_bins)
-    axes.vlines(bins.predicted, bins.low, bins.high, color=ACCENT, linewidth=1.4, label="95% interval (Wilson)")
-    axes.plot(bins.predicted, bins.observed, marker="o", markersize=6, color=ACCENT, linewidth=1.6,
-              label=f"{bins.predicted.size} groups of about {scores.truth.size / bins.predicted.size:.0f}")  # fmt: skip
+    groups = find_calibration_groups(scores.score, scores.truth)
+    if groups:
+        predicted, observed, low, high = ([group[key] for group in groups] for key in _GROUP_KEYS)
+        axes.vlines(predicted, low, high, color=ACCENT, linewidth=1.4, label="95% interval (Wilson)")
+        size = f"{min(group['n'] for group in groups)} or more"
+        axes.plot(predicted, observed, marker="o", markersize=6, color=ACCENT, linewidth=1.6, label=f"groups of {size}")
     for truth, edge, sign in ((True, 1.045, 1), (False, -0.045, -1)):
         marks = scores.score[scores.truth == truth]
         axes.vlines(marks, edge, edge + sign * 0.03, color=SECOND if truth else FAINT, linewidth=0.8, clip_on=False)
@@ -186,6 +210,17 @@ def draw_scores(
     axes.tick_params(axis="y", length=0)
     figure.subplots_adjust(left=0.27, right=0.97, top=0.97, bottom=0.52 / figure.get_size_inches()[1])
     return _render(figure, "scores")
+
+
+def _draw_folds(axes: Axes, scores: Scores) -> None:
+    """Draw the ROC curve of each fold that holds both kinds of slides, as thin lines."""
+    label: str | None = "single folds"
+    for fold in np.unique(scores.fold):
+        rows = scores.fold == fold
+        curve = find_roc(scores.score[rows], scores.truth[rows])
+        if curve is not None:
+            axes.plot(*curve, color=FAINT, linewidth=0.7, alpha=0.55, label=label)
+            label = None
 
 
 def _open_figure(width: float, height: float) -> tuple[Figure, Axes]:

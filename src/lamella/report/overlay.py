@@ -14,7 +14,7 @@ from lamella.report.heatmap import SlideAttention, stitch_attention
 from lamella.report.pictures import FAINT, INK, PAPER, Picture, draw_scale_bar, find_font, fit_text
 
 _MARGIN = 24
-_HEADER = 84
+_HEADER = 94
 _FOOTER = 44
 _BAR_WIDTH = 22
 _BAR_ROOM = 134  # the colour bar with its ticks and label
@@ -106,7 +106,7 @@ def draw_overlay(
     um_per_px = tiles.slide_um[0] / width
     draw_scale_bar(draw, (second[0], second[1] + height + 16), um_per_px, width)
     _draw_colour_bar(canvas, (bar_x, second[1]), max(height, 200), colour_range, style)
-    return Picture(np.asarray(canvas), (0, _HEADER - 12, size[0], size[1]))
+    return Picture(np.asarray(canvas), (_MARGIN - 2, _HEADER - 12, size[0], size[1]))
 
 
 def blend_attention(

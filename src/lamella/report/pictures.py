@@ -45,7 +45,8 @@ def save_picture(picture: Picture, path: Path) -> None:
     notes = PngImagePlugin.PngInfo()
     notes.add_text(_BODY_KEY, ",".join(str(edge) for edge in picture.body))
     stream = io.BytesIO()
-    Image.fromarray(picture.rgb).save(stream, format="PNG", pnginfo=notes, optimize=True)
+    # Level 4 is a few per cent larger than the smallest, and ten times as fast.
+    Image.fromarray(picture.rgb).save(stream, format="PNG", pnginfo=notes, compress_level=4)
     write_bytes(path, stream.getvalue())
 
 

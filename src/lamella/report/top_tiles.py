@@ -13,7 +13,7 @@ from lamella.report.heatmap import SlideAttention
 from lamella.report.pictures import FAINT, INK, PAPER, Picture, draw_scale_bar, find_font, fit_text
 
 _MARGIN = 20
-_HEADER = 76
+_HEADER = 80
 _GAP = 12
 _CAPTION = 46
 _FOOTER = 40
@@ -114,4 +114,4 @@ def draw_top_tiles(
         place_l0 = f"x {tile.corner_l0[0]:,}  y {tile.corner_l0[1]:,} px"
         draw.text((x, y + cell_h + 26), fit_text(place_l0, find_font(12), cell_px), FAINT, find_font(12))
     draw_scale_bar(draw, (_MARGIN, height - _FOOTER + 12), tile_um[0] / cell_px, cell_px * 2)
-    return Picture(np.asarray(canvas), (0, _HEADER - 10, width, height))
+    return Picture(np.asarray(canvas), (_MARGIN - 2, _HEADER - 4, width, height))

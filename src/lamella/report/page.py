@@ -1,0 +1,187 @@
+"""The page: a run folder as one HTML file that needs nothing else.
+
+Pictures are inlined, there is no script, and the page forbids itself to load anything. It is built from the folder's
+files alone (`lamella.report.record`), so it can be built again at any time.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from lamella import __version__
+from lamella.errors import SettingsError
+from lamella.files import write_text
+from lamella.report.charts import draw_charts
+from lamella.report.gallery import Gallery, build_gallery
+from lamella.report.pseudonyms import Names, PlainNames
+from lamella.report.record import RunRecord, load_record
+from lamella.report.scrub import make_scrubber
+from lamella.report.sentences import (
+    count,
+    list_cautions,
+    name_model,
+    say_answer,
+    say_baselines,
+    say_counts,
+    say_validity,
+)
+from lamella.report.tables import (
+    Table,
+    list_slides,
+    tabulate_batches,
+    tabulate_calls,
+    tabulate_classes,
+    tabulate_failures,
+    tabulate_ledger,
+    tabulate_results,
+    tabulate_settings,
+    tabulate_tiles,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageSettings:
+    """What a page shows.
+
+    Attributes:
+        max_slides: Most slides shown with pictures.
+        max_mb: Most megabytes of pictures.
+        max_rows: Most slides listed in the table of slides.
+        title: Head of the page.
+
+    Raises:
+        SettingsError: If a number is negative.
+    """
+
+    max_slides: int = 50
+    max_mb: float = 18.0
+    max_rows: int = 500
+    title: str = "Slides, labels and what a model makes of them"
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot be."""
+        if min(self.max_slides, self.max_mb, self.max_rows) < 0:
+            raise SettingsError("a page cannot show fewer than 0 slides, rows or megabytes. Leave these numbers out.")
+
+
+def write_page(run_dir: Path, *, names: Names | None = None, settings: PageSettings | None = None) -> Path:
+    """Write `index.html` into a run folder.
+
+    Args:
+        run_dir: Folder of a finished run, or of predictions by one.
+        names: How slides and patients are called: `Pseudonyms(salt)` for a page to pass on. None takes the ids as they
+            stand in the folder (which are pseudonyms already after `lamella run --pseudonyms`).
+        settings: How much is shown.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        OutputError: If the folder is not a run, or the page cannot be written.
+    """
+    run_dir = Path(run_dir)
+    page = run_dir / "index.html"
+    write_text(page, render_page(load_record(run_dir), names=names, settings=settings))
+    return page
+
+
+def render_page(record: RunRecord, *, names: Names | None = None, settings: PageSettings | None = None) -> str:
+    """Return the page of a run as HTML.
+
+    Args:
+        record: The run.
+        names: How slides and patients are called; None as they stand in the record.
+        settings: How much is shown.
+    """
+    names, settings = names or PlainNames(), settings or PageSettings()
+    scrub = make_scrubber(
+        names, {slide.slide_id for slide in record.slides} | {row.slide_id for row in record.failures},
+        {slide.patient_id for slide in record.slides},
+    )  # fmt: skip
+    gallery = build_gallery(record, names, max_slides=settings.max_slides, max_bytes=int(settings.max_mb * 1e6))
+    results = record.results
+    context: dict[str, Any] = {
+        "title": settings.title,
+        "version": record.versions.get("lamella", __version__),
+        "finished": record.finished[:10],
+        "model": scrub(name_model(record)),
+        "counts": say_counts(record),
+        "answer": scrub(say_answer(record)),
+        "baselines": say_baselines(results) if results else "",
+        "validity": say_validity(record),
+        "cautions": [scrub(text) for text in list_cautions(record)],
+        "external": record.external,
+        "positive": record.positive,
+        "n_classes": len(record.classes),
+        "facts": _list_facts(record),
+        "notes": [scrub(note) for note in record.notes],
+        "result_notes": [scrub(note) for note in results.notes] if results else [],
+        "missing": record.missing,
+        "charts": draw_charts(record),
+        "threshold_note": scrub(results.threshold_note) if results else "",
+        "calibration": {key: str(value) for key, value in results.model.calibration.items()} if results else {},
+        "classes": tabulate_classes(record),
+        "batches": tabulate_batches(record),
+        "ledger": tabulate_ledger(record, names),
+        "tiles": tabulate_tiles(record),
+        "results": tabulate_results(record),
+        "calls": tabulate_calls(record),
+        "slides": list_slides(record, names, max_rows=settings.max_rows),
+        "failures": tabulate_failures(record, names, scrub),
+        "settings": tabulate_settings(record, scrub),
+        "versions": Table(head=("package", "version"), rows=tuple(record.versions.items())),
+        "gallery": gallery,
+        "gallery_note": _say_left_out(gallery),
+        "pseudonyms": not isinstance(names, PlainNames),
+    }
+    return _environment().get_template("page.html.j2").render(context)
+
+
+def _environment() -> jinja2.Environment:
+    """Return the templates' environment: everything is escaped but what is marked as markup."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("lamella.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = lambda share: f"{share:.0%}"
+    return environment
+
+
+def _list_facts(record: RunRecord) -> list[tuple[str, str, str]]:
+    """List the figures beside the answer: name, value, interval."""
+    group = record.results.model.headline if record.results else None
+    if record.results is None or group is None:
+        return []
+    wanted = {"sensitivity": "Sensitivity", "specificity": "Specificity", "balanced_accuracy": "Balanced accuracy"}
+    facts = []
+    auc = record.results.model.auc
+    measures = group.measures
+    if "sensitivity" in measures:
+        wanted.pop("balanced_accuracy")
+    for name, found in [("AUC", auc), *((title, measures.get(key)) for key, title in wanted.items())]:
+        if found is not None:
+            value, _, interval = str(found).partition(" ")
+            facts.append((name, value, interval.strip("()")))
+    return facts
+
+
+def _say_left_out(gallery: Gallery) -> str:
+    """Return how many slides the gallery does not show, and why; empty when it shows all."""
+    parts = []
+    if gallery.n_left_out:
+        parts.append(
+            f"Left out to keep this page small: {count(gallery.n_left_out, 'more slide')} with heatmaps; the "
+            "pictures lie in the run's folder heatmaps/. Shown are wrong calls "
+            "first, then the surest right ones of each class."
+        )
+    if gallery.n_unlabelled:
+        parts.append(
+            f"Pictures of {count(gallery.n_unlabelled, 'slide')} are left out because they cannot be read, or may "
+            "carry the slide's name."
+        )
+    return " ".join(parts)

@@ -1,0 +1,233 @@
+"""The page's tables, as plain rows of text; the template escapes every cell."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from lamella.report.gallery import find_call
+from lamella.report.pseudonyms import Names
+from lamella.report.record import RunRecord
+from lamella.report.results import MEASURES, Arm, Group
+from lamella.report.sentences import count, join_words, title_arm
+
+_MOST_NAMED = 8
+_NONE = "-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table of the page.
+
+    Attributes:
+        head: Names of the columns.
+        rows: Cells, the first of each row being its name.
+        note: A line under it.
+    """
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+def tabulate_classes(record: RunRecord) -> Table:
+    """Count slides by class, and by fold or split."""
+    parts = {
+        slide.slide_id: slide.split or ("" if slide.fold is None else f"fold {slide.fold}") for slide in record.slides
+    }
+    columns = sorted(set(parts.values()) - {""}, key=lambda part: (_SPLITS.get(part, 9), len(part), part))
+    labels = list(dict.fromkeys([*record.classes, *(slide.label for slide in record.slides)]))
+    rows = []
+    for label in labels:
+        own = [slide for slide in record.slides if slide.label == label]
+        n_patients = len({slide.patient_id for slide in own})
+        counts = Counter(parts[slide.slide_id] for slide in own)
+        rows.append(
+            (label or "(no label)", f"{len(own):,}", f"{n_patients:,}", *(str(counts[part]) for part in columns))
+        )
+    note = "Columns count the slides tested in each fold." if any(part.startswith("fold") for part in columns) else ""
+    return Table(head=("class", "slides", "patients", *columns), rows=tuple(rows), note=note)
+
+
+def tabulate_batches(record: RunRecord) -> Table | None:
+    """Count slides by batch and class; None where no batch is known."""
+    batches = sorted({slide.batch for slide in record.slides})
+    if batches in ([], [""]):
+        return None
+    rows = []
+    for batch in batches:
+        counts = Counter(slide.label for slide in record.slides if slide.batch == batch)
+        rows.append((batch or "(no batch)", *(str(counts[label]) for label in record.classes)))
+    one_sided = [row[0] for row in rows if sum(cell != "0" for cell in row[1:]) < 2]
+    note = f"Only one class in {_name_some(one_sided)}: within it nothing can be compared." if one_sided else ""
+    return Table(head=("batch", *record.classes), rows=tuple(rows), note=note)
+
+
+def tabulate_ledger(record: RunRecord, names: Names) -> Table | None:
+    """Add up the tissue that each step kept and removed; None without a ledger."""
+    if not record.ledger:
+        return None
+    steps = dict.fromkeys(row.step for row in record.ledger)
+    rows = []
+    for step in steps:
+        own = [row for row in record.ledger if row.step == step]
+        kept, removed = (math.fsum(x for x in areas if math.isfinite(x)) for areas in (
+            [row.kept_um2 for row in own], [row.removed_um2 for row in own]))  # fmt: skip
+        before = kept + removed
+        most = max(own, key=lambda row: row.removed_um2 / (row.kept_um2 + row.removed_um2 or 1))
+        share = most.removed_um2 / (most.kept_um2 + most.removed_um2 or 1)
+        worst = f"{names.slide(most.slide_id)} ({share:.0%})" if share >= 0.005 else ""
+        rows.append((step, _area(kept), _area(removed), f"{removed / before:.1%}" if before else "", worst))
+    empty = [names.slide(slide.slide_id) for slide in record.slides if slide.n_tiles == 0]
+    note = f"No tile is left of {_name_some(empty)}." if empty else ""
+    head = ("step", "kept, mm2", "removed, mm2", "removed", "most from slide")
+    return Table(head=head, rows=tuple(rows), note=note)
+
+
+def tabulate_tiles(record: RunRecord) -> Table | None:
+    """Compare the number of tiles between classes; None where it is not known."""
+    rows = []
+    for label in dict.fromkeys([*record.classes, *(slide.label for slide in record.slides)]):
+        own = [slide.n_tiles for slide in record.slides if slide.label == label and slide.n_tiles is not None]
+        if own:
+            cells = (f"{len(own):,}", f"{min(own):,}", f"{median(own):,.0f}", f"{max(own):,}")
+            rows.append((label or "(no label)", *cells))
+    if not rows:
+        return None
+    return Table(head=("tiles a slide", "slides", "fewest", "median", "most"), rows=tuple(rows))
+
+
+def tabulate_results(record: RunRecord) -> list[tuple[str, Table]]:
+    """Tabulate every figure of the model beside the baselines: by slide, by patient, by batch."""
+    results = record.results
+    if results is None:
+        return []
+    model = results.model
+    arms = [model, *results.baselines]
+    found = [
+        ("By slide", _tabulate_groups(arms, [arm.slides for arm in arms])),
+        ("By patient", _tabulate_groups(arms, [arm.patients for arm in arms]) if model.counts_patients else None),
+        ("By batch", _tabulate_batch_results(arms)),
+    ]
+    if results.left_out is not None:
+        arms = [results.left_out, *results.left_out_baselines]
+        found.append(("Each batch left out in turn", _tabulate_groups(arms, [arm.headline for arm in arms])))
+    return [(title, table) for title, table in found if table is not None]
+
+
+def tabulate_calls(record: RunRecord) -> Table | None:
+    """Count what slides of each class were called; None where nothing was predicted."""
+    labelled = [
+        (slide.label, call.predicted) for slide in record.slides if slide.label and (call := find_call(slide, record))
+    ]
+    if not labelled:
+        return None
+    counts = Counter(labelled)
+    rows = tuple((label, *(str(counts[label, called]) for called in record.classes)) for label in record.classes)
+    return Table(head=("label", *(f"called {name}" for name in record.classes)), rows=rows)
+
+
+def list_slides(record: RunRecord, names: Names, *, max_rows: int) -> Table:
+    """List the slides with their predictions, most probably positive first."""
+    order = sorted(record.slides, key=lambda slide: -slide.probabilities.get(record.positive, -1.0))
+    rows = []
+    for slide in order[:max_rows]:
+        call = find_call(slide, record)
+        share = slide.probabilities.get(record.positive)
+        fold = slide.split or ("" if slide.fold is None else str(slide.fold))
+        rows.append((
+            names.slide(slide.slide_id), names.patient(slide.patient_id), slide.label, slide.batch, fold,
+            "" if slide.n_tiles is None else f"{slide.n_tiles:,}", "" if share is None else f"{share:.2f}",
+            call.predicted if call else "", "" if call is None or call.right is not False else "wrong",
+        ))  # fmt: skip
+    left = len(order) - len(rows)
+    note = f"{count(left, 'more slide')} in predictions.csv." if left > 0 else ""
+    head = ("slide", "patient", "label", "batch", "fold", "tiles", f"p({record.positive})", "called", "")
+    return _drop_empty_columns(Table(head=head, rows=tuple(rows), note=note))
+
+
+def tabulate_failures(record: RunRecord, names: Names, scrub: Callable[[str], str]) -> Table | None:
+    """List slides that could not be done, with the reason; None where all were."""
+    if not record.failures:
+        return None
+    rows = tuple((names.slide(row.slide_id), row.stage, scrub(row.reason)) for row in record.failures)
+    return Table(head=("slide", "stage", "reason"), rows=rows)
+
+
+def tabulate_settings(record: RunRecord, scrub: Callable[[str], str]) -> Table:
+    """List what was asked for, name by name."""
+    rows = [(name, scrub(value)) for name, value in _flatten(record.settings)]
+    if record.runtime:
+        rows.append(("ran on", scrub(record.runtime)))
+    return Table(head=("setting", "value"), rows=tuple(rows))
+
+
+def _tabulate_groups(arms: list[Arm], groups: list[Group | None]) -> Table | None:
+    """Lay arms beside each other, one figure a row; what a figure lacks is said in the note."""
+    known = [key for key in MEASURES if any(group and key in group.measures for group in groups)]
+    if not known or groups[0] is None:
+        return None
+    rows = []
+    for key in known:
+        cells = [str(group.measures[key]) if group and key in group.measures else _NONE for group in groups]
+        rows.append((MEASURES[key], *cells))
+    missing: dict[str, list[str]] = {}
+    for arm, group in zip(arms, groups, strict=True):
+        for reason in dict.fromkeys(reason for key, reason in (group.reasons.items() if group else ()) if key in known):
+            missing.setdefault(reason, []).append(title_arm(arm))
+    notes = [f"{title_arm(arm)}: {arm.reason}." for arm in arms if arm.reason]
+    notes += [f"Where there is no figure ({'; '.join(titles)}): {reason}." for reason, titles in missing.items()]
+    return Table(head=("", *map(title_arm, arms)), rows=tuple(rows), note=" ".join(notes))
+
+
+def _tabulate_batch_results(arms: list[Arm]) -> Table | None:
+    """Lay the arms' AUC within each batch, and within all, beside each other."""
+    shown = [arm for arm in arms if any("auc" in group.measures for group in arm.batches)]
+    if not shown:
+        return None
+    by_arm = [{group.name: group for group in arm.batches} for arm in shown]
+    rows = []
+    for group in arms[0].batches:
+        cells = [str(own[group.name].measures.get("auc", _NONE)) if group.name in own else _NONE for own in by_arm]
+        rows.append((group.name, "" if group.n is None else str(group.n), *cells))
+    if any(arm.within_batches for arm in shown):
+        rows.append(("pairs within a batch", "", *(str(arm.within_batches or _NONE) for arm in shown)))
+    note = "The last line counts only pairs of the same batch: what a batch's look cannot explain."
+    head = ("AUC within batch", "n", *map(title_arm, shown))
+    return Table(head=head, rows=tuple(rows), note=note if shown[0].within_batches else "")
+
+
+def _flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """List nested settings as dotted names with their values as text."""
+    found: list[tuple[str, str]] = []
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            found += _flatten(value, f"{prefix}{name}.")
+        else:
+            text = "not set" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+            found.append((f"{prefix}{name}", text))
+    return found
+
+
+def _drop_empty_columns(table: Table) -> Table:
+    """Return a table without the columns that hold nothing."""
+    kept = [place for place in range(len(table.head)) if any(row[place] for row in table.rows)]
+    rows = tuple(tuple(row[place] for place in kept) for row in table.rows)
+    return Table(head=tuple(table.head[place] for place in kept), rows=rows, note=table.note)
+
+
+def _area(um2: float) -> str:
+    """Return an area in mm2 with three digits that matter."""
+    mm2 = um2 / 1e6
+    return f"{mm2:,.0f}" if mm2 >= 100 else f"{mm2:.3g}"
+
+
+def _name_some(names: list[str]) -> str:
+    """Name a few, and count the rest."""
+    shown = names[:_MOST_NAMED]
+    return join_words(shown) if len(names) <= _MOST_NAMED else f"{', '.join(shown)} and {len(names) - _MOST_NAMED} more"
+
+
+_SPLITS = {"train": 0, "val": 1, "test": 2}
