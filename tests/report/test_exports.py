@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import openslide
 import pytest
 import pyvips
 import tifffile
@@ -68,6 +69,12 @@ def test_the_tiff_covers_the_slide_in_um(tiles, tmp_path):
         assert page.dtype == np.float32
         assert page.is_tiled
     assert extent == pytest.approx(tiles.slide_um, rel=1e-4)
+    with openslide.OpenSlide(path) as slide:
+        mpp = (
+            float(slide.properties[openslide.PROPERTY_NAME_MPP_X]),
+            float(slide.properties[openslide.PROPERTY_NAME_MPP_Y]),
+        )
+        assert (slide.dimensions[0] * mpp[0], slide.dimensions[1] * mpp[1]) == pytest.approx(tiles.slide_um, rel=1e-4)
     image = pyvips.Image.new_from_file(str(path))
     assert (image.width / image.xres * 1000, image.height / image.yres * 1000) == pytest.approx(
         tiles.slide_um, rel=1e-4
