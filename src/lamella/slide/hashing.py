@@ -1,0 +1,106 @@
+"""Which image it is, whatever the file is called.
+
+A slide of several files (MIRAX, Hamamatsu VMS, a DICOM series) is hashed over all files that hold its pixels.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from lamella.errors import SlideError
+from lamella.files import find_sha256
+
+MIB = 1 << 20
+_SERIES_UID = b"\x20\x00\x0e\x00UI"  # tag (0020,000E), explicit VR little endian: what DICOM files are written in
+
+
+def hash_quickly(path: Path) -> str:
+    """Return the SHA-256 of size, first and last MiB of each of a slide's files, as 64 hex digits.
+
+    Enough to find the same image under two names; two different scans never share it in practice, but a file altered
+    in its middle does. The file's own name does not count.
+
+    Raises:
+        SlideError: If the file cannot be read.
+    """
+    return _combine(_digest_ends(file) for file in list_slide_files(path))
+
+
+def hash_fully(path: Path) -> str:
+    """Return the SHA-256 of a slide, as 64 hex digits.
+
+    Of the file itself, or of its files' hashes where it has several.
+
+    Raises:
+        SlideError: If a file cannot be read.
+    """
+    files = list_slide_files(path)
+    try:
+        digests = [find_sha256(file) for file in files]
+    except OSError as error:
+        raise SlideError(f"slide '{Path(path).name}' cannot be read ({error.strerror}). Check the path.") from error
+    return digests[0] if len(digests) == 1 else _combine(digests)
+
+
+def list_slide_files(path: Path) -> tuple[Path, ...]:
+    """List the files that hold a slide's pixels, `path` first unless any file of a DICOM series stands for all.
+
+    A MIRAX slide has a folder of its name beside it, a VMS slide names its files, and DICOM files of one series lie in
+    one folder. Every other slide is one file.
+
+    Raises:
+        SlideError: If `path` is not there.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise SlideError(f"slide '{path.name}' is not there (looked for {path}). Check the path.")
+    suffix = path.suffix.lower()
+    if suffix == ".mrxs" and path.with_suffix("").is_dir():
+        return (path, *sorted(file for file in path.with_suffix("").iterdir() if file.is_file()))
+    if suffix in (".vms", ".vmu"):
+        return (path, *_list_named_files(path))
+    series = _find_series_uid(path)
+    if series is not None:
+        same = [file for file in path.parent.iterdir() if file.is_file() and _find_series_uid(file) == series]
+        return tuple(sorted(same, key=lambda file: (-file.stat().st_size, _digest_ends(file))))
+    return (path,)
+
+
+def _digest_ends(path: Path) -> str:
+    """Hash a file's size, first and last MiB."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            digest = hashlib.sha256(str(size).encode() + b"\n" + stream.read(MIB))
+            if size > MIB:
+                stream.seek(max(MIB, size - MIB))
+                digest.update(stream.read(MIB))
+    except OSError as error:
+        raise SlideError(f"slide '{path.name}' cannot be read ({error.strerror}). Check the path.") from error
+    return digest.hexdigest()
+
+
+def _combine(digests: Iterable[str]) -> str:
+    """Join hashes of several files into one; a single one stays as it is."""
+    listed = list(digests)
+    return listed[0] if len(listed) == 1 else hashlib.sha256("\n".join(listed).encode()).hexdigest()
+
+
+def _list_named_files(path: Path) -> list[Path]:
+    """List the files that a VMS or VMU index names and that lie beside it."""
+    named = re.findall(r"=\s*([^\s=][^\r\n=]*\.\w{3,4})\s*$", path.read_text(errors="replace"), flags=re.MULTILINE)
+    return sorted({path.parent / name for name in named if (path.parent / name).is_file()})
+
+
+def _find_series_uid(path: Path) -> bytes | None:
+    """Read the SeriesInstanceUID near the start of a DICOM file; None for any other file."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(1 << 16)
+    except OSError:
+        return None
+    if head[128:132] != b"DICM" or (at := head.find(_SERIES_UID, 132)) < 0:
+        return None
+    start = at + len(_SERIES_UID) + 2
+    return head[start : start + int.from_bytes(head[start - 2 : start], "little")].rstrip(b"\0 ")

@@ -1,0 +1,307 @@
+"""1. A slide: levels, resolution, pixels at any resolution.
+
+One way to open every format. Which library decodes the file is decided at opening (`lamella.slide.opening`) and said
+in `Slide.reader`. Reads are safe from several threads and release the interpreter lock.
+
+Coordinate frames, as suffixes:
+    _l0     pixels of level 0, the finest level
+    _level  pixels of the level that is read
+    _px     pixels of the output, at the asked resolution
+"""
+
+import math
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamella.errors import ResolutionError, SlideError
+from lamella.slide.opening import open_reader
+from lamella.slide.readers import Reader
+from lamella.slide.resampling import ReadLevel, SourceBlock, find_halo
+from lamella.slide.resolution import Resolution, check_given_mpp, check_stated_mpp
+
+MAX_UPSAMPLE = 1.10
+_MAX_SOURCE_PX = 1 << 24  # pixels decoded at a time for one output: 48 MiB
+_FINE_ENOUGH = 1e-3  # a level this much coarser than asked is not worth a level four times as large
+
+
+def open_slide(path: Path | str, *, slide_mpp: float | None = None, reader: str = "auto") -> "Slide":
+    """Open a slide; close it when done, or use it in a `with` block.
+
+    Args:
+        path: Aperio SVS, Hamamatsu NDPI or VMS, MIRAX, Philips, generic or OME-TIFF, DICOM WSI, PNG or JPEG.
+        slide_mpp: The scanner's resolution in um per level-0 pixel; overrides what the file states.
+        reader: "auto" chooses; "fastslide", "openslide" or "libvips" insists.
+
+    Raises:
+        SlideError: If the file is absent, damaged, or of a format no reader knows.
+        ResolutionError: If `slide_mpp` is implausible. A file that states none opens; asking for its resolution raises.
+    """
+    path = Path(path)
+    given = None if slide_mpp is None else check_given_mpp(slide_mpp, name=path.name)
+    return Slide(path, open_reader(path, reader), given)
+
+
+class Slide:
+    """An open slide.
+
+    Attributes:
+        path: The file it was opened from.
+        format: What the reader takes it for.
+        reader: Library and version that decode it, such as "fastslide 0.8.1".
+        size: `(width, height)` of level 0, in pixels.
+        level_dimensions: `(width, height)` of each level, finest first.
+        level_downsamples: Level-0 pixels per level pixel, the mean of both axes.
+        magnification: The objective's nominal magnification as the file states it, or None.
+        stated_mpp: `(x, y)` resolution the file states, in um per level-0 pixel, unchecked; None where it states none.
+        associated: Names of label, macro and other associated images. Their pixels are never read: a label shows a
+            patient's name.
+        notes: What a user should know about how this file is read, such as an EXIF orientation that is not applied.
+    """
+
+    def __init__(self, path: Path, reader: Reader, given: Resolution | None = None) -> None:
+        self.path = path
+        self._reader, self._given = reader, given
+        self.format, self.reader = reader.format, reader.name
+        self.level_dimensions = reader.level_dimensions
+        self.size = self.level_dimensions[0]
+        self._scales = tuple(_find_scale(self.size, size) for size in self.level_dimensions)
+        self.level_downsamples = tuple((x + y) / 2 for x, y in self._scales)
+        self.magnification, self.stated_mpp, self.associated = (
+            reader.magnification,
+            reader.stated_mpp,
+            reader.associated,
+        )
+        self.notes = reader.notes
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        """Return the slide itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the slide."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Say which slide this is."""
+        return f"<Slide {self.path.name!r}, {self.size[0]} x {self.size[1]}, {self.format}, {self.reader}>"
+
+    @property
+    def resolution(self) -> Resolution:
+        """The size of a level-0 pixel and who said so.
+
+        Raises:
+            ResolutionError: If the file states none, an implausible one, or x and y over 2% apart, and none was given.
+        """
+        return self._given or check_stated_mpp(self.stated_mpp, name=self.path.name)
+
+    @property
+    def mpp(self) -> tuple[float, float]:
+        """`(x, y)` um per level-0 pixel.
+
+        Raises:
+            ResolutionError: As for `resolution`.
+        """
+        resolution = self.resolution
+        return resolution.x, resolution.y
+
+    def close(self) -> None:
+        """Release the file; closing twice does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._reader.close()
+
+    def read_region(self, corner_level: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Read pixels of one level as they are stored.
+
+        Args:
+            corner_level: `(x, y)` of the top-left corner in pixels of *that level*, not of level 0.
+            level: Pyramid level, 0 finest.
+            size: `(width, height)` in pixels of that level.
+
+        Returns:
+            `(height, width, 3)` uint8 RGB. What lies outside the slide, or was never scanned, is white.
+
+        Raises:
+            SlideError: If the slide is damaged there, or closed.
+        """
+        if self._closed:
+            raise SlideError(f"slide '{self.path.name}' is closed. Open it again to read from it.")
+        if not 0 <= level < len(self.level_dimensions):
+            raise ValueError(
+                f"level {level} is asked for and slide '{self.path.name}' has levels 0 to "
+                f"{len(self.level_dimensions) - 1}."
+            )
+        width, height = self.level_dimensions[level]
+        left, top = max(0, corner_level[0]), max(0, corner_level[1])
+        right, bottom = min(width, corner_level[0] + size[0]), min(height, corner_level[1] + size[1])
+        if right > left and bottom > top:
+            pixels = self._reader.read((left, top), level, (right - left, bottom - top))
+            if (right - left, bottom - top) == tuple(size):
+                return pixels
+        region = np.full((size[1], size[0], 3), 255, dtype=np.uint8)
+        if right > left and bottom > top:
+            x, y = left - corner_level[0], top - corner_level[1]
+            region[y : y + bottom - top, x : x + right - left] = pixels
+        return region
+
+    def find_read_level(self, mpp: float, max_upsample: float = MAX_UPSAMPLE) -> ReadLevel:
+        """Find the coarsest level that is still as fine as `mpp` (to a thousandth), or level 0 a little enlarged.
+
+        Args:
+            mpp: Asked resolution, um per pixel.
+            max_upsample: How much level 0 may be enlarged; 1 refuses any enlargement.
+
+        Raises:
+            ResolutionError: If the slide would have to be enlarged by more, or its own resolution is not known.
+        """
+        slide_mpp = self.mpp
+        if not (math.isfinite(mpp) and mpp > 0):
+            raise ResolutionError(f"a resolution of {mpp} um/px is asked for and must be above 0. Pass --mpp 0.5.")
+        read = self._find_level((mpp / slide_mpp[0], mpp / slide_mpp[1]))
+        if read.upsample > max(1.0, max_upsample) + 1e-9:
+            finest = _say(max(slide_mpp))
+            raise ResolutionError(
+                f"tiles are asked for at {_say(mpp)} um/px but slide '{self.path.name}' stops at {finest} um/px. "
+                f"Ask for {finest} or coarser."
+            )
+        return read
+
+    def read_box(
+        self,
+        corner_l0: tuple[float, float],
+        size_px: tuple[int, int],
+        mpp: float,
+        *,
+        max_upsample: float = MAX_UPSAMPLE,
+    ) -> NDArray[np.uint8]:
+        """Read a box at exactly `mpp`, whatever levels the slide has.
+
+        Reads the next finer level with a halo and resamples it with a Lanczos filter, each axis by its own factor;
+        where a level has exactly the asked resolution and the corner falls on one of its pixels, pixels are copied.
+
+        Args:
+            corner_l0: `(x, y)` of the top-left corner, level-0 pixels, fractions allowed.
+            size_px: `(width, height)` of the output, in pixels at `mpp`.
+            mpp: Asked resolution, um per pixel.
+            max_upsample: How much level 0 may be enlarged.
+
+        Returns:
+            `(height, width, 3)` uint8 RGB; white outside the slide.
+
+        Raises:
+            ResolutionError: If the slide is coarser than `mpp` by more than `max_upsample`, or states no resolution.
+            SlideError: If the slide is damaged there.
+        """
+        return self._read_exactly(corner_l0, size_px, self.find_read_level(mpp, max_upsample))
+
+    def read_block(
+        self, corner_l0: tuple[float, float], size_px: tuple[int, int], read_level: ReadLevel
+    ) -> SourceBlock:
+        """Decode the pixels under a box once, to cut any number of overlapping tiles from them by `SourceBlock.cut`.
+
+        Args:
+            corner_l0: `(x, y)` of the box's top-left corner, level-0 pixels, fractions allowed.
+            size_px: `(width, height)` of the box, in pixels at the resolution `read_level` was found for.
+            read_level: From `find_read_level`.
+
+        Returns:
+            The pixels of one level under the box and a halo around it. Memory grows with the box.
+        """
+        level_size = self.level_dimensions[read_level.level]
+        x, y = read_level.find_spans(corner_l0, size_px, level_size, self.size)
+        pixels = self.read_region((x.start, y.start), read_level.level, (x.stop - x.start, y.stop - y.start))
+        return SourceBlock(pixels, (x.start, y.start), read_level, level_size, self.size)
+
+    def read_thumbnail(self, mpp: float) -> NDArray[np.uint8]:
+        """Read the whole slide small, each pixel about `mpp` um.
+
+        The picture covers the slide exactly: level-0 pixels per thumbnail pixel are `size / (width, height)` of it.
+        Memory stays bounded where the slide has no small level.
+
+        Returns:
+            `(h, w, 3)` uint8 RGB.
+
+        Raises:
+            ResolutionError: If the slide states no resolution, or is coarser than `mpp` by more than 10%.
+        """
+        self.find_read_level(mpp)
+        x, y = self.mpp
+        return self.read_overview((round(self.size[0] * x / mpp), round(self.size[1] * y / mpp)))
+
+    def read_overview(self, size_px: tuple[int, int]) -> NDArray[np.uint8]:
+        """Read the whole slide at `size_px`; needs no resolution.
+
+        Args:
+            size_px: `(width, height)` of the picture, at least 1 each is taken.
+
+        Returns:
+            `(height, width, 3)` uint8 RGB.
+        """
+        width, height = max(1, size_px[0]), max(1, size_px[1])
+        return self._read_exactly(
+            (0.0, 0.0), (width, height), self._find_level((self.size[0] / width, self.size[1] / height))
+        )
+
+    def _find_level(self, l0_per_px: tuple[float, float]) -> ReadLevel:
+        """Find the coarsest level at least as fine as `l0_per_px`, level-0 pixels per output pixel on each axis."""
+        best = None
+        for level, scale in enumerate(self._scales):
+            factors = l0_per_px[0] / scale[0], l0_per_px[1] / scale[1]
+            if best is None or (min(factors) >= 1 - _FINE_ENOUGH and max(scale) >= best.scale_x):
+                best = ReadLevel(level, *scale, *factors)
+        assert best is not None  # a reader has at least one level
+        return best
+
+    def _read_exactly(
+        self, corner_l0: tuple[float, float], size_px: tuple[int, int], read: ReadLevel
+    ) -> NDArray[np.uint8]:
+        """Read a box in pieces small enough to be decoded one at a time; the pieces join without a seam."""
+        if min(size_px) < 1:
+            raise ValueError(f"a box of {size_px[0]} x {size_px[1]} pixels is asked for and needs at least 1 x 1.")
+        halo = 2 * find_halo(read.factor_x), 2 * find_halo(read.factor_y)
+        # Pieces are as wide as the box where a strip of it fits, since scanners and PNGs store rows of tiles.
+        step_x = min(size_px[0], max(1, int((_MAX_SOURCE_PX**0.5 * 8 - halo[0]) / read.factor_x)))
+        rows = _MAX_SOURCE_PX / (step_x * read.factor_x + halo[0])
+        step_y = min(size_px[1], max(1, int((rows - halo[1]) / read.factor_y)))
+        if (step_x, step_y) == tuple(size_px):
+            return self.read_block(corner_l0, size_px, read).cut(corner_l0, size_px)
+        box = np.empty((size_px[1], size_px[0], 3), dtype=np.uint8)
+        l0_per_px = read.factor_x * read.scale_x, read.factor_y * read.scale_y
+        for top in range(0, size_px[1], step_y):
+            for left in range(0, size_px[0], step_x):
+                piece = min(step_x, size_px[0] - left), min(step_y, size_px[1] - top)
+                corner = corner_l0[0] + left * l0_per_px[0], corner_l0[1] + top * l0_per_px[1]
+                box[top : top + piece[1], left : left + piece[0]] = self.read_block(corner, piece, read).cut(
+                    corner, piece
+                )
+        return box
+
+
+def _find_scale(size: tuple[int, int], level_size: tuple[int, int]) -> tuple[float, float]:
+    """Find how many level-0 pixels one pixel of a level spans, along x and y.
+
+    Pyramids are made by averaging whole blocks and dropping what does not fill one, so a level of 37 x 31 pixels of a
+    slide of 300 x 250 has a scale of exactly 8, not 8.11 and 8.06. Where no whole number explains both sizes, the
+    level is taken to span the slide.
+    """
+    ratio = size[0] / level_size[0], size[1] / level_size[1]
+    whole = round(math.sqrt(ratio[0] * ratio[1]))
+    for scale in {
+        whole,
+        *(2**power for power in (math.floor(math.log2(whole or 1)), math.ceil(math.log2(whole or 1)))),
+    }:
+        if all(level in (axis // scale, -(-axis // scale)) for axis, level in zip(size, level_size, strict=True)):
+            return float(scale), float(scale)
+    return ratio
+
+
+def _say(mpp: float) -> str:
+    """Write a resolution with two decimals where those say it all."""
+    return f"{mpp:.2f}" if math.isclose(mpp, round(mpp, 2), rel_tol=1e-9) else f"{mpp:.4g}"

@@ -1,0 +1,195 @@
+"""The table of contents of a TIFF file: where each tile's bytes lie, before any reader touches them.
+
+Only structure is read here, never pixels. A file that was copied in part is found out at once, because its
+directories or tiles point beyond its end.
+"""
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamella.errors import SlideError
+
+JPEG, DEFLATE, DEFLATE_OLD = 7, 8, 32946  # TIFF compression schemes
+_MAX_DIRECTORIES = 4096
+_FORMATS = {1: "B", 2: "B", 3: "H", 4: "I", 5: "II", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
+_WIDTH, _HEIGHT, _COMPRESSION, _DESCRIPTION = 256, 257, 259, 270
+_STRIP_OFFSETS, _ROWS_PER_STRIP, _STRIP_COUNTS, _SUB_DIRECTORIES = 273, 278, 279, 330
+_TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS, _JPEG_TABLES = 322, 323, 324, 325, 347
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TiffPage:
+    """One image of a TIFF file.
+
+    Attributes:
+        size: `(width, height)` in pixels.
+        compression: TIFF's number of the compression scheme; 7 is JPEG.
+        tile_size: `(width, height)` of its tiles; strips count as tiles as wide as the image.
+        tiled: Whether it is stored in tiles rather than strips.
+        offsets: `(n_tiles,)` int64, where each tile begins in the file.
+        n_bytes: `(n_tiles,)` int64, how long each tile is; 0 for a tile that was never scanned.
+        jpeg_tables: JPEG tables shared by the tiles, empty where each has its own.
+        description: The ImageDescription, where vendors write their metadata.
+        n_sub: How many sub-directories it has; in OME-TIFF they are the smaller levels.
+    """
+
+    size: tuple[int, int]
+    compression: int
+    tile_size: tuple[int, int]
+    tiled: bool
+    offsets: NDArray[np.int64]
+    n_bytes: NDArray[np.int64]
+    jpeg_tables: bytes
+    description: str
+    n_sub: int
+
+    def list_tiles(self, corner: tuple[int, int], size: tuple[int, int]) -> list[int]:
+        """List the tiles under a box inside the page, in pixels of the page, row by row."""
+        n_columns = -(-self.size[0] // self.tile_size[0])
+        columns = range(corner[0] // self.tile_size[0], -(-(corner[0] + size[0]) // self.tile_size[0]))
+        rows = range(corner[1] // self.tile_size[1], -(-(corner[1] + size[1]) // self.tile_size[1]))
+        return [row * n_columns + column for row in rows for column in columns]
+
+
+def is_tiff(path: Path) -> bool:
+    """Tell by its first bytes whether a file is a TIFF or BigTIFF."""
+    with path.open("rb") as stream:
+        return stream.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def load_tiff_pages(path: Path) -> tuple[TiffPage, ...]:
+    """Return every image of a TIFF file, those of sub-directories too.
+
+    Raises:
+        SlideError: If the file ends before its directories or its tiles do, or its directories make no sense.
+    """
+    with path.open("rb") as stream:
+        try:
+            pages = _Directories(stream, path).load()
+        except (struct.error, ValueError, OverflowError, MemoryError) as error:
+            raise SlideError(
+                f"slide '{path.name}' is damaged: its TIFF directory cannot be understood ({error}). Copy it again "
+                "from its source."
+            ) from error
+    return pages
+
+
+class _Directories:
+    """A walk along the directories of an open TIFF file."""
+
+    def __init__(self, stream: BinaryIO, path: Path) -> None:
+        self.stream, self.path = stream, path
+        self.n_bytes = path.stat().st_size
+        head = stream.read(16)
+        self.order = "<" if head[:2] == b"II" else ">"
+        self.big = struct.unpack(self.order + "H", head[2:4])[0] == 43
+        self.first: int = struct.unpack(self.order + ("Q" if self.big else "I"), head[8:16] if self.big else head[4:8])[
+            0
+        ]
+
+    def load(self) -> tuple[TiffPage, ...]:
+        """Follow the chain and the sub-directories, each directory once."""
+        pages: list[TiffPage] = []
+        waiting, seen = [self.first], set[int]()
+        while waiting and len(seen) < _MAX_DIRECTORIES:
+            at = waiting.pop(0)
+            if at == 0 or at in seen:
+                continue
+            seen.add(at)
+            tags, following = self.read_directory(at)
+            waiting = [*(int(sub) for sub in tags.get(_SUB_DIRECTORIES, ())), following, *waiting]
+            if _WIDTH in tags and _HEIGHT in tags:
+                pages.append(self.make_page(tags))
+        if not pages:
+            raise ValueError("it lists no image")
+        return tuple(pages)
+
+    def read(self, at: int, n_bytes: int) -> bytes:
+        """Read bytes, or say that the file ends too early."""
+        if at + n_bytes > self.n_bytes:
+            raise SlideError(
+                f"slide '{self.path.name}' is cut short: its directory refers to byte {at + n_bytes:,} and the file "
+                f"ends at {self.n_bytes:,}. Copy it again from its source."
+            )
+        self.stream.seek(at)
+        return self.stream.read(n_bytes)
+
+    def read_directory(self, at: int) -> tuple[dict[int, NDArray[np.int64] | bytes], int]:
+        """Read one directory's tags that matter here, and where the next directory lies."""
+        count_format, entry_bytes, next_format = ("Q", 20, "Q") if self.big else ("H", 12, "I")
+        count_bytes, next_bytes = struct.calcsize(count_format), struct.calcsize("=" + next_format)
+        n_entries = struct.unpack(self.order + count_format, self.read(at, count_bytes))[0]
+        block = self.read(at + count_bytes, n_entries * entry_bytes + next_bytes)
+        tags: dict[int, NDArray[np.int64] | bytes] = {}
+        for start in range(0, n_entries * entry_bytes, entry_bytes):
+            entry = block[start : start + entry_bytes]
+            tag, kind = struct.unpack(self.order + "HH", entry[:4])
+            if tag in _WANTED and kind in _FORMATS:
+                tags[tag] = self.read_value(kind, entry[4:])
+        following: int = struct.unpack(self.order + next_format, block[-next_bytes:])[0]
+        return tags, following
+
+    def read_value(self, kind: int, field: bytes) -> NDArray[np.int64] | bytes:
+        """Read a tag's value, which lies in the entry where it fits and elsewhere in the file where not."""
+        word = "Q" if self.big else "I"
+        half = len(field) // 2
+        n_values = struct.unpack(self.order + word, field[:half])[0]
+        n_bytes = n_values * struct.calcsize("=" + _FORMATS[kind])
+        content = field[half : half + n_bytes]
+        if n_bytes > half:
+            content = self.read(struct.unpack(self.order + word, field[half:])[0], n_bytes)
+        if kind in (1, 2, 7):
+            return content
+        return np.frombuffer(content, dtype=np.dtype(self.order + _FORMATS[kind][0])).astype(np.int64)
+
+    def make_page(self, tags: dict[int, NDArray[np.int64] | bytes]) -> TiffPage:
+        """Turn tags into a page, and check that its tiles lie inside the file."""
+        size = _number(tags, _WIDTH, 0), _number(tags, _HEIGHT, 0)
+        tiled = _TILE_OFFSETS in tags
+        tile_size = (
+            (_number(tags, _TILE_WIDTH, 0), _number(tags, _TILE_HEIGHT, 0))
+            if tiled
+            else (size[0], min(size[1], _number(tags, _ROWS_PER_STRIP, size[1])))
+        )
+        if min(*size, *tile_size) < 1:
+            raise ValueError(f"an image of {size[0]} x {size[1]} in tiles of {tile_size[0]} x {tile_size[1]}")
+        offsets = np.asarray(tags.get(_TILE_OFFSETS if tiled else _STRIP_OFFSETS, np.empty(0)), dtype=np.int64)
+        n_bytes = np.asarray(tags.get(_TILE_COUNTS if tiled else _STRIP_COUNTS, np.empty(0)), dtype=np.int64)
+        if offsets.size != n_bytes.size:
+            raise ValueError(f"{offsets.size} tile positions for {n_bytes.size} tile lengths")
+        ends = (offsets + n_bytes)[n_bytes > 0]
+        if ends.size and ends.max() > self.n_bytes:
+            raise SlideError(
+                f"slide '{self.path.name}' is cut short: {np.count_nonzero(ends > self.n_bytes):,} of {ends.size:,} "
+                f"tiles of its image of {size[0]} x {size[1]} pixels lie beyond the file's end at {self.n_bytes:,} "
+                "bytes. Copy it again from its source."
+            )
+        tables, description = tags.get(_JPEG_TABLES, b""), tags.get(_DESCRIPTION, b"")
+        return TiffPage(
+            size=size,
+            compression=_number(tags, _COMPRESSION, 1),
+            tile_size=tile_size,
+            tiled=tiled,
+            offsets=offsets,
+            n_bytes=n_bytes,
+            jpeg_tables=tables if isinstance(tables, bytes) else b"",
+            description=description.rstrip(b"\0").decode("utf-8", "replace") if isinstance(description, bytes) else "",
+            n_sub=len(tags.get(_SUB_DIRECTORIES, ())),
+        )
+
+
+_WANTED = {
+    *(_WIDTH, _HEIGHT, _COMPRESSION, _DESCRIPTION, _STRIP_OFFSETS, _ROWS_PER_STRIP, _STRIP_COUNTS, _SUB_DIRECTORIES),
+    *(_TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS, _JPEG_TABLES),
+}
+
+
+def _number(tags: dict[int, NDArray[np.int64] | bytes], tag: int, default: int) -> int:
+    """Read a tag that holds one number."""
+    values = tags.get(tag)
+    return int(values[0]) if isinstance(values, np.ndarray) and values.size else default
