@@ -192,7 +192,7 @@ def test_dense_nuclei_and_blood_are_not_taken_for_ink():
 def test_narrow_ink_on_a_margin_and_pigment_stay_tissue():
     picture = draw_glass(200, 300)
     truth = draw_section(picture, (120, 90), (90, 60))
-    edge = (cv2.erode(truth.astype(np.uint8), np.ones((5, 5), np.uint8)) == 0) & truth
+    edge = (cv2.erode(truth.astype(np.uint8), np.ones((3, 3), np.uint8)) == 0) & truth
     picture[edge] = (40, 130, 120)
     cv2.circle(picture, (120, 90), 3, (40, 38, 36), -1)
     assert find(picture).mask[truth].mean() > 0.99
@@ -328,3 +328,29 @@ def test_glass_that_compression_made_flat_is_glass_and_not_padding():
     tissue = find(picture)
     assert tissue.ledger[1].removed_um2 == 0
     assert tissue.mask[truth].mean() > 0.99
+
+
+@pytest.mark.parametrize("ink", ["green", "blue", "red"])
+def test_a_narrow_stroke_on_a_small_slide_is_no_tissue(ink):
+    picture = draw_glass(200, 300)
+    truth = draw_section(picture, (110, 90))
+    stroke = np.zeros(picture.shape[:2], np.uint8)
+    cv2.polylines(stroke, [np.array([[190, 40], [215, 70], [290, 75]])], isClosed=False, color=1, thickness=6)
+    streaks = np.random.default_rng(4).normal(0, 10, (1, 300, 1))
+    picture[stroke > 0] = np.clip(np.array(INKS[ink]) + streaks + np.zeros(picture.shape), 0, 255)[stroke > 0]
+    kept, wrong = overlap(find(picture).mask, truth)
+    assert kept > 0.99
+    assert wrong < 0.005
+
+
+@pytest.mark.parametrize("ink", [(0.15, 0.32, 0.70), (0.15, 0.55, 0.27)])
+def test_a_wide_blue_or_green_stroke_over_tissue_is_left_out_with_what_it_hides(ink):
+    picture = draw_glass(200, 300)
+    truth = draw_section(picture, (120, 100), (80, 60))
+    stroke = np.zeros(picture.shape[:2], np.uint8)
+    cv2.line(stroke, (100, 10), (130, 190), 1, thickness=20)
+    picture[stroke > 0] = (picture * np.array(ink))[stroke > 0]
+    mask = find(picture).mask
+    assert mask[stroke > 0].mean() < 0.05
+    beside = truth & (cv2.dilate(stroke, np.ones((11, 11), np.uint8)) == 0)
+    assert mask[beside].mean() > 0.99

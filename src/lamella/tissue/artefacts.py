@@ -10,17 +10,23 @@ from numpy.typing import NDArray
 PADDING_SIDE_UM = 100.0
 # Resampling smears the padding's edge over this many thumbnail pixels.
 PADDING_HALO_PX = 2
-# Felt-tip strokes are 300 um wide and more; ink that surgeons put on margins, pigment and giant cells are narrower.
-STROKE_UM = 100.0
+# Felt-tip strokes are 300 um wide and more, on small drawn slides 40 um; specks of surgical ink in a section's margin
+# are narrower or smaller. Black is also the colour of coal dust and other pigment in tissue, so there the width must
+# convince.
+STROKE_UM, BLACK_STROKE_UM, STROKE_UM2 = 32.0, 100.0, 8_000.0
+# A line is at least this much longer than wide.
+LINE_LENGTH = 4.0
 # Strokes fade at their edge: this much beside them goes too.
 STROKE_HALO_UM = 24.0
 # Red less green absorbance of ink, in grey levels. At 8 um per pixel no H&E picture at hand passes 5 in more than one
 # dark pixel of a thousand: haematoxylin and eosin both take more green than red, blue and green ink more red.
+# Under 55 grey levels of red, where ink lies over tissue, the difference shrinks with the light that is left.
 BLUE_OR_GREEN = 15
-# Red ink lets all red through and next to nothing else; erythrocytes and eosin leave 80 at most in 999 of 1000.
-RED, REDDISH = 120, 60
+# Red ink lets all red through and next to nothing else; erythrocytes and eosin leave 80 in 999 of 1000 pixels, but
+# packed blood comes near. Ink is also smooth, or a line on glass.
+RED, REDDISH = 110, 60
 BLACK_BELOW, BLACK_CHROMA = 90, 30
-# Red ink hides what lies under it; blood is cells. Mean difference of neighbours at 8 um per pixel, grey levels.
+# Mean difference of neighbours at 8 um per pixel, grey levels: ink hides what lies under it, blood is cells.
 INK_TEXTURE = 8.0
 
 
@@ -79,9 +85,9 @@ def looks_like_glass(low: NDArray[np.uint8], high: NDArray[np.uint8]) -> NDArray
 def find_pen(absorbed: NDArray[np.int16], coarse: NDArray[np.uint8], um: float) -> NDArray[np.bool_]:
     """Find strokes of blue, green, red and black felt-tip pen.
 
-    Ink is told from stain by colour *and* by lying in wide strokes: a coloured piece counts as ink when at least half
-    of it holds a disc of 100 um. Haematoxylin, erythrocytes, pigment and the ink of surgical margins stay. Yellow and
-    violet pens are not found: their colours are those of bile and haematoxylin.
+    Ink is told from stain by colour *and* by lying in strokes: a coloured piece counts as ink when at least half of it
+    holds a disc of 32 um, a black one of 100 um. Haematoxylin, erythrocytes, pigment and specks of surgical ink stay.
+    Yellow and violet pens are not found: their colours are those of bile and haematoxylin.
 
     Args:
         absorbed: `(h, w, 3)` int16, glass less pixel.
@@ -94,13 +100,14 @@ def find_pen(absorbed: NDArray[np.int16], coarse: NDArray[np.uint8], um: float) 
     red, green, blue = (absorbed[..., channel] for channel in range(3))
     low, high = channel_range(coarse)
     black = (high < BLACK_BELOW) & (high - low < BLACK_CHROMA)
-    cold = (red - green > BLUE_OR_GREEN) & (red > BLUE_OR_GREEN)
+    cold = red - green > np.minimum(BLUE_OR_GREEN, coarse[..., 0] / 5 + 4)
     redness = np.minimum(green, blue) - red
-    warm = _strokes((redness > RED) & _smooth(coarse[..., 1]), um)
+    warm = _strokes((redness > RED) & _smooth(coarse[..., 1]), STROKE_UM, um)
+    warm |= _lines_on_glass(_strokes(redness > RED, STROKE_UM, um), absorbed.max(axis=2) < BLUE_OR_GREEN, um)
     # The rim of a red stroke is neither smooth nor as red, but reddish beside red is ink.
     warm |= (cv2.dilate(warm.view(np.uint8), disc(2 * STROKE_HALO_UM, um)) > 0) & (redness > REDDISH)
     # Colour by colour: taken together, ink of a margin and pigment might make a stroke.
-    ink = _strokes(cold, um) | warm | _strokes(black, um)
+    ink = _strokes(cold, STROKE_UM, um) | warm | _strokes(black, BLACK_STROKE_UM, um)
     grown: NDArray[np.bool_] = cv2.dilate(ink.view(np.uint8), disc(STROKE_HALO_UM, um)) > 0
     return grown if ink.any() else ink
 
@@ -135,19 +142,36 @@ def _reaching_edge(flat: NDArray[np.bool_], um: float) -> NDArray[np.bool_]:
     return reaching
 
 
-def _strokes(ink: NDArray[np.bool_], um: float) -> NDArray[np.bool_]:
+def _strokes(ink: NDArray[np.bool_], width_um: float, um: float) -> NDArray[np.bool_]:
     """Keep the pieces of which at least half is as wide as a stroke."""
     if not ink.any():
         return ink
     closed = cv2.morphologyEx(ink.view(np.uint8), cv2.MORPH_CLOSE, disc(2 * um, um))
     # Strokes run off the slide, so here the outside counts as ink.
-    wide = cv2.morphologyEx(closed, cv2.MORPH_OPEN, disc(STROKE_UM / 2, um))
+    wide = cv2.morphologyEx(closed, cv2.MORPH_OPEN, disc(width_um / 2, um))
     n_pieces, labels = cv2.connectedComponents(closed, connectivity=8)
     area = np.bincount(labels.ravel(), minlength=n_pieces)
-    kept = np.bincount(labels[wide > 0], minlength=n_pieces) >= np.maximum(area / 2, 1)
+    kept = (np.bincount(labels[wide > 0], minlength=n_pieces) >= area / 2) & (area * um * um >= STROKE_UM2)
     kept[0] = False
     strokes: NDArray[np.bool_] = kept[labels]
     return strokes
+
+
+def _lines_on_glass(strokes: NDArray[np.bool_], glass: NDArray[np.bool_], um: float) -> NDArray[np.bool_]:
+    """Keep the strokes that are long and have glass along at least half of their sides: blood does not."""
+    lines = np.zeros_like(strokes)
+    if not strokes.any():
+        return lines
+    n_pieces, labels = cv2.connectedComponents(strokes.view(np.uint8), connectivity=8)
+    for piece in range(1, n_pieces):
+        one = (labels == piece).view(np.uint8)
+        # Padded: a stroke that runs off the slide has no other side there.
+        half = float(cv2.distanceTransform(np.pad(one, 1), cv2.DIST_L2, 5).max())
+        near, far = (cv2.dilate(one, disc(reach * STROKE_HALO_UM, um)) > 0 for reach in (1, 2))
+        beside = far & ~near
+        if np.count_nonzero(one) >= LINE_LENGTH * (2 * half) ** 2 and glass[beside].mean() >= 0.5:
+            lines |= one > 0
+    return lines
 
 
 def _smooth(channel: NDArray[np.uint8]) -> NDArray[np.bool_]:

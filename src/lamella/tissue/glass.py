@@ -239,7 +239,7 @@ def _pen_notes(mask: NDArray[np.bool_], pen: NDArray[np.bool_]) -> list[str]:
     if share < 0.25:
         return []
     return [
-        f"{share:.0%} of what is darker than glass has the colours of pen ink and was left out; if it is a stain "
+        f"{share:.0%} of what looked like tissue has the colours of pen ink and was left out; if it is a stain "
         "(trichrome, Alcian blue), pass --tissue otsu"
     ]
 
