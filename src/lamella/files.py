@@ -111,7 +111,7 @@ def _output_errors(path: Path) -> Iterator[None]:
                 f"'{path}' cannot be written: the disk is full. Free some space and run the same "
                 "command again; what is finished is kept."
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
             raise OutputError(
                 f"'{path}' cannot be written ({error.strerror}). Choose another --out, or make that folder writable."
             ) from error

