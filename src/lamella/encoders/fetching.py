@@ -36,7 +36,7 @@ def download_weights(name: str) -> tuple[EncoderCard, Path]:
     if card.hub_id is not None:
         return card, _download_first(name, card.hub_id)
     if card.url is not None:
-        return card, _download_from_url(name, card.url)
+        return card, download_file(name, card.url)
     raise WeightsError(f"nobody publishes weights of '{name}'. Pass --weights FILE or --weights random.")
 
 
@@ -83,7 +83,7 @@ def _download_from_hub(name: str, hub_id: str, file: str) -> Path:
     return path
 
 
-def _download_from_url(name: str, url: str) -> Path:
+def download_file(name: str, url: str) -> Path:
     """Download a plain file; a name like `net-1a2b3c4d.pth` states the beginning of its SHA-256."""
     folder = Path(tempfile.mkdtemp(prefix="lamella-"))
     path = folder / url.rpartition("/")[2]

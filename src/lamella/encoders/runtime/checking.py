@@ -8,7 +8,11 @@ from numpy.typing import NDArray
 from lamella.encoders.runtime.protocol import Embeddings, PrecisionCheck, Tiles
 from lamella.errors import EncoderError
 
+# Of the mean over tiles. bf16 keeps 8 bits, and on real tissue even networks that bear it well reach 0.9993 to 0.9997
+# on average with single tiles at 0.997; EfficientNet-Lite0, which does not, reaches 0.996 with tiles at 0.984.
 MIN_COSINE = 0.999
+# Of the worst tile: a good mean must not hide one that went astray.
+MIN_COSINE_OF_A_TILE = 0.99
 MIN_TILES = 64
 MAX_TILES = 128
 # A tile whose embedding lies this much nearer to the mean than others do points nowhere: its cosine is rounding.
@@ -40,12 +44,12 @@ def compare_embeddings(embeddings: Embeddings, reference: Embeddings, *, precisi
     if not telling.any():  # all tiles are the same: all that can be compared is the embedding as it is
         ours, theirs, telling = ours + mean, theirs + mean, np.ones(len(lengths), dtype=bool)
     cosines = _cosines(ours[telling], theirs[telling])
-    least = float(cosines.min())
+    least, mean_cosine = float(cosines.min()), float(cosines.mean())
     return PrecisionCheck(
         cosine_min=least,
-        cosine_mean=float(cosines.mean()),
+        cosine_mean=mean_cosine,
         n_tiles=len(reference),
-        passed=least >= MIN_COSINE,
+        passed=mean_cosine >= MIN_COSINE and least >= MIN_COSINE_OF_A_TILE,
         precision_used=precision,
     )
 

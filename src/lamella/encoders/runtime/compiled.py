@@ -115,13 +115,22 @@ def convert(network: Any, *, tile_px: int, batch_size: int) -> Any:
     """
     import openvino
     import torch
+    from openvino import frontend
     from openvino.preprocess import PrePostProcessor
 
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # torch calls tracing deprecated, and each Python `if` in a network suspicious
         # Traced on one tile, without the second run that would check it: our own check, on real tiles, is stricter.
         traced = torch.jit.trace(network, torch.zeros(1, 3, tile_px, tile_px), check_trace=False)  # type: ignore[no-untyped-call]
-        model = openvino.convert_model(traced, input=[batch_size, 3, tile_px, tile_px])
+        try:
+            model = openvino.convert_model(traced, input=[batch_size, 3, tile_px, tile_px])
+        except (
+            frontend.GeneralFailure,
+            frontend.NotImplementedFailure,
+            frontend.OpConversionFailure,
+            frontend.OpValidationFailure,
+        ) as error:  # OpenVINO derives these from Exception itself
+            raise RuntimeError(str(error)) from error
     pixels = PrePostProcessor(model)
     pixels.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
     pixels.input().preprocess().convert_element_type(openvino.Type.f32)

@@ -11,7 +11,14 @@ import numpy as np
 from lamella.encoders.cards import EncoderSpec, strip_depth
 from lamella.encoders.fingerprint import fingerprint_encoder
 from lamella.encoders.runtime import machine
-from lamella.encoders.runtime.checking import MIN_COSINE, MIN_TILES, compare_embeddings, split_batches, take_check_tiles
+from lamella.encoders.runtime.checking import (
+    MIN_COSINE,
+    MIN_COSINE_OF_A_TILE,
+    MIN_TILES,
+    compare_embeddings,
+    split_batches,
+    take_check_tiles,
+)
 from lamella.encoders.runtime.compiled import CompiledEntry, convert
 from lamella.encoders.runtime.protocol import Embeddings, PrecisionCheck, Runtime, RuntimeSettings, Tiles
 from lamella.errors import EncoderError, OutputError
@@ -64,7 +71,13 @@ class _Reference:
     def embeddings(self) -> Embeddings:
         from lamella.encoders.runtime.torch_runtime import embed_in_fp32
 
-        return embed_in_fp32(self.network, self.tiles, device=self._plan.device, batch_size=self._plan.batch_size)
+        return embed_in_fp32(
+            self.network,
+            self.tiles,
+            encoder=strip_depth(self._spec.name),
+            device=self._plan.device,
+            batch_size=self._plan.batch_size,
+        )
 
     def check(self, runtime: Runtime) -> PrecisionCheck:
         """Compare a runtime with the reference."""
@@ -212,17 +225,16 @@ def _open_openvino(spec: EncoderSpec, plan: _Plan, fingerprint: str, tile_px: in
                 fingerprint=fingerprint,
                 precision=precision,
                 n_threads=plan.n_threads,
-                check=check,
-                notes=notes,
             )
             if check is None:
-                runtime.check = check = reference.check(runtime)
+                check = reference.check(runtime)
                 _keep_check(entry, check)
             if check.passed:
+                runtime.check, runtime.notes = check, notes
                 return runtime
             runtime.close()
             notes = (*notes, _too_far(spec.name, check))
-    except RuntimeError as error:  # OpenVINO's only kind: a network with a part it cannot convert or compile
+    except RuntimeError as error:  # a network with a part that OpenVINO cannot convert or compile
         reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
         _log.warning("OpenVINO cannot run '%s': %s", spec.name, error)
         notes = (*notes, f"OpenVINO cannot run '{spec.name}' ({reason[:160]}): torch computes it, slower")
@@ -283,6 +295,7 @@ def _open_torch(
 def _too_far(name: str, check: PrecisionCheck) -> str:
     instead = "torch computes it" if check.precision_used == "fp32" else "fp32 is used"
     return (
-        f"encoder '{name}' in {check.precision_used} strays from torch in fp32 (least cosine {check.cosine_min:.4f} "
-        f"over {check.n_tiles} tiles, {MIN_COSINE} is needed): {instead}"
+        f"encoder '{name}' in {check.precision_used} strays from torch in fp32 over {check.n_tiles} tiles (mean cosine "
+        f"{check.cosine_mean:.4f} where {MIN_COSINE} is needed, least {check.cosine_min:.4f} where "
+        f"{MIN_COSINE_OF_A_TILE}): {instead}"
     )

@@ -18,6 +18,9 @@ class OpenVINORuntime:
     Batches are padded to full size, so no tile's embedding depends on its batch's.
     """
 
+    check: PrecisionCheck | None = None
+    notes: tuple[str, ...] = ()
+
     def __init__(
         self,
         model: Any,
@@ -26,8 +29,7 @@ class OpenVINORuntime:
         fingerprint: str,
         precision: str,
         n_threads: int,
-        check: PrecisionCheck | None = None,
-        notes: tuple[str, ...] = (),
+        n_streams: int | None = None,
     ) -> None:
         """Compile a model.
 
@@ -37,17 +39,14 @@ class OpenVINORuntime:
             fingerprint: SHA-256 of weights, normalisation and network.
             precision: `fp32`, `bf16` or `fp16`.
             n_threads: Cores to compute on.
-            check: What an earlier check of this conversion found.
-            notes: What the user must be told.
+            n_streams: Batches computed at once; None is one a core, 16 at most.
         """
         self.name = f"openvino {openvino.__version__.partition('-')[0]}"
         self.encoder = encoder
         self.fingerprint = fingerprint
         self.device = "cpu"
         self.precision = precision
-        self.check = check
-        self.notes = notes
-        n_streams = min(n_threads, _MAX_STREAMS)
+        n_streams = n_streams or min(n_threads, _MAX_STREAMS)
         compiled = openvino.Core().compile_model(
             model,
             "CPU",

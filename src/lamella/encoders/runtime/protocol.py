@@ -62,7 +62,7 @@ class PrecisionCheck:
         cosine_min: Least cosine over the tiles, both embeddings less the tiles' mean embedding.
         cosine_mean: Mean of those cosines.
         n_tiles: Tiles compared.
-        passed: True where `cosine_min` is at least `MIN_COSINE`.
+        passed: True where the mean is at least 0.999, and no tile is below 0.99.
         precision_used: Precision that was checked.
     """
 

@@ -142,11 +142,11 @@ def _without_tf32() -> Iterator[None]:
         yield
 
 
-def embed_in_fp32(network: TileNetwork, tiles: Tiles, *, device: str, batch_size: int) -> Embeddings:
+def embed_in_fp32(network: TileNetwork, tiles: Tiles, *, encoder: str, device: str, batch_size: int) -> Embeddings:
     """Return the embeddings that faster ways are held against: torch in fp32 on `device`, `(n, D)` float32."""
     reference = TorchRuntime(
         network,
-        encoder="reference",
+        encoder=encoder,
         fingerprint="",
         device=device,
         precision="fp32",

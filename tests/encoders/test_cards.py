@@ -1,0 +1,177 @@
+"""Cards held against reality, and the four kinds of names."""
+
+import warnings
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+from lamella.encoders import EncoderCard, EncoderSpec, find_encoder, fingerprint_encoder, list_encoders
+from lamella.encoders.network import build_network, create_trunk, measure_width
+from lamella.encoders.store import load_stored_card, save_entry
+from lamella.errors import EncoderError, WeightsError
+
+CARDS = list_encoders()
+OWN = """
+import torch
+
+class Net(torch.nn.Module):
+    mean = (0.1, 0.2, 0.3)
+    std = (0.4, 0.5, 0.6)
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 5, 3, stride=2)
+
+    def forward(self, x):
+        return self.conv(x)
+
+def build():
+    return Net()
+
+def build_number():
+    return 3
+
+def build_tokens():
+    return torch.nn.Flatten(2)
+
+def build_flat_std():
+    net = Net()
+    net.std = (1, 0, 1)
+    return net
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> str:
+    path = tmp_path / "mine.py"
+    path.write_text(OWN)
+    return f"{path}:build"
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
+def test_a_card_declares_the_width_that_its_network_has(card: EncoderCard) -> None:
+    assert (
+        measure_width(create_trunk(card.network, card.model_args, device="meta"), card.name, 64) == card.embedding_dim
+    )
+
+
+@pytest.mark.parametrize("card", [c for c in CARDS if c.name != "densenet121-capricorn"], ids=lambda card: card.name)
+def test_a_card_agrees_with_timms_own_declaration(card: EncoderCard) -> None:
+    declared = timm.get_pretrained_cfg(f"{card.network}.{card.weights_tag}")
+    assert (card.mean, card.std, card.licence) == (declared.mean, declared.std, declared.license)
+    assert card.input_px == declared.input_size[-1]
+    assert not declared.fixed_input_size
+    if card.hub_id is not None:
+        assert card.hub_id == declared.hf_hub_id
+
+
+def test_names_are_unique_and_none_claims_to_be_pretrained_on_pathology() -> None:
+    assert len({card.name for card in CARDS}) == len(CARDS)
+    assert not any("patholog" in " ".join((c.name, c.source, *c.trained_on)).lower() for c in CARDS)
+
+
+def test_each_card_says_where_its_weights_can_be_had() -> None:
+    assert all(card.package or card.hub_id for card in CARDS)
+
+
+def test_lite_weights_are_normalised_by_a_half_and_not_by_imagenets_values() -> None:
+    assert {(card.mean, card.std) for card in CARDS if "lite" in card.name} == {((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))}
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        (
+            "resnet51",
+            "no encoder is called 'resnet51'. The nearest is 'resnet50'; `lamella encoders` lists all.",
+        ),
+        ("qqq", "no encoder is called 'qqq'. `lamella encoders` lists all."),
+        (
+            "timm:resnet51",
+            "no encoder is called 'timm:resnet51'. The nearest is 'timm:resnet51q'; "
+            "`timm.list_models()` lists all of timm's.",
+        ),
+        (
+            "resnet18@3",
+            "encoder 'resnet18@3' asks for depth '3' and this version has whole networks only (depth 4): "
+            "truncated encoders are not in it. Ask for 'resnet18'.",
+        ),
+        ("timm:", "encoder 'timm:' lacks the name after the colon. `lamella encoders` shows how to ask."),
+    ],
+)
+def test_a_name_that_nothing_has_is_an_error_with_the_nearest(name: str, sentence: str) -> None:
+    with pytest.raises(EncoderError) as caught:
+        find_encoder(name)
+    assert str(caught.value) == sentence
+
+
+def test_depth_four_is_the_whole_network() -> None:
+    assert find_encoder("resnet18@4") == find_encoder("resnet18")
+    random = [fingerprint_encoder(EncoderSpec(name, "random")) for name in ("resnet18", "resnet18@4", "resnet34")]
+    assert random[0] == random[1] != random[2]
+
+
+def test_timms_networks_are_found_with_and_without_a_tag() -> None:
+    card = find_encoder("timm:vit_tiny_patch16_224")
+    assert (card.embedding_dim, card.input_px, card.fixed_input) == (192, 224, True)
+    assert find_encoder("timm:resnet18.tv_in1k").weights_tag == "tv_in1k"
+    with pytest.raises(EncoderError, match="has no weights tagged 'nope'"):
+        find_encoder("timm:resnet18.nope")
+
+
+def test_a_network_of_one_input_size_resizes_inside() -> None:
+    with warnings.catch_warnings():
+        network = build_network(EncoderSpec("timm:vit_tiny_patch16_224", "random"))
+        assert network(torch.rand(1, 3, 96, 96) * 255).shape == (1, 192)
+
+
+def test_a_hub_model_that_was_not_fetched_names_the_command() -> None:
+    with pytest.raises(WeightsError, match="Run: lamella weights fetch hf-hub:owner/name"):
+        find_encoder("hf-hub:owner/name")
+
+
+def test_a_card_survives_the_store() -> None:
+    card = find_encoder("efficientnet-b3")
+    save_entry(card, "weights.pth", "0" * 64)
+    assert load_stored_card("efficientnet-b3") == card
+
+
+def test_ones_own_function_becomes_an_encoder(own: str) -> None:
+    card = find_encoder(own)
+    assert (card.embedding_dim, card.mean, card.std) == (5, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    network = build_network(EncoderSpec(own))
+    pixels = torch.rand(2, 3, 30, 40) * 255
+    mean, std = torch.tensor(card.mean).view(1, 3, 1, 1), torch.tensor(card.std).view(1, 3, 1, 1)
+    assert torch.equal(network(pixels), network.trunk((pixels / 255 - mean) / std).mean((2, 3)))
+
+
+def test_ones_own_fingerprint_follows_the_source_and_stays_otherwise(own: str) -> None:
+    before = fingerprint_encoder(EncoderSpec(own))
+    assert fingerprint_encoder(EncoderSpec(own)) == before
+    path = Path(own.rpartition(":")[0])
+    path.write_text(path.read_text().replace("stride=2", "stride=1"))
+    assert fingerprint_encoder(EncoderSpec(own)) != before
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        ("absent", "has no function 'absent'"),
+        ("build_number", "returns a int and must return a torch.nn.Module"),
+        ("build_tokens", r"gives \(2, 3, 50176\) for two tiles and must give \(2, D\)"),
+        ("build_flat_std", "needs three numbers above 0"),
+    ],
+)
+def test_ones_own_function_that_breaks_the_rules_is_told_which(own: str, function: str, reason: str) -> None:
+    with pytest.raises(EncoderError, match=reason):
+        find_encoder(own.replace(":build", f":{function}"))
+
+
+def test_ones_own_file_that_is_not_there_or_does_not_run_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match="which is not there"):
+        find_encoder(f"{tmp_path / 'none.py'}:build")
+    (tmp_path / "broken.py").write_text("import nothing_of_this_name\n")
+    with pytest.raises(EncoderError, match="does not run"):
+        find_encoder(f"{tmp_path / 'broken.py'}:build")
