@@ -1,3 +1,99 @@
-"""Lamella: from whole-slide images and slide labels to predictions, heatmaps and honest statistics."""
+"""Lamella: from whole-slide images and slide labels to predictions, heatmaps and honest statistics.
+
+All of it at once, and then new slides:
+
+    result = lamella.run("cohort.csv", "run", encoder="efficientnet-lite0", tile_px=512, mpp=0.5)
+    lamella.predict("run", ["new.svs"], "predicted")
+
+The pipeline, a part at a time:
+
+    cohort = lamella.split_folds(lamella.load_cohort("cohort.csv"))                 # slides, patients, labels, folds
+    slide = lamella.open_slide(cohort.slides[0].path)                               # 1 levels, um per pixel, regions
+    tissue = lamella.find_tissue(slide.read_thumbnail(8.0), slide_size=slide.size, slide_mpp=slide.mpp)  # 2
+    spec = lamella.TileSpec(tile_px=512, mpp=0.5)                                   # 3 place tiles over tissue
+    corners_l0 = lamella.place_tiles(tissue.mask, spec, slide_size=slide.size, slide_mpp=slide.mpp)
+    settings = lamella.ExtractSettings(                                             # 4 tile -> embedding
+        cut=lamella.CutSettings(spec=spec), encoder=lamella.EncoderSpec("efficientnet-lite0"))
+    bags = lamella.extract_cohort(cohort.slides, settings, Path("features")).folder  # 5 slide -> bag
+    bag = lamella.load_bag(bags.features_path(cohort.slides[0].slide_id))
+    result = lamella.train_on_bags(cohort, bags.features, lamella.TrainingSettings(), Path("trained"))  # 6, 8, 9
+    page = lamella.write_page(Path("run"))                                          # 10 what came out
+
+The names are loaded when they are first used: `import lamella` alone takes no time and needs no torch.
+"""
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+
+# In the order of the pipeline; `__init__.pyi` tells type checkers and editors the same, and a test compares the two.
+_HOME = {
+    "LamellaError": "errors",
+    "Cohort": "cohort",
+    "CohortSlide": "cohort",
+    "load_cohort": "cohort",
+    "save_cohort": "cohort",
+    "gather_slides": "cohort",
+    "split_folds": "cohort",
+    "split_holdout": "cohort",
+    "split_by_batch": "cohort",
+    "list_rounds": "cohort",
+    "Slide": "slide",
+    "open_slide": "slide",
+    "TissueMask": "tissue",
+    "find_tissue": "tissue",
+    "find_tissue_otsu": "tissue",
+    "restrict_tissue": "tissue",
+    "load_regions": "tissue",
+    "draw_tissue": "tissue",
+    "TileSpec": "tiles",
+    "place_tiles": "tiles",
+    "EncoderCard": "encoders",
+    "EncoderSpec": "encoders",
+    "RuntimeSettings": "encoders",
+    "list_encoders": "encoders",
+    "find_encoder": "encoders",
+    "add_weights": "encoders",
+    "open_runtime": "encoders",
+    "FeatureBag": "features.bag",
+    "load_bag": "features.layouts",
+    "CutSettings": "features.plan",
+    "ExtractSettings": "features.extract",
+    "extract_cohort": "features.extract",
+    "TrainSettings": "mil.settings",
+    "SlideModel": "mil",
+    "SlidePrediction": "mil",
+    "fit_model": "mil",
+    "load_model": "mil",
+    "save_model": "mil",
+    "PredictionTable": "analysis.predictions",
+    "measure": "analysis.metrics",
+    "TrainingSettings": "study.settings",
+    "RunSettings": "study.settings",
+    "StudyResult": "study.run",
+    "train_on_bags": "study.run",
+    "open_run": "study.predict",
+    "write_page": "report.page",
+    "run": "pipeline",
+    "run_cohort": "pipeline",
+    "predict": "pipeline",
+    "predict_slides": "pipeline",
+}
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from the module it lives in, the first time it is asked for (PEP 562)."""
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'lamella' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"lamella.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted({*globals(), *_HOME})

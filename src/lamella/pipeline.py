@@ -1,4 +1,7 @@
-"""The whole pipeline in two functions: run a cohort, predict new slides. Each ends with pictures and a page."""
+"""The whole pipeline in two functions: run a cohort, predict new slides. Each ends with pictures.
+
+`run` and `predict` do it with few words; `run_cohort` and `predict_slides` take every setting.
+"""
 
 import dataclasses
 import secrets
@@ -8,10 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from lamella.cohort import Cohort, CohortSlide
+from lamella.cohort import Cohort, CohortSlide, gather_slides, load_cohort
+from lamella.encoders import DEFAULT_ENCODER, EncoderSpec
 from lamella.errors import BagError, LamellaError
-from lamella.features.extract import Failure, save_failures
+from lamella.features.extract import ExtractSettings, Failure, save_failures
+from lamella.features.plan import CutSettings
 from lamella.files import write_table, write_text
+from lamella.mil.settings import TrainSettings
 from lamella.progress import Progress, SilentProgress
 from lamella.report.heatmap import SlideAttention
 from lamella.report.overlay import OverlayStyle
@@ -25,6 +31,56 @@ from lamella.study.predict import FinishedRun, open_run, predict_cohort
 from lamella.study.rounds import RoundPrediction
 from lamella.study.run import StudyResult, run_study
 from lamella.study.settings import RunSettings
+from lamella.tiles import TileSpec
+
+
+def run(
+    cohort: Cohort | Path | str,
+    out: Path | str,
+    *,
+    encoder: str = DEFAULT_ENCODER,
+    tile_px: int = 512,
+    mpp: float = 0.5,
+    stride_px: int | None = None,
+    head: str = "attention",
+) -> StudyResult:
+    """Run a cohort with few words: `run_cohort` with everything that is not named left at its default.
+
+    Args:
+        cohort: Labelled slides, or their table (CSV or Parquet).
+        out: The run folder; `index.html` in it is the page.
+        encoder: As `find_encoder` takes it; its weights must be on this machine.
+        tile_px: Side of a tile, in pixels at `mpp`.
+        mpp: Resolution the encoder sees, in um per pixel.
+        stride_px: Distance between neighbouring tiles, in pixels at `mpp`; None is `tile_px`.
+        head: How tiles are pooled: attention, ilse, gated, mean or max.
+
+    Raises:
+        LamellaError: Whatever cannot be done, in one line.
+    """
+    if not isinstance(cohort, Cohort):
+        cohort = load_cohort(cohort)
+    cut = CutSettings(spec=TileSpec(tile_px=tile_px, mpp=mpp, stride_px=stride_px))
+    extract = ExtractSettings(cut=cut, encoder=EncoderSpec(name=encoder))
+    return run_cohort(cohort, RunSettings(extract=extract, train=TrainSettings(head=head)), Path(out))
+
+
+def predict(
+    run_folder: Path | str, slides: Sequence[Path | str] | Path | str, out: Path | str
+) -> Sequence[RoundPrediction]:
+    """Predict new slides with few words: `predict_slides` on files, or on one table of them.
+
+    Args:
+        run_folder: Folder of a finished run.
+        slides: Slide files, or one table (CSV or Parquet), labelled or not.
+        out: Where predictions and heatmaps go; slides that cannot be done are listed there in `failures.csv`.
+
+    Raises:
+        LamellaError: Whatever cannot be done, in one line.
+    """
+    files = [slides] if isinstance(slides, Path | str) else slides
+    cohort = gather_slides([Path(file) for file in files])
+    return predict_slides(Path(run_folder), cohort, Path(out))[0]
 
 
 def run_cohort(
@@ -54,8 +110,8 @@ def run_cohort(
         cohort = rename_cohort(cohort, out)
     result = run_study(cohort, settings, out, progress=progress)
     classes = _Classes(cohort.classes, cohort.positive)
-    failures = _draw_heatmaps(result.predictions[: settings.n_heatmaps], result.folder, cohort, classes, progress)
-    failures = _hide_names((*result.failures, *failures), cohort if pseudonyms else None)
+    undrawn = _draw_heatmaps(result.predictions[: settings.n_heatmaps], result.folder, cohort, classes, progress)
+    failures = _hide_names((*result.failures, *undrawn), cohort if pseudonyms else None)
     save_failures(failures, result.folder.failures)
     write_page(out)
     return dataclasses.replace(result, failures=failures)

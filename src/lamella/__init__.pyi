@@ -1,0 +1,95 @@
+# What `lamella` offers, for type checkers and editors: `__init__.py` loads the same names when they are first used.
+
+from lamella.analysis.metrics import measure
+from lamella.analysis.predictions import PredictionTable
+from lamella.cohort import (
+    Cohort,
+    CohortSlide,
+    gather_slides,
+    list_rounds,
+    load_cohort,
+    save_cohort,
+    split_by_batch,
+    split_folds,
+    split_holdout,
+)
+from lamella.encoders import (
+    EncoderCard,
+    EncoderSpec,
+    RuntimeSettings,
+    add_weights,
+    find_encoder,
+    list_encoders,
+    open_runtime,
+)
+from lamella.errors import LamellaError
+from lamella.features.bag import FeatureBag
+from lamella.features.extract import ExtractSettings, extract_cohort
+from lamella.features.layouts import load_bag
+from lamella.features.plan import CutSettings
+from lamella.mil import SlideModel, SlidePrediction, fit_model, load_model, save_model
+from lamella.mil.settings import TrainSettings
+from lamella.pipeline import predict, predict_slides, run, run_cohort
+from lamella.report.page import write_page
+from lamella.slide import Slide, open_slide
+from lamella.study.predict import open_run
+from lamella.study.run import StudyResult, train_on_bags
+from lamella.study.settings import RunSettings, TrainingSettings
+from lamella.tiles import TileSpec, place_tiles
+from lamella.tissue import TissueMask, draw_tissue, find_tissue, find_tissue_otsu, load_regions, restrict_tissue
+
+__all__ = [
+    "Cohort",
+    "CohortSlide",
+    "CutSettings",
+    "EncoderCard",
+    "EncoderSpec",
+    "ExtractSettings",
+    "FeatureBag",
+    "LamellaError",
+    "PredictionTable",
+    "RunSettings",
+    "RuntimeSettings",
+    "Slide",
+    "SlideModel",
+    "SlidePrediction",
+    "StudyResult",
+    "TileSpec",
+    "TissueMask",
+    "TrainSettings",
+    "TrainingSettings",
+    "__version__",
+    "add_weights",
+    "draw_tissue",
+    "extract_cohort",
+    "find_encoder",
+    "find_tissue",
+    "find_tissue_otsu",
+    "fit_model",
+    "gather_slides",
+    "list_encoders",
+    "list_rounds",
+    "load_bag",
+    "load_cohort",
+    "load_model",
+    "load_regions",
+    "measure",
+    "open_run",
+    "open_runtime",
+    "open_slide",
+    "place_tiles",
+    "predict",
+    "predict_slides",
+    "restrict_tissue",
+    "run",
+    "run_cohort",
+    "save_cohort",
+    "save_model",
+    "split_by_batch",
+    "split_folds",
+    "split_holdout",
+    "train_on_bags",
+    "write_page",
+]
+
+__version__: str
