@@ -22,7 +22,7 @@ class Batch(NamedTuple):
     places: list[int]  # place of each slide in the sequence that was asked for
 
 
-def check_bag(name: str, bag: Bag) -> None:
+def check_bag(bag: Bag, *, what: str = "the bag") -> None:
     """Refuse a bag that cannot be read by a head.
 
     Raises:
@@ -30,19 +30,17 @@ def check_bag(name: str, bag: Bag) -> None:
     """
     if bag.ndim != 2 or bag.shape[0] < 1 or bag.shape[1] < 1:
         raise BagError(
-            f"the bag of slide '{name}' has shape {tuple(bag.shape)} and must be (tiles, features) with at least one "
+            f"{what} has shape {tuple(bag.shape)} and must be (tiles, features) with at least one "
             "tile. Look at the slide's tissue mask, or leave the slide out."
         )
     if not np.issubdtype(bag.dtype, np.floating):
-        raise BagError(
-            f"the bag of slide '{name}' holds {bag.dtype} and must hold float16 or float32. Extract it again."
-        )
+        raise BagError(f"{what} holds {bag.dtype} and must hold float16 or float32. Extract it again.")
     with np.errstate(invalid="ignore", over="ignore"):
         finite = np.isfinite(bag.sum(axis=1, dtype=np.float64))
     if not finite.all():
         n_bad = int((~finite).sum())
         raise BagError(
-            f"the bag of slide '{name}' has NaN or infinite features in {n_bad} of {len(bag)} tiles. Extract it again "
+            f"{what} has NaN or infinite features in {n_bad} of {len(bag)} tiles. Extract it again "
             "with --precision fp32, or leave the slide out."
         )
 
@@ -55,7 +53,7 @@ def check_widths(bags: Mapping[str, Bag]) -> int:
     """
     first, width = "", 0
     for name, bag in bags.items():
-        check_bag(name, bag)
+        check_bag(bag, what=f"the bag of slide '{name}'")
         first, width = (name, bag.shape[1]) if not width else (first, width)
         if bag.shape[1] != width:
             raise BagError(

@@ -101,7 +101,7 @@ class SlideModel:
             BagError: If the bag is empty or holds NaN.
             ModelError: If it is of another width.
         """
-        check_bag("?", features)
+        check_bag(features)
         self._check_width(features.shape[1])
         with using_threads(self.settings.n_threads), torch.inference_mode():
             pieces = []

@@ -25,7 +25,8 @@ class TrainSettings:
         max_tiles: Most tiles, padding included, held at once; a step with more is computed in parts and its gradients
             are added, so this changes memory, not the method. A single longer slide is still taken whole.
         seed: Of the first weights, the order of slides, dropout and the draw of tiles.
-        n_threads: CPU threads; results are bit-for-bit repeatable for one count on one machine.
+        n_threads: CPU threads; results are bit-for-bit repeatable for one count on one machine. Small bags gain
+            nothing from more than one, and lose much where other programs want the cores too.
         device: "cpu", "cuda" or "cuda:1", where the head is trained; a trained model predicts on the CPU.
 
     Raises:
@@ -33,16 +34,16 @@ class TrainSettings:
     """
 
     head: str = "attention"
-    epochs: int = 100
-    patience: int = 20
+    epochs: int = 40
+    patience: int = 10
     lr: float = 1e-3
-    weight_decay: float = 1e-2
-    dropout: float = 0.25
-    batch_size: int = 8
+    weight_decay: float = 1e-4
+    dropout: float = 0.0
+    batch_size: int = 1
     tiles_per_slide: int | None = None
     max_tiles: int = 16384
     seed: int = 0
-    n_threads: int = 2
+    n_threads: int = 1
     device: str = "cpu"
 
     def __post_init__(self) -> None:
