@@ -13,6 +13,7 @@ Floats = NDArray[np.float32]
 
 CELL_UM = 8.0
 _MOST_FAT = 0.25
+_FAT_REACH_UM = 40  # adipocytes whose centre lies in fat reach this far out of it
 STRAND_LEVEL = 0.85  # a lesion is stroma where `strands` is below minus this
 
 
@@ -108,9 +109,9 @@ class Room:
         self.x_um = ((np.arange(int(width / CELL_UM)) + 0.5) * CELL_UM).astype(np.float32)
         self.y_um = ((np.arange(int(height / CELL_UM)) + 0.5) * CELL_UM).astype(np.float32)
         self.tissue: NDArray[np.bool_] = ground.tissue_depth(self.x_um, self.y_um) > 0
-        lean = self.tissue & (ground.fat_depth(self.x_um, self.y_um) < 0)
-        self.tissue_um2 = float(lean.sum()) * CELL_UM**2
-        self._free = lean
+        fat_depth = ground.fat_depth(self.x_um, self.y_um)
+        self.tissue_um2 = float((self.tissue & (fat_depth < 0)).sum()) * CELL_UM**2
+        self._free = self.tissue & (fat_depth < -_FAT_REACH_UM)
 
     def clearance(self) -> Floats:
         """Return the distance of each cell to the nearest that is not free, um."""
@@ -139,10 +140,6 @@ class Room:
     def is_free(self, points_um: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Return whether each of `(n, 2)` points lies on a free cell."""
         return self._look_up(self._free, points_um)
-
-    def is_tissue(self, points_um: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Return whether each of `(n, 2)` points lies on tissue."""
-        return self._look_up(self.tissue, points_um)
 
     def _look_up(self, cells: NDArray[np.bool_], points_um: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Return the cells under points; outside the slide is False."""

@@ -138,7 +138,9 @@ def _thin(
 ) -> NDArray[np.intp]:
     """List, first come first served, the discs that lie on free ground and touch none listed before."""
     angles = np.linspace(0, 2 * np.pi, 12, endpoint=False)
-    rims = centres_um[:, None] + radii_um[:, None, None] * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    ring = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    spokes = np.concatenate([ring, ring / 3, 2 / 3 * ring])
+    rims = centres_um[:, None] + radii_um[:, None, None] * spokes
     free = room.is_free(rims.reshape(-1, 2)).reshape(rims.shape[:2]).all(axis=1) & room.is_free(centres_um)
     kept: list[int] = []
     for candidate in np.flatnonzero(free):
