@@ -56,5 +56,5 @@ def flat(scene, save_tiff) -> Path:
 
 @pytest.fixture(scope="session")
 def jpeg_pyramid(scene, save_tiff) -> Path:
-    """The scene as a pyramid of JPEG tiles, at 0.25 um."""
-    return save_tiff(scene, "jpeg.tiff", compression="jpeg", Q=90)
+    """The scene as a pyramid of JPEG tiles with subsampled colour, at 0.25 um."""
+    return save_tiff(scene, "jpeg.tiff", compression="jpeg", Q=85)

@@ -82,7 +82,7 @@ def test_damage_inside_one_tile_is_found_and_the_others_still_read(jpeg_pyramid,
     refusal(path)
     with open_slide(path) as slide:
         corner = 8 * 128, 0  # the tile's row is the third
-        assert np.abs(slide.read_region(corner, 0, (60, 50)).astype(int) - scene[:50, 1024:1084]).mean() < 8
+        assert np.abs(slide.read_region(corner, 0, (60, 50)).astype(int) - scene[:50, 1024:1084]).mean() < 10
 
 
 def test_random_damage_never_does_worse_than_an_error(jpeg_pyramid, tmp_path):

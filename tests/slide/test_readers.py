@@ -22,7 +22,7 @@ def difference(a, b) -> np.ndarray:
 def test_an_aperio_slide_says_what_it_is(shared_data):
     with open_slide(shared_data / "slides" / "CMU-1-Small-Region.svs") as slide:
         assert slide.size == (2220, 2967)
-        assert slide.format == "Aperio"
+        assert slide.format == "aperio"
         assert slide.reader.startswith("fastslide")
         assert slide.mpp == (0.499, 0.499)
         assert slide.resolution.source == "file"
@@ -42,6 +42,25 @@ def test_fastslide_and_openslide_agree_on_tiff_slides(shared_data, name):
             assert seen.mean() < 0.6
 
 
+def test_full_colour_jpeg_is_read_by_fastslide(scene, save_tiff):
+    path = save_tiff(scene, "full.tiff", compression="jpeg", Q=92)  # libvips subsamples colour below Q 90
+    with open_slide(path) as slide, open_slide(path, reader="openslide") as careful:
+        assert slide.reader.startswith("fastslide")
+        seen = difference(slide.read_region((0, 0), 0, slide.size), careful.read_region((0, 0), 0, slide.size))
+        assert seen.max() <= 8
+        assert seen.mean() < 1
+
+
+def test_subsampled_colour_is_interpolated_as_openslide_does(jpeg_pyramid):
+    with open_slide(jpeg_pyramid) as slide, open_slide(jpeg_pyramid, reader="openslide") as careful:
+        assert slide.reader.startswith("libvips")
+        for level, size in enumerate(slide.level_dimensions):
+            assert (slide.read_region((0, 0), level, size) == careful.read_region((0, 0), level, size)).all()
+    with open_slide(jpeg_pyramid) as slide, open_slide(jpeg_pyramid, reader="fastslide") as other:
+        seen = difference(slide.read_region((0, 0), 0, (400, 300)), other.read_region((0, 0), 0, (400, 300)))
+    assert seen.max() > 10  # why fastslide is not chosen for it
+
+
 def test_ndpi_is_read_by_openslide_with_all_its_levels(shared_data):
     with open_slide(shared_data / "slides" / "test3-DAPI-2-387.ndpi") as slide:
         assert slide.reader.startswith("openslide")
@@ -56,16 +75,16 @@ def test_both_files_of_a_dicom_slide_open_and_state_their_resolution(shared_data
 
 
 @pytest.mark.parametrize(
-    ("compression", "reader"), [("jpeg", "fastslide"), ("deflate", "fastslide"), ("lzw", "openslide"), ("none", "open")]
+    ("compression", "reader"), [("jpeg", "libvips"), ("deflate", "fastslide"), ("lzw", "libvips"), ("none", "libvips")]
 )
 def test_each_tiff_compression_goes_to_the_reader_measured_for_it(scene, save_tiff, compression, reader):
-    options = {"Q": 95} if compression == "jpeg" else {}
+    options = {"Q": 85} if compression == "jpeg" else {}
     with open_slide(save_tiff(scene, f"{compression}.tiff", compression=compression, **options)) as slide:
         assert slide.reader.startswith(reader)
         assert slide.mpp == pytest.approx((0.25, 0.25))
         assert len(slide.level_dimensions) == 5
         seen = difference(slide.read_region((300, 200), 0, (400, 250)), scene[200:450, 300:700])
-        assert seen.max() == 0 or (compression == "jpeg" and seen.mean() < 8)
+        assert seen.max() == 0 or (compression == "jpeg" and seen.mean() < 10)
 
 
 def test_regions_are_addressed_in_pixels_of_their_level(pyramid, scene):
@@ -86,6 +105,15 @@ def test_openslide_levels_of_odd_size_are_not_blurred_by_half_pixels(pyramid):
             assert difference(slow_seen, fast.read_region(corner, 3, (50, 40))).max() <= 2
 
 
+@pytest.mark.parametrize("reader", ["fastslide", "openslide", "libvips"])
+def test_corners_from_an_array_are_taken(pyramid, scene, reader):
+    corner, size = np.array([[31, 12]], dtype=np.int64)[0], np.array([40, 20])
+    with open_slide(pyramid, reader=reader) as slide:
+        assert (slide.read_region(corner, 0, size) == scene[12:32, 31:71]).all()
+        assert (slide.read_box(corner, size, 0.25) == scene[12:32, 31:71]).all()
+        assert slide.read_box(corner, size, 0.4).shape == (20, 40, 3)
+
+
 def test_what_lies_outside_the_slide_is_white(pyramid, scene):
     with open_slide(pyramid) as slide:
         region = slide.read_region((-30, -20), 0, (100, 60))
@@ -95,9 +123,9 @@ def test_what_lies_outside_the_slide_is_white(pyramid, scene):
         assert (slide.read_region((5000, 5000), 0, (7, 3)) == 255).all()
 
 
-def test_tiles_that_were_never_scanned_are_white(scene, save_tiff, tmp_path):
-    content = bytearray(save_tiff(scene, "jpeg.tiff", compression="jpeg", Q=90).read_bytes())
-    with tifffile.TiffFile(save_tiff(scene, "jpeg.tiff")) as tiff:
+def test_tiles_that_were_never_scanned_are_white(scene, jpeg_pyramid, tmp_path):
+    content = bytearray(jpeg_pyramid.read_bytes())
+    with tifffile.TiffFile(jpeg_pyramid) as tiff:
         for name in ("TileOffsets", "TileByteCounts"):
             tag = tiff.pages[0].tags[name]
             n_bytes = tag.dtype.itemsize if hasattr(tag.dtype, "itemsize") else {3: 2, 4: 4, 16: 8}[int(tag.dtype)]
@@ -107,7 +135,7 @@ def test_tiles_that_were_never_scanned_are_white(scene, save_tiff, tmp_path):
     with open_slide(path) as slide:
         region = slide.read_region((100, 10), 0, (200, 60))
     assert (region[:, 28:156] == 255).all()
-    assert difference(region[:, :28], scene[10:70, 100:128]).mean() < 8
+    assert difference(region[:, :28], scene[10:70, 100:128]).mean() < 10
 
 
 def test_ome_tiff_states_its_resolution_in_whatever_unit(scene, tmp_path):

@@ -1,18 +1,19 @@
-"""Which JPEG tiles can be handed to fastslide without risk.
+"""Which tiles of a TIFF can be handed to a quick decoder without risk.
 
 fastslide 0.8.1 leaves libjpeg's default error handler in place: a tile with a broken header calls `exit()` from a
-worker thread, which ends or hangs the whole process, and with it a run over hundreds of good slides. So a tile goes
-to fastslide only once it is known to be whole: its header (with the tables it shares) has been decoded once by
-Pillow, which survives errors, and its entropy-coded data hold no marker but the one at their end. Everything else is
-read by OpenSlide, which decodes the odd but sound ones and takes libjpeg's warnings for errors. A run of zeros, the
-mark of a copy that was broken off, decodes without a warning into garbage and is refused here.
+worker thread, which ends or hangs the whole process, and with it a run over hundreds of good slides. libvips survives
+that, but decodes most damage into grey without a word. So a tile goes to either only once it is known to be whole: its
+header (with the tables it shares) has been decoded once by Pillow, and its entropy-coded data hold no marker but the
+one at their end. Everything else is read by OpenSlide, which decodes the odd but sound tiles and takes libjpeg's
+warnings for errors. A run of zeros, the mark of a copy that was broken off, can decode without a warning into garbage
+and is refused here.
 """
 
 import io
-import os
 import re
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
@@ -37,8 +38,8 @@ class TileGuard:
     """
 
     def __init__(self, path: Path, levels: Sequence[Sequence[TiffPage]]) -> None:
-        self._file, self._levels = path.name, levels
-        self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        self.file, self._levels = path.name, levels
+        self._stream = path.open("rb")
         self._whole = [[bytearray(page.offsets.size) for page in pages] for pages in levels]
         self._headers: dict[bytes, bool] = {}
         self._lock = threading.Lock()
@@ -56,10 +57,7 @@ class TileGuard:
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
-            if self._descriptor >= 0:
-                os.close(self._descriptor)
-                self._descriptor = -1
+        self._stream.close()
 
     def _allows_page(self, page: TiffPage, whole: bytearray, corner: tuple[int, int], size: tuple[int, int]) -> bool:
         """Check the tiles of one page that have not been checked before."""
@@ -69,33 +67,37 @@ class TileGuard:
             n_bytes = int(page.n_bytes[tile])
             if n_bytes == 0:
                 return False
-            if page.compression == JPEG and not self._is_whole(
-                os.pread(self._descriptor, n_bytes, int(page.offsets[tile])), page.jpeg_tables
-            ):
+            if page.compression == JPEG and not self._is_whole(self._read_tile(page, tile), page.jpeg_tables):
                 return False
             whole[tile] = 1
         return True
 
+    def _read_tile(self, page: TiffPage, tile: int) -> bytes:
+        """Read the bytes of one tile."""
+        with self._lock:
+            self._stream.seek(int(page.offsets[tile]))
+            return self._stream.read(int(page.n_bytes[tile]))
+
     def _is_whole(self, tile: bytes, tables: bytes) -> bool:
         """Check one tile's structure, and its header by decoding it once."""
-        n_header = find_header(tile)
-        if n_header is None:
+        header = find_header(tile)
+        if header is None:
             return False
-        end = _MARKER_IN_DATA.search(tile, n_header)
-        if tile.find(_ZEROS, n_header, end.start() if end else len(tile)) >= 0:
+        end = _MARKER_IN_DATA.search(tile, header.n_bytes)
+        if tile.find(_ZEROS, header.n_bytes, end.start() if end else len(tile)) >= 0:
             raise SlideError(
-                f"slide '{self._file}' is damaged: a tile holds a run of zeros instead of its data, as after a copy "
+                f"slide '{self.file}' is damaged: a tile holds a run of zeros instead of its data, as after a copy "
                 "that was broken off. Copy it again from its source, or leave it out."
             )
         if end is None or end.group() != _END or tile[end.end() :].strip(b"\0"):
             return False  # no end, another scan, or an end in the middle
-        header = tables + tile[:n_header]
-        known = self._headers.get(header)
+        key = tables + tile[: header.n_bytes]
+        known = self._headers.get(key)
         if known is None:
             known = _decodes(tile, tables)
             with self._lock:
                 if len(self._headers) < _MAX_HEADERS:
-                    self._headers[header] = known
+                    self._headers[key] = known
         return known
 
 
@@ -119,8 +121,21 @@ def find_levels(
     return levels
 
 
-def find_header(tile: bytes) -> int | None:
-    """Return how many bytes come before the entropy-coded data of a baseline JPEG; None if it is no such thing.
+@dataclass(frozen=True, slots=True)
+class JpegHeader:
+    """What comes before the entropy-coded data of a baseline JPEG.
+
+    Attributes:
+        n_bytes: How long it is.
+        subsampled: Whether colour is stored at a lower resolution than brightness, as in 4:2:0 and 4:2:2.
+    """
+
+    n_bytes: int
+    subsampled: bool
+
+
+def find_header(tile: bytes) -> JpegHeader | None:
+    """Find the header of a baseline JPEG; None if the bytes are no such thing.
 
     Example:
         >>> find_header(b"not a JPEG") is None
@@ -128,7 +143,7 @@ def find_header(tile: bytes) -> int | None:
     """
     if tile[:2] != _START:
         return None
-    at, has_frame = 2, False
+    at, frame = 2, b""
     while at + 4 <= len(tile) and tile[at] == 0xFF:
         marker = tile[at + 1]
         if marker == 0xFF:  # padding before a marker
@@ -136,17 +151,27 @@ def find_header(tile: bytes) -> int | None:
             continue
         if marker in _NO_LENGTH:
             return None
-        length = int.from_bytes(tile[at + 2 : at + 4], "big")
-        if length < 2 or at + 2 + length > len(tile):
+        start, at = at + 4, at + 2 + int.from_bytes(tile[at + 2 : at + 4], "big")
+        if not start - 2 < at <= len(tile):
             return None
-        at += 2 + length
         if marker == _SCAN:
-            return at if has_frame else None
+            return JpegHeader(at, len(set(frame[7::3])) > 1) if frame else None
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             if marker not in (_BASELINE, _EXTENDED):  # progressive, arithmetic, lossless
                 return None
-            has_frame = True
+            frame = tile[start:at]
     return None
+
+
+def is_subsampled(path: Path, page: TiffPage) -> bool:
+    """Tell whether a page's JPEG tiles store colour at a lower resolution, by the first tile that is there."""
+    there = page.n_bytes.nonzero()[0]
+    if page.compression != JPEG or not there.size:
+        return False
+    with path.open("rb") as stream:
+        stream.seek(int(page.offsets[there[0]]))
+        header = find_header(stream.read(int(page.n_bytes[there[0]])))
+    return header is not None and header.subsampled
 
 
 def _decodes(tile: bytes, tables: bytes) -> bool:

@@ -16,6 +16,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from lamella.errors import ResolutionError, SlideError
 from lamella.slide.opening import open_reader
@@ -25,6 +26,7 @@ from lamella.slide.resolution import Resolution, check_given_mpp, check_stated_m
 
 MAX_UPSAMPLE = 1.10
 _MAX_SOURCE_PX = 1 << 24  # pixels decoded at a time for one output: 48 MiB
+_MIN_REDUCED_FACTOR = 8.0  # level pixels per output pixel from which blocks are averaged before the filter
 _FINE_ENOUGH = 1e-3  # a level this much coarser than asked is not worth a level four times as large
 
 
@@ -139,8 +141,8 @@ class Slide:
                 f"{len(self.level_dimensions) - 1}."
             )
         width, height = self.level_dimensions[level]
-        left, top = max(0, corner_level[0]), max(0, corner_level[1])
-        right, bottom = min(width, corner_level[0] + size[0]), min(height, corner_level[1] + size[1])
+        left, top = max(0, int(corner_level[0])), max(0, int(corner_level[1]))  # NumPy's integers are not readers'
+        right, bottom = (int(min(width, corner_level[0] + size[0])), int(min(height, corner_level[1] + size[1])))
         if right > left and bottom > top:
             pixels = self._reader.read((left, top), level, (right - left, bottom - top))
             if (right - left, bottom - top) == tuple(size):
@@ -265,6 +267,8 @@ class Slide:
         """Read a box in pieces small enough to be decoded one at a time; the pieces join without a seam."""
         if min(size_px) < 1:
             raise ValueError(f"a box of {size_px[0]} x {size_px[1]} pixels is asked for and needs at least 1 x 1.")
+        if min(read.factor_x, read.factor_y) >= _MIN_REDUCED_FACTOR:
+            return self._read_reduced(corner_l0, size_px, read)
         halo = 2 * find_halo(read.factor_x), 2 * find_halo(read.factor_y)
         # Pieces are as wide as the box where a strip of it fits, since scanners and PNGs store rows of tiles.
         step_x = min(size_px[0], max(1, int((_MAX_SOURCE_PX**0.5 * 8 - halo[0]) / read.factor_x)))
@@ -282,6 +286,32 @@ class Slide:
                     corner, piece
                 )
         return box
+
+    def _read_reduced(
+        self, corner_l0: tuple[float, float], size_px: tuple[int, int], read: ReadLevel
+    ) -> NDArray[np.uint8]:
+        """Read a box of a level much finer than asked: blocks of pixels are averaged first, strip by strip.
+
+        A Lanczos filter of the whole factor would need a halo larger than the strips, and many times their work.
+        """
+        n = int(min(read.factor_x, read.factor_y) // 2)
+        reduced = ReadLevel(read.level, read.scale_x * n, read.scale_y * n, read.factor_x / n, read.factor_y / n)
+        level_size = self.level_dimensions[read.level]
+        reduced_size = -(-level_size[0] // n), -(-level_size[1] // n)
+        spans = reduced.find_spans(corner_l0, size_px, reduced_size, self.size)
+        # The last block of a row may be cut by the slide's edge; it is the mean of the pixels there are.
+        right, bottom = (
+            span.stop * n if span.stop > whole else min(span.stop * n, extent)
+            for span, whole, extent in zip(spans, reduced_size, level_size, strict=True)
+        )
+        left, top = spans[0].start * n, spans[1].start * n
+        step = max(1, _MAX_SOURCE_PX // ((right - left) * n)) * n
+        strips = []
+        for row in range(top, bottom, step):
+            strip = self.read_region((left, row), read.level, (right - left, min(step, bottom - row)))
+            strips.append(np.asarray(Image.fromarray(strip).reduce(n)))
+        block = SourceBlock(np.concatenate(strips), (spans[0].start, spans[1].start), reduced, reduced_size, self.size)
+        return block.cut(corner_l0, size_px)
 
 
 def _find_scale(size: tuple[int, int], level_size: tuple[int, int]) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lamella.errors import SlideError
 
-JPEG, DEFLATE, DEFLATE_OLD = 7, 8, 32946  # TIFF compression schemes
+UNCOMPRESSED, LZW, JPEG, DEFLATE, DEFLATE_OLD = 1, 5, 7, 8, 32946  # TIFF compression schemes
 _MAX_DIRECTORIES = 4096
 _FORMATS = {1: "B", 2: "B", 3: "H", 4: "I", 5: "II", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 _WIDTH, _HEIGHT, _COMPRESSION, _DESCRIPTION = 256, 257, 259, 270
@@ -35,6 +35,7 @@ class TiffPage:
         n_bytes: `(n_tiles,)` int64, how long each tile is; 0 for a tile that was never scanned.
         jpeg_tables: JPEG tables shared by the tiles, empty where each has its own.
         description: The ImageDescription, where vendors write their metadata.
+        directory: Its place in the file's chain of directories, from 0; -1 for a sub-directory.
         n_sub: How many sub-directories it has; in OME-TIFF they are the smaller levels.
     """
 
@@ -46,6 +47,7 @@ class TiffPage:
     n_bytes: NDArray[np.int64]
     jpeg_tables: bytes
     description: str
+    directory: int
     n_sub: int
 
     def list_tiles(self, corner: tuple[int, int], size: tuple[int, int]) -> list[int]:
@@ -95,16 +97,16 @@ class _Directories:
     def load(self) -> tuple[TiffPage, ...]:
         """Follow the chain and the sub-directories, each directory once."""
         pages: list[TiffPage] = []
-        waiting, seen = [self.first], set[int]()
-        while waiting and len(seen) < _MAX_DIRECTORIES:
-            at = waiting.pop(0)
-            if at == 0 or at in seen:
-                continue
+        seen, at, directory = {0}, self.first, 0
+        while at not in seen and len(seen) < _MAX_DIRECTORIES:
             seen.add(at)
-            tags, following = self.read_directory(at)
-            waiting = [*(int(sub) for sub in tags.get(_SUB_DIRECTORIES, ())), following, *waiting]
-            if _WIDTH in tags and _HEIGHT in tags:
-                pages.append(self.make_page(tags))
+            tags, at = self.read_directory(at)
+            pages.extend(self.make_pages(tags, directory))
+            for sub in tags.get(_SUB_DIRECTORIES, ()):
+                if int(sub) not in seen:
+                    seen.add(int(sub))
+                    pages.extend(self.make_pages(self.read_directory(int(sub))[0], -1))
+            directory += 1
         if not pages:
             raise ValueError("it lists no image")
         return tuple(pages)
@@ -147,8 +149,10 @@ class _Directories:
             return content
         return np.frombuffer(content, dtype=np.dtype(self.order + _FORMATS[kind][0])).astype(np.int64)
 
-    def make_page(self, tags: dict[int, NDArray[np.int64] | bytes]) -> TiffPage:
-        """Turn tags into a page, and check that its tiles lie inside the file."""
+    def make_pages(self, tags: dict[int, NDArray[np.int64] | bytes], directory: int) -> list[TiffPage]:
+        """Turn tags into a page, where they describe one, and check that its tiles lie inside the file."""
+        if _WIDTH not in tags or _HEIGHT not in tags:
+            return []
         size = _number(tags, _WIDTH, 0), _number(tags, _HEIGHT, 0)
         tiled = _TILE_OFFSETS in tags
         tile_size = (
@@ -170,7 +174,7 @@ class _Directories:
                 "bytes. Copy it again from its source."
             )
         tables, description = tags.get(_JPEG_TABLES, b""), tags.get(_DESCRIPTION, b"")
-        return TiffPage(
+        page = TiffPage(
             size=size,
             compression=_number(tags, _COMPRESSION, 1),
             tile_size=tile_size,
@@ -179,8 +183,10 @@ class _Directories:
             n_bytes=n_bytes,
             jpeg_tables=tables if isinstance(tables, bytes) else b"",
             description=description.rstrip(b"\0").decode("utf-8", "replace") if isinstance(description, bytes) else "",
+            directory=directory,
             n_sub=len(tags.get(_SUB_DIRECTORIES, ())),
         )
+        return [page]
 
 
 _WANTED = {
