@@ -287,7 +287,7 @@ class TrainOptions:
             "--seeds", help="Heads trained in each round; their logits are averaged.", rich_help_panel=_TRAINING
         ),
     ] = 3
-    epochs: Annotated[int, typer.Option("--epochs", help="Most epochs.", rich_help_panel=_TRAINING)] = 100
+    epochs: Annotated[int, typer.Option("--epochs", help="Most epochs.", rich_help_panel=_TRAINING)] = 40
     patience: Annotated[
         int,
         typer.Option(
@@ -295,7 +295,7 @@ class TrainOptions:
             help="Epochs without a better validation log-loss before training stops.",
             rich_help_panel=_TRAINING,
         ),
-    ] = 20
+    ] = 10
     lr: Annotated[float, typer.Option("--lr", help="Learning rate.", rich_help_panel=_TRAINING)] = 1e-3
     sensitivity: Annotated[
         float | None,

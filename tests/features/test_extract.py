@@ -1,0 +1,132 @@
+"""Slides become bags: the same ones whatever runs beside them, and nothing is lost to a bad slide."""
+
+import csv
+import dataclasses
+
+import h5py
+import numpy as np
+import pytest
+
+from lamella.cohort import gather_slides
+from lamella.encoders import EncoderSpec, RuntimeSettings, open_runtime
+from lamella.errors import SettingsError, SlideError
+from lamella.features import extract
+from lamella.features.extract import ExtractSettings, extract_cohort
+from lamella.features.layouts import load_bag
+from lamella.features.plan import CutSettings
+from lamella.slide import open_slide
+from lamella.tiles import TileSpec
+from tests.tiny import draw_glass, draw_tissue, save_slide
+
+SPEC = TileSpec(tile_px=64, mpp=0.5, stride_px=32)
+SETTINGS = ExtractSettings(
+    cut=CutSettings(spec=SPEC), encoder=EncoderSpec("efficientnet-lite0"), runtime=RuntimeSettings(runtime="torch")
+)
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("slides")
+    return [save_slide(folder / f"S-{seed}.tiff", draw_tissue(seed)) for seed in range(3)]
+
+
+@pytest.fixture(scope="module")
+def bags(slides, tmp_path_factory):
+    out = tmp_path_factory.mktemp("bags")
+    report = extract_cohort(gather_slides(slides).slides, SETTINGS, out)
+    assert len(report.done) == 3
+    assert not report.failures
+    return out, report.folder
+
+
+def test_each_row_is_the_embedding_of_the_tile_at_its_coordinates(slides, bags):
+    bag = load_bag(bags[1].features_path("S-1"))
+    runtime = open_runtime(
+        SETTINGS.encoder, SETTINGS.runtime, tile_px=64, check_tiles=lambda: np.zeros((64, 64, 64, 3), np.uint8)
+    )
+    with open_slide(slides[1]) as slide:
+        tiles = np.stack([slide.read_box((int(x), int(y)), (64, 64), 0.5) for x, y in bag.coords_l0[:8]])
+    rows = np.concatenate(
+        list(runtime.encode(tiles[i : i + runtime.batch_size] for i in range(0, 8, runtime.batch_size)))
+    )
+    np.testing.assert_allclose(bag.features[:8], rows, rtol=2e-2, atol=2e-2)  # float16, and one grey level
+
+
+def test_a_bag_made_beside_others_equals_one_made_alone(slides, bags, tmp_path):
+    report = extract_cohort(gather_slides(slides[2:]).slides, SETTINGS, tmp_path)
+    alone, beside = (load_bag(folder.features_path("S-2")) for folder in (report.folder, bags[1]))
+    assert (alone.coords_l0 == beside.coords_l0).all()
+    np.testing.assert_allclose(alone.features, beside.features, rtol=2e-3, atol=2e-3)
+
+
+def test_finished_bags_are_kept_untouched(slides, bags):
+    path = bags[1].features_path("S-0")
+    before = path.stat().st_mtime_ns
+    report = extract_cohort(gather_slides(slides).slides, SETTINGS, bags[0])
+    assert (len(report.done), len(report.kept)) == (0, 3)
+    assert path.stat().st_mtime_ns == before
+
+
+def test_a_bag_made_otherwise_is_refused_and_not_overwritten(slides, bags):
+    otherwise = dataclasses.replace(SETTINGS, cut=CutSettings(spec=SPEC, tissue="otsu"))
+    report = extract_cohort(gather_slides(slides[:1]).slides, otherwise, bags[0])
+    assert report.failures[0].stage == "provenance"
+    assert "tissue glass (now otsu)" in report.failures[0].reason
+    with h5py.File(bags[1].features_path("S-0")) as file:
+        assert file.attrs["tissue"] == "glass"
+
+
+def test_another_resolution_for_the_same_file_is_another_bag(slides, bags):
+    given = gather_slides(slides[:1], slide_mpp=0.45).slides
+    report = extract_cohort(given, SETTINGS, bags[0])
+    assert "mpp_source file (now given)" in report.failures[0].reason
+
+
+def test_a_bad_slide_is_listed_and_the_others_finish(slides, tmp_path):
+    broken = tmp_path / "broken.tiff"
+    broken.write_bytes(slides[0].read_bytes()[:3000])
+    (tmp_path / "text.svs").write_text("no slide")
+    cohort = gather_slides([broken, slides[0], tmp_path / "text.svs", tmp_path / "absent.svs"])
+    report = extract_cohort(cohort.slides, SETTINGS, tmp_path / "out")
+    assert report.done == ("S-0",)
+    with (tmp_path / "out" / "failures.csv").open() as table:
+        rows = list(csv.DictReader(table))
+    assert {row["slide_id"] for row in rows} == {"broken", "text", "absent"}
+    assert all(row["stage"] == "open" and row["reason"] for row in rows)
+
+
+def test_a_slide_damaged_inside_loses_only_itself(slides, tmp_path, monkeypatch):
+    """The error comes while tiles of another slide are already with the encoder."""
+    read = extract.read_block
+
+    def fail_once(slide, block, spec, level):
+        if slide.path.name == "S-1.tiff":
+            raise SlideError("slide 'S-1.tiff' is damaged there. Copy it again.")
+        return read(slide, block, spec, level)
+
+    monkeypatch.setattr(extract, "read_block", fail_once)
+    report = extract_cohort(gather_slides(slides).slides, SETTINGS, tmp_path)
+    assert set(report.done) == {"S-0", "S-2"}
+    assert [(failure.slide_id, failure.stage) for failure in report.failures] == [("S-1", "decode")]
+    assert not report.folder.features_path("S-1").exists()
+    assert not list(report.folder.features.glob(".*"))
+
+
+def test_no_path_is_written_into_a_bag(slides, bags):
+    folder = str(slides[0].parent).encode()
+    for path in bags[0].rglob("*.h5"):
+        assert folder not in path.read_bytes()
+
+
+def test_one_region_file_for_several_slides_is_refused(slides, tmp_path):
+    (tmp_path / "one.geojson").write_text("{}")
+    settings = dataclasses.replace(SETTINGS, cut=CutSettings(spec=SPEC, include=tmp_path / "one.geojson"))
+    with pytest.raises(SettingsError, match="a folder that holds one"):
+        extract_cohort(gather_slides(slides).slides, settings, tmp_path)
+
+
+def test_a_slide_without_tissue_says_so(tmp_path):
+    blank = save_slide(tmp_path / "blank.tiff", draw_glass())
+    report = extract_cohort(gather_slides([blank]).slides, SETTINGS, tmp_path / "out")
+    assert report.failures[0].stage == "tissue"
+    assert "holds no tissue" in report.failures[0].reason
