@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lamella.cli.options import EncoderOptions, JsonOption, TalkOptions, TileOptions, takes_groups
+from lamella.cli.options import EncoderOptions, JsonOption, SlideColumnOptions, TalkOptions, TileOptions, takes_groups
 from lamella.cli.tables import print_json, tell_failures
 
 
@@ -15,6 +15,7 @@ def extract(
         list[Path],
         typer.Argument(metavar="SLIDE...|COHORT", help="Slides, or one table of slides.", show_default=False),
     ],
+    columns: SlideColumnOptions,
     tiles: TileOptions,
     encoder: EncoderOptions,
     talk: TalkOptions,
@@ -31,11 +32,10 @@ def extract(
     """
     progress = talk.open()
 
-    from lamella.cohort import gather_slides
     from lamella.features.extract import ExtractSettings, extract_cohort
 
     settings = ExtractSettings(cut=tiles.cut(), encoder=encoder.spec(), runtime=encoder.settings(), dtype=dtype)
-    cohort = gather_slides(slides, slide_mpp=tiles.slide_mpp)
+    cohort = columns.gather(slides, slide_mpp=tiles.slide_mpp)
     report = extract_cohort(cohort.slides, settings, out, progress=progress)
     rate = report.n_tiles / report.seconds if report.seconds else 0.0
     if as_json:

@@ -1,7 +1,7 @@
 """lamella heatmap."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -26,7 +26,8 @@ def heatmap(
     colours: Annotated[str, typer.Option(help="Colour map: inferno, viridis, magma, plasma, cividis.")] = "inferno",
     opacity: Annotated[float, typer.Option(help="Share of colour over the slide, 0 to 1.")] = 0.55,
     measure: Annotated[
-        str, typer.Option(help="relative: attention in multiples of the average tile; rank: its order only.")
+        Literal["relative", "rank"],
+        typer.Option(help="relative: attention in multiples of the average tile; rank: its order only."),
     ] = "relative",
     panel_px: Annotated[int, typer.Option("--panel-px", help="Longer side of the slide in the picture.")] = 900,
 ) -> None:

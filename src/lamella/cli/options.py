@@ -73,20 +73,48 @@ def _column(option: str, help_text: str) -> Any:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ColumnOptions:
-    """Names of a cohort table's columns, and the positive label."""
+class SlideColumnOptions:
+    """Names of the columns that say which slides there are."""
 
     slide_col: Annotated[str, _column("--slide-col", "Column of the slides' paths.")] = "slide"
+    id_col: Annotated[str, _column("--id-col", "Column of the slides' ids; without it, the file names.")] = "slide_id"
+    mpp_col: Annotated[str, _column("--mpp-col", "Column of resolutions, um per pixel, that override the files'.")] = (
+        "slide_mpp"
+    )
+
+    def names(self) -> "CohortColumns":
+        """Return the names of the columns; those that a verb does not ask for keep their defaults."""
+        from lamella.cohort import CohortColumns
+
+        options = {"slide_id": "id_col", "patient_id": "patient_col", "slide_mpp": "mpp_col"}
+        columns = {one.name: options.get(one.name, f"{one.name}_col") for one in fields(CohortColumns)}
+        return CohortColumns(
+            **{name: getattr(self, option) for name, option in columns.items() if hasattr(self, option)}
+        )
+
+    def gather(self, paths: list[Path], *, slide_mpp: float | None) -> "Cohort":
+        """Return slides named one by one, or by one table, as a cohort that need not be labelled."""
+        from lamella.cohort import gather_slides
+
+        return gather_slides(paths, slide_mpp=slide_mpp, columns=self.names())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelColumnOptions(SlideColumnOptions):
+    """Names of the columns of new slides, which may have labels."""
+
     label_col: Annotated[str, _column("--label-col", "Column of the labels.")] = "label"
     patient_col: Annotated[str, _column("--patient-col", "Column of the patients; without it, each slide is one.")] = (
         "patient_id"
     )
-    id_col: Annotated[str, _column("--id-col", "Column of the slides' ids; without it, the file names.")] = "slide_id"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnOptions(LabelColumnOptions):
+    """Names of a cohort table's columns, and the positive label."""
+
     split_col: Annotated[str, _column("--split-col", "Column that says train, val or test.")] = "split"
     fold_col: Annotated[str, _column("--fold-col", "Column of the round, from 0, in which a slide is tested.")] = "fold"
-    mpp_col: Annotated[str, _column("--mpp-col", "Column of resolutions, um per pixel, that override the files'.")] = (
-        "slide_mpp"
-    )
     batch_col: Annotated[str, _column("--batch-col", "Column of batches (laboratory, scanner, block).")] = "batch"
     positive: Annotated[
         str | None,
@@ -98,21 +126,6 @@ class ColumnOptions:
             rich_help_panel=_COHORT,
         ),
     ] = None
-
-    def names(self) -> "CohortColumns":
-        """Return the names of the columns."""
-        from lamella.cohort import CohortColumns
-
-        return CohortColumns(
-            slide=self.slide_col,
-            label=self.label_col,
-            slide_id=self.id_col,
-            patient_id=self.patient_col,
-            split=self.split_col,
-            fold=self.fold_col,
-            slide_mpp=self.mpp_col,
-            batch=self.batch_col,
-        )
 
     def load(self, path: Path, progress: "RichProgress", *, labelled: bool = True) -> "Cohort":
         """Read a cohort table and say what was assumed."""

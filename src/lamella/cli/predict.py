@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lamella.cli.options import JsonOption, TalkOptions, takes_groups
+from lamella.cli.options import JsonOption, LabelColumnOptions, TalkOptions, takes_groups
 from lamella.cli.tables import print_json, print_table, tell_failures
 
 
@@ -16,6 +16,7 @@ def predict(
         list[Path],
         typer.Argument(metavar="SLIDE...|COHORT", help="New slides, or one table of them.", show_default=False),
     ],
+    columns: LabelColumnOptions,
     talk: TalkOptions,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the predictions.", show_default=False)],
     slide_mpp: Annotated[
@@ -35,12 +36,11 @@ def predict(
     """
     progress = talk.open()
 
-    from lamella.cohort import gather_slides
     from lamella.pipeline import predict_slides
     from lamella.study.predict import open_run
 
     finished = open_run(run)
-    cohort = gather_slides(slides, slide_mpp=slide_mpp)
+    cohort = columns.gather(slides, slide_mpp=slide_mpp)
     predictions, failures = predict_slides(finished, cohort, out, progress=progress)
     rows = [
         {"slide_id": found.slide.slide_id, "label": found.slide.label or ""}

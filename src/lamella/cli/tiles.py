@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lamella.cli.options import JsonOption, TalkOptions, TileOptions, takes_groups
+from lamella.cli.options import JsonOption, SlideColumnOptions, TalkOptions, TileOptions, takes_groups
 from lamella.cli.tables import print_json, print_table, tell_failures
 
 
@@ -15,6 +15,7 @@ def tiles(
         list[Path],
         typer.Argument(metavar="SLIDE...|COHORT", help="Slides, or one table of slides.", show_default=False),
     ],
+    columns: SlideColumnOptions,
     tiles: TileOptions,
     talk: TalkOptions,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the coordinates.", show_default=False)],
@@ -26,10 +27,9 @@ def tiles(
     """
     progress = talk.open()
 
-    from lamella.cohort import gather_slides
     from lamella.features.tissue import save_tiles
 
-    cohort = gather_slides(slides, slide_mpp=tiles.slide_mpp)
+    cohort = columns.gather(slides, slide_mpp=tiles.slide_mpp)
     rows, failures = save_tiles(cohort.slides, tiles.cut(), out, progress=progress)
     if as_json:
         print_json({"slides": rows, "failures": {failure.slide_id: failure.reason for failure in failures}})

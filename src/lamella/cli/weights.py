@@ -12,17 +12,17 @@ app = typer.Typer(help="Weights of encoders: which are here, and how to get the 
 
 @app.command("list")
 def list_(as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False) -> None:
-    """List the weights of the encoders by name, and where they come from."""
+    """List the weights of the encoders by name: where they are, or the command that gets them."""
     from lamella.encoders import list_weights
 
     rows = [
-        {"encoder": one.name, "here": one.path is not None, "from": one.source, "sha256": (one.sha256 or "")[:12]}
+        {"encoder": one.name, "where": one.place, "file": one.path.name if one.path else "", "to get them": one.remedy}
         for one in list_weights()
     ]
     if as_json:
         print_json(rows)
     else:
-        print_table(["encoder", "here", "from", "sha256"], rows)
+        print_table(["encoder", "where", "file", "to get them"], rows)
 
 
 @app.command("add")

@@ -5,19 +5,22 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from lamella.cohort.cohort import Cohort, CohortSlide
+from lamella.cohort.cohort import Cohort, CohortColumns, CohortSlide
 from lamella.cohort.table import load_cohort
 from lamella.errors import CohortError
 
 _TABLES = (".csv", ".parquet", ".tsv")
 
 
-def gather_slides(paths: Sequence[Path], *, slide_mpp: float | None = None) -> Cohort:
+def gather_slides(
+    paths: Sequence[Path], *, slide_mpp: float | None = None, columns: CohortColumns | None = None
+) -> Cohort:
     """Return slides named one by one, or by one table, as a cohort that need not be labelled.
 
     Args:
         paths: Slide files, each its own patient; or a single table (CSV or Parquet).
         slide_mpp: Resolution of level 0, in um per pixel, for slides whose row does not give one.
+        columns: Names of the table's columns.
 
     Raises:
         CohortError: If nothing is named, or two files have the same stem.
@@ -25,7 +28,7 @@ def gather_slides(paths: Sequence[Path], *, slide_mpp: float | None = None) -> C
     if not paths:
         raise CohortError("no slide is named. Name slides, or a table of slides.")
     if len(paths) == 1 and paths[0].suffix.lower() in _TABLES:
-        return give_resolution(load_cohort(paths[0], labelled=False), slide_mpp)
+        return give_resolution(load_cohort(paths[0], columns=columns or CohortColumns(), labelled=False), slide_mpp)
     stems = Counter(path.stem for path in paths)
     twice = next((stem for stem, n in stems.items() if n > 1), None)
     if twice is not None:

@@ -10,9 +10,9 @@ import numpy as np
 from scipy.special import expit, logit
 
 from lamella.analysis.baselines import predict_from_batches, predict_from_vectors
-from lamella.analysis.metrics import Decisions, measure
+from lamella.analysis.metrics import measure
 from lamella.analysis.predictions import PredictionTable
-from lamella.analysis.thresholds import Threshold, find_threshold
+from lamella.analysis.thresholds import Decisions, Threshold, find_threshold
 from lamella.cohort import Cohort, CohortSlide, Round
 from lamella.errors import CohortError
 from lamella.study.bags import StudyBags

@@ -1,0 +1,195 @@
+"""Plants faults one at a time, each of a kind that this field has shipped, and sees that a test turns red.
+
+Run by `make mutants`. A fault is planted in a copy of the source, never in the source itself. Exits 1 when a fault
+goes unnoticed, or when its place in the source is no longer found.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A fault: in which file, what stands there, what is put there instead, and the tests that must notice."""
+
+    fault: str
+    file: str
+    before: str
+    after: str
+    tests: str
+
+
+MUTANTS = (
+    Mutant(
+        "x and y swapped in the grid",
+        "tiles.py",
+        "np.stack([x * stride_l0[0], y * stride_l0[1]], axis=1)",
+        "np.stack([y * stride_l0[1], x * stride_l0[0]], axis=1)",
+        "tests/test_tiles.py tests/test_laws.py",
+    ),
+    Mutant(
+        "the tissue mask ignored",
+        "tiles.py",
+        "corners[shares > spec.min_tissue]",
+        "corners[shares > -1]",
+        "tests/test_tiles.py tests/test_laws.py",
+    ),
+    Mutant(
+        "half tissue taken for more than half",
+        "tiles.py",
+        "corners[shares > spec.min_tissue]",
+        "corners[shares >= spec.min_tissue]",
+        "tests/test_tiles.py",
+    ),
+    Mutant(
+        "level off by one",
+        "slide/slide.py",
+        "pixels = self._reader.read((left, top), level, (right - left, bottom - top))",
+        "pixels = self._reader.read((left, top), max(0, level - 1), (right - left, bottom - top))",
+        "tests/slide/test_slide.py",
+    ),
+    Mutant(
+        "nearest pixel instead of a filter",
+        "slide/resampling.py",
+        "Image.Resampling.LANCZOS, box=window",
+        "Image.Resampling.NEAREST, box=window",
+        "tests/slide/test_slide.py",
+    ),
+    Mutant(
+        "BatchNorm in train mode",
+        "encoders/network.py",
+        "return TileNetwork(trunk, card).eval()",
+        "return TileNetwork(trunk, card).train()",
+        "tests/encoders",
+    ),
+    Mutant(
+        "ImageNet's normalisation dropped",
+        "encoders/network.py",
+        "images = (tiles / 255 - self.mean) / self.std",
+        "images = tiles / 255 - self.mean",
+        "tests/encoders",
+    ),
+    Mutant(
+        "folds by slide instead of patient",
+        "cohort/splits.py",
+        "fold=folds[slide.patient_id]) for slide in cohort.slides)",
+        "fold=place % n_folds) for place, slide in enumerate(cohort.slides))",
+        "tests/cohort tests/test_laws.py",
+    ),
+    Mutant(
+        "the tested fold validates too",
+        "cohort/rounds.py",
+        "(fold + 1) % n_folds\n",
+        "fold\n",
+        "tests/cohort tests/test_laws.py",
+    ),
+    Mutant(
+        "attention not normalised",
+        "mil/heads.py",
+        "attention = scores.masked_fill(~real, -torch.inf).softmax(dim=1)",
+        "attention = scores.masked_fill(~real, -torch.inf).exp()",
+        "tests/test_laws.py",
+    ),
+    Mutant(
+        "padding attended to",
+        "mil/heads.py",
+        "attention = scores.masked_fill(~real, -torch.inf).softmax(dim=1)",
+        "attention = scores.softmax(dim=1)",
+        "tests/test_laws.py",
+    ),
+    Mutant(
+        "class weights not undone",
+        "mil/model.py",
+        "output.logits[0].double().numpy() - np.log(self.training.class_weights)",
+        "output.logits[0].double().numpy()",
+        "tests/mil",
+    ),
+    Mutant(
+        "no floor under the SD",
+        "mil/standardise.py",
+        "sd = np.maximum(sd, floor * typical)",
+        "sd = np.maximum(sd, 1e-9)",
+        "tests/mil/test_standardise.py tests/test_laws.py",
+    ),
+    Mutant(
+        "AUC over pairs of different folds",
+        "analysis/auc.py",
+        "fold_numbers = np.unique(folds, return_inverse=True)[1].reshape(-1)",
+        "fold_numbers = np.zeros(n, dtype=np.int64)",
+        "tests/analysis/test_auc.py tests/test_laws.py",
+    ),
+    Mutant(
+        "overlapping tiles summed instead of averaged",
+        "report/heatmap.py",
+        "total[covered] / cover[covered], value.min(), value.max()",
+        "total[covered], None, None",
+        "tests/report/test_heatmap.py tests/test_laws.py",
+    ),
+    Mutant(
+        "x and y swapped for QuPath",
+        "report/geojson.py",
+        "ring = [[x, y], [right, y], [right, bottom], [x, bottom], [x, y]]",
+        "ring = [[y, x], [y, right], [bottom, right], [bottom, x], [y, x]]",
+        "tests/report/test_exports.py",
+    ),
+    Mutant(
+        "a bag of another encoder kept",
+        "features/bag.py",
+        'FEATURE_KEYS = (*PATCH_KEYS, "encoder", "fingerprint", "dtype")',
+        'FEATURE_KEYS = (*PATCH_KEYS, "encoder", "dtype")',
+        "tests/features/test_bag.py",
+    ),
+    Mutant(
+        "a bag written straight to its final name",
+        "features/bag.py",
+        'self._file = h5py.File(self._replacing.__enter__(), "w")',
+        'self._replacing.__enter__(); self._file = h5py.File(path, "w")',
+        "tests/features/test_bag.py tests/test_laws.py",
+    ),
+)
+
+
+def plant(mutant: Mutant, folder: Path) -> bool:
+    """Copy the source to `folder` with one fault in it; say whether its place was found exactly once."""
+    shutil.copytree(ROOT / "src" / "lamella", folder / "lamella")
+    path = folder / "lamella" / mutant.file
+    source = path.read_text(encoding="utf-8")
+    path.write_text(source.replace(mutant.before, mutant.after), encoding="utf-8")
+    return source.count(mutant.before) == 1
+
+
+def is_noticed(mutant: Mutant) -> str:
+    """Return how the tests took a fault: `red`, `green` (unnoticed) or `lost` (its place is gone)."""
+    with tempfile.TemporaryDirectory() as name:
+        if not plant(mutant, Path(name)):
+            return "lost"
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-o", f"pythonpath={name}"]
+        finished = subprocess.run([*command, *mutant.tests.split()], cwd=ROOT, capture_output=True, text=True)
+        # 1 is a failed test; anything else above 0 is a run that broke, which proves nothing.
+        if finished.returncode not in (0, 1):
+            sys.exit(f"{mutant.fault}: pytest ended with {finished.returncode}\n{finished.stdout}{finished.stderr}")
+        return "red" if finished.returncode == 1 else "green"
+
+
+def main() -> None:
+    """Plant every fault in turn, or those whose number is given."""
+    wanted = [int(number) for number in sys.argv[1:]] or range(len(MUTANTS))
+    unnoticed = 0
+    for number in wanted:
+        began = time.perf_counter()
+        outcome = is_noticed(MUTANTS[number])
+        unnoticed += outcome != "red"
+        print(f"{number:2d}  {outcome:5s}  {MUTANTS[number].fault}  ({time.perf_counter() - began:.0f} s)", flush=True)
+    print(f"{len(wanted) - unnoticed} of {len(wanted)} faults turn a test red")
+    sys.exit(1 if unnoticed else 0)
+
+
+if __name__ == "__main__":
+    main()
