@@ -17,13 +17,13 @@ from lamella.samples.recipe import SampleSlide, SlideRecipe
 from lamella.samples.stain import StainStyle
 
 _BLOCK_PX = 1024
-_IN_MEMORY_BYTES = 1 << 29
+_IN_MEMORY_BYTES = 1 << 27
 
 
 def draw_slide(path: Path, recipe: SlideRecipe) -> SampleSlide:
     """Draw a slide as a pyramidal TIFF with JPEG tiles that says its resolution; return the truth about it.
 
-    The same recipe gives the same bytes. Slides over half a gigabyte of pixels are drawn by way of a temporary file
+    The same recipe gives the same bytes. Slides over 128 MiB of pixels are drawn by way of a temporary file
     beside `path`, so memory does not grow with them.
 
     Args:
