@@ -55,10 +55,20 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove(path: Path) -> None:
+    """Remove a file that need not be there.
+
+    Raises:
+        OutputError: If it may not be removed, or a file stands where its folder should.
+    """
+    with _output_errors(Path(path)):
+        Path(path).unlink(missing_ok=True)
+
+
 def sweep_temporaries(folder: Path) -> int:
-    """Remove temporary files that a killed process of this machine left in `folder`; return how many."""
+    """Remove temporary files that a killed process of this machine left in `folder` or below it; return how many."""
     n_removed = 0
-    for path in Path(folder).glob(f".*.{_HOST}-*.tmp*"):
+    for path in Path(folder).rglob(f".*.{_HOST}-*.tmp*"):
         found = re.search(rf"\.{_HOST}-(\d+)\.[^.]*\.tmp[^/]*$", path.name)
         if found and not _is_running(int(found[1])):
             path.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ import numpy as np
 
 from lamella.cohort import Cohort, CohortSlide, gather_slides, load_cohort
 from lamella.encoders import DEFAULT_ENCODER, EncoderSpec
-from lamella.errors import BagError, LamellaError
+from lamella.errors import BagError, LamellaError, OutputError
 from lamella.features.extract import ExtractSettings, Failure, save_failures
 from lamella.features.plan import CutSettings
 from lamella.files import write_table, write_text
@@ -237,6 +237,8 @@ def _draw_heatmaps(
             for slide_id, future in drawing.items():
                 try:
                     future.result()
+                except OutputError:
+                    raise  # it would be said of every slide
                 except LamellaError as error:
                     failures.append(Failure(slide_id, "heatmap", str(error)))
                 stage.advance()

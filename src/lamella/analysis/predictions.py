@@ -154,7 +154,7 @@ def average_by_patient(table: PredictionTable) -> PredictionTable:
         first.setdefault(patient, []).append(row)
     for patient, rows in first.items():
         if len({int(table.folds[row]) for row in rows}) > 1:
-            raise CohortError(f"patient '{patient}' is tested in several folds. Run: lamella split --group-by patient")
+            raise CohortError(f"patient '{patient}' is tested in several folds. Run: lamella split COHORT --out NEW")
     averaged = table.take([rows[0] for rows in first.values()])
     batches = None
     if table.batches is not None:

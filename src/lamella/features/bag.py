@@ -114,6 +114,17 @@ def folder_name(encoder: str) -> str:
     return encoder
 
 
+def name_without_folders(encoder: str) -> str:
+    """Return an encoder's name as it is written into files: of one's own `FILE.py:build` the folders stay out.
+
+    Example:
+        >>> name_without_folders("/home/ann/mine.py:build"), name_without_folders("hf-hub:owner/net")
+        ('mine.py:build', 'hf-hub:owner/net')
+    """
+    file, colon, function = encoder.rpartition(":")
+    return f"{Path(file).name}:{function}" if colon and file.endswith(".py") else encoder
+
+
 def save_patches(path: Path, coords_l0: NDArray[np.int64], provenance: Mapping[str, Any]) -> None:
     """Write where the tiles of a slide lie, in TRIDENT's layout, whole or not at all."""
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
@@ -223,28 +234,33 @@ def find_differences(path: Path, wanted: Mapping[str, Any], keys: tuple[str, ...
 
 
 @contextmanager
-def open_h5(path: Path) -> Iterator[h5py.File]:
+def open_h5(path: Path, *, made_by: str = "lamella extract") -> Iterator[h5py.File]:
     """Open an HDF5 file for reading.
+
+    Args:
+        path: The file.
+        made_by: The command that makes such files.
 
     Raises:
         BagError: If it is absent, damaged or no HDF5 file.
     """
     path = Path(path)
     if not path.exists():
-        raise BagError(f"there is no file '{path}'. Run `lamella extract` to make it, or check the name.")
+        raise BagError(f"there is no file '{path}'. Run `{made_by}` to make it, or check the name.")
     try:
         file = h5py.File(path, "r")
     except OSError as error:
         raise BagError(
             f"'{path.name}' is not a readable HDF5 file ({path.stat().st_size} bytes). Delete it and run "
-            "`lamella extract` again."
+            f"`{made_by}` again."
         ) from error
     try:
         with file:
             yield file
     except (KeyError, OSError) as error:
         raise BagError(
-            f"'{path.name}' is damaged or of another layout ({error}). Delete it and run `lamella extract` again."
+            f"'{path.name}' is damaged or of another layout ({error}). If `{made_by}` made it, delete it and run that "
+            "again."
         ) from error
 
 

@@ -23,10 +23,25 @@ from numpy.typing import NDArray
 from lamella.cohort import CohortSlide
 from lamella.encoders import EncoderSpec, Runtime, RuntimeSettings, fingerprint_encoder, open_runtime
 from lamella.errors import BagError, LamellaError, OutputError, ResolutionError, SettingsError, TileError, TissueError
-from lamella.features.bag import FEATURE_KEYS, PATCH_KEYS, BagFolder, BagWriter, find_differences, save_patches
+from lamella.features.bag import (
+    FEATURE_KEYS,
+    PATCH_KEYS,
+    BagFolder,
+    BagWriter,
+    find_differences,
+    name_without_folders,
+    save_patches,
+)
 from lamella.features.blocks import Block, list_blocks, read_block
-from lamella.features.plan import CutSettings, TilePlan, plan_slide, refuse_empty, wanted_provenance
-from lamella.files import sweep_temporaries, write_table
+from lamella.features.plan import (
+    CutSettings,
+    TilePlan,
+    plan_slide,
+    refuse_empty,
+    refuse_shared_regions,
+    wanted_provenance,
+)
+from lamella.files import remove, sweep_temporaries, write_table
 from lamella.progress import Progress, SilentProgress, Stage
 from lamella.slide import hash_fully
 
@@ -59,7 +74,7 @@ class ExtractSettings:
 
     def folder(self, out: Path) -> BagFolder:
         """Return where the bags of these settings lie under `out`."""
-        return BagFolder(out, self.cut.spec, self.encoder.name)
+        return BagFolder(out, self.cut.spec, name_without_folders(self.encoder.name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +130,10 @@ def extract_cohort(
         SettingsError: If one region file is given for several slides.
     """
     progress = progress or SilentProgress()
-    _refuse_shared_regions(slides, settings.cut)
+    refuse_shared_regions(slides, settings.cut)
     fingerprint = fingerprint_encoder(settings.encoder)
     folder = settings.folder(out)
-    for place in (folder.features, folder.root / "patches"):
-        sweep_temporaries(place)
+    sweep_temporaries(folder.root)
     todo, kept, failures = _find_todo(slides, settings, folder, fingerprint)
     extraction = _Extraction(todo, settings, folder, fingerprint, failures)
     if todo:
@@ -143,7 +157,7 @@ def save_failures(failures: Sequence[Failure], path: Path) -> None:
         rows = [{"slide_id": f.slide_id, "stage": f.stage, "reason": f.reason} for f in failures]
         write_table(path, ["slide_id", "stage", "reason"], rows)
     else:
-        path.unlink(missing_ok=True)
+        remove(path)
 
 
 @dataclass(slots=True, eq=False)
@@ -388,7 +402,7 @@ class _Extraction:
     def _encoder_provenance(self, runtime: Runtime) -> dict[str, Any]:
         check = runtime.check
         return {
-            "encoder": self._settings.encoder.name,
+            "encoder": name_without_folders(self._settings.encoder.name),
             "weights": self._settings.encoder.weights if self._settings.encoder.weights == "random" else "pretrained",
             "fingerprint": self._fingerprint,
             "dtype": self._settings.dtype,
@@ -453,7 +467,7 @@ def _wanted(item: CohortSlide, settings: ExtractSettings, fingerprint: str) -> d
     wanted = wanted_provenance(item, settings.cut, (given or 0.0, given or 0.0))
     wanted |= {
         "mpp_source": "file" if given is None else "given",
-        "encoder": settings.encoder.name,
+        "encoder": name_without_folders(settings.encoder.name),
         "fingerprint": fingerprint,
         "dtype": settings.dtype,
     }
@@ -485,21 +499,6 @@ def _draw_tiles(
         plan.slide.read_box((float(x), float(y)), (tile_px, tile_px), mpp, max_upsample=max_upsample)
         for x, y in corners
     ]
-
-
-def _refuse_shared_regions(slides: Sequence[CohortSlide], cut: CutSettings) -> None:
-    for option, path in (("--include", cut.include), ("--exclude", cut.exclude)):
-        if path is None:
-            continue
-        if not path.exists():
-            raise SettingsError(
-                f"{option} names '{path}', which is not there. Name a GeoJSON file or a folder of them."
-            )
-        if path.is_file() and len(slides) > 1:
-            raise SettingsError(
-                f"{option} names one file but there are {len(slides)} slides. Name a folder that holds one "
-                "<slide_id>.geojson a slide."
-            )
 
 
 def _stage_of(error: BaseException) -> str:

@@ -164,8 +164,16 @@ def _read_stamp(path: Path, file: h5py.File, slide_mpp: float | None) -> Feature
 
 def _features(dataset: h5py.Dataset) -> NDArray[np.float32]:
     """Read `(N, D)` as float32; an empty slide of TRIDENT's may have the shape (0,)."""
+    shape = dataset.shape if isinstance(dataset, h5py.Dataset) else ()
+    if shape == (0,):
+        return np.zeros((0, 0), np.float32)
+    if len(shape) != 2:
+        raise BagError(
+            f"'{Path(dataset.file.filename).name}' holds features of shape {shape} and a bag's are (tiles, width). "
+            "Name a file made by `lamella extract`, TRIDENT, CLAM or STAMP."
+        )
     features: NDArray[np.float32] = dataset[:].astype(np.float32)
-    return features.reshape(0, 0) if features.ndim == 1 and not len(features) else features
+    return features
 
 
 def _size(attributes: dict[str, Any], width: str, height: str) -> tuple[int, int] | None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,6 +141,26 @@ def measure_colour(thumbnail: NDArray[np.uint8], mask: NDArray[np.bool_]) -> lis
         return [0.0] * 6
     pixels = thumbnail[mask].astype(np.float64)
     return [round(float(value), 4) for value in (*pixels.mean(axis=0), *pixels.std(axis=0))]
+
+
+def refuse_shared_regions(slides: Sequence[CohortSlide], cut: CutSettings) -> None:
+    """Raise where regions are not there, or one file of them is to serve several slides.
+
+    Raises:
+        SettingsError: Naming the option.
+    """
+    for option, path in (("--include", cut.include), ("--exclude", cut.exclude)):
+        if path is None:
+            continue
+        if not path.exists():
+            raise SettingsError(
+                f"{option} names '{path}', which is not there. Name a GeoJSON file or a folder of them."
+            )
+        if path.is_file() and len(slides) > 1:
+            raise SettingsError(
+                f"{option} names one file but there are {len(slides)} slides. Name a folder that holds one "
+                "<slide_id>.geojson a slide."
+            )
 
 
 def refuse_empty(item: CohortSlide, plan: TilePlan) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import cv2
 
 from lamella.cohort import CohortSlide
-from lamella.errors import BagError, LamellaError
+from lamella.errors import BagError, LamellaError, OutputError
 from lamella.features.bag import PATCH_KEYS, BagFolder, find_differences, save_patches
 from lamella.features.extract import Failure, count_cores, save_failures
-from lamella.features.plan import CutSettings, find_slide_tissue, plan_slide, refuse_empty
+from lamella.features.plan import CutSettings, find_slide_tissue, plan_slide, refuse_empty, refuse_shared_regions
 from lamella.files import write_bytes, write_table
 from lamella.progress import Progress, SilentProgress
 from lamella.slide import open_slide
@@ -31,7 +31,9 @@ def save_tissue(
 
     Raises:
         OutputError: If `out` cannot be written.
+        SettingsError: If one region file is given for several slides.
     """
+    refuse_shared_regions(slides, settings)
 
     def one(item: CohortSlide) -> Rows:
         with open_slide(item.path, slide_mpp=item.slide_mpp) as slide:
@@ -67,7 +69,9 @@ def save_tiles(
 
     Raises:
         OutputError: If `out` cannot be written.
+        SettingsError: If one region file is given for several slides.
     """
+    refuse_shared_regions(slides, settings)
 
     def one(item: CohortSlide) -> Rows:
         plan = plan_slide(item, settings)
@@ -106,6 +110,8 @@ def _each(
             for item, future in zip(slides, futures, strict=True):
                 try:
                     rows += future.result()
+                except OutputError:
+                    raise  # it would be said of every slide
                 except LamellaError as error:
                     failures.append(Failure(item.slide_id, name, str(error)))
                 stage.advance()

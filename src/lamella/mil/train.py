@@ -177,7 +177,7 @@ def _find_targets(
     """Return the class index of each training slide, then of each validation slide."""
     both = sorted(set(train) & set(val))
     if both:
-        raise CohortError(f"slide '{both[0]}' is in both train and val. Run: lamella split --group-by patient")
+        raise CohortError(f"slide '{both[0]}' is in both train and val. Run: lamella split COHORT --out NEW")
     places = {name: place for place, name in enumerate(classes)}
     if len(places) < 2:
         raise CohortError(f"there is {len(places)} class and at least 2 are needed. Look at the label column.")

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from lamella.files import write_json
+from lamella.files import remove, write_json
 from lamella.report.geojson import save_attention_geojson
 from lamella.report.heatmap import SlideAttention
 from lamella.report.overlay import OverlayStyle, draw_overlay
@@ -67,7 +67,7 @@ def draw_slide(
         OutputError: If a file cannot be written.
     """
     style = style or OverlayStyle()
-    (folder / _DRAWN).unlink(missing_ok=True)
+    remove(folder / _DRAWN)
     thumbnail = slide.read_thumbnail(max(max(tiles.slide_um) / style.panel_px, max(slide.mpp)))
     overlay = draw_overlay(tiles, thumbnail, title=caption.title, subtitle=caption.subtitle, style=style)
     save_picture(overlay, folder / "attention.png")

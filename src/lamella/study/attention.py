@@ -90,7 +90,7 @@ def load_attention(path: Path) -> AttentionRecord:
     Raises:
         BagError: If the file is absent or damaged.
     """
-    with open_h5(path) as file:
+    with open_h5(path, made_by="lamella run") as file:
         attributes: dict[str, Any] = read_attributes(file)
         tile_l0, size, mpp = (attributes[key] for key in ("tile_l0", "slide_size", "slide_mpp"))
         return AttentionRecord(

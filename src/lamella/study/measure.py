@@ -110,7 +110,7 @@ def measure_table(path: Path, *, positive: str | None = None) -> dict[str, Any]:
         raise CohortError(f"'{path}' has no column '{missing[0]}'. Name the predictions.csv of a run.")
     classes = tuple(sorted(key.removeprefix(kind) for key in rows[0] if key.startswith(kind)))
     try:
-        values = np.array([[float(row[f"{kind}{name}"]) for name in classes] for row in rows])
+        values = np.array([[float(row[f"{kind}{name}"] or "") for name in classes] for row in rows])
         folds = np.array([int(row.get("fold") or 0) for row in rows])
     except ValueError as error:
         raise CohortError(f"'{path}' holds something that is not a number ({error}). Correct that cell.") from error

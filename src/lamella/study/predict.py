@@ -12,7 +12,7 @@ from lamella.cohort import Cohort
 from lamella.encoders import EncoderSpec
 from lamella.errors import LeakageError, ModelError
 from lamella.features.extract import Failure, extract_cohort, save_failures
-from lamella.files import write_json
+from lamella.files import sweep_temporaries, write_json
 from lamella.mil import SlideModel, check_bag_fits, load_model, predict_ensemble
 from lamella.progress import Progress, SilentProgress
 from lamella.slide import hash_quickly
@@ -59,8 +59,11 @@ def open_run(path: Path) -> FinishedRun:
         record = json.loads(folder.settings.read_text(encoding="utf-8"))
         metrics = json.loads(folder.metrics.read_text(encoding="utf-8")) if folder.metrics.exists() else {}
         classes, positive, settings = tuple(record["classes"]), record["positive"], record["settings"]
-    except (ValueError, KeyError) as error:
-        raise ModelError(f"'{folder.settings.name}' of '{path}' is damaged. Run `lamella run` again.") from error
+        threshold = metrics.get("frozen_threshold")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"'{folder.settings.name}' or '{folder.metrics.name}' of '{path}' is damaged. Run `lamella run` again."
+        ) from error
     found = sorted(folder.models.glob("fold*/seed*"))
     if not found:
         raise ModelError(f"'{path}' holds no models. Run `lamella run` again: it makes what is missing.")
@@ -70,7 +73,7 @@ def open_run(path: Path) -> FinishedRun:
         positive=positive,
         settings=settings,
         models=tuple(load_model(one) for one in found),
-        threshold=metrics.get("frozen_threshold"),
+        threshold=threshold,
     )
 
 
@@ -94,6 +97,7 @@ def predict_cohort(
     """
     progress = progress or SilentProgress()
     folder = RunFolder(out)
+    sweep_temporaries(folder.path)
     labelled = all(slide.label is not None for slide in cohort.slides)
     _refuse_seen(run, cohort, labelled=labelled, progress=progress)
     extract = restore_extract_settings(run.settings, _find_encoder(run))
@@ -114,14 +118,17 @@ def predict_cohort(
 def _predict(run: FinishedRun, slide: Any, bags: StudyBags, folder: RunFolder) -> RoundPrediction:
     own, features = bags.provenance[slide.slide_id], bags.features[slide.slide_id]
     for model in run.models:
-        check_bag_fits(
-            model,
-            fingerprint=str(own["fingerprint"]),
-            mpp=float(own["mpp"]),
-            tile_px=int(own["tile_px"]),
-            embedding_dim=features.shape[1],
-            encoder=str(own["encoder"]),
-        )
+        try:
+            check_bag_fits(
+                model,
+                fingerprint=str(own["fingerprint"]),
+                mpp=float(own["mpp"]),
+                tile_px=int(own["tile_px"]),
+                embedding_dim=features.shape[1],
+                encoder=str(own["encoder"]),
+            )
+        except ModelError as error:
+            raise ModelError(f"slide '{slide.slide_id}' cannot be predicted by this run: {error}") from error
     found = predict_ensemble(run.models, features)
     key = hash_json([np.asarray(found.attention).tobytes().hex(), bags.key(slide.slide_id)])
     record = locate_attention(found.attention, bags.corners_l0[slide.slide_id], own, key=key)
@@ -135,8 +142,11 @@ def _find_encoder(run: FinishedRun) -> EncoderSpec:
     """Return the run's encoder; where its machine found it stands under `local/`, which may not have come along."""
     local = run.folder.local / "encoder.json"
     if local.exists():
-        found = json.loads(local.read_text(encoding="utf-8"))
-        return EncoderSpec(name=str(found["name"]), weights=str(found["weights"]))
+        try:
+            found = json.loads(local.read_text(encoding="utf-8"))
+            return EncoderSpec(name=str(found["name"]), weights=str(found["weights"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"'{local}' is damaged. Run `lamella run` again, or delete that file.") from error
     weights = "random" if run.settings["weights"] == "random" else "auto"
     return EncoderSpec(name=str(run.settings["encoder"]), weights=weights)
 

@@ -69,7 +69,7 @@ def keep_available(rounds: Sequence[Round], available: Mapping[str, Any], cohort
             if missing:
                 raise CohortError(
                     f"round {one.fold} is left without a {side} slide of class '{missing[0]}', since slides failed "
-                    "(failures.csv says why). Mend those slides, or ask for fewer folds."
+                    "(features/failures.csv says why). Mend those slides, or ask for fewer folds."
                 )
         kept.append(Round(fold=one.fold, **sides))
     return tuple(kept)

@@ -19,7 +19,7 @@ from lamella.cohort import (
 from lamella.errors import CohortError
 from lamella.features.extract import Failure, extract_cohort, save_failures
 from lamella.features.plan import ledger_of
-from lamella.files import write_json, write_table
+from lamella.files import sweep_temporaries, write_json, write_table
 from lamella.progress import Progress, SilentProgress
 from lamella.slide import hash_quickly
 from lamella.study.attention import load_attention, locate_attention, save_attention
@@ -75,6 +75,7 @@ def run_study(cohort: Cohort, settings: RunSettings, out: Path, *, progress: Pro
     """
     progress = progress or SilentProgress()
     folder = RunFolder(out)
+    sweep_temporaries(folder.path)
     notes = list(cohort.notes)
     cohort = _with_folds(cohort, settings)
     rounds = list_rounds(cohort)
@@ -123,6 +124,7 @@ def train_on_bags(
     """
     progress = progress or SilentProgress()
     folder, notes = RunFolder(out), list(cohort.notes)
+    sweep_temporaries(folder.path)
     cohort = _with_folds(cohort, settings)
     rounds = list_rounds(cohort)
     bags = load_bag_folder(bags_folder, [slide.slide_id for slide in cohort.slides])
@@ -234,6 +236,8 @@ def _save_attention(predictions: Sequence[RoundPrediction], bags: StudyBags, fol
     for found in predictions:
         slide_id = found.slide.slide_id
         own = bags.provenance[slide_id]
+        if "slide_mpp_x" not in own:
+            continue  # another tool's bag does not say where its tiles lie on what slide
         key = hash_json([found.attention.tobytes().hex(), found.logits.tolist(), bags.key(slide_id)])
         path = folder.attention / f"{slide_id}.h5"
         if path.exists() and load_attention(path).key == key:

@@ -3,11 +3,11 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from lamella.encoders import EncoderSpec, RuntimeSettings
 from lamella.errors import ModelError, SettingsError
+from lamella.features.bag import name_without_folders
 from lamella.features.extract import ExtractSettings
 from lamella.features.plan import CutSettings
 from lamella.mil.settings import TrainSettings
@@ -91,8 +91,7 @@ def describe_settings(settings: RunSettings) -> dict[str, Any]:
 
 def encoder_name(spec: EncoderSpec) -> str:
     """Return an encoder's name without the folders of one's own `FILE.py:build`."""
-    head, colon, tail = spec.name.rpartition(":")
-    return f"{Path(head).name}:{tail}" if colon and head.endswith(".py") else spec.name
+    return name_without_folders(spec.name)
 
 
 def describe_encoder(spec: EncoderSpec) -> dict[str, str]:
