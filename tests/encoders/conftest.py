@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 
@@ -13,6 +14,12 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "store"
     monkeypatch.setenv("LAMELLA_HOME", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """One thread: on small inputs several only wait for each other, the more so beside other tests."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

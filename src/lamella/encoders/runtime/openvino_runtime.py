@@ -60,8 +60,8 @@ class OpenVINORuntime:
         )
         self.batch_size, self._tile_px = (int(extent) for extent in tuple(compiled.input(0).shape)[:2])
         self.embedding_dim = int(compiled.output(0).shape[1])
-        # Two requests a stream: while one is computed the next already waits for its core.
-        self._requests = [compiled.create_infer_request() for _ in range(2 * n_streams)]
+        # Four requests a stream: one is computed while others wait, so a slow reader or writer does not idle a core.
+        self._requests = [compiled.create_infer_request() for _ in range(4 * n_streams)]
 
     def encode(self, batches: Iterable[Tiles]) -> Iterator[Embeddings]:
         """Encode batches in order; see `Runtime.encode`."""
