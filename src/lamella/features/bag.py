@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamella.errors import BagError
+from lamella.features.h5_writing import H5Writer, writing_h5
 from lamella.files import replacing
 from lamella.tiles import TileSpec
 
@@ -127,7 +128,7 @@ def name_without_folders(encoder: str) -> str:
 
 def save_patches(path: Path, coords_l0: NDArray[np.int64], provenance: Mapping[str, Any]) -> None:
     """Write where the tiles of a slide lie, in TRIDENT's layout, whole or not at all."""
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with writing_h5(path) as file:
         _write_coords(file, coords_l0, provenance)
         _write_attributes(file, provenance)
 
@@ -169,10 +170,10 @@ class BagWriter:
         self._coords_l0 = coords_l0
         self._dtype = np.dtype(dtype)
         self.n_written = 0
-        self._file = h5py.File(self._replacing.__enter__(), "w")
+        self._writer = H5Writer(self._replacing.__enter__())
         # About 256 KiB a chunk: one read brings hundreds of rows, not one (the field's files have one row a chunk).
         rows = max(1, min(len(coords_l0), (256 * 1024) // max(1, dim * self._dtype.itemsize)))
-        self._features = self._file.create_dataset(
+        self._features = self._writer.file.create_dataset(
             "features", (len(coords_l0), dim), dtype=self._dtype, chunks=(rows, dim) if len(coords_l0) else None
         )
 
@@ -181,6 +182,7 @@ class BagWriter:
 
         Raises:
             BagError: If a value is beyond what float16 holds.
+            OutputError: If the disk is full.
         """
         with np.errstate(over="ignore"):  # what overflows is refused in the next line
             stored = rows.astype(self._dtype)
@@ -190,32 +192,48 @@ class BagWriter:
             )
         self._features[self.n_written : self.n_written + len(rows)] = stored
         self.n_written += len(rows)
+        self._check()
 
     def finish(self, provenance: Mapping[str, Any]) -> None:
         """Write the coordinates and attributes and give the file its name.
 
         Raises:
             BagError: If rows are missing.
+            OutputError: If the disk is full.
         """
         if self.n_written != len(self._coords_l0):
             self.discard()
             raise BagError(f"{self.n_written} of {len(self._coords_l0)} tiles were encoded. Run the command again.")
-        _write_coords(self._file, self._coords_l0, provenance)
+        file = self._writer.file
+        _write_coords(file, self._coords_l0, provenance)
         self._features.attrs["encoder"] = provenance.get("encoder", "")
         self._features.attrs["name"] = provenance.get("slide_id", "")
-        _write_attributes(self._file, provenance)
-        self._file.close()
+        _write_attributes(file, provenance)
+        self._writer.close()
+        self._check()
         self._replacing.__exit__(None, None, None)
 
     def discard(self) -> None:
         """Remove what was written."""
-        self._file.close()
-        error = BagError("discarded")
+        self._leave(BagError("discarded"))
+
+    def _check(self) -> None:
+        """Discard the file and raise, where the operating system has refused to write it."""
         try:
-            self._replacing.__exit__(BagError, error, None)
-        except BagError as raised:
-            if raised is not error:
-                raise
+            self._writer.check()
+        except OSError as error:
+            raised = self._leave(error)
+            if raised is not None:
+                raise raised from error
+
+    def _leave(self, error: Exception) -> Exception | None:
+        """Leave `replacing` by an error, which removes the file; return what it made of it."""
+        self._writer.close()
+        try:
+            self._replacing.__exit__(type(error), error, None)
+        except (BagError, OSError) as raised:
+            return raised
+        return None
 
 
 def find_differences(path: Path, wanted: Mapping[str, Any], keys: tuple[str, ...]) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from lamella.features.bag import (
     BagFolder,
     BagWriter,
     find_differences,
+    load_patches,
     name_without_folders,
     save_patches,
 )
@@ -281,6 +282,8 @@ class _Extraction:
             differences = find_differences(path, work.plan.provenance, PATCH_KEYS)
             if differences:
                 raise BagError(_refusal(work.item.slide_id, path, differences))
+            if np.array_equal(load_patches(path)[0], work.plan.corners_l0):
+                return
         save_patches(path, work.plan.corners_l0, work.plan.provenance)
 
     def _check_tiles(self) -> NDArray[np.uint8]:

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from lamella.features.bag import open_h5, read_attributes
-from lamella.files import replacing
+from lamella.features.h5_writing import writing_h5
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -68,7 +67,7 @@ def locate_attention(
 
 def save_attention(record: AttentionRecord, path: Path) -> None:
     """Write a record, whole or not at all."""
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with writing_h5(path) as file:
         file["attention"] = record.attention
         file["coords"] = record.coords_l0
         file.attrs.update(
