@@ -4,6 +4,8 @@
 """
 
 import dataclasses
+import os
+import re
 import secrets
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +18,14 @@ from lamella.encoders import DEFAULT_ENCODER, EncoderSpec
 from lamella.errors import BagError, LamellaError, OutputError
 from lamella.features.extract import ExtractSettings, Failure, save_failures
 from lamella.features.plan import CutSettings
-from lamella.files import write_table, write_text
+from lamella.files import remove, write_bytes, write_table, write_text
 from lamella.mil.settings import TrainSettings
 from lamella.progress import Progress, SilentProgress
 from lamella.report.heatmap import SlideAttention
 from lamella.report.overlay import OverlayStyle
 from lamella.report.page import write_page
 from lamella.report.pseudonyms import Pseudonyms
+from lamella.report.scrub import drop_folders
 from lamella.report.slides import SlideCaption, draw_slide, is_drawn
 from lamella.slide import open_slide
 from lamella.study.attention import AttentionRecord, load_attention
@@ -107,12 +110,16 @@ def run_cohort(
     progress = progress or SilentProgress()
     out = Path(out)
     if pseudonyms:
-        cohort = rename_cohort(cohort, out)
+        renamed = rename_cohort(cohort, out)
+        settings = _rename_regions(settings, cohort, renamed, out)
+        cohort = renamed
     result = run_study(cohort, settings, out, progress=progress)
     classes = _Classes(cohort.classes, cohort.positive)
     undrawn = _draw_heatmaps(result.predictions[: settings.n_heatmaps], result.folder, cohort, classes, progress)
-    failures = _hide_names((*result.failures, *undrawn), cohort if pseudonyms else None)
-    save_failures(failures, result.folder.failures)
+    failures = (*result.failures, *undrawn)
+    if pseudonyms:
+        failures = _hide_names(failures, cohort)
+    _save_failures(failures, cohort, result.folder.failures)
     write_page(out)
     return dataclasses.replace(result, failures=failures)
 
@@ -137,7 +144,7 @@ def predict_slides(
     folder = RunFolder(Path(out))
     classes = _Classes(finished.classes, finished.positive)
     failures = (*failures, *_draw_heatmaps(predictions, folder, cohort, classes, progress))
-    save_failures(failures, folder.failures)
+    _save_failures(failures, cohort, folder.failures)
     return predictions, failures
 
 
@@ -171,16 +178,47 @@ def _hide_in_notes(cohort: Cohort, slides: Sequence[CohortSlide]) -> tuple[str, 
     return tuple(notes)
 
 
-def _hide_names(failures: Sequence[Failure], cohort: Cohort | None) -> tuple[Failure, ...]:
-    """Return failures with the files' names replaced by the slides' pseudonyms, where there are any."""
-    if cohort is None:
-        return tuple(failures)
+def _rename_regions(settings: RunSettings, cohort: Cohort, renamed: Cohort, out: Path) -> RunSettings:
+    """Return settings whose folders of regions name their files by pseudonym; they are copied to `local/`."""
+    cut = settings.extract.cut
+    folders: dict[str, Path | None] = {"include": cut.include, "exclude": cut.exclude}
+    for kind, folder in folders.items():
+        if folder is None or not folder.is_dir():
+            continue
+        own = RunFolder(out).local / "regions" / kind
+        own.mkdir(parents=True, exist_ok=True)
+        for old, new in zip(cohort.slides, renamed.slides, strict=True):
+            source, target = folder / f"{old.slide_id}.geojson", own / f"{new.slide_id}.geojson"
+            if source.exists():
+                write_bytes(target, source.read_bytes())
+            else:
+                remove(target)
+        folders[kind] = own
+    cut = dataclasses.replace(cut, include=folders["include"], exclude=folders["exclude"])
+    extract = dataclasses.replace(settings.extract, cut=cut)
+    return dataclasses.replace(settings, extract=extract)
+
+
+def _save_failures(failures: Sequence[Failure], cohort: Cohort, path: Path) -> None:
+    """Write `failures.csv` without the folders of the slides: it lies beside what is passed on."""
+    folders = {slide.slide_id: f"{slide.path.parent}{os.sep}" for slide in cohort.slides}
+    save_failures(
+        [
+            dataclasses.replace(one, reason=drop_folders(one.reason.replace(folders[one.slide_id], "")))
+            for one in failures
+        ],
+        path,
+    )
+
+
+def _hide_names(failures: Sequence[Failure], cohort: Cohort) -> tuple[Failure, ...]:
+    """Return failures with the files' names replaced by the slides' pseudonyms."""
     paths = {slide.slide_id: slide.path for slide in cohort.slides}
     hidden = []
     for failure in failures:
         path, reason = paths[failure.slide_id], failure.reason
         for name in (str(path), str(path.parent), path.name, path.stem):
-            reason = reason.replace(name, failure.slide_id)
+            reason = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", failure.slide_id, reason)
         hidden.append(dataclasses.replace(failure, reason=reason))
     return tuple(hidden)
 

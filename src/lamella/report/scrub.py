@@ -36,7 +36,7 @@ def make_scrubber(names: Names, slide_ids: Iterable[str], patient_ids: Iterable[
         "slide 'S-1.svs' stops at 0.50 um/px."
     """
     if isinstance(names, PlainNames):
-        return _drop_folders
+        return drop_folders
     called = {patient_id: names.patient(patient_id) for patient_id in patient_ids}
     called |= {slide_id: names.slide(slide_id) for slide_id in slide_ids}
     called.pop("", None)
@@ -47,7 +47,7 @@ def make_scrubber(names: Names, slide_ids: Iterable[str], patient_ids: Iterable[
     known_quoted = re.compile(rf"(?<=')(?:{'|'.join(quoted)})(?=['.])") if quoted else None
 
     def scrub(text: str) -> str:
-        text = _drop_folders(text)
+        text = drop_folders(text)
         for pattern in (known_quoted, known):
             if pattern is not None:
                 text = pattern.sub(lambda found: called[found.group()], text)
@@ -56,7 +56,7 @@ def make_scrubber(names: Names, slide_ids: Iterable[str], patient_ids: Iterable[
     return scrub
 
 
-def _drop_folders(text: str) -> str:
+def drop_folders(text: str) -> str:
     """Return text with every path cut to its last part."""
     text = _QUOTED_PATH.sub(r"'\1'", text)
     for pattern in (_BARE_PATH, _RELATIVE_PATH):

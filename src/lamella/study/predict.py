@@ -11,7 +11,7 @@ import numpy as np
 from lamella.cohort import Cohort
 from lamella.encoders import EncoderSpec
 from lamella.errors import LeakageError, ModelError
-from lamella.features.extract import Failure, extract_cohort, save_failures
+from lamella.features.extract import Failure, extract_cohort
 from lamella.files import sweep_temporaries, write_json
 from lamella.mil import SlideModel, check_bag_fits, load_model, predict_ensemble
 from lamella.progress import Progress, SilentProgress
@@ -107,7 +107,6 @@ def predict_cohort(
     bags = load_bags(report.folder, [slide.slide_id for slide in done])
     predictions = [_predict(run, slide, bags, folder) for slide in done]
     save_predictions(predictions, run.classes, folder.predictions)
-    save_failures(report.failures, folder.failures)
     if labelled and predictions:
         write_json(folder.metrics, measure_external(predictions, run.classes, run.positive, run.threshold))
     record = {"classes": list(run.classes), "positive": run.positive, "settings": run.settings, "external": True}

@@ -17,7 +17,7 @@ from lamella.cohort import (
     split_folds,
 )
 from lamella.errors import CohortError
-from lamella.features.extract import Failure, extract_cohort, save_failures
+from lamella.features.extract import Failure, extract_cohort
 from lamella.features.plan import ledger_of
 from lamella.files import sweep_temporaries, write_json, write_table
 from lamella.progress import Progress, SilentProgress
@@ -93,7 +93,6 @@ def run_study(cohort: Cohort, settings: RunSettings, out: Path, *, progress: Pro
     bags = load_bags(report.folder, available)
     save_ledger(cohort, bags, folder)
     found, metrics = _analyse(cohort, rounds, bags, settings, folder, notes, progress)
-    save_failures(report.failures, folder.failures)
     save_run_record(settings, cohort, report, notes, folder)
     return StudyResult(
         folder=folder,
