@@ -95,7 +95,8 @@ def show_case(case: Case) -> Shown:
             with case.during():
                 done = CliRunner().invoke(build_app(), arguments + _hush(arguments))
         failures = [path.read_text(encoding="utf-8") for path in sorted(folder.rglob("failures.csv"))]
-    said = done.stderr.replace(f"{folder}/", "").replace(str(folder), ".").replace(str(store), "~/.cache/lamella")
+    said = done.stderr.replace(str(store), "~/.cache/lamella").replace(f"{folder}/", "").replace(str(folder), ".")
+    said = re.sub(r"\d+ of \d+ tiles", "16 of 16 tiles", said)  # how many go at once is the machine's choice
     escaped = None if done.exception is None or isinstance(done.exception, SystemExit) else done.exception
     rows = tuple(line for text in failures for line in text.replace(f"{folder}/", "").splitlines()[1:])
     return Shown(tuple(said.splitlines()), done.exit_code, escaped, rows)
@@ -444,10 +445,10 @@ CASES: tuple[Case, ...] = (
     Case(
         step="Tissue and tiles",
         heading="No tile holds enough tissue",
-        command="tiles S-0412.tif --tile-px 320 --min-tissue 0.95 --out tiles",
-        scene=lambda: scenes.draw_slide("S-0412.tif"),
+        command=f"tiles S-0412.tif {_CUT} --include lesion.geojson --out tiles",
+        scene=lambda: (scenes.draw_slide("S-0412.tif"), scenes.write_region("lesion.geojson", corner=(100, 100))),
         names="S-0412",
-        why="A biopsy narrower than a tile never fills one.",
+        why="The tissue, or what of it the regions leave, is narrower than a tile everywhere.",
     ),
     Case(
         step="Tissue and tiles",
@@ -596,9 +597,9 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         step="Feature bags",
-        heading="Numbers too large for float16",
+        heading="Embeddings too large for float16",
         command=f"extract S-0412.tif {_CUT} --encoder mine.py:build --precision fp32 --out bags",
-        scene=lambda: (scenes.draw_slide("S-0412.tif"), scenes.write_encoder("mine.py", factor="1e6")),
+        scene=lambda: (scenes.draw_slide("S-0412.tif"), scenes.write_encoder("mine.py", factor="0 + 1e6")),
         names="float16",
         why="float16 ends at 65,504. float32 takes twice the disk.",
     ),
@@ -617,6 +618,14 @@ CASES: tuple[Case, ...] = (
         scene=lambda: scenes.save_other_h5("S-0412.h5"),
         names="S-0412.h5",
         why="Bags of TRIDENT, CLAM and STAMP are known too.",
+    ),
+    Case(
+        step="Feature bags",
+        heading="A bag's features are no table",
+        command=_BAGS,
+        scene=lambda: (scenes.write_cohort("slides.csv", n_slides=12), scenes.save_cohort_bags("bags", 12, flat=True)),
+        names="S-0412.h5",
+        why="Features have a row a tile and a column for each number of the embedding.",
     ),
     Case(
         step="Feature bags",
@@ -673,7 +682,7 @@ CASES: tuple[Case, ...] = (
         command=f"run slides.csv {_CUT} --encoder mine.py:build --folds 3 --out run",
         scene=scenes.draw_unreadable,
         names="6 slides",
-        why="`failures.csv` has the reason for each.",
+        why="`run/features/failures.csv` has the reason for each.",
     ),
     Case(
         step="Training and results",
@@ -720,6 +729,14 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         step="Predicting new slides",
+        heading="The run's settings are damaged",
+        command="predict run S-0412.tif --out new",
+        scene=lambda: (scenes.save_run("run"), scenes.cut_short("run/run.json", 100)),
+        names="run.json",
+        why="Running again makes this file anew; bags and models that are whole are kept.",
+    ),
+    Case(
+        step="Predicting new slides",
         heading="A model is damaged",
         command="predict run S-0412.tif --out new",
         scene=lambda: (
@@ -734,7 +751,7 @@ CASES: tuple[Case, ...] = (
         heading="The encoder's weights have changed since",
         command="predict run S-0412.tif --out new",
         scene=lambda: (scenes.draw_slide("S-0412.tif"), scenes.save_run("run")),
-        names="mine.py:build",
+        names="S-0412",
         why="The same name does not make the same encoder; the weights must be those of the run.",
     ),
     Case(
@@ -763,11 +780,22 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         step="Heatmaps",
+        heading="A bag is given for the attention",
+        command="heatmap S-0412.tif bags/S-0412.h5 --out pictures",
+        scene=lambda: (scenes.draw_slide("S-0412.tif"), scenes.save_bags("bags", ["S-0412"])),
+        names="S-0412.h5",
+        why="A bag holds embeddings. The attention over them lies in the run's folder `attention`.",
+    ),
+    Case(
+        step="Heatmaps",
         heading="No colour map has that name",
-        command="heatmap S-0412.tif S-0412.h5 --colours rainbow --out pictures",
-        scene=lambda: None,
-        names="rainbow",
-        why="Only maps that rise evenly in lightness, and are read by the colour-blind, are offered.",
+        command="heatmap S-0412.tif run/attention/S-0412.h5 --colours infernal --out pictures",
+        scene=lambda: (
+            scenes.draw_slide("S-0412.tif"),
+            scenes.save_attention_file("run/attention/S-0412.h5", slide_size=(620, 500)),
+        ),
+        names="infernal",
+        why="All of matplotlib's are known; viridis, inferno and cividis are read by the colour-blind too.",
     ),
     # Writing, and being stopped -----------------------------------------------------------------------------------
     Case(
@@ -810,13 +838,13 @@ def render_gallery() -> str:
     ]
     for step, introduction in STEPS.items():
         parts.append(f"## {step}\n" + (f"\n{introduction}\n" if introduction else ""))
-        parts += [_render_case(case) for case in CASES if case.step == step]
+        parts += [render_case(case, show_case(case).message) for case in CASES if case.step == step]
     return "\n".join(parts)
 
 
-def _render_case(case: Case) -> str:
-    shown = show_case(case)
-    return f"### {case.heading}\n\n```console\n$ lamella {case.command}\n{shown.message}\n```\n\n{case.why}\n"
+def render_case(case: Case, message: str) -> str:
+    """Return one case as it stands on the page."""
+    return f"### {case.heading}\n\n```console\n$ lamella {case.command}\n{message}\n```\n\n{case.why}\n"
 
 
 def read_gallery(page: Path) -> dict[str, str]:

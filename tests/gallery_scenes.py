@@ -133,13 +133,16 @@ def save_bags(folder: str, slide_ids: Sequence[str]) -> None:
             file["coords"].attrs.update({"patch_size": 64, "patch_size_level0": 64})
 
 
-def save_cohort_bags(folder: str, n_slides: int, *, nan: bool = False, mixed: bool = False) -> None:
-    """Write bags for the last slides of a cohort of twelve; one may hold NaN, or be of another encoder."""
+def save_cohort_bags(folder: str, n_slides: int, *, nan: bool = False, mixed: bool = False, flat: bool = False) -> None:
+    """Write bags for the last slides of a cohort of twelve; the first may be odd in one way."""
     save_bags(folder, [f"S-{412 + i:04d}" for i in range(12 - n_slides, 12)])
     first = Path(folder) / "S-0412.h5"
     if nan:
         with h5py.File(first, "r+") as file:
             file["features"][3, 5] = np.nan
+    if flat:
+        with h5py.File(first, "w") as file:
+            file["features"] = np.zeros(84, np.float32)
     if mixed:
         with h5py.File(first, "r+") as file:
             file["features"].attrs["encoder"] = "conch_v1"
@@ -179,9 +182,7 @@ def save_run(folder: str, *, models: int = 1, patients: Sequence[str] = ("P-99",
     names = tuple(bags)
     train = TrainSettings(epochs=1)
     for i in range(models):
-        model = fit_model(
-            bags, labels, train=names[:2], val=names[2:], classes=classes, settings=train
-        )
+        model = fit_model(bags, labels, train=names[:2], val=names[2:], classes=classes, settings=train)
         provenance = {
             "encoder": "mine.py:build",
             "fingerprint": hashlib.sha256(b"as it was").hexdigest(),

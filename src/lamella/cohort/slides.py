@@ -33,8 +33,8 @@ def gather_slides(
     twice = next((stem for stem, n in stems.items() if n > 1), None)
     if twice is not None:
         raise CohortError(
-            f"{stems[twice]} slides are called '{twice}'. Put them into a table with a slide_id column: lamella "
-            "extract COHORT."
+            f"{stems[twice]} slides are called '{twice}'. Put them into a table with a slide_id column, and "
+            "name the table instead."
         )
     slides = tuple(
         CohortSlide(slide_id=path.stem, path=path.absolute(), patient_id=path.stem, slide_mpp=slide_mpp)

@@ -68,8 +68,8 @@ def keep_available(rounds: Sequence[Round], available: Mapping[str, Any], cohort
             missing = sorted(set(cohort.classes) - {str(label[i]) for i in sides[side]})
             if missing:
                 raise CohortError(
-                    f"round {one.fold} is left without a {side} slide of class '{missing[0]}', since slides failed "
-                    "(features/failures.csv says why). Mend those slides, or ask for fewer folds."
+                    f"round {one.fold} is left without a {side} slide of class '{missing[0]}', since slides could not "
+                    "be done (features/failures.csv says why). Mend those slides, or ask for fewer folds."
                 )
         kept.append(Round(fold=one.fold, **sides))
     return tuple(kept)
