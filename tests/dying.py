@@ -41,7 +41,7 @@ class Ended:
     stderr: str
 
 
-def run_command(arguments: list[str], folder: Path, *, death: Death | None = None, seconds: float = 300) -> Ended:
+def run_command(arguments: list[str], folder: Path, *, death: Death | None = None, seconds: float = 120) -> Ended:
     """Run `lamella ARGUMENTS` in `folder` in a process of its own and wait for it."""
     said = {name: folder / f".said-{name}" for name in ("stdout", "stderr")}
     environment = {key: os.environ[key] for key in ("LAMELLA_HOME", "HOME") if key in os.environ}

@@ -149,8 +149,8 @@ MUTANTS = (
     Mutant(
         "a bag written straight to its final name",
         "features/bag.py",
-        'self._file = h5py.File(self._replacing.__enter__(), "w")',
-        'self._replacing.__enter__(); self._file = h5py.File(path, "w")',
+        "self._writer = H5Writer(self._replacing.__enter__())",
+        "self._replacing.__enter__(); self._writer = H5Writer(path)",
         "tests/features/test_bag.py tests/test_laws.py",
     ),
 )

@@ -145,6 +145,8 @@ def predict_slides(
     classes = _Classes(finished.classes, finished.positive)
     failures = (*failures, *_draw_heatmaps(predictions, folder, cohort, classes, progress))
     _save_failures(failures, cohort, folder.failures)
+    if predictions:
+        write_page(Path(out))
     return predictions, failures
 
 
