@@ -90,8 +90,6 @@ def write_troubleshooting() -> str:
 
 def draw_pictures(demo: Path) -> None:
     """Draw the docs' pictures from the first slide with a lesion of a demo, in the order of its table."""
-    import cv2
-
     from lamella.cohort import load_cohort
     from lamella.demo import run_demo
     from lamella.features.plan import CutSettings, find_slide_tissue
@@ -110,11 +108,9 @@ def draw_pictures(demo: Path) -> None:
     record = load_attention(result.folder.attention / f"{item.slide_id}.h5")
     found = next(one for one in result.predictions if one.slide.slide_id == item.slide_id)
     with open_slide(item.path) as slide:
-        tissue, thumbnail = find_slide_tissue(
-            slide, item.slide_id, CutSettings(spec=TileSpec(tile_px=DEMO_TILE_PX, mpp=DEMO_MPP))
-        )
-        shrunk = cv2.resize(draw_tissue(thumbnail, tissue), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-        _save_jpeg(shrunk if max(shrunk.shape) > 400 else draw_tissue(thumbnail, tissue), "tissue.jpg")
+        cut = CutSettings(spec=TileSpec(tile_px=DEMO_TILE_PX, mpp=DEMO_MPP))
+        tissue, _ = find_slide_tissue(slide, item.slide_id, cut)
+        _save_jpeg(draw_tissue(_read_thumbnail(slide), tissue), "tissue.jpg")
         outlined = _draw_outlines(slide, load_outlines(item.path.with_suffix(".geojson")))
     tiles = SlideAttention(
         attention=record.attention.astype("float64"),
@@ -133,12 +129,17 @@ def _draw_outlines(slide: Any, lesions: Any) -> Any:
     import cv2
     import numpy as np
 
-    thumbnail = slide.read_thumbnail(max(slide.size) * slide.mpp[0] / _PANEL_PX)
+    thumbnail = _read_thumbnail(slide)
     scale = np.array(thumbnail.shape[1::-1]) / np.array(slide.size)
     for lesion in lesions:
         ring = np.rint(np.array(lesion.buffer(24).exterior.coords) * scale).astype(np.int32)
         cv2.polylines(thumbnail, [ring], isClosed=True, color=(0, 120, 110), thickness=2, lineType=cv2.LINE_AA)
     return thumbnail
+
+
+def _read_thumbnail(slide: Any) -> Any:
+    """Return the whole slide as wide as a panel, `(h, w, 3)` uint8."""
+    return slide.read_thumbnail(max(slide.size) * slide.mpp[0] / _PANEL_PX)
 
 
 def _save_jpeg(picture: Any, name: str) -> None:

@@ -7,17 +7,16 @@ All of it at once, and then new slides:
 
 The pipeline, a part at a time:
 
-    cohort = lamella.split_folds(lamella.load_cohort("cohort.csv"))                 # slides, patients, labels, folds
-    slide = lamella.open_slide(cohort.slides[0].path)                               # 1 levels, um per pixel, regions
-    tissue = lamella.find_tissue(slide.read_thumbnail(8.0), slide_size=slide.size, slide_mpp=slide.mpp)  # 2
-    spec = lamella.TileSpec(tile_px=512, mpp=0.5)                                   # 3 place tiles over tissue
-    corners_l0 = lamella.place_tiles(tissue.mask, spec, slide_size=slide.size, slide_mpp=slide.mpp)
-    settings = lamella.ExtractSettings(                                             # 4 tile -> embedding
-        cut=lamella.CutSettings(spec=spec), encoder=lamella.EncoderSpec("efficientnet-lite0"))
+    cohort = lamella.split_folds(lamella.load_cohort("cohort.csv"))  # slides, patients, labels, folds
+    spec = lamella.TileSpec(tile_px=512, mpp=0.5)
+    with lamella.open_slide(cohort.slides[0].path) as slide:  # 1 levels, um per pixel, pixels
+        tissue = lamella.find_tissue(slide.read_thumbnail(8.0), slide_size=slide.size, slide_mpp=slide.mpp)  # 2
+        corners_l0 = lamella.place_tiles(tissue.mask, spec, slide_size=slide.size, slide_mpp=slide.mpp)  # 3
+    cut, encoder = lamella.CutSettings(spec=spec), lamella.EncoderSpec("efficientnet-lite0")  # 4 tile -> embedding
+    settings = lamella.ExtractSettings(cut=cut, encoder=encoder)
     bags = lamella.extract_cohort(cohort.slides, settings, Path("features")).folder  # 5 slide -> bag
-    bag = lamella.load_bag(bags.features_path(cohort.slides[0].slide_id))
     result = lamella.train_on_bags(cohort, bags.features, lamella.TrainingSettings(), Path("trained"))  # 6, 8, 9
-    page = lamella.write_page(Path("run"))                                          # 10 what came out
+    page = lamella.write_page(Path("run"))  # 10 what came out, for people
 
 The names are loaded when they are first used: `import lamella` alone takes no time and needs no torch.
 """
