@@ -18,9 +18,11 @@ from lamella.slide import open_slide
 from lamella.tiles import TileSpec
 from tests.tiny import draw_glass, draw_tissue, save_slide
 
-SPEC = TileSpec(tile_px=64, mpp=0.5, stride_px=32)
+SPEC = TileSpec(tile_px=64, mpp=0.5, stride_px=60)
 SETTINGS = ExtractSettings(
-    cut=CutSettings(spec=SPEC), encoder=EncoderSpec("efficientnet-lite0"), runtime=RuntimeSettings(runtime="torch")
+    cut=CutSettings(spec=SPEC),
+    encoder=EncoderSpec("efficientnet-lite0"),
+    runtime=RuntimeSettings(runtime="torch", n_threads=1),
 )
 
 

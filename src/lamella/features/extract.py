@@ -169,6 +169,7 @@ class _SlideWork:
     plan: TilePlan
     sha256: Future[str]
     blocks_left: int
+    in_flight: int = 0
     writer: BagWriter | None = None
     failed: bool = False
 
@@ -191,9 +192,9 @@ class _Extraction:
         self._failures = failures
         self._n_threads = settings.n_threads or max(2, min(8, count_cores()))
         self._plans: dict[int, Future[TilePlan]] = {}
-        self._works: list[_SlideWork] = []
+        self._works: list[_SlideWork] = []  # on their way; what is finished or failed leaves, and its memory with it
         self._owners: deque[list[tuple[_SlideWork, int]]] = deque()
-        self._n_planned = 0
+        self._n_planned = self._n_tiles_planned = 0
         self.done: list[str] = []
         self.notes: list[str] = []
         self.n_tiles = 0
@@ -261,7 +262,9 @@ class _Extraction:
                 self._fail(item.slide_id, _stage_of(error), error)
                 continue
             finally:
+                del self._plans[index]
                 self._n_planned += 1
+            self._n_tiles_planned += len(plan.corners_l0)
             work = _SlideWork(
                 item, plan, self._decoders.submit(hash_fully, item.path), blocks_left=len(plan.block_sizes)
             )
@@ -271,7 +274,7 @@ class _Extraction:
                 self._save_patches(work)
             except (TissueError, BagError) as error:
                 self._fail(item.slide_id, _stage_of(error), error)
-                self._close(work)
+                self._forget(work)
                 continue
             yield work
 
@@ -317,6 +320,7 @@ class _Extraction:
                 if found is None:
                     exhausted = True
                     break
+                found[0].in_flight += 1
                 waiting.append((found[0], self._decoders.submit(self._read, *found)))
             if not waiting:
                 return
@@ -329,7 +333,10 @@ class _Extraction:
                     self._fail(work.item.slide_id, "decode", error)
                 tiles = np.empty((0, 0, 0, 3), np.uint8)
             work.blocks_left -= 1
-            if work.blocks_left == 0 or work.failed:
+            work.in_flight -= 1
+            if work.failed and work.in_flight == 0:  # a slide is not closed under the hands of its decoders
+                self._forget(work)
+            elif work.blocks_left == 0:
                 self._close(work)
             if not work.failed:
                 yield work, tiles
@@ -367,8 +374,7 @@ class _Extraction:
 
     def _expected_tiles(self) -> int:
         """Extrapolate the number of tiles from the slides planned so far."""
-        n_tiles = sum(len(work.plan.corners_l0) for work in self._works)
-        return round(n_tiles / max(1, self._n_planned) * len(self._todo))
+        return round(self._n_tiles_planned / max(1, self._n_planned) * len(self._todo))
 
     # Writing ----------------------------------------------------------------------------------------------------
 
@@ -401,6 +407,7 @@ class _Extraction:
                 work.plan.provenance | self._encoder_provenance(runtime) | {"slide_sha256": work.sha256.result()}
             )
             self.done.append(work.item.slide_id)
+            self._forget(work)
 
     def _encoder_provenance(self, runtime: Runtime) -> dict[str, Any]:
         check = runtime.check
@@ -419,8 +426,18 @@ class _Extraction:
     def _fail(self, slide_id: str, stage: str, error: BaseException) -> None:
         self._failures.append(Failure(slide_id, stage, str(error)))
 
-    def _close(self, work: _SlideWork) -> None:
+    @staticmethod
+    def _close(work: _SlideWork) -> None:
         work.plan.slide.close()
+
+    def _forget(self, work: _SlideWork) -> None:
+        """Let go of a slide that is finished, or that could not be."""
+        if work.writer is not None:
+            work.writer.discard()
+            work.writer = None
+        self._close(work)
+        if work in self._works:
+            self._works.remove(work)
 
     def _abandon(self) -> None:
         """Close slides and remove unfinished bags, whatever ended the run."""
