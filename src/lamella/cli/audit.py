@@ -26,7 +26,9 @@ def audit(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at every slide of a cohort before anything long is started, and say what would go wrong.
+    """Look at every slide before anything long is started.
+
+    A cohort is checked from headers, thumbnails and a few tiles.
 
     From headers, a thumbnail, at most 16 tiles at full resolution and a hash of each file's size, first and last MiB:
     is it readable, in what format and by which reader, size, levels, resolution and who states it, whether the nominal

@@ -16,7 +16,9 @@ def demo(
     slides: Annotated[int | None, typer.Option("--slides", min=20, help="How many slides.", show_default="44")] = None,
     seed: SeedOption = 0,
 ) -> None:
-    """Draw a cohort of slides with known lesions and run the whole pipeline on it, ending with a page.
+    """Run the whole pipeline on a drawn cohort.
+
+    The slides have lesions of known outline; it ends with a page.
 
     Nothing is downloaded: the slides are drawn here, and EfficientNet-Lite0's ImageNet weights come with a package.
     """

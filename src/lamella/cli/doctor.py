@@ -10,7 +10,9 @@ from lamella.cli.tables import print_json, print_table
 
 
 def doctor(as_json: JsonOption = False) -> None:
-    """Say what this machine can do: readers, runtimes, devices, weights, cores, memory, and what gets what is missing.
+    """Say what this machine can do.
+
+    Readers, runtimes, devices, weights, and the command that gets what is not here.
 
     Nothing is written and no network is used.
     """

@@ -7,7 +7,10 @@ from lamella.cli.tables import print_json, print_table
 
 
 def encoders(as_json: JsonOption = False) -> None:
-    """List the encoders by name: width, what they were trained on, licence, and whether their weights are here."""
+    """List the encoders by name.
+
+    With width, what they were trained on, licence, and whether their weights are here.
+    """
     from lamella.encoders import list_encoders, list_weights
 
     here = {one.name: one.path is not None for one in list_weights()}

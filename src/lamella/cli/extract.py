@@ -25,7 +25,9 @@ def extract(
     ] = "float16",
     as_json: JsonOption = False,
 ) -> None:
-    """Encode the tiles of slides into feature bags, in a layout that TRIDENT's readers open too.
+    """Encode the tiles of slides into feature bags.
+
+    Their layout is one that TRIDENT's readers open too.
 
     Finished bags made the same way are kept; ones made otherwise are refused, never overwritten. A slide that cannot
     be done is listed in failures.csv, and the others go on.

@@ -31,7 +31,10 @@ def heatmap(
     ] = "relative",
     panel_px: Annotated[int, typer.Option("--panel-px", help="Longer side of the slide in the picture.")] = 900,
 ) -> None:
-    """Draw the attention of one slide: overlay PNG, pyramidal TIFF, GeoJSON for QuPath, the most attended tiles."""
+    """Draw the attention of one slide.
+
+    Overlay PNG, pyramidal TIFF, GeoJSON for QuPath, the most attended tiles.
+    """
     progress = talk.open()
 
     from lamella.pipeline import draw_heatmap

@@ -17,7 +17,10 @@ def inspect(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what is in a feature bag: our own, TRIDENT's, CLAM's (.h5 or .pt) or STAMP's."""
+    """Say what is in a feature bag.
+
+    Reads our own, TRIDENT's, CLAM's (.h5 or .pt) and STAMP's.
+    """
     from lamella.features.inspect import inspect_file
 
     found = inspect_file(file, slide_mpp=slide_mpp)

@@ -18,7 +18,9 @@ def measure(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure a table of predictions: AUC within folds with its interval, calibration, by slide, patient and batch.
+    """Measure a table of predictions.
+
+    AUC within folds with its interval, calibration, by slide, patient and batch.
 
     The table has the columns slide_id, label and prob_<class> or logit_<class>; if you like patient_id, fold, batch.
     """

@@ -29,7 +29,9 @@ def predict(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Predict new slides with a finished run, with heatmaps: cut and encoded as it did, the mean of its models' logits.
+    """Predict new slides with a finished run.
+
+    Slides are cut and encoded as it did; the prediction is the mean of its models' logits. Heatmaps are drawn.
 
     Where the table has labels, metrics.json is written too, at the threshold that the run froze: external validation.
     Slides and patients that the run has learned from are refused then.

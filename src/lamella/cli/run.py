@@ -38,7 +38,9 @@ def run(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Do it all: tissue, tiles, features, training, prediction, statistics, heatmaps and a page.
+    """Do it all, from slides and labels to a page.
+
+    Tissue, tiles, features, training, prediction, statistics, heatmaps and a page.
 
     Run again, it does only what is missing or changed. The page is OUT/index.html; predictions.csv, metrics.json, the
     models and the heatmaps lie beside it. OUT/local and OUT/features stay in the house: they hold paths and ids.

@@ -15,7 +15,9 @@ def sample(
     slides: Annotated[int, typer.Option("--slides", min=2, help="How many slides.")] = 44,
     seed: SeedOption = 0,
 ) -> None:
-    """Draw a cohort of slides that look like H&E, with lesions of known outline, to try things on.
+    """Draw a cohort of slides with known lesions.
+
+    They look like H&E and are there to try things on.
 
     Writes pyramidal TIFFs, a GeoJSON with the lesion's outline beside each slide that has one, and cohort.csv.
     """

@@ -36,7 +36,7 @@ def split(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Divide a cohort into folds, or into train, val and test, by patient.
+    """Divide a cohort into folds or splits, by patient.
 
     All slides of a patient stay together and the labels are spread evenly. In round k fold k tests, fold k+1
     validates and the others train. The same seed gives the same folds on every machine, whatever the order of rows.

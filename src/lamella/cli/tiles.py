@@ -21,7 +21,9 @@ def tiles(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the coordinates.", show_default=False)],
     as_json: JsonOption = False,
 ) -> None:
-    """Place tiles over the tissue of slides and write where they lie; no pixel is encoded.
+    """Place tiles over tissue.
+
+    No pixel is encoded.
 
     Writes OUT/<px>px_<mpp>mpp_<stride>px/patches/<slide_id>_patches.h5, as `lamella extract` does.
     """

@@ -21,7 +21,9 @@ def tissue(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for pictures and outlines.", show_default=False)],
     as_json: JsonOption = False,
 ) -> None:
-    """Find the tissue of slides: an overlay to look at, outlines for QuPath, and a ledger of the area.
+    """Find the tissue of slides.
+
+    Gives an overlay to look at, outlines for QuPath, and a ledger of the area.
 
     Writes OUT/<slide_id>.png, OUT/<slide_id>.geojson and OUT/ledger.csv.
     """

@@ -33,7 +33,9 @@ def train(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Train and test heads on feature bags that are there already; no slide is opened.
+    """Train and test heads on feature bags.
+
+    The bags are there already; no slide is opened.
 
     Writes OUT/models, OUT/predictions.csv and OUT/metrics.json. Finished models of the same data are kept.
     """
