@@ -5,16 +5,20 @@ A death strikes just before the n-th file that matches a pattern gets its name: 
 under a temporary name beside it.
 """
 
-import multiprocessing
+import dataclasses
+import functools
+import json
 import os
 import re
 import signal
+import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-_forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(["lamella.cli", "lamella.pipeline", "timm", "openvino"])
+_ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,33 +45,70 @@ class Ended:
     stderr: str
 
 
-def run_command(arguments: list[str], folder: Path, *, death: Death | None = None, seconds: float = 120) -> Ended:
-    """Run `lamella ARGUMENTS` in `folder` in a process of its own and wait for it."""
-    said = {name: folder / f".said-{name}" for name in ("stdout", "stderr")}
-    environment = {key: os.environ[key] for key in ("LAMELLA_HOME", "HOME") if key in os.environ}
-    process = _forks.Process(target=_be, args=(arguments, folder, death, environment))
-    process.start()
-    process.join(seconds)
-    if process.is_alive():
-        process.kill()
-        process.join()
-    texts = {name: path.read_text(encoding="utf-8") for name, path in said.items()}
-    for path in said.values():
+def run_command(arguments: list[str], folder: Path, *, death: Death | None = None) -> Ended:
+    """Run `lamella ARGUMENTS` in `folder` in a process of its own and wait for it, at most five minutes."""
+    wanted = {
+        "arguments": arguments,
+        "folder": str(folder),
+        "death": None if death is None else dataclasses.asdict(death),
+        "environment": {key: value for key, value in os.environ.items() if key.startswith("LAMELLA_")},
+    }
+    server = _open_server()
+    assert server.stdin is not None
+    assert server.stdout is not None
+    server.stdin.write(json.dumps(wanted) + "\n")
+    server.stdin.flush()
+    exit_code = int(server.stdout.readline())
+    said = []
+    for path in (folder / ".said-1", folder / ".said-2"):
+        said.append(path.read_text(encoding="utf-8"))
         path.unlink()
-    assert process.exitcode is not None
-    return Ended(process.exitcode, texts["stdout"], texts["stderr"])
+    return Ended(exit_code, *said)
 
 
-def _be(arguments: list[str], folder: Path, death: Death | None, environment: dict[str, str]) -> None:
+@functools.cache
+def _open_server() -> "subprocess.Popen[str]":
+    """Start the process that others are forked from; it ends with this one, whose pipe closes."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-m", "tests.dying"], cwd=_ROOT, **pipes)  # type: ignore[call-overload,no-any-return]
+
+
+def _serve() -> None:
+    """Fork a process for each line of standard input, and answer with its exit code."""
+    import openvino  # noqa: F401
+    import timm  # noqa: F401
+
+    import lamella.pipeline  # noqa: F401
+
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            _be(**json.loads(line))
+        print(_wait(pid), flush=True)  # noqa: T201 - the answer
+
+
+def _wait(pid: int, seconds: float = 300) -> int:
+    """Wait for a process, and end it when its time is up."""
+    limit = time.monotonic() + seconds
+    while time.monotonic() < limit:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.02)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return 124
+
+
+def _be(arguments: list[str], folder: str, death: dict[str, Any] | None, environment: dict[str, str]) -> None:
     """Become `lamella ARGUMENTS`."""
     os.chdir(folder)
     os.environ.update(environment)
-    for name, number in (("stdout", 1), ("stderr", 2)):
-        with (folder / f".said-{name}").open("wb") as stream:
+    for number in (1, 2):
+        with Path(f".said-{number}").open("wb") as stream:
             os.dup2(stream.fileno(), number)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     if death is not None:
-        _plant(death)
+        _plant(Death(**death))
     sys.argv = ["lamella", *arguments]
 
     from lamella.cli import main
@@ -87,3 +128,7 @@ def _plant(death: Death) -> None:
         return name_file(self, target)
 
     Path.replace = replace  # type: ignore[method-assign,assignment]
+
+
+if __name__ == "__main__":
+    _serve()
