@@ -138,4 +138,3 @@ def _log_to(console: Console) -> None:
     logger = logging.getLogger("lamella")
     logger.handlers = [handler]
     logger.setLevel(logging.DEBUG)
-    logger.propagate = False
