@@ -17,7 +17,7 @@ from lamella.samples.recipe import DEMO_MPP, DEMO_SIZE, DEMO_SLIDES, SampleSlide
 
 COLUMNS = ("slide", "slide_id", "patient_id", "label", "batch")
 
-_LESION_SHARES = (0.030, 0.045)
+_LESION_SHARES = (0.020, 0.032)
 _BATCHES = ("A", "B", "C")
 _PEN_SHARE = 0.15
 _SECOND_SLIDE_SHARE = 0.15

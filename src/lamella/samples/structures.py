@@ -98,6 +98,8 @@ def _place_many(
     rng: np.random.Generator, room: Room, mean: float, areas_um2: tuple[float, float], wobble: float
 ) -> Blobs:
     """Place a random number of blobs, `mean` of them on average."""
+    # Slides differ more than chance alone makes them: some are full of such things, some have none.
+    mean *= float(rng.gamma(1.5, 1 / 1.5))
     areas = np.exp(rng.uniform(np.log(areas_um2[0]), np.log(areas_um2[1]), int(rng.poisson(mean))))
     placed = [_place_blob(rng, room, float(area), wobble) for area in areas]
     return _join_blobs([blob for blob in placed if blob is not None])
@@ -106,7 +108,7 @@ def _place_many(
 def _place_glands(rng: np.random.Generator, room: Room) -> Glands:
     """Place glands in lobules: crowds of glands with stroma between the crowds."""
     mm2 = room.tissue_um2 / 1e6
-    lobules = room.find_places(rng, 40, 1 + int(rng.poisson(rng.uniform(5, 22) * mm2)))
+    lobules = room.find_places(rng, 40, 1 + int(rng.poisson(rng.uniform(3, 26) * mm2)))
     n_lobules = len(lobules)
     spread_um, crowd = rng.uniform(40, 120, n_lobules), rng.integers(8, 60, n_lobules)
     owner = np.repeat(np.arange(n_lobules), crowd)
