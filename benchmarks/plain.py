@@ -79,6 +79,15 @@ def main() -> None:
                 if slow:
                     continue
                 setting = {"workers": workers, "batch": batch, "precision": precision}
+                if precision == "bf16" and not rates[-1]["precision"] == "bf16":
+                    # Where the processor only imitates bf16, 64 tiles take half an hour: two tiles tell.
+                    two = TileDataset(args.slide, coords[:2], args.tile_px, args.mean, args.std)
+                    began = time.perf_counter()
+                    encode(model, two, setting)
+                    slow = 2 / (time.perf_counter() - began) < max(rate["tiles_per_second"] for rate in rates) / 8
+                    if slow:
+                        rates.append(setting | {"tiles_per_second": 2 / (time.perf_counter() - began)})
+                        continue
                 began = time.perf_counter()
                 encode(model, few, setting)
                 rates.append(setting | {"tiles_per_second": len(few) / (time.perf_counter() - began)})
