@@ -44,7 +44,7 @@ def save_weights(encoder: str, path: Path) -> Any:
         "import sys, torch; from lamella.encoders import EncoderSpec\n"
         "from lamella.encoders.network import build_network\n"
         "name, path = sys.argv[1:]\n"
-        "torch.save(build_network(EncoderSpec(name, 'random')).trunk.state_dict(), path)\n"
+        "torch.save(build_network(EncoderSpec(name, 'random')).blocks.named_state(), path)\n"
     )
     subprocess.run([sys.executable, "-c", code, encoder, str(path)], check=True)
     from lamella.encoders import find_encoder

@@ -13,7 +13,7 @@ The pipeline, a part at a time:
         tissue = lamella.find_tissue(slide.read_thumbnail(8.0), slide_size=slide.size, slide_mpp=slide.mpp)  # 2
         corners_l0 = lamella.place_tiles(tissue.mask, spec, slide_size=slide.size, slide_mpp=slide.mpp)  # 3
     cut, encoder = lamella.CutSettings(spec=spec), lamella.EncoderSpec("efficientnet-lite0")  # 4 tile -> embedding
-    settings = lamella.ExtractSettings(cut=cut, encoder=encoder)
+    settings = lamella.ExtractSettings(cut=cut, encoders=(encoder,))
     bags = lamella.extract_cohort(cohort.slides, settings, Path("features")).folder  # 5 slide -> bag
     result = lamella.train_on_bags(cohort, bags.features, lamella.TrainingSettings(), Path("trained"))  # 6, 8, 9
     page = lamella.write_page(Path("run"))  # 10 what came out, for people

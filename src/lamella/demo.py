@@ -34,7 +34,7 @@ def run_demo(out: Path, *, seed: int = 0, n_slides: int = DEMO_SLIDES, progress:
     if not table.exists():  # written last, so where it is the slides are too
         table = draw_cohort(table.parent, n_slides=n_slides, seed=seed, progress=progress)
     spec = TileSpec(tile_px=DEMO_TILE_PX, mpp=DEMO_MPP, stride_px=DEMO_STRIDE_PX)
-    extract = ExtractSettings(cut=CutSettings(spec=spec), encoder=EncoderSpec(name=DEMO_ENCODER))
+    extract = ExtractSettings(cut=CutSettings(spec=spec), encoders=(EncoderSpec(name=DEMO_ENCODER),))
     # Three drawn batches look much alike; leaving each out would double the training for little to see.
     settings = RunSettings(extract=extract, by_batch=False)
     return run_cohort(load_cohort(table), settings, Path(out) / "run", progress=progress)

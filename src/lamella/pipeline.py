@@ -64,7 +64,7 @@ def run(
     if not isinstance(cohort, Cohort):
         cohort = load_cohort(cohort)
     cut = CutSettings(spec=TileSpec(tile_px=tile_px, mpp=mpp, stride_px=stride_px))
-    extract = ExtractSettings(cut=cut, encoder=EncoderSpec(name=encoder))
+    extract = ExtractSettings(cut=cut, encoders=(EncoderSpec(name=encoder),))
     return run_cohort(cohort, RunSettings(extract=extract, train=TrainSettings(head=head)), Path(out))
 
 

@@ -21,7 +21,7 @@ from tests.tiny import draw_glass, draw_tissue, save_slide
 SPEC = TileSpec(tile_px=64, mpp=0.5, stride_px=60)
 SETTINGS = ExtractSettings(
     cut=CutSettings(spec=SPEC),
-    encoder=EncoderSpec("efficientnet-lite0"),
+    encoders=(EncoderSpec("efficientnet-lite0"),),
     runtime=RuntimeSettings(runtime="torch", n_threads=1),
 )
 
@@ -132,3 +132,64 @@ def test_a_slide_without_tissue_says_so(tmp_path):
     report = extract_cohort(gather_slides([blank]).slides, SETTINGS, tmp_path / "out")
     assert report.failures[0].stage == "tissue"
     assert "holds no tissue" in report.failures[0].reason
+
+
+DEEP = tuple(EncoderSpec(name, "random") for name in ("resnet18@1", "resnet18@2", "resnet18@3", "resnet18"))
+
+
+def test_depths_extracted_together_equal_those_extracted_apart_and_read_each_tile_once(slides, tmp_path, monkeypatch):
+    both = (*DEEP, EncoderSpec("efficientnet-lite0@2"))
+    read, batches = [], []
+    read_block, open_one = extract.read_block, extract.open_runtime
+    monkeypatch.setattr(extract, "read_block", lambda *given: read.append(given) or read_block(*given))
+    monkeypatch.setattr(
+        extract, "open_runtime", lambda trunk, *a, **k: batches.append(trunk.name) or open_one(trunk, *a, **k)
+    )
+    cohort = gather_slides(slides[:2])
+    settings = dataclasses.replace(SETTINGS, encoders=both, dtype="float32")
+    together = extract_cohort(cohort.slides, settings, tmp_path / "together")
+    assert batches == ["resnet18@1,2,3,4", "efficientnet-lite0@2"]
+    assert [folder.features.name for folder in together.folders] == [
+        "features_resnet18_1",
+        "features_resnet18_2",
+        "features_resnet18_3",
+        "features_resnet18",
+        "features_efficientnet-lite0_2",
+    ]
+    n_read = len(read)
+    for spec, folder in zip(both, together.folders, strict=True):
+        read.clear()
+        alone = extract_cohort(
+            cohort.slides, dataclasses.replace(settings, encoders=(spec,)), tmp_path / folder.features.name
+        )
+        assert len(read) == n_read
+        for slide_id in together.done:
+            ours, apart = (load_bag(one.features_path(slide_id)) for one in (folder, alone.folder))
+            np.testing.assert_array_equal(ours.features, apart.features)
+            assert ours.provenance["fingerprint"] == apart.provenance["fingerprint"]
+            assert ours.encoder == spec.name
+
+
+def test_a_slide_that_has_some_of_the_depths_gets_only_the_missing_ones(slides, tmp_path, monkeypatch):
+    cohort = gather_slides(slides)
+    few = dataclasses.replace(SETTINGS, encoders=DEEP[1:2])
+    extract_cohort(cohort.slides[:1], few, tmp_path)
+    first = few.folder(tmp_path).features_path(cohort.slides[0].slide_id)
+    before = first.stat().st_mtime_ns
+    opened, open_one = [], extract.open_runtime
+    monkeypatch.setattr(
+        extract, "open_runtime", lambda trunk, *a, **k: opened.append(trunk.name) or open_one(trunk, *a, **k)
+    )
+    settings = dataclasses.replace(SETTINGS, encoders=DEEP[:2])
+    report = extract_cohort(cohort.slides, settings, tmp_path)
+    assert opened == ["resnet18@1", "resnet18@1,2"]
+    assert sorted(report.done) == [slide.slide_id for slide in cohort.slides]
+    assert first.stat().st_mtime_ns == before
+    again = extract_cohort(cohort.slides, settings, tmp_path)
+    assert not again.done
+    assert len(again.kept) == 3
+
+
+def test_one_encoder_named_twice_is_refused():
+    with pytest.raises(SettingsError, match="each must be named once"):
+        dataclasses.replace(SETTINGS, encoders=(EncoderSpec("resnet18"), EncoderSpec("resnet18@4")))

@@ -26,6 +26,7 @@ _VERBS = (
     "inspect",
     "train",
     "measure",
+    "cka",
     "run",
     "predict",
     "heatmap",

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lamella.cli.options import EncoderOptions, JsonOption, SlideColumnOptions, TalkOptions, TileOptions, takes_groups
+from lamella.cli.options import EncodersOptions, JsonOption, SlideColumnOptions, TalkOptions, TileOptions, takes_groups
 from lamella.cli.tables import print_json, tell_failures
 
 
@@ -17,7 +17,7 @@ def extract(
     ],
     columns: SlideColumnOptions,
     tiles: TileOptions,
-    encoder: EncoderOptions,
+    encoder: EncodersOptions,
     talk: TalkOptions,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the bags.", show_default=False)],
     dtype: Annotated[
@@ -27,7 +27,8 @@ def extract(
 ) -> None:
     """Encode the tiles of slides into feature bags.
 
-    Their layout is one that TRIDENT's readers open too.
+    Their layout is one that TRIDENT's readers open too. Several encoders, and several depths of one, share the tiles:
+    each is read and decoded once.
 
     Finished bags made the same way are kept; ones made otherwise are refused, never overwritten. A slide that cannot
     be done is listed in failures.csv, and the others go on.
@@ -36,7 +37,7 @@ def extract(
 
     from lamella.features.extract import ExtractSettings, extract_cohort
 
-    settings = ExtractSettings(cut=tiles.cut(), encoder=encoder.spec(), runtime=encoder.settings(), dtype=dtype)
+    settings = ExtractSettings(cut=tiles.cut(), encoders=encoder.specs(), runtime=encoder.settings(), dtype=dtype)
     cohort = columns.gather(slides, slide_mpp=tiles.slide_mpp)
     report = extract_cohort(cohort.slides, settings, out, progress=progress)
     rate = report.n_tiles / report.seconds if report.seconds else 0.0
@@ -44,6 +45,7 @@ def extract(
         print_json(
             {
                 "folder": str(report.folder.features),
+                "folders": {one.encoder: str(one.features) for one in report.folders},
                 "done": list(report.done),
                 "kept": list(report.kept),
                 "failures": {failure.slide_id: failure.reason for failure in report.failures},
@@ -58,5 +60,6 @@ def extract(
             f"{len(report.done)} slides encoded, {len(report.kept)} kept, {len(report.failures)} not done; "
             f"{report.n_tiles:,} tiles" + (f" at {rate:.3g}/s by {report.runtime}" if rate else "")
         )
-        progress.say(f"Bags are in '{report.folder.features}'.")
+        for folder in report.folders:
+            progress.say(f"Bags are in '{folder.features}'.")
     tell_failures(report.failures, out / "failures.csv")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lamella.cohort import Cohort, CohortColumns
     from lamella.encoders import EncoderSpec, RuntimeSettings
     from lamella.features.plan import CutSettings
-    from lamella.study.settings import TrainingSettings
+    from lamella.study.settings import StageTwo, TrainingSettings
     from lamella.tiles import TileSpec
 
 
@@ -42,6 +42,13 @@ class Device(StrEnum):
     CPU = "cpu"
     CUDA = "cuda"
     MPS = "mps"
+
+
+class Finetune(StrEnum):
+    """What is trained in stage 2."""
+
+    TUNED = "tuned"
+    HEAD = "head"
 
 
 class Precision(StrEnum):
@@ -66,6 +73,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Number that all that is drawn by chance depends on.")]
 
 _COHORT, _TILES, _ENCODER, _TRAINING = "Columns of the cohort", "Tissue and tiles", "Encoder", "Training and testing"
+_FINETUNE = "Fine-tuning"
 
 
 def _column(option: str, help_text: str) -> Any:
@@ -227,6 +235,26 @@ class TileOptions:
         )
 
 
+WeightsOption = Annotated[
+    str,
+    typer.Option(
+        "--weights",
+        metavar="PATH",
+        help="Weights: auto (those of the encoder's card), a file, or random (seeded by the encoder's name).",
+        rich_help_panel=_ENCODER,
+    ),
+]
+DeviceOption = Annotated[Device, typer.Option("--device", help="Where the encoder runs.", rich_help_panel=_ENCODER)]
+PrecisionOption = Annotated[
+    Precision,
+    typer.Option(
+        "--precision",
+        help="What the encoder computes in; auto takes the fastest that agrees with fp32 on the slides' own tiles.",
+        rich_help_panel=_ENCODER,
+    ),
+]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderOptions:
     """What turns tiles into embeddings, and where it runs."""
@@ -236,30 +264,14 @@ class EncoderOptions:
         typer.Option(
             "--encoder",
             metavar="NAME",
-            help="Encoder: a name of `lamella encoders`, timm:NAME, hf-hub:OWNER/NAME or FILE.py:build.",
+            help="Encoder: a name of `lamella encoders`, timm:NAME, hf-hub:OWNER/NAME or FILE.py:build; NAME@3 keeps "
+            "its first 3 blocks of 4.",
             rich_help_panel=_ENCODER,
         ),
     ] = "efficientnet-lite0"
-    weights: Annotated[
-        str,
-        typer.Option(
-            "--weights",
-            metavar="PATH",
-            help="Weights: auto (those of the encoder's card), a file, or random (seeded by the encoder's name).",
-            rich_help_panel=_ENCODER,
-        ),
-    ] = "auto"
-    device: Annotated[Device, typer.Option("--device", help="Where the encoder runs.", rich_help_panel=_ENCODER)] = (
-        Device.AUTO
-    )
-    precision: Annotated[
-        Precision,
-        typer.Option(
-            "--precision",
-            help="What the encoder computes in; auto takes the fastest that agrees with fp32 on the slides' own tiles.",
-            rich_help_panel=_ENCODER,
-        ),
-    ] = Precision.AUTO
+    weights: WeightsOption = "auto"
+    device: DeviceOption = Device.AUTO
+    precision: PrecisionOption = Precision.AUTO
 
     def spec(self) -> "EncoderSpec":
         """Return which encoder with which weights."""
@@ -269,6 +281,46 @@ class EncoderOptions:
 
     def settings(self) -> "RuntimeSettings":
         """Return where and in what precision it runs."""
+        from lamella.encoders import RuntimeSettings
+
+        return RuntimeSettings(device=self.device.value, precision=self.precision.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodersOptions:
+    """What turns tiles into embeddings, several encoders at once, and where they run."""
+
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--encoder",
+            metavar="NAME",
+            help="Encoder: a name of `lamella encoders`, timm:NAME, hf-hub:OWNER/NAME or FILE.py:build; NAME@3 keeps "
+            "its first 3 blocks of 4, NAME@1,2,3,4 writes a bag for each. May be given again.",
+            show_default="efficientnet-lite0",
+            rich_help_panel=_ENCODER,
+        ),
+    ] = None
+    weights: WeightsOption = "auto"
+    device: DeviceOption = Device.AUTO
+    precision: PrecisionOption = Precision.AUTO
+
+    def specs(self) -> "tuple[EncoderSpec, ...]":
+        """Return which encoders with which weights."""
+        from lamella.encoders import DEFAULT_ENCODER, EncoderSpec
+        from lamella.encoders.names import expand_names, split_name
+        from lamella.errors import SettingsError
+
+        names = expand_names(self.encoder or [DEFAULT_ENCODER])
+        if self.weights not in ("auto", "random") and len({split_name(name)[0] for name in names}) > 1:
+            raise SettingsError(
+                f"--weights names one file but there are several encoders ({', '.join(names)}). Extract each with its "
+                "own, in runs of its own."
+            )
+        return tuple(EncoderSpec(name=name, weights=self.weights) for name in names)
+
+    def settings(self) -> "RuntimeSettings":
+        """Return where and in what precision they run."""
         from lamella.encoders import RuntimeSettings
 
         return RuntimeSettings(device=self.device.value, precision=self.precision.value)
@@ -333,6 +385,104 @@ class TrainOptions:
             split_seed=seed,
             sensitivity=self.sensitivity,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinetuneOptions:
+    """Whether and how the encoder is trained on, on each slide's most attended tiles."""
+
+    finetune: Annotated[
+        Finetune | None,
+        typer.Option(
+            "--finetune",
+            help="Train on after stage 1: tuned (encoder and head, with the control) or head (the control alone).",
+            show_default="no",
+            rich_help_panel=_FINETUNE,
+        ),
+    ] = None
+    top_k: Annotated[
+        int,
+        typer.Option("--top-k", help="Most attended tiles of each slide that are used.", rich_help_panel=_FINETUNE),
+    ] = 64
+    finetune_epochs: Annotated[
+        int, typer.Option("--finetune-epochs", help="Most epochs.", rich_help_panel=_FINETUNE)
+    ] = 20
+    finetune_seeds: Annotated[
+        int, typer.Option("--finetune-seeds", help="Seeds of stage 1 that are trained on.", rich_help_panel=_FINETUNE)
+    ] = 1
+    encoder_lr: Annotated[
+        float, typer.Option("--encoder-lr", help="Learning rate of the encoder.", rich_help_panel=_FINETUNE)
+    ] = 1e-5
+    head_lr: Annotated[
+        float, typer.Option("--head-lr", help="Learning rate of the head.", rich_help_panel=_FINETUNE)
+    ] = 1e-4
+    train_blocks: Annotated[
+        int | None,
+        typer.Option(
+            "--train-blocks",
+            min=1,
+            max=4,
+            help="Train only so many of the encoder's last blocks; the maps that enter them are computed once.",
+            show_default="all",
+            rich_help_panel=_FINETUNE,
+        ),
+    ] = None
+    flips: Annotated[
+        bool,
+        typer.Option("--flips", help="Turn and mirror tiles at random while training.", rich_help_panel=_FINETUNE),
+    ] = False
+    stain_jitter: Annotated[
+        float,
+        typer.Option(
+            "--stain-jitter",
+            help="SD of a random factor on the amount of each stain while training.",
+            rich_help_panel=_FINETUNE,
+        ),
+    ] = 0.0
+    choose_again: Annotated[
+        int | None,
+        typer.Option(
+            "--choose-again",
+            min=1,
+            help="Choose the tiles again, by the network as it is, after each so many epochs.",
+            show_default="never",
+            rich_help_panel=_FINETUNE,
+        ),
+    ] = None
+    train_precision: Annotated[
+        str,
+        typer.Option("--train-precision", help="Arithmetic while training: fp32 or bf16.", rich_help_panel=_FINETUNE),
+    ] = "fp32"
+    evaluate: Annotated[
+        str,
+        typer.Option(
+            "--evaluate",
+            help="Test the tuned encoder on all tiles, encoded anew, or on the top-k that stage 1 attends most.",
+            rich_help_panel=_FINETUNE,
+        ),
+    ] = "all"
+
+    def settings(self, *, seed: int = 0) -> "StageTwo | None":
+        """Return how a run goes on to stage 2; None where it does not."""
+        if self.finetune is None:
+            return None
+        from lamella.finetune.settings import FinetuneSettings
+        from lamella.study.settings import StageTwo
+
+        finetune = FinetuneSettings(
+            arm=self.finetune.value,
+            k=self.top_k,
+            epochs=self.finetune_epochs,
+            encoder_lr=self.encoder_lr,
+            head_lr=self.head_lr,
+            train_blocks=self.train_blocks,
+            flips=self.flips,
+            stain_jitter=self.stain_jitter,
+            choose_again=self.choose_again,
+            precision=self.train_precision,
+            seed=seed,
+        )
+        return StageTwo(finetune=finetune, n_seeds=self.finetune_seeds, evaluate=self.evaluate)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

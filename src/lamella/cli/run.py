@@ -9,6 +9,7 @@ from lamella.cli.options import (
     CohortArgument,
     ColumnOptions,
     EncoderOptions,
+    FinetuneOptions,
     JsonOption,
     SeedOption,
     TalkOptions,
@@ -26,6 +27,7 @@ def run(
     tiles: TileOptions,
     encoder: EncoderOptions,
     training: TrainOptions,
+    finetune: FinetuneOptions,
     talk: TalkOptions,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything.", show_default=False)],
     heatmaps: Annotated[
@@ -54,8 +56,9 @@ def run(
     from lamella.report.summary import summarise_run
     from lamella.study.settings import join_settings
 
-    extract = ExtractSettings(cut=tiles.cut(), encoder=encoder.spec(), runtime=encoder.settings())
-    settings = join_settings(training.settings(seed=seed), extract, n_heatmaps=heatmaps)
+    extract = ExtractSettings(cut=tiles.cut(), encoders=(encoder.spec(),), runtime=encoder.settings())
+    stage_two = finetune.settings(seed=seed)
+    settings = join_settings(training.settings(seed=seed), extract, n_heatmaps=heatmaps, stage_two=stage_two)
     result = run_cohort(
         give_resolution(given, tiles.slide_mpp), settings, out, pseudonyms=pseudonyms, progress=progress
     )

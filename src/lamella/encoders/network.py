@@ -4,7 +4,7 @@ Normalisation is part of the module, so every runtime takes raw pixels and none 
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,25 +13,45 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lamella.encoders.blocks import Blocks, WholeBlocks, cut_network
 from lamella.encoders.cards import EncoderCard, EncoderSpec, find_encoder
 from lamella.encoders.foreign import build_own, import_timm
 from lamella.encoders.formats import fit_state, load_state
+from lamella.encoders.names import N_BLOCKS
 from lamella.encoders.weights import find_weights
 from lamella.errors import EncoderError
 
 
 class TileNetwork(nn.Module):
-    """Turn tiles into embeddings: normalise, resize where the network takes one size only, encode, pool."""
+    """Turn tiles into embeddings: normalise, resize where the network takes one size only, encode, pool.
+
+    Attributes:
+        blocks: The network's first blocks.
+        depths: Where it is read, ascending.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, trunk: nn.Module, card: EncoderCard) -> None:
+    def __init__(self, blocks: Blocks, card: EncoderCard, depths: Sequence[int]) -> None:
         super().__init__()
-        self.trunk = trunk
+        self.blocks = blocks
+        self.depths = tuple(depths)
         self.input_px = card.input_px if card.fixed_input else None
         self.register_buffer("mean", torch.tensor(card.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(card.std).view(1, 3, 1, 1), persistent=False)
+
+    def normalise(self, tiles: Tensor) -> Tensor:
+        """Return what the network takes, from `(B, 3, H, W)` float32 RGB, pixel values 0 to 255."""
+        images = (tiles / 255 - self.mean) / self.std
+        if self.input_px is not None and tuple(images.shape[-2:]) != (self.input_px, self.input_px):
+            size = (self.input_px, self.input_px)
+            images = functional.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
+        return images
+
+    def read_maps(self, tiles: Tensor) -> list[Tensor]:
+        """Return for each depth the feature map `(B, D, h, w)`, or `(B, D)` where the network has none."""
+        return self.blocks(self.normalise(tiles), self.depths)  # type: ignore[no-any-return]
 
     def forward(self, tiles: Tensor) -> Tensor:
         """Encode tiles.
@@ -40,13 +60,9 @@ class TileNetwork(nn.Module):
             tiles: `(B, 3, H, W)` float32 RGB, pixel values 0 to 255.
 
         Returns:
-            `(B, D)` float32.
+            `(B, D)` float32, the depths side by side.
         """
-        images = (tiles / 255 - self.mean) / self.std
-        if self.input_px is not None and tuple(images.shape[-2:]) != (self.input_px, self.input_px):
-            size = (self.input_px, self.input_px)
-            images = functional.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
-        return pool(self.trunk(images)).float()
+        return torch.cat([pool(output).float() for output in self.read_maps(tiles)], dim=1)
 
 
 def pool(output: Tensor) -> Tensor:
@@ -54,27 +70,43 @@ def pool(output: Tensor) -> Tensor:
     return output.mean(dim=(2, 3)) if output.ndim == 4 else output
 
 
-def build_network(spec: EncoderSpec) -> TileNetwork:
+def build_network(spec: EncoderSpec, depths: Sequence[int] | None = None) -> TileNetwork:
     """Build an encoder with its weights, in eval mode and without gradients.
 
+    Args:
+        spec: The encoder and its weights.
+        depths: Where it is read, ascending; None is at its own depth only.
+
     Raises:
-        EncoderError: If no encoder has that name, or one's own does not keep the rules.
+        EncoderError: If no encoder has that name, it cannot be cut there, or one's own does not keep the rules.
         WeightsError: If the weights are not on this machine, or are of another network.
     """
     card = find_encoder(spec.name)
     path = find_weights(card, spec.weights)
+    depths = (card.depth,) if depths is None else tuple(depths)
     if card.is_own:
         trunk = build_own(card.network)
     else:
-        with seeded(card.name):
+        with seeded(card.whole_name):
             trunk = create_trunk(card.network, card.model_args)
     if spec.weights == "random":
         _wake_normalisation(trunk)
     if card.batchnorm_eps is not None:
         _set_batchnorm_eps(trunk, card.batchnorm_eps)
     if path is not None:
-        trunk.load_state_dict(fit_state(load_state(path), trunk, card, path))
-    return TileNetwork(trunk, card).eval().requires_grad_(requires_grad=False)
+        kept = _kept_names(card, max(depths))
+        trunk.load_state_dict(fit_state(load_state(path), trunk, card, path, kept=kept), strict=kept is None)
+    blocks = WholeBlocks(trunk) if card.is_own else cut_network(trunk, card.name, max(depths))
+    return TileNetwork(blocks, card, depths).eval().requires_grad_(requires_grad=False)
+
+
+def _kept_names(card: EncoderCard, depth: int) -> frozenset[str] | None:
+    """Name the weights of an encoder's first blocks; None is all."""
+    if depth == N_BLOCKS:
+        return None
+    return frozenset(
+        cut_network(create_trunk(card.network, card.model_args, device="meta"), card.name, depth).named_state()
+    )
 
 
 def check_weights(card: EncoderCard, path: Path) -> None:

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lamella.encoders.cards import EncoderCard
+from lamella.encoders.cards import EncoderCard, read_card
 from lamella.files import write_json
 
 CARD_FILE = "card.json"
@@ -71,11 +71,7 @@ def save_entry(card: EncoderCard, file: str, sha256: str) -> None:
 def _card_of(entry: dict[str, Any] | None) -> EncoderCard | None:
     if entry is None or not isinstance(entry.get("card"), dict):
         return None
-    values: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in entry["card"].items()
-    }
-    known = {field.name for field in dataclasses.fields(EncoderCard)}
-    return EncoderCard(**{key: value for key, value in values.items() if key in known})
+    return read_card(entry["card"])
 
 
 def _read_entry(folder: Path) -> dict[str, Any] | None:

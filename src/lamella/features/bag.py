@@ -9,7 +9,7 @@ This module needs no torch: bags open on any laptop.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,7 +152,10 @@ def read_own_bag(path: Path) -> tuple[NDArray[Any], NDArray[np.int64], dict[str,
         BagError: If the file is absent, damaged or not ours.
     """
     with open_h5(path) as file:
-        return file["features"][:], file["coords"][:].astype(np.int64), read_attributes(file)
+        attributes = read_attributes(file)
+        if "seen_patients" in file:
+            attributes["seen_patients"] = [name.decode() for name in file["seen_patients"][:]]
+        return file["features"][:], file["coords"][:].astype(np.int64), attributes
 
 
 class BagWriter:
@@ -194,8 +197,12 @@ class BagWriter:
         self.n_written += len(rows)
         self._check()
 
-    def finish(self, provenance: Mapping[str, Any]) -> None:
+    def finish(self, provenance: Mapping[str, Any], *, seen_patients: Sequence[str] = ()) -> None:
         """Write the coordinates and attributes and give the file its name.
+
+        Args:
+            provenance: How the bag was made.
+            seen_patients: Salted hashes of the patients that a fine-tuned encoder has seen.
 
         Raises:
             BagError: If rows are missing.
@@ -206,6 +213,8 @@ class BagWriter:
             raise BagError(f"{self.n_written} of {len(self._coords_l0)} tiles were encoded. Run the command again.")
         file = self._writer.file
         _write_coords(file, self._coords_l0, provenance)
+        if seen_patients:  # too long for an attribute
+            file["seen_patients"] = np.array(sorted(set(seen_patients)), dtype="S16")
         self._features.attrs["encoder"] = provenance.get("encoder", "")
         self._features.attrs["name"] = provenance.get("slide_id", "")
         _write_attributes(file, provenance)

@@ -1,13 +1,16 @@
-"""Extraction: slides x encoder -> bags, with decoding, encoding and writing overlapped.
+"""Extraction: slides x encoders -> bags, with decoding, encoding and writing overlapped.
 
     plan thread      opens the next slides, finds tissue, places tiles
     decode threads   read blocks of tiles, a bounded number ahead
-    runtime          encodes batches; a batch may hold tiles of two slides, so the encoder never waits for a slide's end
-    this thread      hands tiles to the runtime and rows to the writers
+    runtimes         encode batches; a batch may hold tiles of two slides, so the encoder never waits for a slide's end
+    this thread      hands tiles to the runtimes and rows to the writers
 
-A slide that fails is listed and the others go on. A bag gets its name only when all its rows are there.
+Several encoders share the tiles: each is read and decoded once. Encoders that are one network cut at different depths
+share the network too: it runs once. A slide that fails is listed and the others go on. A bag gets its name only when
+all its rows are there.
 """
 
+import itertools
 import os
 import time
 from collections import deque
@@ -21,8 +24,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamella.cohort import CohortSlide
-from lamella.encoders import EncoderSpec, Runtime, RuntimeSettings, fingerprint_encoder, open_runtime
-from lamella.errors import BagError, LamellaError, OutputError, ResolutionError, SettingsError, TileError, TissueError
+from lamella.encoders import (
+    EncoderSpec,
+    Runtime,
+    RuntimeSettings,
+    Trunk,
+    fingerprint_encoder,
+    group_by_trunk,
+    open_runtime,
+)
+from lamella.encoders.names import is_tuned, join_name, split_name
+from lamella.encoders.tuned import load_seen
+from lamella.errors import (
+    BagError,
+    LamellaError,
+    OutputError,
+    ResolutionError,
+    SettingsError,
+    SlideError,
+    TileError,
+    TissueError,
+)
 from lamella.features.bag import (
     FEATURE_KEYS,
     PATCH_KEYS,
@@ -34,6 +56,7 @@ from lamella.features.bag import (
     save_patches,
 )
 from lamella.features.blocks import Block, list_blocks, read_block
+from lamella.features.leaks import find_leak
 from lamella.features.plan import (
     CutSettings,
     TilePlan,
@@ -56,14 +79,14 @@ class ExtractSettings:
 
     Attributes:
         cut: How slides are cut into tiles.
-        encoder: Which encoder, with which weights.
-        runtime: Where and at which precision it runs.
+        encoders: Which encoders, each with which weights; a bag of each is written.
+        runtime: Where and at which precision they run.
         dtype: How embeddings are stored: `float16` (half the disk; relative rounding 5e-4) or `float32`.
         n_threads: Decoding threads; None is one a core, at most 8.
     """
 
     cut: CutSettings = field(default_factory=CutSettings)
-    encoder: EncoderSpec
+    encoders: tuple[EncoderSpec, ...]
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
     dtype: str = "float16"
     n_threads: int | None = None
@@ -72,10 +95,31 @@ class ExtractSettings:
         """Refuse a type that is not stored."""
         if self.dtype not in ("float16", "float32"):
             raise SettingsError(f"embeddings cannot be stored as '{self.dtype}'. Pass --dtype float16 or float32.")
+        names = [name_in_files(encoder) for encoder in self.encoders]
+        if not names or len(set(names)) < len(names):
+            raise SettingsError(
+                f"encoders are {', '.join(names) or 'none'} and each must be named once. Pass --encoder."
+            )
 
-    def folder(self, out: Path) -> BagFolder:
-        """Return where the bags of these settings lie under `out`."""
-        return BagFolder(out, self.cut.spec, name_without_folders(self.encoder.name))
+    @property
+    def encoder(self) -> EncoderSpec:
+        """The first encoder, and the only one of a run."""
+        return self.encoders[0]
+
+    def folder(self, out: Path, encoder: EncoderSpec | None = None) -> BagFolder:
+        """Return where the bags of an encoder (the first, if none is named) lie under `out`."""
+        return BagFolder(out, self.cut.spec, name_in_files(encoder or self.encoder))
+
+
+def name_in_files(encoder: EncoderSpec) -> str:
+    """Return an encoder's name as bags state it: one spelling of its depth, no folders of one's own `FILE.py:build`.
+
+    Example:
+        >>> name_in_files(EncoderSpec("resnet18@minus1")), name_in_files(EncoderSpec("resnet18@4"))
+        ('resnet18@3', 'resnet18')
+    """
+    name = name_without_folders(join_name(*split_name(encoder.name)))
+    return name if not is_tuned(name) else Path(name.replace(".safetensors", "")).name
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +136,9 @@ class ExtractReport:
     """What an extraction did.
 
     Attributes:
-        folder: Where the bags lie.
-        done: Slides encoded now.
-        kept: Slides whose finished bags were used again.
+        folders: Where the bags lie, a folder an encoder.
+        done: Slides encoded now, by at least one encoder.
+        kept: Slides whose finished bags were all used again.
         failures: Slides that could not be finished.
         n_tiles: Tiles encoded now.
         seconds: Time from the first batch handed over to the last bag written.
@@ -102,7 +146,7 @@ class ExtractReport:
         notes: What must be said aloud.
     """
 
-    folder: BagFolder
+    folders: tuple[BagFolder, ...]
     done: tuple[str, ...]
     kept: tuple[str, ...]
     failures: tuple[Failure, ...]
@@ -111,44 +155,53 @@ class ExtractReport:
     runtime: str
     notes: tuple[str, ...]
 
+    @property
+    def folder(self) -> BagFolder:
+        """Where the bags of the first encoder lie."""
+        return self.folders[0]
+
 
 def extract_cohort(
     slides: Sequence[CohortSlide], settings: ExtractSettings, out: Path, *, progress: Progress | None = None
 ) -> ExtractReport:
-    """Encode the tiles of slides into one bag each; finished bags of the same provenance are kept.
+    """Encode the tiles of slides into one bag each for each encoder; finished bags of the same provenance are kept.
 
     Args:
         slides: What to encode.
-        settings: How.
+        settings: How. A slide that has the bags of some of the encoders gets only those of the others.
         out: Folder for the bags; see `BagFolder` for what goes where. `failures.csv` (`slide_id, stage, reason`) is
             written there when a slide fails, and removed when none does.
         progress: Where to report to.
 
     Raises:
-        EncoderError: If the encoder is unknown or cannot run as asked.
+        EncoderError: If an encoder is unknown or cannot run as asked.
         WeightsError: If its weights are not here.
         OutputError: If `out` cannot be written or the disk is full.
         SettingsError: If one region file is given for several slides.
     """
     progress = progress or SilentProgress()
     refuse_shared_regions(slides, settings.cut)
-    fingerprint = fingerprint_encoder(settings.encoder)
-    folder = settings.folder(out)
-    sweep_temporaries(folder.root)
-    todo, kept, failures = _find_todo(slides, settings, folder, fingerprint)
-    extraction = _Extraction(todo, settings, folder, fingerprint, failures)
-    if todo:
+    targets = [
+        BagTarget(encoder, fingerprint_encoder(encoder), settings.folder(out, encoder)) for encoder in settings.encoders
+    ]
+    sweep_temporaries(targets[0].folder.root)
+    todo, kept, failures = _find_todo(slides, settings, targets)
+    parts = []
+    for missing, items in todo.items():
+        extraction = _Extraction(items, settings, [targets[place] for place in missing], failures)
         extraction.run(progress)
+        parts.append(extraction)
     save_failures(failures, out / "failures.csv")
+    notes = dict.fromkeys(note for part in parts for note in part.notes)
     return ExtractReport(
-        folder=folder,
-        done=tuple(extraction.done),
+        folders=tuple(target.folder for target in targets),
+        done=tuple(slide_id for part in parts for slide_id in part.done),
         kept=tuple(kept),
         failures=tuple(failures),
-        n_tiles=extraction.n_tiles,
-        seconds=extraction.seconds,
-        runtime=extraction.runtime_name,
-        notes=tuple(extraction.notes),
+        n_tiles=sum(part.n_tiles for part in parts),
+        seconds=sum(part.seconds for part in parts),
+        runtime=next((part.runtime_name for part in parts if part.runtime_name), ""),
+        notes=tuple(notes),
     )
 
 
@@ -161,6 +214,21 @@ def save_failures(failures: Sequence[Failure], path: Path) -> None:
         remove(path)
 
 
+@dataclass(frozen=True, slots=True)
+class BagTarget:
+    """Bags of one encoder: what makes them, and where they go.
+
+    Attributes:
+        encoder: Which encoder.
+        fingerprint: Its fingerprint.
+        folder: Where its bags lie.
+    """
+
+    encoder: EncoderSpec
+    fingerprint: str
+    folder: BagFolder
+
+
 @dataclass(slots=True, eq=False)
 class _SlideWork:
     """One slide on its way through the threads."""
@@ -170,25 +238,29 @@ class _SlideWork:
     sha256: Future[str]
     blocks_left: int
     in_flight: int = 0
-    writer: BagWriter | None = None
+    leaks: dict[BagTarget, str] = field(default_factory=dict)
+    writers: dict[BagTarget, BagWriter] = field(default_factory=dict)
+    n_finished: int = 0
     failed: bool = False
 
 
 class _Extraction:
-    """One run of the pipeline over slides that are not finished."""
+    """One run of the pipeline over slides that lack the bags of the same encoders."""
 
     def __init__(
         self,
         todo: Sequence[CohortSlide],
         settings: ExtractSettings,
-        folder: BagFolder,
-        fingerprint: str,
+        targets: Sequence[BagTarget],
         failures: list[Failure],
     ) -> None:
         self._todo = todo
         self._settings = settings
-        self._folder = folder
-        self._fingerprint = fingerprint
+        self._trunks = group_by_trunk([target.encoder for target in targets])
+        by_encoder = {target.encoder: target for target in targets}
+        self._targets = [by_encoder[spec] for trunk in self._trunks for spec in trunk.specs]
+        self._seen = {target: load_seen(target.encoder.name) for target in targets}
+        self._folder = targets[0].folder
         self._failures = failures
         self._n_threads = settings.n_threads or max(2, min(8, count_cores()))
         self._plans: dict[int, Future[TilePlan]] = {}
@@ -205,31 +277,35 @@ class _Extraction:
         """Encode all slides."""
         self._planner = ThreadPoolExecutor(1, "lamella-plan")
         self._decoders = ThreadPoolExecutor(self._n_threads, "lamella-decode")
-        runtime: Runtime | None = None
+        runtimes: list[Runtime] = []
         try:
             if not self._any_tiles():
                 return
-            runtime = open_runtime(
-                self._settings.encoder,
-                self._settings.runtime,
-                tile_px=self._settings.cut.spec.tile_px,
-                check_tiles=self._check_tiles,
-            )
-            self.runtime_name = runtime.name
-            for note in runtime.notes:
-                self.notes.append(note)
-                progress.say(note)
+            for trunk in self._trunks:
+                runtimes.append(self._open(trunk))
+                for note in runtimes[-1].notes:
+                    self.notes.append(note)
+                    progress.say(note)
+            self.runtime_name = runtimes[0].name
             started = time.perf_counter()
             with progress.stage("encode tiles", None, "tiles") as stage:
-                for rows in runtime.encode(self._batches(runtime.batch_size, stage)):
-                    self._deliver(rows, runtime, stage)
+                # Each runtime reads a few batches ahead; what one has read and another not is held here meanwhile.
+                feeds = itertools.tee(self._batches(min(r.batch_size for r in runtimes), stage), len(runtimes))
+                rows = [runtime.encode(feed) for runtime, feed in zip(runtimes, feeds, strict=True)]
+                for parts in zip(*rows, strict=True):
+                    self._deliver(parts, runtimes, stage)
             self.seconds = time.perf_counter() - started
         finally:
             self._planner.shutdown(wait=True, cancel_futures=True)
             self._decoders.shutdown(wait=True, cancel_futures=True)
             self._abandon()
-            if runtime is not None:
+            for runtime in runtimes:
                 runtime.close()
+
+    def _open(self, trunk: Trunk) -> Runtime:
+        return open_runtime(
+            trunk, self._settings.runtime, tile_px=self._settings.cut.spec.tile_px, check_tiles=self._check_tiles
+        )
 
     # Planning ---------------------------------------------------------------------------------------------------
 
@@ -272,7 +348,8 @@ class _Extraction:
             try:
                 refuse_empty(item, plan)
                 self._save_patches(work)
-            except (TissueError, BagError) as error:
+                work.leaks = {target: find_leak(seen, item, plan.slide) for target, seen in self._seen.items()}
+            except (TissueError, BagError, SlideError) as error:
                 self._fail(item.slide_id, _stage_of(error), error)
                 self._forget(work)
                 continue
@@ -378,50 +455,67 @@ class _Extraction:
 
     # Writing ----------------------------------------------------------------------------------------------------
 
-    def _deliver(self, rows: NDArray[np.float32], runtime: Runtime, stage: Stage) -> None:
-        """Hand the rows of one batch to the slides they belong to."""
+    def _deliver(self, parts: Sequence[NDArray[np.float32]], runtimes: Sequence[Runtime], stage: Stage) -> None:
+        """Hand the rows of one batch to the slides and encoders they belong to.
+
+        Args:
+            parts: From each runtime `(b, D)`, the embeddings of its depths side by side.
+            runtimes: What made them.
+            stage: Where to report to.
+        """
+        made = _list_made(runtimes)
+        columns = [
+            column
+            for part, runtime in zip(parts, runtimes, strict=True)
+            for column in np.split(part, np.cumsum(runtime.widths)[:-1], axis=1)
+        ]
         start = 0
         for work, n in self._owners.popleft():
-            mine = rows[start : start + n]
-            start += n
+            end = start + n
             stage.advance(n)
             self.n_tiles += n
-            if work.failed:
-                continue
-            try:
-                self._write(work, mine, runtime)
-            except OutputError:
-                raise
-            except BagError as error:
-                work.failed = True
-                self._fail(work.item.slide_id, "write", error)
+            for target, column, one in zip(self._targets, columns, made, strict=True):
+                if work.failed:
+                    break
+                try:
+                    self._write(work, target, column[start:end], one)
+                except OutputError:
+                    raise
+                except BagError as error:
+                    work.failed = True
+                    self._fail(work.item.slide_id, "write", error)
+            start = end
 
-    def _write(self, work: _SlideWork, rows: NDArray[np.float32], runtime: Runtime) -> None:
-        if work.writer is None:
-            path = self._folder.features_path(work.item.slide_id)
-            work.writer = BagWriter(path, work.plan.corners_l0, dim=runtime.embedding_dim, dtype=self._settings.dtype)
-        work.writer.append(rows)
-        if work.writer.n_written == len(work.plan.corners_l0):
-            writer, work.writer = work.writer, None
-            writer.finish(
-                work.plan.provenance | self._encoder_provenance(runtime) | {"slide_sha256": work.sha256.result()}
-            )
+    def _write(self, work: _SlideWork, target: BagTarget, rows: NDArray[np.float32], made: dict[str, Any]) -> None:
+        """Write rows of one slide's bag of one encoder, and finish the bag with its last row."""
+        if target not in work.writers:
+            path = target.folder.features_path(work.item.slide_id)
+            work.writers[target] = BagWriter(path, work.plan.corners_l0, dim=rows.shape[1], dtype=self._settings.dtype)
+        writer = work.writers[target]
+        writer.append(rows)
+        if writer.n_written < len(work.plan.corners_l0):
+            return
+        del work.writers[target]
+        seen = self._seen[target]
+        carried = {"leak": work.leaks[target], "seen_salt": seen.salt} if seen.slides else {}
+        writer.finish(
+            work.plan.provenance
+            | carried
+            | {
+                "encoder": name_in_files(target.encoder),
+                "weights": target.encoder.weights if target.encoder.weights == "random" else "pretrained",
+                "fingerprint": target.fingerprint,
+                "dtype": self._settings.dtype,
+                "embedding_dim": rows.shape[1],
+                **made,
+                "slide_sha256": work.sha256.result(),
+            },
+            seen_patients=[one.patient for one in seen.slides],
+        )
+        work.n_finished += 1
+        if work.n_finished == len(self._targets):
             self.done.append(work.item.slide_id)
             self._forget(work)
-
-    def _encoder_provenance(self, runtime: Runtime) -> dict[str, Any]:
-        check = runtime.check
-        return {
-            "encoder": name_without_folders(self._settings.encoder.name),
-            "weights": self._settings.encoder.weights if self._settings.encoder.weights == "random" else "pretrained",
-            "fingerprint": self._fingerprint,
-            "dtype": self._settings.dtype,
-            "embedding_dim": runtime.embedding_dim,
-            "runtime": runtime.name,
-            "precision": runtime.precision,
-            "check_cosine": -1.0 if check is None else float(check.cosine_min),
-            "check_tiles": 0 if check is None else int(check.n_tiles),
-        }
 
     def _fail(self, slide_id: str, stage: str, error: BaseException) -> None:
         self._failures.append(Failure(slide_id, stage, str(error)))
@@ -432,9 +526,9 @@ class _Extraction:
 
     def _forget(self, work: _SlideWork) -> None:
         """Let go of a slide that is finished, or that could not be."""
-        if work.writer is not None:
-            work.writer.discard()
-            work.writer = None
+        for writer in work.writers.values():
+            writer.discard()
+        work.writers.clear()
         self._close(work)
         if work in self._works:
             self._works.remove(work)
@@ -442,8 +536,8 @@ class _Extraction:
     def _abandon(self) -> None:
         """Close slides and remove unfinished bags, whatever ended the run."""
         for work in self._works:
-            if work.writer is not None:
-                work.writer.discard()
+            for writer in work.writers.values():
+                writer.discard()
             work.plan.slide.close()
         for future in self._plans.values():
             if future.done() and not future.cancelled() and future.exception() is None:
@@ -457,38 +551,59 @@ def count_cores() -> int:
     return os.cpu_count() or 1
 
 
+def _list_made(runtimes: Sequence[Runtime]) -> list[dict[str, Any]]:
+    """List, for each depth of each runtime, how its embeddings were made, as the bag states it."""
+    made = []
+    for runtime in runtimes:
+        for check in runtime.checks or (None,) * len(runtime.widths):
+            made.append(
+                {
+                    "runtime": runtime.name,
+                    "precision": runtime.precision,
+                    "check_cosine": -1.0 if check is None else float(check.cosine_min),
+                    "check_tiles": 0 if check is None else int(check.n_tiles),
+                }
+            )
+    return made
+
+
 def _find_todo(
-    slides: Sequence[CohortSlide], settings: ExtractSettings, folder: BagFolder, fingerprint: str
-) -> tuple[list[CohortSlide], list[str], list[Failure]]:
-    """Divide slides into those to encode, those whose finished bag is kept, and those that cannot be done."""
-    todo: list[CohortSlide] = []
+    slides: Sequence[CohortSlide], settings: ExtractSettings, targets: Sequence[BagTarget]
+) -> tuple[dict[tuple[int, ...], list[CohortSlide]], list[str], list[Failure]]:
+    """Group slides by the targets whose bags they lack; list those that lack none, and those that cannot be done."""
+    todo: dict[tuple[int, ...], list[CohortSlide]] = {}
     kept: list[str] = []
     failures: list[Failure] = []
     for item in slides:
-        path = folder.features_path(item.slide_id)
-        if not path.exists():
-            todo.append(item)
-            continue
-        try:
-            wanted = _wanted(item, settings, fingerprint)
-            differences = find_differences(path, wanted, (*FEATURE_KEYS, "mpp_source", "precision"))
-            if differences:
-                failures.append(Failure(item.slide_id, "provenance", _refusal(item.slide_id, path, differences)))
-            else:
-                kept.append(item.slide_id)
-        except LamellaError as error:
-            failures.append(Failure(item.slide_id, _stage_of(error), str(error)))
+        missing, refusals = [], []
+        for place, target in enumerate(targets):
+            path = target.folder.features_path(item.slide_id)
+            if not path.exists():
+                missing.append(place)
+                continue
+            try:
+                wanted = _wanted(item, settings, target)
+                differences = find_differences(path, wanted, (*FEATURE_KEYS, "mpp_source", "precision"))
+                if differences:
+                    refusals.append(Failure(item.slide_id, "provenance", _refusal(item.slide_id, path, differences)))
+            except LamellaError as error:
+                refusals.append(Failure(item.slide_id, _stage_of(error), str(error)))
+        failures += refusals
+        if missing and not refusals:
+            todo.setdefault(tuple(missing), []).append(item)
+        elif not refusals:
+            kept.append(item.slide_id)
     return todo, kept, failures
 
 
-def _wanted(item: CohortSlide, settings: ExtractSettings, fingerprint: str) -> dict[str, Any]:
+def _wanted(item: CohortSlide, settings: ExtractSettings, target: BagTarget) -> dict[str, Any]:
     """Return what a finished bag must state; the file's own resolution is vouched for by the slide's hash."""
     given = item.slide_mpp
     wanted = wanted_provenance(item, settings.cut, (given or 0.0, given or 0.0))
     wanted |= {
         "mpp_source": "file" if given is None else "given",
-        "encoder": name_without_folders(settings.encoder.name),
-        "fingerprint": fingerprint,
+        "encoder": name_in_files(target.encoder),
+        "fingerprint": target.fingerprint,
         "dtype": settings.dtype,
     }
     if given is None:

@@ -212,6 +212,66 @@ def draw_scores(
     return _render(figure, "scores")
 
 
+def draw_alignment(matrix: NDArray[np.float64], *, first: str, second: str, name: str = "cka-matrix") -> str:
+    """Draw CKA of every block of one encoder with every block of another, as numbers on shades.
+
+    Args:
+        matrix: `(A, B)`, row a is block a of the first encoder.
+        first: Name of the first encoder.
+        second: Name of the second.
+        name: Of the chart, unique on its page.
+    """
+    figure, axes = _open_figure(4.4, 4.2)
+    axes.imshow(np.clip(matrix, 0, 1), cmap="Greys", vmin=0, vmax=1.6, origin="lower", aspect="equal")
+    for row, column in np.ndindex(*matrix.shape):
+        axes.text(column, row, f"{matrix[row, column]:.2f}", ha="center", va="center", color=INK, fontsize=10)
+    axes.set_xticks(range(matrix.shape[1]), [str(number + 1) for number in range(matrix.shape[1])])
+    axes.set_yticks(range(matrix.shape[0]), [str(number + 1) for number in range(matrix.shape[0])])
+    axes.set(xlabel=f"block of {_shorten(second)}", ylabel=f"block of {_shorten(first)}")
+    figure.subplots_adjust(left=0.15, right=0.97, top=0.97, bottom=0.14)
+    return _render(figure, name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockSeries:
+    """A value at each block, with its interval.
+
+    Attributes:
+        name: What it is of.
+        values: `(blocks,)`.
+        low: `(blocks,)` lower ends, or None.
+        high: `(blocks,)` upper ends, or None.
+    """
+
+    name: str
+    values: NDArray[np.float64]
+    low: NDArray[np.float64] | None = None
+    high: NDArray[np.float64] | None = None
+
+
+def draw_by_block(series: Sequence[BlockSeries], *, label: str, name: str = "cka-blocks") -> str:
+    """Draw values by block, as the paper's figure 2.
+
+    Args:
+        series: One or more; up to six are told apart.
+        label: Of the axis.
+        name: Of the chart, unique on its page.
+    """
+    figure, axes = _open_figure(5.6, 3.6)
+    for number, one in enumerate(series):
+        colour, dash = _SERIES[number % 6], _DASHES[number % 4]
+        blocks = np.arange(1, len(one.values) + 1) + 0.04 * (number - (len(series) - 1) / 2)
+        axes.plot(blocks, one.values, color=colour, linestyle=dash, marker="o", markersize=5, label=one.name)
+        if one.low is not None and one.high is not None:
+            axes.vlines(blocks, one.low, one.high, color=colour, linewidth=1.4)
+    axes.set_xticks(range(1, max(len(one.values) for one in series) + 1))
+    axes.set(xlabel="block", ylabel=label)
+    axes.spines[["top", "right"]].set_visible(False)
+    _legend(axes, "lower left")
+    figure.subplots_adjust(left=0.12, right=0.98, top=0.97, bottom=0.15)
+    return _render(figure, name)
+
+
 def _draw_folds(axes: Axes, scores: Scores) -> None:
     """Draw the ROC curve of each fold that holds both kinds of slides, as thin lines."""
     label: str | None = "single folds"

@@ -8,6 +8,7 @@ DIR/predictions.csv            out-of-fold predictions
 DIR/metrics.json               results with intervals, and the baselines
 DIR/failures.csv               slides that could not be done, with the reason
 DIR/models/<round>/seed<s>/    a model each: model.safetensors, model.json
+DIR/finetuned/                 stage 2: encoders, models and what each arm found (study.finetune says what lies where)
 DIR/heatmaps/<slide_id>/       pictures, GeoJSON and TIFF of attention
 DIR/features/...               bags
 DIR/attention/<slide_id>.h5    attention as numbers
@@ -72,6 +73,11 @@ class RunFolder:
     def models(self) -> Path:
         """Models, a folder a round and seed."""
         return self.path / "models"
+
+    @property
+    def finetuned(self) -> Path:
+        """Stage 2."""
+        return self.path / "finetuned"
 
     @property
     def heatmaps(self) -> Path:

@@ -19,6 +19,7 @@ from lamella.slide import hash_quickly
 from lamella.study.attention import locate_attention, save_attention
 from lamella.study.bags import StudyBags, hash_json, load_bags
 from lamella.study.folder import RunFolder
+from lamella.study.leaks import refuse_seen_by_encoder
 from lamella.study.measure import measure_external
 from lamella.study.record import list_versions, save_predictions
 from lamella.study.rounds import RoundPrediction
@@ -105,6 +106,8 @@ def predict_cohort(
     failed = {failure.slide_id for failure in report.failures}
     done = [slide for slide in cohort.slides if slide.slide_id not in failed]
     bags = load_bags(report.folder, [slide.slide_id for slide in done])
+    if labelled:
+        refuse_seen_by_encoder([slide.slide_id for slide in done], bags.provenance, cohort)
     predictions = [_predict(run, slide, bags, folder) for slide in done]
     save_predictions(predictions, run.classes, folder.predictions)
     if labelled and predictions:

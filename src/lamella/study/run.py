@@ -20,11 +20,14 @@ from lamella.errors import CohortError
 from lamella.features.extract import Failure, extract_cohort
 from lamella.features.plan import ledger_of
 from lamella.files import sweep_temporaries, write_json, write_table
+from lamella.mil import SlideModel
 from lamella.progress import Progress, SilentProgress
 from lamella.slide import hash_quickly
 from lamella.study.attention import load_attention, locate_attention, save_attention
 from lamella.study.bags import StudyBags, hash_json, load_bag_folder, load_bags
+from lamella.study.finetune import StageOne, finetune_rounds
 from lamella.study.folder import RunFolder
+from lamella.study.leaks import refuse_seen_by_encoder
 from lamella.study.measure import measure_study
 from lamella.study.record import save_predictions, save_run_record
 from lamella.study.rounds import (
@@ -92,7 +95,11 @@ def run_study(cohort: Cohort, settings: RunSettings, out: Path, *, progress: Pro
     available = [slide.slide_id for slide in cohort.slides if slide.slide_id not in failed]
     bags = load_bags(report.folder, available)
     save_ledger(cohort, bags, folder)
-    found, metrics = _analyse(cohort, rounds, bags, settings, folder, notes, progress)
+    found, metrics, stage_1 = _analyse(cohort, rounds, bags, settings, folder, notes, progress)
+    if settings.stage_two is not None:
+        begin = StageOne(rounds=stage_1.protocol.rounds, models=stage_1.models, bags=bags, extract=settings.extract)
+        metrics["stage_two"] = finetune_rounds(begin, cohort, settings.stage_two, folder, progress)
+        write_json(folder.metrics, metrics)
     save_run_record(settings, cohort, report, notes, folder)
     return StudyResult(
         folder=folder,
@@ -128,7 +135,7 @@ def train_on_bags(
     rounds = list_rounds(cohort)
     bags = load_bag_folder(bags_folder, [slide.slide_id for slide in cohort.slides])
     _save_cohort(cohort, folder)
-    found, metrics = _analyse(cohort, rounds, bags, settings, folder, notes, progress)
+    found, metrics, _ = _analyse(cohort, rounds, bags, settings, folder, notes, progress)
     return StudyResult(
         folder=folder,
         cohort=cohort,
@@ -139,6 +146,14 @@ def train_on_bags(
     )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Trained:
+    """A protocol, and of each of its rounds the models, one a seed."""
+
+    protocol: Protocol
+    models: dict[int, list[SlideModel]]
+
+
 def _analyse(
     cohort: Cohort,
     rounds: Sequence[Round],
@@ -147,13 +162,17 @@ def _analyse(
     folder: RunFolder,
     notes: list[str],
     progress: Progress,
-) -> tuple[list[RoundPrediction], dict[str, Any]]:
+) -> tuple[list[RoundPrediction], dict[str, Any], _Trained]:
     """Train what is missing, predict, measure, and write it all down."""
     protocols = _list_protocols(cohort, rounds, bags, settings, notes)
+    for protocol in protocols:
+        tested = [slide_id for one in protocol.rounds for slide_id in one.test]
+        refuse_seen_by_encoder(tested, bags.provenance, cohort)
     seeds = [dataclasses.replace(settings.train, seed=settings.train.seed + i) for i in range(settings.n_seeds)]
-    outcomes = []
+    outcomes, stages = [], []
     for protocol in protocols:
         models = train_protocol(protocol, bags, cohort, seeds, folder, progress)
+        stages.append(_Trained(protocol, models))
         outcomes.append(
             Outcome(
                 protocol=protocol,
@@ -166,7 +185,7 @@ def _analyse(
     _save_attention(found, bags, folder)
     save_predictions(found, cohort.classes, folder.predictions)
     write_json(folder.metrics, metrics)
-    return found, metrics
+    return found, metrics, stages[0]
 
 
 def _with_folds(cohort: Cohort, settings: TrainingSettings) -> Cohort:

@@ -7,9 +7,9 @@ from typing import Any
 
 from lamella.encoders import EncoderSpec, RuntimeSettings
 from lamella.errors import ModelError, SettingsError
-from lamella.features.bag import name_without_folders
-from lamella.features.extract import ExtractSettings
+from lamella.features.extract import ExtractSettings, name_in_files
 from lamella.features.plan import CutSettings
+from lamella.finetune.settings import FinetuneSettings
 from lamella.mil.settings import TrainSettings
 from lamella.tiles import TileSpec
 
@@ -45,24 +45,57 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StageTwo:
+    """Whether and how a run goes on to stage 2.
+
+    Attributes:
+        finetune: How encoder and head are trained; its seed is the first of `n_seeds`.
+        n_seeds: How many of stage 1's seeds are trained on; each has an encoder of its own.
+        evaluate: `all` (every tile of the test slides is encoded anew) or `top-k` (those that stage 1 attends most).
+    """
+
+    finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
+    n_seeds: int = 1
+    evaluate: str = "all"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run."""
+        if self.evaluate not in ("all", "top-k"):
+            raise SettingsError(f"--evaluate is '{self.evaluate}' and must be all or top-k. Pass --evaluate all.")
+        if self.n_seeds < 1:
+            raise SettingsError(f"{self.n_seeds} seeds are to be fine-tuned and at least 1 is needed. Pass 1.")
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms that are trained: the control alone, or both."""
+        return ("head",) if self.finetune.arm == "head" else ("head", "tuned")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings(TrainingSettings):
     """How a cohort becomes predictions, from the slides on.
 
     Attributes:
         extract: How slides become bags.
         n_heatmaps: How many slides get heatmaps; None is all.
+        stage_two: Whether and how encoder and head are trained on; None ends with stage 1.
     """
 
     extract: ExtractSettings
     n_heatmaps: int | None = None
+    stage_two: StageTwo | None = None
 
 
 def join_settings(
-    training: TrainingSettings, extract: ExtractSettings, *, n_heatmaps: int | None = None
+    training: TrainingSettings,
+    extract: ExtractSettings,
+    *,
+    n_heatmaps: int | None = None,
+    stage_two: StageTwo | None = None,
 ) -> RunSettings:
     """Return the settings of a run that begins at the slides."""
     own = {one.name: getattr(training, one.name) for one in dataclasses.fields(TrainingSettings)}
-    return RunSettings(**own, extract=extract, n_heatmaps=n_heatmaps)
+    return RunSettings(**own, extract=extract, n_heatmaps=n_heatmaps, stage_two=stage_two)
 
 
 def describe_settings(settings: RunSettings) -> dict[str, Any]:
@@ -70,7 +103,7 @@ def describe_settings(settings: RunSettings) -> dict[str, Any]:
     extract = settings.extract
     cut, spec = extract.cut, extract.cut.spec
     return {
-        "encoder": encoder_name(extract.encoder),
+        "encoder": name_in_files(extract.encoder),
         "weights": extract.encoder.weights if extract.encoder.weights == "random" else "pretrained",
         "tile_px": spec.tile_px,
         "mpp": spec.mpp,
@@ -86,12 +119,8 @@ def describe_settings(settings: RunSettings) -> dict[str, Any]:
         "n_folds": settings.n_folds,
         "split_seed": settings.split_seed,
         "sensitivity": settings.sensitivity,
+        "stage_two": None if settings.stage_two is None else dataclasses.asdict(settings.stage_two),
     }
-
-
-def encoder_name(spec: EncoderSpec) -> str:
-    """Return an encoder's name without the folders of one's own `FILE.py:build`."""
-    return name_without_folders(spec.name)
 
 
 def describe_encoder(spec: EncoderSpec) -> dict[str, str]:
@@ -114,6 +143,6 @@ def restore_extract_settings(described: Mapping[str, Any], encoder: EncoderSpec)
         )
         cut = CutSettings(spec=spec, tissue=str(described["tissue"]), max_upsample=float(described["max_upsample"]))
         runtime = RuntimeSettings(device="auto", precision=str(described["precision"]))
-        return ExtractSettings(cut=cut, encoder=encoder, runtime=runtime, dtype=str(described["dtype"]))
+        return ExtractSettings(cut=cut, encoders=(encoder,), runtime=runtime, dtype=str(described["dtype"]))
     except KeyError as error:
         raise ModelError(f"the run's settings lack {error}. Run it again with this version: lamella run.") from error

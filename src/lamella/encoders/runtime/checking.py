@@ -1,6 +1,6 @@
 """Whether a faster way to compute embeddings comes near enough to torch in fp32."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,15 @@ def compare_embeddings(embeddings: Embeddings, reference: Embeddings, *, precisi
         passed=mean_cosine >= MIN_COSINE and least >= MIN_COSINE_OF_A_TILE,
         precision_used=precision,
     )
+
+
+def compare_depths(
+    embeddings: Embeddings, reference: Embeddings, widths: Sequence[int], *, precision: str
+) -> tuple[PrecisionCheck, ...]:
+    """Compare embeddings of several depths, which stand side by side, each with its own reference."""
+    ends = np.cumsum(widths)[:-1]
+    pairs = zip(np.split(embeddings, ends, axis=1), np.split(reference, ends, axis=1), strict=True)
+    return tuple(compare_embeddings(ours, theirs, precision=precision) for ours, theirs in pairs)
 
 
 def take_check_tiles(check_tiles: Callable[[], Tiles], *, encoder: str, tile_px: int) -> Tiles:

@@ -12,6 +12,7 @@ import json
 import logging
 import tempfile
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +31,7 @@ class CompiledEntry:
     """Where one converted network lies, whether or not it is there yet.
 
     Attributes:
-        fingerprint: SHA-256 of weights, normalisation and network.
+        fingerprint: SHA-256 of weights, normalisation and network, at all depths that are read.
         tile_px: Side of a tile, in pixels.
         batch_size: Tiles a batch.
         processor: Name and capabilities of the processor, which precision checks hold for.
@@ -86,21 +87,22 @@ class CompiledEntry:
                     (folder / file).replace(temporary)
         write_json(self.folder / "manifest.json", {"fingerprint": self.fingerprint, **manifest})
 
-    def load_check(self, precision: str) -> PrecisionCheck | None:
-        """Load the outcome of an earlier check in `precision` on this processor; None where there was none."""
+    def load_checks(self, precision: str) -> tuple[PrecisionCheck, ...]:
+        """Load the outcome, at each depth, of an earlier check in `precision` on this processor; empty where none."""
         content = _read_json(self._check_path(precision))
         try:
-            return None if content is None else PrecisionCheck(**content)
-        except TypeError:
-            return None
+            return () if content is None else tuple(PrecisionCheck(**check) for check in content["depths"])
+        except (KeyError, TypeError):
+            return ()
 
-    def save_check(self, check: PrecisionCheck) -> None:
+    def save_checks(self, checks: Sequence[PrecisionCheck]) -> None:
         """Write the outcome of a check.
 
         Raises:
             OutputError: If the store cannot be written.
         """
-        write_json(self._check_path(check.precision_used), dataclasses.asdict(check))
+        content = {"depths": [dataclasses.asdict(check) for check in checks]}
+        write_json(self._check_path(checks[0].precision_used), content)
 
     def _check_path(self, precision: str) -> Path:
         processor = hashlib.sha256(self.processor.encode()).hexdigest()[:12]

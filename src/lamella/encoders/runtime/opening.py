@@ -1,6 +1,9 @@
 """Choosing a runtime: device, precision, and whether the choice computes what torch in fp32 would."""
 
+import hashlib
+import itertools
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -8,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lamella.encoders.cards import EncoderSpec, strip_depth
+from lamella.encoders.cards import EncoderSpec, Trunk, find_encoder
 from lamella.encoders.fingerprint import fingerprint_encoder
 from lamella.encoders.runtime import machine
 from lamella.encoders.runtime.checking import (
     MIN_COSINE,
     MIN_COSINE_OF_A_TILE,
     MIN_TILES,
-    compare_embeddings,
+    compare_depths,
     split_batches,
     take_check_tiles,
 )
@@ -51,8 +54,16 @@ class _Plan:
 class _Reference:
     """The network in torch and its fp32 embeddings of the check tiles, each made when first needed."""
 
-    def __init__(self, spec: EncoderSpec, plan: _Plan, tile_px: int, check_tiles: Callable[[], Tiles]) -> None:
-        self._spec, self._plan, self._tile_px, self._check_tiles = spec, plan, tile_px, check_tiles
+    def __init__(
+        self,
+        trunk: Trunk,
+        widths: tuple[int, ...],
+        plan: _Plan,
+        tile_px: int,
+        check_tiles: Callable[[], Tiles],
+    ) -> None:
+        self._trunk, self.widths, self._plan = trunk, widths, plan
+        self._tile_px, self._check_tiles = tile_px, check_tiles
 
     @cached_property
     def network(self) -> "TileNetwork":
@@ -62,11 +73,11 @@ class _Reference:
 
         if self._plan.device == "cpu" and torch.get_num_threads() != self._plan.n_threads:
             torch.set_num_threads(self._plan.n_threads)
-        return build_network(self._spec)
+        return build_network(self._trunk.deepest, self._trunk.depths)
 
     @cached_property
     def tiles(self) -> Tiles:
-        return take_check_tiles(self._check_tiles, encoder=self._spec.name, tile_px=self._tile_px)
+        return take_check_tiles(self._check_tiles, encoder=self._trunk.name, tile_px=self._tile_px)
 
     @cached_property
     def embeddings(self) -> Embeddings:
@@ -75,30 +86,32 @@ class _Reference:
         return embed_in_fp32(
             self.network,
             self.tiles,
-            encoder=strip_depth(self._spec.name),
+            encoder=self._trunk.name,
+            widths=self.widths,
             device=self._plan.device,
             batch_size=self._plan.batch_size,
         )
 
-    def check(self, runtime: Runtime) -> PrecisionCheck:
-        """Compare a runtime with the reference."""
+    def check(self, runtime: Runtime) -> tuple[PrecisionCheck, ...]:
+        """Compare a runtime with the reference, at each depth."""
         reference = self.embeddings
         try:
             parts = list(runtime.encode(split_batches(self.tiles, runtime.batch_size)))
         except EncoderError as error:  # NaN or infinity, where fp32 has numbers
             _log.warning("%s", error)
-            return PrecisionCheck(
+            failed = PrecisionCheck(
                 cosine_min=0.0,
                 cosine_mean=0.0,
                 n_tiles=len(reference),
                 passed=False,
                 precision_used=runtime.precision,
             )
-        return compare_embeddings(np.concatenate(parts), reference, precision=runtime.precision)
+            return (failed,) * len(self.widths)
+        return compare_depths(np.concatenate(parts), reference, self.widths, precision=runtime.precision)
 
 
 def open_runtime(
-    spec: EncoderSpec, settings: RuntimeSettings, *, tile_px: int, check_tiles: Callable[[], Tiles]
+    encoder: EncoderSpec | Trunk, settings: RuntimeSettings, *, tile_px: int, check_tiles: Callable[[], Tiles]
 ) -> Runtime:
     """Open the fastest runtime that computes this encoder as torch in fp32 does; close it after use.
 
@@ -106,7 +119,7 @@ def open_runtime(
     opens in under a second and torch is not imported.
 
     Args:
-        spec: The encoder and its weights.
+        encoder: The encoder and its weights; or one network that is to be read at several depths.
         settings: Device, precision, cores; all may be left to be chosen.
         tile_px: Side of the tiles it will be given, in pixels.
         check_tiles: Returns `(n, tile_px, tile_px, 3)` uint8 RGB, real tiles, better 64 or more; called only when a
@@ -116,15 +129,71 @@ def open_runtime(
         EncoderError: If no encoder has that name, or the device or precision asked for is not here.
         WeightsError: If the weights are not on this machine, or are of another network.
     """
-    fingerprint = fingerprint_encoder(spec)
+    trunk = encoder if isinstance(encoder, Trunk) else Trunk((encoder,))
+    fingerprints = [fingerprint_encoder(spec) for spec in trunk.specs]
     plan = _plan(settings, tile_px=tile_px)
-    if spec.weights == "random":
-        random = f"encoder '{strip_depth(spec.name)}' has random weights, seeded by its name: a control, not a result"
+    if trunk.deepest.weights == "random":
+        random = f"encoder '{trunk.name}' has random weights, seeded by its name: a control, not a result"
         plan = replace(plan, notes=(*plan.notes, random))
-    reference = _Reference(spec, plan, tile_px, check_tiles)
+    widths = tuple(find_encoder(spec.name).embedding_dim for spec in trunk.specs)
+    reference = _Reference(trunk, widths, plan, tile_px, check_tiles)
     if plan.runtime == "openvino":
-        return _open_openvino(spec, plan, fingerprint, tile_px, reference)
-    return _open_torch(spec, plan, fingerprint, tile_px, reference)
+        fingerprint = fingerprints[0]
+        if len(fingerprints) > 1:
+            fingerprint = hashlib.sha256(",".join(fingerprints).encode()).hexdigest()
+        return _open_openvino(trunk, plan, fingerprint, tile_px, reference)
+    return _open_torch(trunk, plan, tile_px, reference)
+
+
+def time_encoder(encoder: EncoderSpec, settings: RuntimeSettings, *, tile_px: int, seconds: float = 2.0) -> float:
+    """Measure how many tiles a second an encoder makes into embeddings here, nothing else running; unchecked.
+
+    Args:
+        encoder: The encoder and its weights; its speed does not depend on their values.
+        settings: Device, precision, cores.
+        tile_px: Side of the tiles, in pixels.
+        seconds: How long to measure, after warming up.
+
+    Returns:
+        Tiles a second.
+
+    Raises:
+        EncoderError: If no encoder has that name, or the device or precision asked for is not here.
+        WeightsError: If the weights are not on this machine.
+    """
+    trunk, plan = Trunk((encoder,)), _plan(settings, tile_px=tile_px)
+    tile = np.random.default_rng(0).integers(0, 256, (plan.batch_size, tile_px, tile_px, 3), dtype=np.uint8)
+    widths = (find_encoder(encoder.name).embedding_dim,)
+    runtime = _open_unchecked(trunk, plan, tile_px, _Reference(trunk, widths, plan, tile_px, lambda: tile))
+    rows = runtime.encode(itertools.repeat(tile))
+    for _ in range(4):
+        next(rows)
+    started, n = time.perf_counter(), 0
+    while time.perf_counter() - started < seconds:
+        next(rows)
+        n += plan.batch_size
+    rate = n / (time.perf_counter() - started)
+    rows.close()  # type: ignore[attr-defined]
+    runtime.close()
+    return rate
+
+
+def _open_unchecked(trunk: Trunk, plan: _Plan, tile_px: int, reference: _Reference) -> Runtime:
+    if plan.runtime == "openvino":
+        from lamella.encoders.runtime.openvino_runtime import OpenVINORuntime
+
+        try:
+            return OpenVINORuntime(
+                convert(reference.network, tile_px=tile_px, batch_size=plan.batch_size),
+                encoder=trunk.name,
+                widths=reference.widths,
+                precision=plan.precision,
+                n_threads=plan.n_threads,
+            )
+        except RuntimeError as error:
+            _log.warning("OpenVINO cannot run '%s': %s", trunk.name, error)
+            plan = replace(plan, precision="fp32")
+    return _make_torch_runtime(trunk, plan, tile_px, reference, plan.precision)
 
 
 def choose_batch_size(device: str, tile_px: int) -> int:
@@ -203,7 +272,7 @@ def _choose_on_gpu(settings: RuntimeSettings, device: str) -> tuple[str, str, tu
     return "torch", half if settings.precision == "auto" else settings.precision, ()
 
 
-def _open_openvino(spec: EncoderSpec, plan: _Plan, fingerprint: str, tile_px: int, reference: _Reference) -> Runtime:
+def _open_openvino(trunk: Trunk, plan: _Plan, fingerprint: str, tile_px: int, reference: _Reference) -> Runtime:
     from lamella.encoders.runtime.openvino_runtime import OpenVINORuntime
 
     entry = CompiledEntry(
@@ -216,30 +285,30 @@ def _open_openvino(spec: EncoderSpec, plan: _Plan, fingerprint: str, tile_px: in
     try:
         model = _load_or_convert(entry, reference)
         for precision in dict.fromkeys((plan.precision, "fp32")):
-            check = entry.load_check(precision)
-            if check is not None and not check.passed:
-                notes = (*notes, _too_far(spec.name, check))
+            checks = entry.load_checks(precision)
+            if not _all_passed(checks) and checks:
+                notes = (*notes, _too_far(trunk, checks))
                 continue
             runtime = OpenVINORuntime(
-                model,
-                encoder=strip_depth(spec.name),
-                fingerprint=fingerprint,
-                precision=precision,
-                n_threads=plan.n_threads,
+                model, encoder=trunk.name, widths=reference.widths, precision=precision, n_threads=plan.n_threads
             )
-            if check is None:
-                check = reference.check(runtime)
-                _keep_check(entry, check)
-            if check.passed:
-                runtime.check, runtime.notes = check, notes
+            if not checks:
+                checks = reference.check(runtime)
+                _keep_checks(entry, checks)
+            if _all_passed(checks):
+                runtime.checks, runtime.notes = checks, notes
                 return runtime
             runtime.close()
-            notes = (*notes, _too_far(spec.name, check))
+            notes = (*notes, _too_far(trunk, checks))
     except RuntimeError as error:  # a network with a part that OpenVINO cannot convert or compile
         reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
-        _log.warning("OpenVINO cannot run '%s': %s", spec.name, error)
-        notes = (*notes, f"OpenVINO cannot run '{spec.name}' ({reason[:160]}): torch computes it, slower")
-    return _open_torch(spec, replace(plan, precision="fp32", notes=notes), fingerprint, tile_px, reference)
+        _log.warning("OpenVINO cannot run '%s': %s", trunk.name, error)
+        notes = (*notes, f"OpenVINO cannot run '{trunk.name}' ({reason[:160]}): torch computes it, slower")
+    return _open_torch(trunk, replace(plan, precision="fp32", notes=notes), tile_px, reference)
+
+
+def _all_passed(checks: tuple[PrecisionCheck, ...]) -> bool:
+    return all(check.passed for check in checks)
 
 
 def _load_or_convert(entry: CompiledEntry, reference: _Reference) -> Any:
@@ -255,48 +324,51 @@ def _load_or_convert(entry: CompiledEntry, reference: _Reference) -> Any:
     return entry.network_path
 
 
-def _keep_check(entry: CompiledEntry, check: PrecisionCheck) -> None:
+def _keep_checks(entry: CompiledEntry, checks: tuple[PrecisionCheck, ...]) -> None:
     """Keep a check for the next run, if it saw enough tiles to speak for others."""
-    if check.n_tiles < MIN_TILES:
+    if checks[0].n_tiles < MIN_TILES:
         return
     try:
-        entry.save_check(check)
+        entry.save_checks(checks)
     except OutputError as error:
         _log.warning("the precision check is not kept: %s", error)
 
 
-def _open_torch(
-    spec: EncoderSpec, plan: _Plan, fingerprint: str, tile_px: int, reference: _Reference
-) -> "TorchRuntime":
-    from lamella.encoders.runtime.torch_runtime import TorchRuntime
-
-    def make(precision: str) -> TorchRuntime:
-        return TorchRuntime(
-            reference.network,
-            encoder=strip_depth(spec.name),
-            fingerprint=fingerprint,
-            device=plan.device,
-            precision=precision,
-            tile_px=tile_px,
-            batch_size=plan.batch_size,
-        )
-
-    runtime = make(plan.precision)
+def _open_torch(trunk: Trunk, plan: _Plan, tile_px: int, reference: _Reference) -> "TorchRuntime":
+    runtime = _make_torch_runtime(trunk, plan, tile_px, reference, plan.precision)
     runtime.notes = plan.notes
     if plan.precision == "fp32":
         return runtime
-    runtime.check = reference.check(runtime)
-    if runtime.check.passed:
+    runtime.checks = reference.check(runtime)
+    if _all_passed(runtime.checks):
         return runtime
-    fallback = make("fp32")
-    fallback.notes = (*plan.notes, _too_far(spec.name, runtime.check))
+    fallback = _make_torch_runtime(trunk, plan, tile_px, reference, "fp32")
+    fallback.notes = (*plan.notes, _too_far(trunk, runtime.checks))
     return fallback
 
 
-def _too_far(name: str, check: PrecisionCheck) -> str:
-    instead = "torch computes it" if check.precision_used == "fp32" else "fp32 is used"
+def _make_torch_runtime(
+    trunk: Trunk, plan: _Plan, tile_px: int, reference: _Reference, precision: str
+) -> "TorchRuntime":
+    from lamella.encoders.runtime.torch_runtime import TorchRuntime
+
+    return TorchRuntime(
+        reference.network,
+        encoder=trunk.name,
+        widths=reference.widths,
+        device=plan.device,
+        precision=precision,
+        tile_px=tile_px,
+        batch_size=plan.batch_size,
+    )
+
+
+def _too_far(trunk: Trunk, checks: tuple[PrecisionCheck, ...]) -> str:
+    """Say which depth strays furthest, and what computes instead."""
+    worst, spec = min(zip(checks, trunk.specs, strict=True), key=lambda pair: pair[0].cosine_mean)
+    instead = "torch computes it" if worst.precision_used == "fp32" else "fp32 is used"
     return (
-        f"encoder '{name}' in {check.precision_used} strays from torch in fp32 over {check.n_tiles} tiles (mean cosine "
-        f"{check.cosine_mean:.4f} where {MIN_COSINE} is needed, least {check.cosine_min:.4f} where "
+        f"encoder '{spec.name}' in {worst.precision_used} strays from torch in fp32 over {worst.n_tiles} tiles (mean "
+        f"cosine {worst.cosine_mean:.4f} where {MIN_COSINE} is needed, least {worst.cosine_min:.4f} where "
         f"{MIN_COSINE_OF_A_TILE}): {instead}"
     )

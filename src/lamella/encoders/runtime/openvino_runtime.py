@@ -18,7 +18,7 @@ class OpenVINORuntime:
     Batches are padded to full size, so no tile's embedding depends on its batch's.
     """
 
-    check: PrecisionCheck | None = None
+    checks: tuple[PrecisionCheck, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __init__(
@@ -26,7 +26,7 @@ class OpenVINORuntime:
         model: Any,
         *,
         encoder: str,
-        fingerprint: str,
+        widths: tuple[int, ...],
         precision: str,
         n_threads: int,
         n_streams: int | None = None,
@@ -36,14 +36,14 @@ class OpenVINORuntime:
         Args:
             model: OpenVINO's network, or the path of one; static, `(batch, H, W, 3)` uint8 -> `(batch, D)` float32.
             encoder: The encoder's name.
-            fingerprint: SHA-256 of weights, normalisation and network.
+            widths: Width of the embedding at each depth; they sum to D.
             precision: `fp32`, `bf16` or `fp16`.
             n_threads: Cores to compute on.
             n_streams: Batches computed at once; None is one a core, 16 at most.
         """
         self.name = f"openvino {openvino.__version__.partition('-')[0]}"
         self.encoder = encoder
-        self.fingerprint = fingerprint
+        self.widths = widths
         self.device = "cpu"
         self.precision = precision
         n_streams = n_streams or min(n_threads, _MAX_STREAMS)
@@ -59,7 +59,6 @@ class OpenVINORuntime:
             },
         )
         self.batch_size, self._tile_px = (int(extent) for extent in tuple(compiled.input(0).shape)[:2])
-        self.embedding_dim = int(compiled.output(0).shape[1])
         # Four requests a stream: one is computed while others wait, so a slow reader or writer does not idle a core.
         self._requests = [compiled.create_infer_request() for _ in range(4 * n_streams)]
 

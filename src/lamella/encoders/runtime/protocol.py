@@ -74,17 +74,18 @@ class PrecisionCheck:
 
 
 class Runtime(Protocol):
-    """An encoder made ready for one tile size; `encode` may be called again and again, from one thread at a time.
+    """A network made ready for one tile size, read at one depth or several.
+
+    `encode` may be called again and again, from one thread at a time.
 
     Attributes:
         name: What computes, with its version: `openvino 2026.4.1`.
-        encoder: The encoder's name.
+        encoder: The encoder's name; `resnet18@2,4` where it is read at several depths.
         device: `cpu`, `cuda` or `mps`.
         precision: `fp32`, `bf16` or `fp16`.
-        embedding_dim: Width of an embedding.
-        fingerprint: SHA-256 of weights, normalisation and network.
+        widths: Width of the embedding at each depth, ascending.
         batch_size: Most tiles a batch may have; full batches are fastest.
-        check: How near it comes to torch in fp32; None where it is torch in fp32.
+        checks: How near it comes to torch in fp32 at each depth; empty where it is torch in fp32.
         notes: What the user must be told.
     """
 
@@ -92,10 +93,9 @@ class Runtime(Protocol):
     encoder: str
     device: str
     precision: str
-    embedding_dim: int
-    fingerprint: str
+    widths: tuple[int, ...]
     batch_size: int
-    check: PrecisionCheck | None
+    checks: tuple[PrecisionCheck, ...]
     notes: tuple[str, ...]
 
     def encode(self, batches: Iterable[Tiles]) -> Iterator[Embeddings]:
@@ -105,7 +105,7 @@ class Runtime(Protocol):
             batches: Each `(b, H, W, 3)` uint8 RGB with b from 1 to `batch_size`, H and W the tile size in pixels.
 
         Yields:
-            `(b, D)` float32 for each batch.
+            `(b, D)` float32 for each batch, the depths side by side.
 
         Raises:
             EncoderError: If a batch has another shape, or an embedding holds NaN or infinity.

@@ -30,7 +30,7 @@ class _Slot:
 class TorchRuntime:
     """An encoder in torch. Batches are padded to full size, so no tile's embedding depends on its batch's."""
 
-    check: PrecisionCheck | None = None
+    checks: tuple[PrecisionCheck, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __init__(
@@ -38,7 +38,7 @@ class TorchRuntime:
         network: TileNetwork,
         *,
         encoder: str,
-        fingerprint: str,
+        widths: tuple[int, ...],
         device: str,
         precision: str,
         tile_px: int,
@@ -46,13 +46,12 @@ class TorchRuntime:
     ) -> None:
         self.name = f"torch {torch.__version__}"
         self.encoder = encoder
-        self.fingerprint = fingerprint
+        self.widths = widths
         self.device = device
         self.precision = precision
         self.batch_size = batch_size
         self._tile_px = tile_px
         self._network = network.to(device).to(memory_format=torch.channels_last)
-        self.embedding_dim = self._measure_width()
 
     def encode(self, batches: Iterable[Tiles]) -> Iterator[Embeddings]:
         """Encode batches in order; see `Runtime.encode`."""
@@ -105,7 +104,7 @@ class TorchRuntime:
         side = self._tile_px
         return _Slot(
             pixels=torch.zeros(self.batch_size, side, side, 3, dtype=torch.uint8, pin_memory=pinned),
-            embeddings=torch.zeros(self.batch_size, self.embedding_dim, pin_memory=pinned),
+            embeddings=torch.zeros(self.batch_size, sum(self.widths), pin_memory=pinned),
         )
 
     def _fill(self, slot: _Slot, tiles: Tiles) -> None:
@@ -124,10 +123,6 @@ class TorchRuntime:
                 precision.enter_context(_without_tf32())
             return self._network(pixels.permute(0, 3, 1, 2).float()).float()  # type: ignore[no-any-return]
 
-    def _measure_width(self) -> int:
-        tile = torch.zeros(1, self._tile_px, self._tile_px, 3, dtype=torch.uint8, device=self.device)
-        return int(self._forward(tile).shape[1])
-
 
 def _collect(slot: _Slot) -> Embeddings:
     slot.done.synchronize()
@@ -142,12 +137,14 @@ def _without_tf32() -> Iterator[None]:
         yield
 
 
-def embed_in_fp32(network: TileNetwork, tiles: Tiles, *, encoder: str, device: str, batch_size: int) -> Embeddings:
+def embed_in_fp32(
+    network: TileNetwork, tiles: Tiles, *, encoder: str, widths: tuple[int, ...], device: str, batch_size: int
+) -> Embeddings:
     """Return the embeddings that faster ways are held against: torch in fp32 on `device`, `(n, D)` float32."""
     reference = TorchRuntime(
         network,
         encoder=encoder,
-        fingerprint="",
+        widths=widths,
         device=device,
         precision="fp32",
         tile_px=tiles.shape[1],

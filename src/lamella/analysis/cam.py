@@ -1,0 +1,139 @@
+"""Class activation maps that add up: a slide's contrast, split exactly into cells of its tiles' feature maps.
+
+With the attention and the ReLU masks of the head held as they are, the head is linear in every embedding, and an
+embedding is the mean of its feature map. So the contrast of a class (its logit less the mean of the other classes')
+is a sum: one term a cell, one a tile, and a constant (after Zhou et al. 2016, carried through the pooling over tiles).
+
+    contrast = sum_ip (1/P) G_i . (f_ip - mu)  +  sum_i b_i  +  c
+
+G_i is the attention of tile i times the masked head's row in units of the embedding, f_ip the feature vector of cell p
+of P, mu the mean training tile. What is not split is how attention came about; Grad-CAM lets that vary too.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lamella.errors import ModelError
+from lamella.mil import SlideModel
+from lamella.mil.heads import MaxPool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ContrastSplit:
+    """The contrast of one class on one slide, taken apart.
+
+    Attributes:
+        gradient: `(N, D)` float32, what a unit of each feature of each tile adds: `G_i`.
+        centre: `(D,)` float32, the mean training tile, `mu`.
+        tile_bias: `(N,)` float64, what each tile adds wherever one looks in it.
+        constant: What is there without any tile.
+        contrast: The logit of the class less the mean of the others', class weights taken off.
+    """
+
+    gradient: NDArray[np.float32]
+    centre: NDArray[np.float32]
+    tile_bias: NDArray[np.float64]
+    constant: float
+    contrast: float
+
+    def split_cells(self, maps: NDArray[np.float32], rows: slice) -> NDArray[np.float32]:
+        """Return what each cell of some tiles adds to the contrast.
+
+        Args:
+            maps: `(n, D, h, w)` float32 feature maps of the tiles `rows`; their means are the embeddings.
+            rows: Which tiles of the slide.
+
+        Returns:
+            `(n, h, w)` float32.
+        """
+        gradient = self.gradient[rows]
+        cells = np.einsum("nd,ndhw->nhw", gradient, maps) - (gradient @ self.centre)[:, None, None]
+        found: NDArray[np.float32] = (cells / (maps.shape[2] * maps.shape[3])).astype(np.float32)
+        return found
+
+
+def split_contrast(models: Sequence[SlideModel], features: NDArray[np.floating], *, target: int) -> ContrastSplit:
+    """Split the contrast of a class, averaged over models, by tile and by feature.
+
+    Args:
+        models: At least one, of the same classes; those of one fold, or of all.
+        features: `(N, D)` embeddings of the slide, float32 for sums that are exact to rounding.
+        target: Number of the class.
+
+    Raises:
+        ModelError: If a head is not linear between its ReLUs, as all of Lamella's are.
+    """
+    parts = [_split_one(model, features, target) for model in models]
+    centre = np.mean([model.standardisation.mean for model in models], axis=0).astype(np.float32)
+    gradient = np.mean([part[0] for part in parts], axis=0)
+    offset = np.mean([part[1] for part in parts], axis=0)  # (N,) beside gradient . x
+    return ContrastSplit(
+        gradient=gradient.astype(np.float32),
+        centre=centre,
+        tile_bias=offset + gradient @ centre.astype(np.float64),
+        constant=float(np.mean([part[2] for part in parts])),
+        contrast=float(np.mean([part[3] for part in parts])),
+    )
+
+
+@torch.inference_mode()
+def _split_one(
+    model: SlideModel, features: NDArray[np.floating], target: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float, float]:
+    """Return gradient `(N, D)`, what each tile adds beside it `(N,)`, the constant, and the contrast of one model."""
+    head = copy.deepcopy(model.head).double()
+    mean, sd = (torch.from_numpy(v).double() for v in (model.standardisation.mean, model.standardisation.sd))
+    tiles = (torch.from_numpy(np.asarray(features, dtype=np.float64)) - mean) / sd  # (N, D)
+    layers = _list_layers(head.embed)
+    masks, hidden = [], tiles
+    for layer in layers:
+        hidden = layer(hidden)
+        if isinstance(layer, nn.ReLU):
+            masks.append(hidden > 0)
+    shares = _share_by_feature(head.pool, hidden)  # (N, E)
+    direction = _contrast(head.classify.weight, target)  # (E,)
+    carried = shares * direction  # (N, E): what a unit of each inner feature of each tile adds
+    inner = (carried * hidden).sum(dim=1)  # (N,)
+    for layer in reversed(layers):
+        carried = carried * masks.pop() if isinstance(layer, nn.ReLU) else carried @ torch.as_tensor(layer.weight)
+    gradient = carried / sd  # (N, D)
+    offset = inner - (gradient * torch.from_numpy(np.asarray(features, dtype=np.float64))).sum(dim=1)
+    bias = torch.as_tensor(head.classify.bias) - torch.log(
+        torch.tensor(model.training.class_weights, dtype=torch.float64)
+    )
+    constant = float(_contrast(bias[:, None], target)[0])
+    return gradient.numpy(), offset.numpy(), constant, float(inner.sum()) + constant
+
+
+def _list_layers(embed: nn.Module) -> list[nn.Module]:
+    """List the layers before the pooling: linear ones and ReLUs, nothing else; dropout is off."""
+    layers = [layer for layer in embed.modules() if not isinstance(layer, (nn.Sequential, nn.Dropout))]
+    for layer in layers:
+        if not isinstance(layer, (nn.Linear, nn.ReLU)):
+            raise ModelError(
+                f"the head has a {type(layer).__name__}, so its contrast does not split into cells. Use Grad-CAM: "
+                "--cam grad."
+            )
+    return layers
+
+
+def _share_by_feature(pool: nn.Module, hidden: Tensor) -> Tensor:
+    """Return how much of each inner feature of each tile enters the slide's, `(N, E)`, held as it is."""
+    real = torch.ones(1, len(hidden), dtype=torch.bool)
+    if isinstance(pool, MaxPool):
+        largest = hidden >= hidden.amax(dim=0) - 1e-12 * hidden.amax(dim=0).abs()
+        return largest.double() / largest.sum(dim=0)
+    attention: Tensor = pool(hidden.unsqueeze(0), real)[1][0]  # (N,)
+    return attention.unsqueeze(1).expand_as(hidden)
+
+
+def _contrast(rows: Tensor, target: int) -> Tensor:
+    """Return row `target` less the mean of the others."""
+    others = [number for number in range(len(rows)) if number != target]
+    return rows[target] - rows[others].mean(dim=0)

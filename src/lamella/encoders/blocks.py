@@ -1,0 +1,335 @@
+"""Blocks: a network as four numbered pieces, and the cut after any of them.
+
+    ResNets         layer1 (with the stem), layer2, layer3, layer4
+    DenseNets       denseblock1 (with the stem) ... denseblock4, each with the norm and ReLU that read it
+    EfficientNets   all up to stride 4, 8, 16, 32; the last with the head convolution
+    transformers    quarters of the blocks, the final norm and the pooling of the whole at each depth
+    others of timm  what timm calls the features of stride 4, 8, 16, 32; the last is the whole network
+
+A DenseNet is cut after the norm and ReLU that read a dense block, because the whole network ends so too (norm5, ReLU).
+The transition that follows halves the width and the resolution; a cut after it would lose both and is not offered.
+
+What lies behind a cut is not part of the module: it is neither exported nor run.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lamella.encoders.names import N_BLOCKS
+from lamella.errors import EncoderError
+
+STRIDES = (4, 8, 16, 32)
+_PROBE_PX = 64
+
+
+class Blocks(nn.Module):
+    """The first blocks of a network."""
+
+    depth: int
+
+    def forward(self, images: Tensor, depths: Sequence[int]) -> list[Tensor]:
+        """Run the network once and read it at some depths.
+
+        Args:
+            images: `(B, 3, H, W)` float32, normalised.
+            depths: Numbers of blocks, ascending, none above `depth`.
+
+        Returns:
+            For each depth the feature map `(B, D, h, w)`, or the embedding `(B, D)` where there is no map whose mean
+            it is.
+        """
+        raise NotImplementedError
+
+    def named_state(self) -> dict[str, Tensor]:
+        """Return the weights that are kept, under the names that the whole network gives them."""
+        raise NotImplementedError
+
+    def named_block(self, number: int) -> dict[str, Tensor]:
+        """Return the parameters of one block, under the names that the whole network gives them."""
+        raise NotImplementedError
+
+
+class ChainBlocks(Blocks):
+    """A network that is a chain of modules: each block is a piece of the chain, and a feature map leaves it."""
+
+    def __init__(self, trunk: nn.Module, plan: Sequence[Sequence[str]]) -> None:
+        super().__init__()
+        self.depth = len(plan)
+        self.paths = tuple(tuple(paths) for paths in plan)
+        self.pieces = nn.ModuleList(nn.Sequential(*map(trunk.get_submodule, paths)) for paths in plan)
+
+    def forward(self, images: Tensor, depths: Sequence[int]) -> list[Tensor]:
+        """See `Blocks.forward`."""
+        return self.forward_from(0, images, depths)
+
+    def forward_from(self, start: int, maps: Tensor, depths: Sequence[int]) -> list[Tensor]:
+        """Run the blocks behind block `start` (0 is the image) on the maps that leave it."""
+        found = []
+        for number, piece in enumerate(self.pieces, 1):
+            if start < number <= max(depths):
+                maps = piece(maps)
+                if number in depths:
+                    found.append(maps)
+        return found
+
+    def named_state(self) -> dict[str, Tensor]:
+        """See `Blocks.named_state`."""
+        return {
+            f"{path}.{key}": tensor
+            for paths, piece in zip(self.paths, self.pieces, strict=True)
+            for path, module in zip(paths, piece, strict=True)  # type: ignore[call-overload]
+            for key, tensor in module.state_dict().items()
+        }
+
+    def named_block(self, number: int) -> dict[str, Tensor]:
+        """See `Blocks.named_block`."""
+        paths, piece = self.paths[number - 1], self.pieces[number - 1]
+        return {
+            f"{path}.{key}": parameter
+            for path, module in zip(paths, piece, strict=True)  # type: ignore[call-overload]
+            for key, parameter in module.named_parameters()
+        }
+
+
+class TransformerBlocks(Blocks):
+    """A transformer of timm, cut after quarters of its blocks; the final norm and the pooling read each of them."""
+
+    def __init__(self, trunk: Any, depth: int) -> None:
+        super().__init__()
+        n_layers = len(trunk.blocks)
+        self.depth = depth
+        self.ends = tuple(-(-n_layers * number // N_BLOCKS) for number in range(1, depth + 1))
+        if depth < N_BLOCKS:
+            trunk.prune_intermediate_layers([self.ends[-1] - 1], prune_norm=False, prune_head=False)
+        self.trunk = trunk
+
+    def forward(self, images: Tensor, depths: Sequence[int]) -> list[Tensor]:
+        """See `Blocks.forward`."""
+        indices = [self.ends[number - 1] - 1 for number in depths]
+        layers = self.trunk.forward_intermediates(
+            images,
+            indices=indices,
+            return_prefix_tokens=True,
+            norm=True,
+            output_fmt="NLC",
+            intermediates_only=True,
+        )
+        # timm gives (patch tokens, prefix tokens) where there are prefix tokens, which come first in the network.
+        tokens = [layer if isinstance(layer, Tensor) else torch.cat(layer[::-1], dim=1) for layer in layers]
+        return [self.trunk.forward_head(layer, pre_logits=True) for layer in tokens]
+
+    def named_state(self) -> dict[str, Tensor]:
+        """See `Blocks.named_state`."""
+        return dict(self.trunk.state_dict())
+
+    def named_block(self, number: int) -> dict[str, Tensor]:
+        """See `Blocks.named_block`; what lies before the first layer belongs to the first block."""
+        start, end = 0 if number == 1 else self.ends[number - 2], self.ends[number - 1]
+        layers = tuple(f"blocks.{layer}." for layer in range(start, end))
+        return {
+            key: parameter
+            for key, parameter in self.trunk.named_parameters()
+            if key.startswith(layers)
+            or (number == 1 and not key.startswith(("blocks.", "norm.", "fc_norm.")))
+            or (number == N_BLOCKS and key.startswith(("norm.", "fc_norm.")))
+        }
+
+
+class PyramidBlocks(Blocks):
+    """Another network of timm, read where timm reads features of stride 4, 8, 16 and 32; the last is the whole."""
+
+    def __init__(self, trunk: Any, indices: Sequence[int], depth: int) -> None:
+        super().__init__()
+        self.depth = depth
+        self.indices = tuple(indices)
+        if depth < N_BLOCKS:
+            trunk.prune_intermediate_layers([indices[depth - 1]], prune_norm=True, prune_head=True)
+        self.trunk = trunk
+
+    def forward(self, images: Tensor, depths: Sequence[int]) -> list[Tensor]:
+        """See `Blocks.forward`."""
+        if list(depths) == [N_BLOCKS]:
+            return [self.trunk(images)]
+        indices = [self.indices[number - 1] for number in depths if number < N_BLOCKS]
+        if N_BLOCKS not in depths:
+            return list(
+                self.trunk.forward_intermediates(images, indices=indices, stop_early=True, intermediates_only=True)
+            )
+        final, maps = self.trunk.forward_intermediates(images, indices=indices)
+        return [*maps, self.trunk.forward_head(final)]
+
+    def named_state(self) -> dict[str, Tensor]:
+        """See `Blocks.named_state`."""
+        return dict(self.trunk.state_dict())
+
+    def named_block(self, number: int) -> dict[str, Tensor]:
+        """Refuse: where such a network's parameters belong is not known."""
+        raise EncoderError(
+            f"the parameters of block {number} of a {type(self.trunk).__name__} cannot be told from the others'. "
+            "Use a ResNet, DenseNet, EfficientNet or vision transformer."
+        )
+
+
+class WholeBlocks(Blocks):
+    """A network whose blocks are not known: it can only be run whole."""
+
+    depth = N_BLOCKS
+
+    def __init__(self, trunk: nn.Module) -> None:
+        super().__init__()
+        self.trunk = trunk
+
+    def forward(self, images: Tensor, depths: Sequence[int]) -> list[Tensor]:
+        """See `Blocks.forward`."""
+        return [self.trunk(images)]
+
+    def named_state(self) -> dict[str, Tensor]:
+        """See `Blocks.named_state`."""
+        return dict(self.trunk.state_dict())
+
+    def named_block(self, number: int) -> dict[str, Tensor]:
+        """Refuse: the network has no numbered blocks."""
+        raise EncoderError(f"the network has no numbered blocks, so none is block {number}. Train it whole.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockShape:
+    """What leaves a block.
+
+    Attributes:
+        width: Of the embedding.
+        stride: Tile pixels from one cell of the feature map to the next; 0 where there is no map.
+        cells: Cells along each side of the feature map; 0 where there is none.
+    """
+
+    width: int
+    stride: int
+    cells: int
+
+
+def cut_network(trunk: nn.Module, name: str, depth: int = N_BLOCKS) -> Blocks:
+    """Return the first `depth` blocks of a network of timm; `trunk` must not be used afterwards.
+
+    Args:
+        trunk: As timm makes it, without classifier.
+        name: Of the encoder, for the errors.
+        depth: How many blocks are kept.
+
+    Raises:
+        EncoderError: If the network has no four blocks to cut between.
+    """
+    find = _PLANS.get(type(trunk).__name__)
+    plan = find(trunk) if find is not None and _pools_by_mean(trunk) else None
+    if plan is not None:
+        return ChainBlocks(trunk, plan[:depth])
+    if _is_transformer(trunk):
+        return TransformerBlocks(trunk, depth)
+    indices = _find_pyramid(trunk)
+    if indices is not None:
+        return PyramidBlocks(trunk, indices, depth)
+    if depth == N_BLOCKS:
+        return WholeBlocks(trunk)
+    raise EncoderError(
+        f"encoder '{name}' cannot be cut: its network ({type(trunk).__name__}) has no features of stride 4, 8, 16 and "
+        f"32 and no row of transformer blocks. Ask for it whole: '{name.rpartition('@')[0] or name}'."
+    )
+
+
+def measure_blocks(trunk: nn.Module, name: str, tile_px: int, depths: Sequence[int]) -> list[BlockShape]:
+    """Measure what leaves the blocks of a network by running one blank tile; `trunk` must not be used afterwards.
+
+    Raises:
+        EncoderError: If the network cannot be cut, or takes no such tile.
+    """
+    parameter = next(trunk.parameters(), None)
+    tile = torch.zeros(1, 3, tile_px, tile_px, device="cpu" if parameter is None else parameter.device)
+    blocks = cut_network(trunk, name, max(depths)).eval()
+    with torch.inference_mode():
+        outputs = blocks(tile, depths)
+    return [
+        BlockShape(
+            width=int(output.shape[1]),
+            stride=round(tile_px / output.shape[-1]) if output.ndim == 4 else 0,
+            cells=int(output.shape[-1]) if output.ndim == 4 else 0,
+        )
+        for output in outputs
+    ]
+
+
+def _plan_resnet(trunk: nn.Module) -> list[list[str]] | None:
+    stem = ["conv1", "bn1", "act1", "maxpool"]
+    return [[*stem, "layer1"], ["layer2"], ["layer3"], ["layer4"]]
+
+
+def _plan_densenet(trunk: nn.Module) -> list[list[str]] | None:
+    """Each block ends with the norm (and its ReLU) that reads its dense block; the next begins with the convolution."""
+    children = dict(trunk.get_submodule("features").named_children())
+    stem = [name for name in children if name.startswith(("conv", "norm", "pool")) and name != "norm5"]
+    if [f"denseblock{number}" in children for number in range(1, 6)] != [True] * 4 + [False]:
+        return None
+    plan = []
+    for number in range(1, N_BLOCKS + 1):
+        head = stem if number == 1 else [f"transition{number - 1}.conv", f"transition{number - 1}.pool"]
+        read_by = "norm5" if number == N_BLOCKS else f"transition{number}.norm"
+        plan.append([f"features.{part}" for part in (*head, f"denseblock{number}", read_by)])
+    return plan
+
+
+def _plan_efficientnet(trunk: nn.Module) -> list[list[str]] | None:
+    """Measure the stride after each stage; a block takes all stages up to its stride."""
+    stages = [f"blocks.{place}" for place, _ in trunk.get_submodule("blocks").named_children()]
+    chain = ["conv_stem", "bn1", *stages]
+    device = next(trunk.parameters()).device
+    x = torch.zeros(1, 3, _PROBE_PX, _PROBE_PX, device=device)
+    plan: list[list[str]] = [[] for _ in STRIDES]
+    was_training = trunk.training
+    trunk.eval()
+    with torch.no_grad():
+        for path in chain:
+            x = trunk.get_submodule(path)(x)
+            stride = max(STRIDES[0], _PROBE_PX // x.shape[-1])
+            if stride not in STRIDES:
+                return None
+            plan[STRIDES.index(stride)].append(path)
+    trunk.train(was_training)
+    plan[-1] += ["conv_head", "bn2"]
+    return plan if all(plan) else None
+
+
+_PLANS: dict[str, Callable[[nn.Module], list[list[str]] | None]] = {
+    "ResNet": _plan_resnet,
+    "DenseNet": _plan_densenet,
+    "EfficientNet": _plan_efficientnet,
+}
+
+
+def _pools_by_mean(trunk: nn.Module) -> bool:
+    """Say whether the embedding of the whole is the mean of its last feature map."""
+    return getattr(getattr(trunk, "global_pool", None), "pool_type", None) == "avg"
+
+
+def _is_transformer(trunk: Any) -> bool:
+    """Say whether a network is a row of transformer blocks of one width that can be read after any of them."""
+    layers = getattr(trunk, "blocks", None)
+    return (
+        isinstance(layers, (nn.Sequential, nn.ModuleList))
+        and len(layers) >= N_BLOCKS
+        and all(
+            hasattr(trunk, part) for part in ("patch_embed", "num_prefix_tokens", "norm", "prune_intermediate_layers")
+        )
+    )
+
+
+def _find_pyramid(trunk: Any) -> list[int] | None:
+    """Find timm's features of stride 4, 8, 16, 32, the last of each; None where one of them is missing."""
+    info = getattr(trunk, "feature_info", None)
+    if info is None or not hasattr(trunk, "forward_intermediates") or not hasattr(trunk, "prune_intermediate_layers"):
+        return None
+    reductions = [one["reduction"] for one in info]
+    if any(stride not in reductions for stride in STRIDES):
+        return None
+    return [len(reductions) - 1 - reductions[::-1].index(stride) for stride in STRIDES]

@@ -1,0 +1,100 @@
+"""Names of encoders: `NAME@DEPTH`, and how they are taken apart.
+
+An encoder is four numbered blocks; `NAME@DEPTH` keeps the first DEPTH of them, and `NAME` alone all four. The paper's
+"ResNet18-Minus1" is `resnet18@3`, and so is written `resnet18@minus1` or `resnet18@layer3`.
+"""
+
+import difflib
+import re
+
+from lamella.errors import EncoderError
+
+N_BLOCKS = 4
+
+_DEPTHS = re.compile(r"^(?P<whole>.+)@(?P<depths>[\w,]*)$")
+_SPELLING = re.compile(r"^(?:(?P<removed>minus)|layer|denseblock|block)?(?P<number>\d)$")
+
+
+def split_name(name: str) -> tuple[str, int]:
+    """Return the name of the whole encoder, and how many of its blocks are kept.
+
+    Raises:
+        EncoderError: If the depth is none of 1 to 4, or there are several.
+
+    Example:
+        >>> split_name("resnet18@3"), split_name("resnet18@minus1"), split_name("densenet121@denseblock2")
+        (('resnet18', 3), ('resnet18', 3), ('densenet121', 2))
+        >>> split_name("resnet18")
+        ('resnet18', 4)
+    """
+    found = _DEPTHS.match(name)
+    if found is None:
+        return name, N_BLOCKS
+    if "," in found["depths"]:
+        raise EncoderError(
+            f"encoder '{name}' asks for several depths and one is needed here. Pass '{found['whole']}@"
+            f"{found['depths'].partition(',')[0]}'; `lamella extract` takes several."
+        )
+    return found["whole"], _read_depth(name, found["depths"])
+
+
+def join_name(whole: str, depth: int) -> str:
+    """Return the name of an encoder's first blocks, as it is written everywhere.
+
+    Example:
+        >>> join_name("resnet18", 3), join_name("resnet18", 4)
+        ('resnet18@3', 'resnet18')
+    """
+    return whole if depth == N_BLOCKS else f"{whole}@{depth}"
+
+
+def expand_names(names: list[str]) -> tuple[str, ...]:
+    """Return one name for each depth asked for, each once, in the order of asking.
+
+    Raises:
+        EncoderError: If a depth is none of 1 to 4.
+
+    Example:
+        >>> expand_names(["resnet18@2,4", "densenet121@minus0"])
+        ('resnet18@2', 'resnet18', 'densenet121')
+    """
+    expanded = []
+    for name in names:
+        found = _DEPTHS.match(name)
+        if found is None:
+            expanded.append(name)
+            continue
+        depths = (_read_depth(name, depth) for depth in found["depths"].split(","))
+        expanded += [join_name(found["whole"], depth) for depth in depths]
+    return tuple(dict.fromkeys(expanded))
+
+
+def is_own(name: str) -> bool:
+    """True for names of the form `FILE.py:build`."""
+    return re.search(r"\.py:\w+$", name) is not None
+
+
+def is_tuned(name: str) -> bool:
+    """True for the file of a fine-tuned encoder, whole or cut: `tuned.safetensors`, `tuned.safetensors@2`."""
+    return split_name(name)[0].endswith(".safetensors")
+
+
+def no_encoder_called(name: str, names: list[str], where: str) -> str:
+    """Compose the error for a name that nothing has, with the nearest that something has."""
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    nearest = f"The nearest is '{near[0]}'; {where}." if near else f"{where[0].upper()}{where[1:]}."
+    return f"no encoder is called '{name}'. {nearest}"
+
+
+def _read_depth(name: str, depth: str) -> int:
+    """Read one spelling of a depth."""
+    spelt = _SPELLING.match(depth)
+    number = -1 if spelt is None else int(spelt["number"])
+    if spelt is not None and spelt["removed"]:
+        number = N_BLOCKS - number
+    if not 1 <= number <= N_BLOCKS:
+        raise EncoderError(
+            f"encoder '{name}' asks for depth '{depth}' and depths are 1 to {N_BLOCKS}, the number of blocks kept. "
+            f"Pass '{name.rpartition('@')[0]}@{N_BLOCKS - 1}' to leave the last block out."
+        )
+    return number

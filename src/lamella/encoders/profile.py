@@ -1,0 +1,96 @@
+"""What an encoder costs at each depth: weights, arithmetic, and tiles a second on this machine."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lamella.encoders.cards import EncoderSpec, find_encoder
+from lamella.encoders.names import N_BLOCKS, join_name
+from lamella.encoders.runtime import RuntimeSettings
+from lamella.encoders.runtime.opening import time_encoder
+from lamella.encoders.weights import find_weights
+from lamella.errors import WeightsError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DepthProfile:
+    """One depth of an encoder, and what it costs.
+
+    Attributes:
+        name: The encoder: `resnet18@3`.
+        n_parameters: Weights that are learned.
+        gflops: Billions of operations a tile; a multiplication and its addition are two.
+        width: Of the embedding.
+        stride: Tile pixels from one cell of the feature map to the next; 0 where there is no map.
+        cells: Cells along each side of a tile's feature map; 0 where there is none.
+        tiles_per_second: Measured here, nothing else running; None where it was not asked for.
+    """
+
+    name: str
+    n_parameters: int
+    gflops: float
+    width: int
+    stride: int
+    cells: int
+    tiles_per_second: float | None
+
+
+def profile_encoder(
+    name: str,
+    *,
+    tile_px: int = 512,
+    depths: Sequence[int] = tuple(range(1, N_BLOCKS + 1)),
+    settings: RuntimeSettings | None = None,
+    seconds: float = 2.0,
+) -> list[DepthProfile]:
+    """Profile an encoder at each of its depths, the deepest first.
+
+    Weights that are not on this machine are replaced by random ones: the cost does not depend on their values.
+
+    Args:
+        name: The whole encoder, as `find_encoder` takes it.
+        tile_px: Side of a tile, in pixels.
+        depths: Which depths.
+        settings: Where it runs; None is the fastest here.
+        seconds: How long each depth is timed; 0 leaves it out.
+
+    Raises:
+        EncoderError: If no encoder has that name, or it cannot be cut.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from lamella.encoders.blocks import cut_network, measure_blocks
+    from lamella.encoders.network import create_trunk
+
+    found = []
+    for depth in sorted(depths, reverse=True):
+        card = find_encoder(join_name(name, depth))
+        trunk = create_trunk(card.network, card.model_args, device="meta")
+        side = card.input_px if card.fixed_input and card.input_px else tile_px
+        (shape,) = measure_blocks(create_trunk(card.network, card.model_args, device="meta"), card.name, side, (depth,))
+        blocks = cut_network(trunk, card.name, depth).eval()
+        counter = FlopCounterMode(display=False)
+        with counter, torch.no_grad():
+            blocks(torch.zeros(1, 3, side, side, device="meta"), (depth,))
+        spec = EncoderSpec(card.name, "auto" if _is_here(card.name) else "random")
+        rate = time_encoder(spec, settings or RuntimeSettings(), tile_px=tile_px, seconds=seconds) if seconds else None
+        found.append(
+            DepthProfile(
+                name=card.name,
+                n_parameters=sum(parameter.numel() for parameter in blocks.parameters()),
+                gflops=counter.get_total_flops() / 1e9,
+                width=shape.width,
+                stride=shape.stride,
+                cells=shape.cells,
+                tiles_per_second=rate,
+            )
+        )
+    return found
+
+
+def _is_here(name: str) -> bool:
+    try:
+        find_weights(find_encoder(name))
+    except WeightsError:
+        return False
+    return True

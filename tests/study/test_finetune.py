@@ -1,0 +1,247 @@
+"""Stage 2 in a run: three arms on the same slides, encoders that carry what they have seen, and six ways to cheat."""
+
+import csv
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lamella.cohort import Cohort, gather_slides, load_cohort
+from lamella.encoders import EncoderSpec, RuntimeSettings, find_encoder
+from lamella.encoders.network import build_network
+from lamella.encoders.tuned import load_seen
+from lamella.errors import LeakageError
+from lamella.features.extract import ExtractSettings, extract_cohort
+from lamella.features.layouts import load_bag
+from lamella.features.plan import CutSettings
+from lamella.finetune.settings import FinetuneSettings
+from lamella.mil.settings import TrainSettings
+from lamella.slide import open_slide
+from lamella.study.run import run_study, train_on_bags
+from lamella.study.settings import RunSettings, StageTwo, TrainingSettings
+from lamella.tiles import TileSpec
+from tests.tiny import draw_tissue, save_slide
+
+EXTRACT = ExtractSettings(
+    cut=CutSettings(spec=TileSpec(tile_px=64, mpp=0.5, stride_px=64)),
+    encoders=(EncoderSpec("resnet18@2", "random"),),
+    runtime=RuntimeSettings(runtime="torch", n_threads=1),
+)
+FINETUNE = FinetuneSettings(k=4, epochs=2, encoder_lr=1e-4, head_lr=1e-3, n_threads=1)
+SETTINGS = RunSettings(
+    extract=EXTRACT,
+    train=TrainSettings(epochs=3),
+    n_seeds=1,
+    n_folds=3,
+    stage_two=StageTwo(finetune=FINETUNE),
+)
+
+
+def write_cohort(folder: Path, names: dict[str, str], *, patients: dict[str, str] | None = None) -> Cohort:
+    table = folder / "cohort.csv"
+    with table.open("w", newline="") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(["slide", "label", "patient_id"])
+        for name, label in names.items():
+            rows.writerow([name, label, (patients or {}).get(name, Path(name).stem)])
+    return load_cohort(table)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cohort")
+    names = {f"S-{i:02}.tiff": ("benign", "malignant")[i % 2] for i in range(12)}
+    for i, name in enumerate(names):
+        save_slide(folder / name, draw_tissue(i, malignant=bool(i % 2)))
+    cohort = write_cohort(folder, names)
+    out = tmp_path_factory.mktemp("run")
+    return run_study(cohort, SETTINGS, out), out, folder
+
+
+def encoder_of(out: Path, fold: int = 0) -> EncoderSpec:
+    return EncoderSpec(str(next((out / "finetuned" / f"fold{fold}" / "seed0" / "tuned").glob("*.safetensors"))))
+
+
+def sides(result, fold: int = 0):
+    """Return the slides of a fold: train and val together, and test."""
+    test = [slide for slide in result.cohort.slides if slide.fold == fold]
+    return [slide for slide in result.cohort.slides if slide.fold != fold], test
+
+
+def test_the_table_has_every_arm_on_all_tiles_and_on_its_own_most_attended(run):
+    result, out, _ = run
+    arms = json.loads((out / "finetuned" / "arms.json").read_text())["arms"]
+    assert [(one["arm"], one["reading"]) for one in arms] == [
+        (arm, reading) for arm in ("stage 1", "head", "tuned") for reading in ("all", "top")
+    ]
+    for one in arms:
+        assert 0 <= one["interval"][0] <= one["auc"] <= one["interval"][1] <= 1
+        assert (one["less_stage_1"] is None) == (one["arm"] == "stage 1")
+    assert result.metrics["stage_two"]["arms"] == arms
+    with (out / "finetuned" / "predictions.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 12 * 6
+    stage_1 = {p.slide.slide_id: p.logits for p in result.predictions}
+    for row in rows:
+        if (row["arm"], row["reading"]) == ("stage 1", "all"):
+            assert float(row["logit_malignant"]) == pytest.approx(stage_1[row["slide_id"]][1])
+
+
+def test_run_again_it_trains_nothing_and_finds_the_same(run, monkeypatch):
+    result, out, _ = run
+    before = (out / "finetuned" / "arms.json").read_text()
+    monkeypatch.setattr("lamella.finetune.fit.fit_encoder", None)
+    run_study(result.cohort, SETTINGS, out)
+    assert (out / "finetuned" / "arms.json").read_text() == before
+
+
+def test_the_tuned_encoder_has_a_card_of_its_own_and_can_be_cut_again(run):
+    _, out, _ = run
+    spec = encoder_of(out)
+    card = find_encoder(spec.name)
+    assert (card.depth, card.embedding_dim) == (2, 128)
+    assert "fine-tuned from resnet18@2" in card.source
+    assert find_encoder(f"{spec.name}@1").embedding_dim == 64
+    assert build_network(EncoderSpec(f"{spec.name}@1")).blocks.depth == 1
+    moved = build_network(spec).blocks.named_state()
+    frozen = build_network(EncoderSpec("resnet18@2", "random")).blocks.named_state()
+    assert moved.keys() == frozen.keys()
+    seen = load_seen(spec.name)
+    assert len(seen.slides) == 8
+    assert not any("S-" in str(dataclasses.astuple(one)[:2]) for one in seen.slides)
+
+
+def test_a_bag_of_the_tuned_encoder_says_whether_it_has_seen_the_slide(run, tmp_path):
+    result, out, _ = run
+    learned, test = sides(result)
+    settings = dataclasses.replace(EXTRACT, encoders=(encoder_of(out),))
+    report = extract_cohort([learned[0], test[0]], settings, tmp_path)
+    bags = [load_bag(report.folder.features_path(slide.slide_id)) for slide in (learned[0], test[0])]
+    assert "patient" in bags[0].provenance["leak"]
+    assert bags[1].provenance["leak"] == ""
+
+
+def evaluate(cohort: Cohort, spec: EncoderSpec, tested: set[str], out: Path) -> None:
+    """Train on the slides that are not tested, test on those, with bags of an encoder."""
+    report = extract_cohort(cohort.slides, dataclasses.replace(EXTRACT, encoders=(spec,)), out / "bags")
+    assert not report.failures
+    rest = [slide for slide in cohort.slides if slide.slide_id not in tested]
+    split = {slide.slide_id: "val" if place % 4 < 2 else "train" for place, slide in enumerate(rest)}
+    slides = tuple(
+        dataclasses.replace(slide, split=split.get(slide.slide_id, "test"), fold=None) for slide in cohort.slides
+    )
+    settings = TrainingSettings(train=TrainSettings(epochs=1), n_seeds=1)
+    train_on_bags(dataclasses.replace(cohort, slides=slides), report.folder.features, settings, out / "trained")
+
+
+def with_new_slides(folder: Path, result, copies: dict[str, str], *, patients: dict[str, str] | None = None) -> Cohort:
+    """Return a cohort of eight new slides to train on, and slides made of what the encoder may have seen."""
+    names = {}
+    for i in range(8):
+        save_slide(folder / f"N-{i}.tiff", draw_tissue(100 + i, malignant=bool(i % 2)))
+        names[f"N-{i}.tiff"] = ("benign", "malignant")[i % 2]
+    return write_cohort(folder, names | copies, patients=patients)
+
+
+CHEATS = ("own fold", "another fold", "renamed", "other metadata", "other format", "copied bags")
+
+
+@pytest.mark.parametrize("cheat", CHEATS)
+def test_testing_on_what_the_encoder_has_seen_is_refused(run, tmp_path, cheat):
+    result, out, _ = run
+    learned, _ = sides(result)
+    spec = encoder_of(out)
+    victims = [next(s for s in learned if s.label == label) for label in ("benign", "malignant")]
+    if cheat in ("own fold", "another fold"):
+        # "another fold": an encoder tuned in fold 0 saw what is fold 1's test.
+        tested = victims if cheat == "own fold" else sides(result, fold=1)[1]
+        with pytest.raises(LeakageError, match="patient was among those"):
+            evaluate(result.cohort, spec, {slide.slide_id for slide in tested}, tmp_path)
+        return
+    copies, patients = {}, {}
+    for place, victim in enumerate(victims):
+        name = f"copy-{place}.tiff"
+        if cheat == "renamed":
+            shutil.copy(victim.path, tmp_path / name)
+        elif cheat == "other metadata":
+            with open_slide(victim.path) as slide:
+                pixels = slide.read_region((0, 0), 0, slide.size)
+            save_slide(tmp_path / name, pixels, mpp=0.52)
+        elif cheat == "other format":
+            name = f"copy-{place}.jpg"
+            with open_slide(victim.path) as slide:
+                Image.fromarray(slide.read_region((0, 0), 0, slide.size)).save(tmp_path / name, quality=70)
+        else:
+            shutil.copy(victim.path, tmp_path / name)
+        copies[name] = victim.label
+        patients[name] = f"new-patient-{place}"
+    cohort = with_new_slides(tmp_path, result, copies, patients=patients)
+    if cheat == "other format":
+        slides = tuple(dataclasses.replace(s, slide_mpp=0.5) for s in cohort.slides)
+        cohort = dataclasses.replace(cohort, slides=slides)
+    tested = {Path(name).stem for name in copies}
+    if cheat == "copied bags":
+        settings = dataclasses.replace(EXTRACT, encoders=(spec,))
+        report = extract_cohort(cohort.slides, settings, tmp_path / "bags")
+        moved = tmp_path / "elsewhere"
+        shutil.copytree(report.folder.features, moved)
+        for name in tested:
+            (moved / f"{name}.h5").rename(moved / f"X{name}.h5")
+        slides = tuple(
+            dataclasses.replace(s, slide_id=f"X{s.slide_id}", patient_id=f"P{s.slide_id}", split="test", fold=None)
+            if s.slide_id in tested
+            else dataclasses.replace(s, split="val" if int(s.slide_id[-1]) < 4 else "train", fold=None)
+            for s in cohort.slides
+        )
+        with pytest.raises(LeakageError, match="trained on this very file"):
+            train_on_bags(
+                dataclasses.replace(cohort, slides=slides),
+                moved,
+                TrainingSettings(train=TrainSettings(epochs=1), n_seeds=1),
+                tmp_path / "trained",
+            )
+        return
+    says = {"renamed": "this very file", "other metadata": "the same image", "other format": "the same image"}[cheat]
+    with pytest.raises(LeakageError, match=says):
+        evaluate(cohort, spec, tested, tmp_path)
+
+
+@pytest.mark.parametrize("way", ["own test", "new slides", "frozen encoder"])
+def test_honest_ways_are_let_through(run, tmp_path, way):
+    result, out, _ = run
+    learned, test = sides(result)
+    if way == "own test":
+        evaluate(result.cohort, encoder_of(out), {slide.slide_id for slide in test}, tmp_path)
+    elif way == "new slides":
+        cohort = with_new_slides(tmp_path, result, {})
+        evaluate(cohort, encoder_of(out), {"N-0", "N-1"}, tmp_path)
+    else:
+        evaluate(result.cohort, EXTRACT.encoder, {slide.slide_id for slide in learned[:4]}, tmp_path)
+
+
+def test_signatures_tell_slides_apart_and_know_copies(tmp_path):
+    from lamella.slide.signature import is_same_slide, sign_slide
+
+    signatures = []
+    for seed in range(12):
+        with open_slide(save_slide(tmp_path / f"{seed}.tiff", draw_tissue(seed))) as slide:
+            signatures.append(sign_slide(slide))
+    for i, first in enumerate(signatures):
+        for j, second in enumerate(signatures):
+            assert is_same_slide(first, second) == (i == j)
+    turned = np.rot90(draw_tissue(3)).copy()
+    with open_slide(save_slide(tmp_path / "turned.tiff", turned)) as slide:
+        assert is_same_slide(signatures[3], sign_slide(slide))
+
+
+def test_gathered_slides_without_labels_only_carry_the_note(run, tmp_path):
+    result, out, _ = run
+    learned, _ = sides(result)
+    report = extract_cohort(
+        gather_slides([learned[0].path]).slides, dataclasses.replace(EXTRACT, encoders=(encoder_of(out),)), tmp_path
+    )
+    assert not report.failures
