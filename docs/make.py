@@ -63,15 +63,18 @@ def tabulate_encoders() -> str:
     from lamella.encoders import list_encoders
 
     lines = [
-        "| name | width | trained at | weights | mean / SD | trained on | licence of the weights | from |",
-        "|---|---|---|---|---|---|---|---|",
+        "| name | widths by depth | trained at | weights | ImageNet top-1 | mean / SD | trained on | licence | from |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for card in list_encoders():
         normalisation = f"{_numbers(card.mean)} / {_numbers(card.std)}"
         origin = f"the package {card.package}" if card.package else f"the hub, {card.hub_id}"
+        if card.url:
+            origin = f"[its publisher]({card.url})"
+        top1 = "" if card.imagenet_top1 is None else f"{card.imagenet_top1:.1f}%"
         cells = [
-            f"`{card.name}`", str(card.embedding_dim), f"{card.input_px} px", f"{card.network}.{card.weights_tag}",
-            normalisation, ", ".join(card.trained_on), card.licence, origin,
+            f"`{card.name}`", ", ".join(map(str, card.block_dims or ())), f"{card.input_px} px",
+            f"{card.network}.{card.weights_tag}", top1, normalisation, ", ".join(card.trained_on), card.licence, origin,
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

@@ -6,9 +6,11 @@ import dataclasses
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from lamella.cohort import gather_slides
 from lamella.encoders import EncoderSpec, RuntimeSettings, open_runtime
+from lamella.encoders.network import build_network
 from lamella.errors import SettingsError, SlideError
 from lamella.features import extract
 from lamella.features.extract import ExtractSettings, extract_cohort
@@ -193,3 +195,14 @@ def test_a_slide_that_has_some_of_the_depths_gets_only_the_missing_ones(slides, 
 def test_one_encoder_named_twice_is_refused():
     with pytest.raises(SettingsError, match="each must be named once"):
         dataclasses.replace(SETTINGS, encoders=(EncoderSpec("resnet18"), EncoderSpec("resnet18@4")))
+
+
+def test_slides_of_a_cohort_that_the_encoder_was_trained_on_are_said_aloud(slides, tmp_path):
+    for name in ("tumor_001.tiff", "normal_002.tiff"):
+        (tmp_path / name).write_bytes(slides[0].read_bytes())
+    weights = tmp_path / "ciga.ckpt"
+    state = build_network(EncoderSpec("resnet18", "random")).blocks.named_state()
+    torch.save({"state_dict": {f"model.resnet.{key}": tensor for key, tensor in state.items()}}, weights)
+    settings = dataclasses.replace(SETTINGS, encoders=(EncoderSpec("resnet18-ciga@1", str(weights)),))
+    report = extract_cohort(gather_slides([tmp_path / "tumor_001.tiff"]).slides, settings, tmp_path / "bags")
+    assert "was trained on CAMELYON16 and 1 slides bear its names ('tumor_001')" in report.notes[0]

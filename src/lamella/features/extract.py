@@ -29,11 +29,13 @@ from lamella.encoders import (
     Runtime,
     RuntimeSettings,
     Trunk,
+    find_encoder,
     fingerprint_encoder,
     group_by_trunk,
     open_runtime,
 )
 from lamella.encoders.names import is_tuned, join_name, split_name
+from lamella.encoders.overlap import find_overlap
 from lamella.encoders.tuned import load_seen
 from lamella.errors import (
     BagError,
@@ -186,13 +188,17 @@ def extract_cohort(
     ]
     sweep_temporaries(targets[0].folder.root)
     todo, kept, failures = _find_todo(slides, settings, targets)
+    said = [find_overlap(find_encoder(spec.name), (slide.path.stem for slide in slides)) for spec in settings.encoders]
+    overlaps = [note for note in said if note]
+    for note in overlaps:
+        progress.say(note)
     parts = []
     for missing, items in todo.items():
         extraction = _Extraction(items, settings, [targets[place] for place in missing], failures)
         extraction.run(progress)
         parts.append(extraction)
     save_failures(failures, out / "failures.csv")
-    notes = dict.fromkeys(note for part in parts for note in part.notes)
+    notes = dict.fromkeys([*overlaps, *(note for part in parts for note in part.notes)])
     return ExtractReport(
         folders=tuple(target.folder for target in targets),
         done=tuple(slide_id for part in parts for slide_id in part.done),

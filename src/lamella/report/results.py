@@ -92,6 +92,23 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StageTwoArm:
+    """One line of the comparison of frozen and fine-tuned.
+
+    Attributes:
+        arm: `stage 1`, `head` (the control) or `tuned`.
+        reading: `all` tiles, or its own `top` ones.
+        auc: Within folds.
+        less_stage_1: Paired difference from stage 1 of the same reading; None for stage 1 itself.
+    """
+
+    arm: str
+    reading: str
+    auc: Estimate | None
+    less_stage_1: Estimate | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
     """What a run found, as numbers.
 
@@ -102,6 +119,7 @@ class Results:
         left_out_baselines: The baselines with each batch left out.
         thresholds: Probability from which a slide is called positive, by fold.
         threshold_note: How it was chosen.
+        stage_two: Frozen, control and fine-tuned, where there was fine-tuning.
         notes: What must be said beside the results.
     """
 
@@ -111,6 +129,7 @@ class Results:
     left_out_baselines: tuple[Arm, ...] = ()
     thresholds: Mapping[int, float] = field(default_factory=dict)
     threshold_note: str = ""
+    stage_two: tuple[StageTwoArm, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -132,8 +151,26 @@ def read_results(metrics: Json) -> Results | None:
         left_out_baselines=() if left_out is None else _read_baselines(left_out),
         thresholds=thresholds,
         threshold_note=note,
+        stage_two=_read_stage_two(_find_map(metrics, "stage_two") or {}),
         notes=tuple(dict.fromkeys((*_read_notes(metrics), *_read_notes(block)))),
     )
+
+
+def _read_stage_two(block: Json) -> tuple[StageTwoArm, ...]:
+    arms = []
+    for row in block.get("arms") or ():
+        difference = row.get("less_stage_1")
+        arms.append(
+            StageTwoArm(
+                arm=str(row["arm"]),
+                reading=str(row["reading"]),
+                auc=None if row.get("auc") is None else _with_interval(float(row["auc"]), row.get("interval")),
+                less_stage_1=None
+                if difference is None
+                else _with_interval(float(difference["difference"]), difference.get("interval")),
+            )
+        )
+    return tuple(arms)
 
 
 def format_number(value: float, digits: int = 2) -> str:

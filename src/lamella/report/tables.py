@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from lamella.report.gallery import find_call
 from lamella.report.pseudonyms import Names
 from lamella.report.record import RunRecord
-from lamella.report.results import MEASURES, Arm, Group
+from lamella.report.results import MEASURES, Arm, Group, StageTwoArm
 from lamella.report.sentences import count, join_words, title_arm
 
 _MOST_NAMED = 8
@@ -114,7 +114,27 @@ def tabulate_results(record: RunRecord) -> list[tuple[str, Table]]:
     if results.left_out is not None:
         arms = [results.left_out, *results.left_out_baselines]
         found.append(("Each batch left out in turn", _tabulate_groups(arms, [arm.headline for arm in arms])))
+    found.append(("Frozen, control and fine-tuned", _tabulate_stage_two(results.stage_two)))
     return [(title, table) for title, table in found if table is not None]
+
+
+def _tabulate_stage_two(arms: Sequence[StageTwoArm]) -> Table | None:
+    """Tabulate stage 1, the control and the tuned encoder, each on all tiles and on its own most attended ones."""
+    if not arms:
+        return None
+    names = {"stage 1": "stage 1 (frozen)", "head": "head only (control)", "tuned": "encoder and head"}
+    readings = {"all": "all tiles", "top": "its most attended"}
+    rows = tuple(
+        (
+            names.get(one.arm, one.arm),
+            readings.get(one.reading, one.reading),
+            _NONE if one.auc is None else str(one.auc),
+            _NONE if one.less_stage_1 is None else str(one.less_stage_1),
+        )
+        for one in arms
+    )
+    note = "Differences are paired: the same patients, read the same way. An interval that holds 0 shows no difference."
+    return Table(head=("trained", "read from", "AUC", "less stage 1"), rows=rows, note=note)
 
 
 def tabulate_calls(record: RunRecord) -> Table | None:
