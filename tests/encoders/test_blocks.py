@@ -1,5 +1,6 @@
 """A truncated encoder is the untouched network, stopped: the same numbers, fewer weights, fewer operations."""
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -11,7 +12,9 @@ from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder, lis
 from lamella.encoders.blocks import STRIDES, cut_network, measure_blocks
 from lamella.encoders.cards import cut_card
 from lamella.encoders.network import build_network, create_trunk
+from lamella.encoders.runtime.checking import compare_depths
 from lamella.encoders.runtime.compiled import convert
+from lamella.encoders.runtime.openvino_runtime import OpenVINORuntime
 from lamella.errors import EncoderError, WeightsError
 
 CARDS = tuple({card.network: card for card in list_encoders()[::-1]}.values())[::-1]  # one a network
@@ -81,7 +84,9 @@ def test_resnet18_loses_three_quarters_of_its_weights_with_each_block():
     assert [round(count / 1e6, 2) for count in counts] == [0.16, 0.68, 2.78, 11.18]
 
 
-@pytest.mark.parametrize("name", ["resnet18", "densenet121", "efficientnet-b0"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", *(pytest.param(n, marks=pytest.mark.slow) for n in ("densenet121", "efficientnet-lite0"))]
+)
 def test_what_is_cut_off_is_not_exported(name):
     networks = [build_network(EncoderSpec(f"{name}@{depth}", "random")) for depth in DEPTHS]
     weights = [sum(p.numel() for p in network.parameters()) for network in networks]
@@ -179,3 +184,23 @@ def test_a_depth_that_is_none_is_refused_with_one_that_is(name, says):
     with pytest.raises(EncoderError) as raised:
         find_encoder(name)
     assert says in str(raised.value)
+
+
+FAMILIES = ("resnet18", "densenet121", "efficientnet-lite0")
+OTHERS = tuple(card.name for card in CARDS if card.name not in FAMILIES)
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
+def test_openvino_reads_every_depth_as_torch_does(name, tiles):
+    network = build_network(EncoderSpec(name, "random"), DEPTHS)
+    widths = find_encoder(name).block_dims
+    model = convert(network, tile_px=64, batch_size=1)
+    runtime = OpenVINORuntime(model, encoder=name, widths=widths, precision="fp32", n_threads=1)
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (8, 64, 64, 3), dtype=np.uint8)
+    pixels[::2] = pixels[::2] // 3 + 80
+    found = np.concatenate(list(runtime.encode(pixels[i : i + 1] for i in range(len(pixels)))))
+    with torch.inference_mode():
+        wanted = network(torch.from_numpy(pixels).permute(0, 3, 1, 2).float()).numpy()
+    checks = compare_depths(found, wanted, widths, precision="fp32")
+    assert min(check.cosine_min for check in checks) >= 0.9999

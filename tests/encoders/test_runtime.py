@@ -17,7 +17,6 @@ from lamella.encoders import (
     Runtime,
     RuntimeSettings,
     describe_runtimes,
-    fingerprint_encoder,
     open_runtime,
 )
 from lamella.encoders.network import TileNetwork, build_network
@@ -53,7 +52,13 @@ def encode(runtime: Runtime, tiles: Tiles) -> NDArray[np.float32]:
 
 def torch_runtime(network: TileNetwork, precision: str = "fp32") -> TorchRuntime:
     return TorchRuntime(
-        network, encoder="x", fingerprint="", device="cpu", precision=precision, tile_px=64, batch_size=4
+        network,
+        encoder="x",
+        widths=(network(torch.zeros(1, 3, 64, 64)).shape[1],),
+        device="cpu",
+        precision=precision,
+        tile_px=64,
+        batch_size=4,
     )
 
 
@@ -68,10 +73,9 @@ def test_openvino_gives_torchs_embeddings_in_order(lite0: Runtime, tiles: Tiles)
 
 
 def test_an_opened_encoder_says_what_it_is_and_that_it_was_checked(lite0: Runtime) -> None:
-    assert (lite0.encoder, lite0.device, lite0.precision, lite0.embedding_dim) == (LITE0.name, "cpu", "fp32", 1280)
-    assert lite0.fingerprint == fingerprint_encoder(LITE0)
-    assert lite0.check is not None
-    assert (lite0.check.passed, lite0.check.n_tiles, lite0.check.precision_used) == (True, 70, "fp32")
+    assert (lite0.encoder, lite0.device, lite0.precision, lite0.widths) == (LITE0.name, "cpu", "fp32", (1280,))
+    (check,) = lite0.checks
+    assert (check.passed, check.n_tiles, check.precision_used) == (True, 70, "fp32")
     assert lite0.notes == ()
 
 
@@ -126,7 +130,7 @@ def test_a_network_once_converted_opens_without_torch_and_without_check_tiles(
         "r = open_runtime(EncoderSpec('efficientnet-lite0'), "
         "RuntimeSettings(device='cpu', precision='fp32', n_threads=2, batch_size=4), tile_px=64, check_tiles=None); "
         "t = np.load(sys.argv[1]); out = np.concatenate(list(r.encode([t]))); np.save(sys.argv[1], out); "
-        "assert r.check.passed; assert not {'torch', 'timm'} & set(sys.modules)"
+        "assert r.checks[0].passed; assert not {'torch', 'timm'} & set(sys.modules)"
     )
     file = tmp_path / "tiles.npy"
     np.save(file, tiles[:4])
@@ -221,7 +225,7 @@ def test_random_weights_are_said_aloud(tiles: Tiles) -> None:
     settings = RuntimeSettings(device="cpu", runtime="torch")
     runtime = open_runtime(EncoderSpec("resnet18", "random"), settings, tile_px=64, check_tiles=lambda: tiles)
     assert runtime.notes == ("encoder 'resnet18' has random weights, seeded by its name: a control, not a result",)
-    assert runtime.check is None
+    assert runtime.checks == ()
 
 
 def test_torch_pads_the_last_batch(own_path: Path, tiles: Tiles) -> None:
@@ -242,8 +246,7 @@ def test_a_precision_that_strays_gives_way_to_fp32(
     assert "in bf16 strays from torch in fp32 over 70 tiles" in strayed.notes[1]
     kept = open_runtime(EncoderSpec(f"{own_path}:build"), settings, tile_px=64, check_tiles=lambda: tiles)
     assert kept.precision == "bf16"
-    assert kept.check is not None
-    assert kept.check.passed
+    assert [check.passed for check in kept.checks] == [True]
 
 
 @pytest.mark.parametrize("outcome", [(False, True), (False, False), (True, True)])
@@ -254,11 +257,12 @@ def test_the_precision_used_follows_the_checks(
     monkeypatch.setattr(machine, "cpu_precisions", lambda core: ("fp32", "bf16"))
     passes = dict(zip(("bf16", "fp32"), outcome, strict=True))
 
-    def check(self: object, runtime: Runtime) -> PrecisionCheck:
+    def check(self: object, runtime: Runtime) -> tuple[PrecisionCheck, ...]:
         cosine = 1.0 if passes[runtime.precision] else 0.5
-        return PrecisionCheck(
+        found = PrecisionCheck(
             cosine_min=cosine, cosine_mean=cosine, n_tiles=64, passed=cosine == 1, precision_used=runtime.precision
         )
+        return (found,)
 
     monkeypatch.setattr(opening._Reference, "check", check)
     for _ in ("first", "from the store"):
@@ -274,8 +278,7 @@ def test_the_precision_used_follows_the_checks(
                 used,
                 1 - outcome[0],
             )
-            assert runtime.check is not None
-            assert runtime.check.precision_used == used
+            assert [check.precision_used for check in runtime.checks] == [used]
 
 
 @pytest.mark.parametrize(

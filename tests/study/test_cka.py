@@ -37,7 +37,7 @@ def settings(tmp_path_factory):
     generator = torch.Generator().manual_seed(0)
     for key in state:
         if key.startswith("layer3") and key.endswith("conv1.weight"):
-            state[key] += 0.5 * state[key].std() * torch.randn(state[key].shape, generator=generator)
+            state[key] += 4 * state[key].std() * torch.randn(state[key].shape, generator=generator)
     path = tmp_path_factory.mktemp("weights") / "moved.pth"
     torch.save(state, path)
     return CkaSettings(

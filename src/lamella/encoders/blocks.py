@@ -233,7 +233,11 @@ def cut_network(trunk: nn.Module, name: str, depth: int = N_BLOCKS) -> Blocks:
         return PyramidBlocks(trunk, indices, depth)
     if depth == N_BLOCKS:
         return WholeBlocks(trunk)
-    raise EncoderError(
+    raise EncoderError(_refusal(trunk, name))
+
+
+def _refusal(trunk: nn.Module, name: str) -> str:
+    return (
         f"encoder '{name}' cannot be cut: its network ({type(trunk).__name__}) has no features of stride 4, 8, 16 and "
         f"32 and no row of transformer blocks. Ask for it whole: '{name.rpartition('@')[0] or name}'."
     )
@@ -248,6 +252,8 @@ def measure_blocks(trunk: nn.Module, name: str, tile_px: int, depths: Sequence[i
     parameter = next(trunk.parameters(), None)
     tile = torch.zeros(1, 3, tile_px, tile_px, device="cpu" if parameter is None else parameter.device)
     blocks = cut_network(trunk, name, max(depths)).eval()
+    if isinstance(blocks, WholeBlocks) and list(depths) != [N_BLOCKS]:
+        raise EncoderError(_refusal(trunk, name))
     with torch.inference_mode():
         outputs = blocks(tile, depths)
     return [
