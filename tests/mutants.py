@@ -65,8 +65,8 @@ MUTANTS = (
     Mutant(
         "BatchNorm in train mode",
         "encoders/network.py",
-        "return TileNetwork(trunk, card).eval()",
-        "return TileNetwork(trunk, card).train()",
+        "return TileNetwork(blocks, card, depths).eval()",
+        "return TileNetwork(blocks, card, depths).train()",
         "tests/encoders",
     ),
     Mutant(
@@ -152,6 +152,34 @@ MUTANTS = (
         "self._writer = H5Writer(self._replacing.__enter__())",
         "self._replacing.__enter__(); self._writer = H5Writer(path)",
         "tests/features/test_bag.py tests/test_laws.py",
+    ),
+    Mutant(
+        "an encoder cut one block too late",
+        "encoders/blocks.py",
+        "return ChainBlocks(trunk, plan[:depth])",
+        "return ChainBlocks(trunk, plan[: depth + 1])",
+        "tests/encoders/test_blocks.py",
+    ),
+    Mutant(
+        "the gradient of all chunks but the first lost",
+        "finetune/gradients.py",
+        "zip(parts, torch.split(embeddings.grad, chunk), strict=True)",
+        "zip(parts[:1], torch.split(embeddings.grad, chunk), strict=False)",
+        "tests/finetune/test_gradients.py",
+    ),
+    Mutant(
+        "HSIC biased by each tile's likeness to itself",
+        "analysis/cka.py",
+        "np.fill_diagonal(gram, 0)",
+        "np.fill_diagonal(gram, gram.diagonal())",
+        "tests/analysis/test_cka.py",
+    ),
+    Mutant(
+        "an encoder tested on its training patients",
+        "features/leaks.py",
+        "if seen.hash_id(item.patient_id) in",
+        "if seen.hash_id('') in",
+        "tests/study/test_finetune.py",
     ),
 )
 
