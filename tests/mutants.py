@@ -158,7 +158,7 @@ MUTANTS = (
         "encoders/blocks.py",
         "return ChainBlocks(trunk, plan[:depth])",
         "return ChainBlocks(trunk, plan[: depth + 1])",
-        "tests/encoders/test_blocks.py",
+        "tests/encoders/test_blocks.py::test_resnet18_loses_three_quarters_of_its_weights_with_each_block",
     ),
     Mutant(
         "the gradient of all chunks but the first lost",

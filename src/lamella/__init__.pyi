@@ -22,23 +22,27 @@ from lamella.encoders import (
     list_encoders,
     open_runtime,
 )
+from lamella.encoders.profile import profile_encoder
 from lamella.errors import LamellaError
 from lamella.features.bag import FeatureBag
 from lamella.features.extract import ExtractSettings, extract_cohort
 from lamella.features.layouts import load_bag
 from lamella.features.plan import CutSettings
+from lamella.finetune.settings import FinetuneSettings
 from lamella.mil import SlideModel, SlidePrediction, fit_model, load_model, save_model
 from lamella.mil.settings import TrainSettings
 from lamella.pipeline import predict, predict_slides, run, run_cohort
 from lamella.report.page import write_page
 from lamella.slide import Slide, open_slide
+from lamella.study.cka import CkaSettings, compare_encoders
 from lamella.study.predict import open_run
 from lamella.study.run import StudyResult, train_on_bags
-from lamella.study.settings import RunSettings, TrainingSettings
+from lamella.study.settings import RunSettings, StageTwo, TrainingSettings
 from lamella.tiles import TileSpec, place_tiles
 from lamella.tissue import TissueMask, draw_tissue, find_tissue, find_tissue_otsu, load_regions, restrict_tissue
 
 __all__ = [
+    "CkaSettings",
     "Cohort",
     "CohortSlide",
     "CutSettings",
@@ -46,6 +50,7 @@ __all__ = [
     "EncoderSpec",
     "ExtractSettings",
     "FeatureBag",
+    "FinetuneSettings",
     "LamellaError",
     "PredictionTable",
     "RunSettings",
@@ -53,6 +58,7 @@ __all__ = [
     "Slide",
     "SlideModel",
     "SlidePrediction",
+    "StageTwo",
     "StudyResult",
     "TileSpec",
     "TissueMask",
@@ -60,6 +66,7 @@ __all__ = [
     "TrainingSettings",
     "__version__",
     "add_weights",
+    "compare_encoders",
     "draw_tissue",
     "extract_cohort",
     "find_encoder",
@@ -80,6 +87,7 @@ __all__ = [
     "place_tiles",
     "predict",
     "predict_slides",
+    "profile_encoder",
     "restrict_tissue",
     "run",
     "run_cohort",

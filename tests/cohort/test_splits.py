@@ -236,6 +236,6 @@ def test_the_same_bytes_under_two_ids_are_refused() -> None:
     with pytest.raises(LeakageError) as error:
         check_same_images({"B": "1", "A": "1", "C": "2", "D": "2", "E": "3"})
     assert str(error.value) == (
-        "slides 'A', 'B' are the same image, byte for byte (and 1 more such group). "
+        "slides 'A', 'B' are the same image (the same bytes, or files of one slide) (and 1 more such group). "
         "Keep one of these rows in the cohort."
     )

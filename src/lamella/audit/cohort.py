@@ -139,7 +139,11 @@ def _mark_same_images(rows: Sequence[AuditRow]) -> list[AuditRow]:
     for row in rows:
         others = [f"'{other}'" for other in same.get(row.slide_id, ()) if other != row.slide_id]
         if others:
-            text = f"slide '{row.slide_id}' is the same image, byte for byte, as {', '.join(others)}. Keep one of them."
+            named = ", ".join(others)
+            text = (
+                f"slide '{row.slide_id}' is the same image as {named} (the same bytes, or files of one slide). "
+                "Keep one of them."
+            )
             row = dataclasses.replace(row, problems=(*row.problems, text))
         marked.append(row)
     return marked

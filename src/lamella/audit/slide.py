@@ -166,9 +166,10 @@ class _Visit:
         """Say why there is no tile."""
         slide_id, spec = self.item.slide_id, self.cut.spec
         if tissue.tissue_um2 == 0:
+            otsu = "" if any("not brightfield" in note for note in tissue.notes) else " try --tissue otsu,"
             self.problems.append(
-                f"slide '{slide_id}' holds no tissue. Look at it with `lamella tissue`, try --tissue otsu, or take it "
-                "out of the cohort."
+                f"slide '{slide_id}' holds no tissue. Look at it with `lamella tissue`,{otsu} or take it out of the "
+                "cohort."
             )
         else:
             self.problems.append(

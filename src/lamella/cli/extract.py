@@ -60,6 +60,6 @@ def extract(
             f"{len(report.done)} slides encoded, {len(report.kept)} kept, {len(report.failures)} not done; "
             f"{report.n_tiles:,} tiles" + (f" at {rate:.3g}/s by {report.runtime}" if rate else "")
         )
-        for folder in report.folders:
+        for folder in report.folders if report.done or report.kept else ():
             progress.say(f"Bags are in '{folder.features}'.")
     tell_failures(report.failures, out / "failures.csv")

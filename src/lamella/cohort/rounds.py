@@ -66,7 +66,7 @@ def check_same_images(hashes: Mapping[str, str]) -> None:
     if same:
         more = f" (and {len(same) - 1} more such group{'' if len(same) == 2 else 's'})" if len(same) > 1 else ""
         raise LeakageError(
-            f"slides {name_some(same[0])} are the same image, byte for byte{more}. "
+            f"slides {name_some(same[0])} are the same image (the same bytes, or files of one slide){more}. "
             "Keep one of these rows in the cohort."
         )
 

@@ -42,10 +42,11 @@ def split_folds(cohort: Cohort, *, n_folds: int = 5, seed: int = 0) -> Cohort:
     strata = _list_strata(cohort, seed)
     for name, count in _count_patients(cohort).items():
         if count < n_folds:
-            remedy = f"Pass --folds {count}" if count >= 3 else "Add patients of it"
+            fewest = min(_count_patients(cohort).values())
+            remedy = f"Pass --folds {fewest}" if fewest >= 3 else "Add patients of it"
             raise CohortError(
                 f"class '{name}' has {count} patient{'' if count == 1 else 's'} and each of {n_folds} folds needs one. "
-                f"{remedy}{', or add patients of it' if count >= 3 else ''}."
+                f"{remedy}{', or add patients of it' if fewest >= 3 else ''}."
             )
     # One deal through all strata: each stratum, and the whole, is even to within one patient.
     dealt = zip(itertools.chain.from_iterable(strata), itertools.cycle(range(n_folds)), strict=False)

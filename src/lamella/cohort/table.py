@@ -260,8 +260,12 @@ def _check_names(path: Path, rows: Rows, columns: CohortColumns, *, labelled: bo
         if not needed or name in rows.columns:
             continue
         there = ", ".join(f"'{column}'" for column in rows.columns)
-        likely = [column for column in rows.columns if column.lower() in (name.lower(), *_OTHER_NAMES.get(field, ()))]
-        likely = likely or difflib.get_close_matches(name, rows.columns, n=1)
+        own = (name.lower(), getattr(usual, field), *_OTHER_NAMES.get(field, ()))
+        likely = sorted((c for c in rows.columns if c.lower() in own), key=lambda column: own.index(column.lower()))
+        # A column that by its name is another thing is no suggestion, however alike the two are written.
+        others = {getattr(usual, other) for other in _OPTIONS if other != field}
+        free = [column for column in rows.columns if column not in others]
+        likely = likely or difflib.get_close_matches(name, free, n=1)
         what = likely[0] if likely else "NAME"
         shown = f"'{what}'" if " " in what else what
         raise CohortError(f"cohort '{path.name}' has no column '{name}'; it has {there}. Pass {option} {shown}.")

@@ -223,4 +223,6 @@ def _find_whole(name: str) -> EncoderCard:
     cards = {card.name: card for card in list_encoders()}
     if name in cards:
         return cards[name]
+    if name.endswith(".py"):
+        raise EncoderError(f"encoder '{name}' names a file and no function in it. Pass {name}:build")
     raise EncoderError(no_encoder_called(name, list(cards), "`lamella encoders` lists all"))

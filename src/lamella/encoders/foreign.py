@@ -151,7 +151,7 @@ def build_own(name: str) -> Any:
 
     from lamella.encoders.network import seeded
 
-    with seeded(name):
+    with seeded(f"{_own_path(name).name}:{name.rpartition(':')[2]}"):  # the same wherever the file lies
         module = _load_function(name)()
     if not isinstance(module, torch.nn.Module):
         raise EncoderError(

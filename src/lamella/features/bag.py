@@ -277,6 +277,10 @@ def open_h5(path: Path, *, made_by: str = "lamella extract") -> Iterator[h5py.Fi
     try:
         file = h5py.File(path, "r")
     except OSError as error:
+        if path.suffix.lower() not in (".h5", ".hdf5"):  # perhaps a slide: nobody is told to delete that
+            raise BagError(
+                f"'{path.name}' is no HDF5 file and one that `{made_by}` wrote is wanted. Name a file that ends in .h5."
+            ) from error
         raise BagError(
             f"'{path.name}' is not a readable HDF5 file ({path.stat().st_size} bytes). Delete it and run "
             f"`{made_by}` again."

@@ -69,7 +69,7 @@ from lamella.features.plan import (
 )
 from lamella.files import remove, sweep_temporaries, write_table
 from lamella.progress import Progress, SilentProgress, Stage
-from lamella.slide import hash_fully
+from lamella.slide import Slide, hash_fully
 
 _N_CHECK_TILES = 64
 _PLANS_AHEAD = 2
@@ -273,6 +273,7 @@ class _Extraction:
         self._works: list[_SlideWork] = []  # on their way; what is finished or failed leaves, and its memory with it
         self._owners: deque[list[tuple[_SlideWork, int]]] = deque()
         self._n_planned = self._n_tiles_planned = 0
+        self._overridden: list[tuple[str, float, float]] = []
         self.done: list[str] = []
         self.notes: list[str] = []
         self.n_tiles = 0
@@ -301,6 +302,7 @@ class _Extraction:
                 for parts in zip(*rows, strict=True):
                     self._deliver(parts, runtimes, stage)
             self.seconds = time.perf_counter() - started
+            self._say_overridden(progress)
         finally:
             self._planner.shutdown(wait=True, cancel_futures=True)
             self._decoders.shutdown(wait=True, cancel_futures=True)
@@ -347,6 +349,7 @@ class _Extraction:
                 del self._plans[index]
                 self._n_planned += 1
             self._n_tiles_planned += len(plan.corners_l0)
+            self._note_other_resolution(item, plan.slide)
             work = _SlideWork(
                 item, plan, self._decoders.submit(hash_fully, item.path), blocks_left=len(plan.block_sizes)
             )
@@ -360,6 +363,27 @@ class _Extraction:
                 self._forget(work)
                 continue
             yield work
+
+    def _note_other_resolution(self, item: CohortSlide, slide: Slide) -> None:
+        """Keep in mind where a resolution was given that is not what the file states."""
+        stated = slide.stated_mpp
+        if item.slide_mpp is None or stated is None or not all(0.05 <= value <= 20 for value in stated):
+            return
+        if max(abs(item.slide_mpp / value - 1) for value in stated) > 0.05:
+            self._overridden.append((item.slide_id, stated[0], item.slide_mpp))
+
+    def _say_overridden(self, progress: Progress) -> None:
+        """Say aloud which files were taken for another resolution than they state."""
+        if not self._overridden:
+            return
+        slide_id, stated, given = self._overridden[0]
+        more = f" (and {len(self._overridden) - 1} more slides)" if len(self._overridden) > 1 else ""
+        note = (
+            f"slide '{slide_id}' states {stated:.4g} um/px and is taken for {given:g}, as given{more}. Where only some "
+            "files lack theirs, give it by a column slide_mpp instead"
+        )
+        self.notes.append(note)
+        progress.say(note)
 
     def _save_patches(self, work: _SlideWork) -> None:
         """Write where the tiles lie, unless a file of another provenance stands there."""

@@ -173,9 +173,10 @@ def refuse_empty(item: CohortSlide, plan: TilePlan) -> None:
         return
     if plan.tissue.tissue_um2 == 0:
         notes = "; ".join(plan.tissue.notes)
+        otsu = "" if "not brightfield" in notes else " try --tissue otsu,"
         raise TissueError(
             f"slide '{item.slide_id}' holds no tissue{f' ({notes})' if notes else ''}. Look at it with "
-            f"`lamella tissue`, try --tissue otsu, or take it out of the cohort."
+            f"`lamella tissue`,{otsu} or take it out of the cohort."
         )
     raise TissueError(
         f"slide '{item.slide_id}' holds {plan.tissue.tissue_um2 / 1e6:.3g} mm2 of tissue but no tile with more than "

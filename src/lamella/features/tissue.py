@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 
 from lamella.cohort import CohortSlide
-from lamella.errors import BagError, LamellaError, OutputError
+from lamella.errors import BagError, LamellaError, OutputError, TileError
 from lamella.features.bag import PATCH_KEYS, BagFolder, find_differences, save_patches
 from lamella.features.extract import Failure, count_cores, save_failures
 from lamella.features.plan import CutSettings, find_slide_tissue, plan_slide, refuse_empty, refuse_shared_regions
@@ -19,6 +19,8 @@ from lamella.tiles import place_tiles
 from lamella.tissue import draw_tissue, save_tissue_geojson
 
 Rows = list[dict[str, Any]]
+
+_PICTURE_PX = 1600
 
 
 def save_tissue(
@@ -37,9 +39,14 @@ def save_tissue(
 
     def one(item: CohortSlide) -> Rows:
         with open_slide(item.path, slide_mpp=item.slide_mpp) as slide:
-            tissue, thumbnail = find_slide_tissue(slide, item.slide_id, settings)
-            corners = place_tiles(tissue.mask, settings.spec, slide_size=slide.size, slide_mpp=slide.mpp)
-        picture = cv2.cvtColor(draw_tissue(thumbnail, tissue), cv2.COLOR_RGB2BGR)
+            tissue, _ = find_slide_tissue(slide, item.slide_id, settings)
+            try:
+                n_tiles = len(place_tiles(tissue.mask, settings.spec, slide_size=slide.size, slide_mpp=slide.mpp))
+            except TileError:  # a tile larger than the slide: its tissue can be looked at all the same
+                n_tiles = 0
+            reduced = max(1.0, max(slide.size) / _PICTURE_PX)
+            overview = slide.read_overview((round(slide.size[0] / reduced), round(slide.size[1] / reduced)))
+        picture = cv2.cvtColor(draw_tissue(overview, tissue), cv2.COLOR_RGB2BGR)
         write_bytes(out / f"{item.slide_id}.png", cv2.imencode(".png", picture)[1].tobytes())
         save_tissue_geojson(tissue, out / f"{item.slide_id}.geojson")
         return [
@@ -48,7 +55,7 @@ def save_tissue(
                 "step": step.step,
                 "kept_um2": round(step.kept_um2, 1),
                 "removed_um2": round(step.removed_um2, 1),
-                "n_tiles": len(corners),
+                "n_tiles": n_tiles,
             }
             for step in tissue.ledger
         ]

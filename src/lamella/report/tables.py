@@ -133,7 +133,10 @@ def _tabulate_stage_two(arms: Sequence[StageTwoArm]) -> Table | None:
         )
         for one in arms
     )
-    note = "Differences are paired: the same patients, read the same way. An interval that holds 0 shows no difference."
+    note = (
+        "Stage 1 here is the seeds that were trained on, so its AUC may differ from the model's above, which averages "
+        "all seeds. Differences are paired: the same patients, read the same way. An interval that holds 0 shows none."
+    )
     return Table(head=("trained", "read from", "AUC", "less stage 1"), rows=rows, note=note)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lamella.errors import BagError
 from lamella.features.bag import open_h5, read_attributes
 from lamella.features.h5_writing import writing_h5
 
@@ -90,6 +91,9 @@ def load_attention(path: Path) -> AttentionRecord:
         BagError: If the file is absent or damaged.
     """
     with open_h5(path, made_by="lamella run") as file:
+        if "attention" not in file:
+            held = "a feature bag" if "features" in file else "something else"
+            raise BagError(f"'{path.name}' is {held} and attention is wanted. Name a file of RUN/attention.")
         attributes: dict[str, Any] = read_attributes(file)
         tile_l0, size, mpp = (attributes[key] for key in ("tile_l0", "slide_size", "slide_mpp"))
         return AttentionRecord(

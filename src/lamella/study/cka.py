@@ -101,6 +101,7 @@ def compare_encoders(
         EncoderError: If an encoder has no blocks to compare.
     """
     progress = progress or SilentProgress()
+    _refuse_few(len(slides))
     sweep_temporaries(out)
     encoders = (settings.first, settings.second, *settings.controls)
     comparison = _Comparison.open(encoders, settings)
@@ -118,15 +119,19 @@ def compare_encoders(
                 failures.append(Failure(slide.slide_id, "cka", str(error)))
             stage.advance()
     save_failures(failures, out / "failures.csv")
-    if len(done) < MIN_SLIDES:
-        raise SettingsError(
-            f"CKA is asked for over {len(done)} slides that can be read and needs at least {MIN_SLIDES}. Add slides."
-        )
+    _refuse_few(len(done))
     result = dataclasses.replace(
         comparison.align([folder / f"{s.slide_id}.npy" for s in done]), failures=tuple(failures)
     )
     _save(result, settings, [s.slide_id for s in done], out)
     return result
+
+
+def _refuse_few(n_slides: int) -> None:
+    if n_slides < MIN_SLIDES:
+        raise SettingsError(
+            f"CKA is asked for over {n_slides} slides that can be read and needs at least {MIN_SLIDES}. Add slides."
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
