@@ -17,9 +17,9 @@ from lamella.analysis.auc import estimate_auc
 from lamella.cohort import Cohort, CohortSlide, list_rounds, split_folds
 from lamella.features.bag import BagWriter
 from lamella.features.layouts import load_bag
+from lamella.maps import stitch_tiles
 from lamella.mil.heads import HEADS
 from lamella.mil.standardise import find_standardisation
-from lamella.report.heatmap import stitch_attention
 from lamella.tiles import TileSpec, place_tiles
 from tests.features.test_bag import PROVENANCE
 
@@ -167,7 +167,7 @@ def test_no_dimension_is_blown_up_by_standardising(bags):
 @quick
 def test_averaging_overlapping_tiles_keeps_an_even_map_even(value, n, seed):
     corners = np.random.default_rng(seed).integers(0, 40, (n, 2))
-    stitched = stitch_attention(np.full(n, value), corners, (13.0, 7.5), (60, 50), (25, 30))
+    stitched = stitch_tiles(np.full(n, value), corners, (13.0, 7.5), (60, 50), (25, 30))
     np.testing.assert_allclose(stitched[np.isfinite(stitched)], value, rtol=1e-5)
 
 

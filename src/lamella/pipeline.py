@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -33,8 +34,11 @@ from lamella.study.folder import RunFolder
 from lamella.study.predict import FinishedRun, open_run, predict_cohort
 from lamella.study.rounds import RoundPrediction
 from lamella.study.run import StudyResult, run_study
-from lamella.study.settings import RunSettings
+from lamella.study.settings import CamSettings, RunSettings
 from lamella.tiles import TileSpec
+
+if TYPE_CHECKING:
+    from lamella.study.cam import CamRecord
 
 
 def run(
@@ -117,6 +121,9 @@ def run_cohort(
     classes = _Classes(cohort.classes, cohort.positive)
     undrawn = _draw_heatmaps(result.predictions[: settings.n_heatmaps], result.folder, cohort, classes, progress)
     failures = (*result.failures, *undrawn)
+    if settings.cam is not None:
+        drawn = [found.slide.slide_id for found in result.predictions[: settings.n_heatmaps]]
+        failures = (*failures, *map_classes(out, settings.cam, slide_ids=drawn, progress=progress)[1])
     if pseudonyms:
         failures = _hide_names(failures, cohort)
     _save_failures(failures, cohort, result.folder.failures)
@@ -250,6 +257,53 @@ def draw_heatmap(
             )
         caption = SlideCaption(title=record.slide_id, subtitle="", key="")
         draw_slide(slide, _tiles_of(record), out, caption, tile_px=record.tile_px, mpp=record.mpp, style=style)
+
+
+def map_classes(
+    run: Path,
+    settings: CamSettings,
+    *,
+    slide_ids: Sequence[str] | None = None,
+    predicted: Path | None = None,
+    progress: Progress | None = None,
+) -> "tuple[list[CamRecord], tuple[Failure, ...]]":
+    """Compute and draw class activation maps of slides of a run; what is finished is kept.
+
+    Args:
+        run: Folder of a finished run.
+        settings: Which maps.
+        slide_ids: Which slides; None is all that were tested.
+        predicted: Folder of a `lamella predict` by that run, to map its slides; None is the run's own.
+        progress: Where to report to.
+
+    Returns:
+        What each map says, and the slides that could not be done.
+
+    Raises:
+        LamellaError: Whatever cannot be done, in one line.
+    """
+    from lamella.report.cam import draw_cam
+    from lamella.study.cam import map_run
+
+    progress = progress or SilentProgress()
+    finished = open_run(run)
+    records, failures = map_run(finished, settings, slide_ids=slide_ids, predicted=predicted, progress=progress)
+    home = RunFolder(predicted) if predicted is not None else finished.folder
+    root = home.cam if settings.arm == "frozen" else home.cam / settings.arm
+    slides = {slide.slide_id: slide for slide in load_cohort(home.local / "cohort.csv").slides}
+    with progress.stage("draw maps", len(records), "slides") as stage:
+        for record in records:
+            item = slides[record.slide_id]
+            said = f"{record.target} over {record.others}: {record.contrast:+.2f} logits"
+            try:
+                with open_slide(item.path, slide_mpp=item.slide_mpp) as slide:
+                    draw_cam(slide, record, root / record.slide_id, title=record.slide_id, subtitle=said)
+            except OutputError:
+                raise
+            except LamellaError as error:
+                failures = (*failures, Failure(record.slide_id, "cam", str(error)))
+            stage.advance()
+    return records, failures
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

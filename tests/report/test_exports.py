@@ -9,8 +9,9 @@ import pyvips
 import tifffile
 
 from lamella.errors import BagError, SettingsError
+from lamella.maps import stitch_tiles
 from lamella.report.geojson import load_attention_geojson, save_attention_geojson
-from lamella.report.heatmap import SlideAttention, stitch_attention
+from lamella.report.heatmap import SlideAttention
 from lamella.report.tiff import plan_map, save_attention_tiff
 
 
@@ -95,7 +96,7 @@ def test_the_tiff_holds_the_map_to_the_pixel_with_smaller_levels(tiles, tmp_path
     path = tmp_path / "attention.tiff"
     save_attention_tiff(tiles, path, map_mpp=1.0)
     shape = plan_map(tiles, map_mpp=1.0)
-    expected = stitch_attention(tiles.relative, tiles.coords_l0, tiles.tile_size_l0, tiles.slide_size, shape)
+    expected = stitch_tiles(tiles.relative, tiles.coords_l0, tiles.tile_size_l0, tiles.slide_size, shape)
     with tifffile.TiffFile(path) as file:
         levels = file.series[0].levels
         np.testing.assert_array_equal(levels[0].asarray(), expected)

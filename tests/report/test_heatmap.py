@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lamella.errors import TileError
-from lamella.report.heatmap import SlideAttention, rank_tiles, stitch_attention
+from lamella.maps import stitch_tiles
+from lamella.report.heatmap import SlideAttention, rank_tiles
 
 
 def stitch_slowly(values, coords, tile_size, slide_size, shape):
@@ -43,7 +44,7 @@ def laid_tiles(draw):
 @settings(max_examples=150, deadline=None)
 @given(laid_tiles())
 def test_stitching_equals_a_loop_over_pixels_and_tiles(tiles):
-    fast, slow = stitch_attention(*tiles), stitch_slowly(*tiles)
+    fast, slow = stitch_tiles(*tiles), stitch_slowly(*tiles)
     surely = np.isfinite(slow) & np.isfinite(fast)
     # Only slivers about as thin as the threshold may be judged differently.
     assert (np.isfinite(slow) != np.isfinite(fast)).sum() <= 1
@@ -51,26 +52,26 @@ def test_stitching_equals_a_loop_over_pixels_and_tiles(tiles):
 
 
 def test_a_tile_fills_exactly_its_pixels_on_a_wide_slide():
-    raster = stitch_attention([0.7], [[30, 4]], (10.0, 4.0), (60, 20), (10, 30))
+    raster = stitch_tiles([0.7], [[30, 4]], (10.0, 4.0), (60, 20), (10, 30))
     expected = np.full((10, 30), np.nan, dtype=np.float32)
     expected[2:4, 15:20] = 0.7
     np.testing.assert_array_equal(raster, expected)
 
 
 def test_a_pixel_cut_by_two_tiles_weighs_them_by_their_share():
-    raster = stitch_attention([1.0, 3.0], [[0, 0], [9, 0]], (9.0, 6.0), (18, 6), (1, 3))
+    raster = stitch_tiles([1.0, 3.0], [[0, 0], [9, 0]], (9.0, 6.0), (18, 6), (1, 3))
     np.testing.assert_allclose(raster, [[1.0, 2.0, 3.0]])
 
 
 def test_tiles_that_tessellate_a_slide_by_fractions_leave_no_seam():
     size = (100 / 7, 60 / 11)
     coords = [[round(x * size[0]), round(y * size[1])] for y in range(11) for x in range(7)]
-    raster = stitch_attention(np.ones(77), coords, (size[0] + 1, size[1] + 1), (100, 60), (37, 53))
+    raster = stitch_tiles(np.ones(77), coords, (size[0] + 1, size[1] + 1), (100, 60), (37, 53))
     np.testing.assert_allclose(raster, 1.0)
 
 
 def test_faint_tiles_far_from_a_strong_one_are_neither_negative_nor_lost():
-    raster = stitch_attention([1.0, 1e-15], [[0, 0], [40, 10]], (8.0, 8.0), (64, 32), (32, 64))
+    raster = stitch_tiles([1.0, 1e-15], [[0, 0], [40, 10]], (8.0, 8.0), (64, 32), (32, 64))
     assert np.nanmin(raster) >= 0
     assert np.isfinite(raster).sum() == 128
 
@@ -78,7 +79,7 @@ def test_faint_tiles_far_from_a_strong_one_are_neither_negative_nor_lost():
 def test_a_hundred_thousand_overlapping_tiles_stitch_quickly():
     xs, ys = np.meshgrid(np.arange(400) * 112, np.arange(250) * 112)
     coords = np.stack([xs.ravel(), ys.ravel()], axis=1)
-    raster = stitch_attention(np.linspace(0, 1, len(coords)), coords, (224.0, 224.0), (45_000, 28_200), (705, 1125))
+    raster = stitch_tiles(np.linspace(0, 1, len(coords)), coords, (224.0, 224.0), (45_000, 28_200), (705, 1125))
     assert np.isfinite(raster).mean() > 0.98
 
 

@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from lamella.errors import SettingsError, TileError
-from lamella.report.heatmap import SlideAttention, stitch_attention
-from lamella.report.overlay import OverlayStyle, blend_attention, draw_overlay, find_colour_range, fit_thumbnail
+from lamella.maps import stitch_tiles
+from lamella.report.heatmap import SlideAttention
+from lamella.report.overlay import OverlayStyle, blend_map, draw_overlay, find_colour_range, fit_thumbnail
 from lamella.report.pictures import choose_scale_bar, find_font, fit_text, load_body, save_picture
 from lamella.report.top_tiles import TopTile, draw_top_tiles, find_top_tiles
 
@@ -26,8 +27,8 @@ def test_colour_lies_over_the_tile_and_nowhere_else():
     panel = np.full((100, 200, 3), (200, 150, 180), dtype=np.uint8)
     style = OverlayStyle()
     values, colour_range = find_colour_range(tiles, style)
-    raster = stitch_attention(values, tiles.coords_l0, tiles.tile_size_l0, tiles.slide_size, panel.shape[:2])
-    blended = blend_attention(panel, raster, colour_range, style)
+    raster = stitch_tiles(values, tiles.coords_l0, tiles.tile_size_l0, tiles.slide_size, panel.shape[:2])
+    blended = blend_map(panel, raster, colour_range, style)
     coloured = np.ptp(blended.astype(int), axis=2) > 3
     rows, columns = np.nonzero(coloured)
     assert (rows.min(), rows.max()) == (20, 29)

@@ -23,6 +23,8 @@ from lamella.errors import ModelError
 from lamella.mil import SlideModel
 from lamella.mil.heads import MaxPool
 
+_ROWS = 4096
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ContrastSplit:
@@ -69,46 +71,94 @@ def split_contrast(models: Sequence[SlideModel], features: NDArray[np.floating],
     Raises:
         ModelError: If a head is not linear between its ReLUs, as all of Lamella's are.
     """
-    parts = [_split_one(model, features, target) for model in models]
+    n_tiles, width = features.shape
+    gradient = np.zeros((n_tiles, width), dtype=np.float32)
+    offset = np.zeros(n_tiles)  # beside gradient . x
+    constants, contrasts = [], []
+    for model in models:
+        constant, contrast = _split_one(model, features, target, (gradient, offset), share=1 / len(models))
+        constants.append(constant)
+        contrasts.append(contrast)
     centre = np.mean([model.standardisation.mean for model in models], axis=0).astype(np.float32)
-    gradient = np.mean([part[0] for part in parts], axis=0)
-    offset = np.mean([part[1] for part in parts], axis=0)  # (N,) beside gradient . x
     return ContrastSplit(
-        gradient=gradient.astype(np.float32),
+        gradient=gradient,
         centre=centre,
-        tile_bias=offset + gradient @ centre.astype(np.float64),
-        constant=float(np.mean([part[2] for part in parts])),
-        contrast=float(np.mean([part[3] for part in parts])),
+        tile_bias=offset + (gradient @ centre).astype(np.float64),
+        constant=float(np.mean(constants)),
+        contrast=float(np.mean(contrasts)),
     )
+
+
+def find_gradient(
+    models: Sequence[SlideModel], features: NDArray[np.floating], *, target: int
+) -> tuple[NDArray[np.float32], float]:
+    """Return the gradient of a class's contrast by each tile's embedding, attention free to vary (for Grad-CAM).
+
+    Args:
+        models: At least one, of the same classes.
+        features: `(N, D)` embeddings of the slide.
+        target: Number of the class.
+
+    Returns:
+        `(N, D)` float32, and the contrast; both averaged over the models.
+    """
+    total, contrasts = np.zeros(features.shape, dtype=np.float32), []
+    for model in models:
+        mean, sd = (torch.from_numpy(value) for value in (model.standardisation.mean, model.standardisation.sd))
+        tiles = torch.from_numpy(features.astype(np.float32)).requires_grad_()
+        real = torch.ones(1, len(tiles), dtype=torch.bool)
+        logits = model.head(((tiles - mean) / sd).unsqueeze(0), real).logits[0]
+        logits = logits - torch.log(torch.tensor(model.training.class_weights, dtype=logits.dtype))
+        contrast = _contrast(logits[:, None], target)[0]
+        (gradient,) = torch.autograd.grad(contrast, tiles)
+        total += gradient.numpy() / len(models)
+        contrasts.append(float(contrast))
+    return total, float(np.mean(contrasts))
 
 
 @torch.inference_mode()
 def _split_one(
-    model: SlideModel, features: NDArray[np.floating], target: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], float, float]:
-    """Return gradient `(N, D)`, what each tile adds beside it `(N,)`, the constant, and the contrast of one model."""
+    model: SlideModel,
+    features: NDArray[np.floating],
+    target: int,
+    found: tuple[NDArray[np.float32], NDArray[np.float64]],
+    *,
+    share: float,
+) -> tuple[float, float]:
+    """Add one model's gradients `(N, D)` and what each tile adds beside them `(N,)`; return constant and contrast."""
     head = copy.deepcopy(model.head).double()
     mean, sd = (torch.from_numpy(v).double() for v in (model.standardisation.mean, model.standardisation.sd))
-    tiles = (torch.from_numpy(np.asarray(features, dtype=np.float64)) - mean) / sd  # (N, D)
     layers = _list_layers(head.embed)
-    masks, hidden = [], tiles
-    for layer in layers:
-        hidden = layer(hidden)
-        if isinstance(layer, nn.ReLU):
-            masks.append(hidden > 0)
-    shares = _share_by_feature(head.pool, hidden)  # (N, E)
+    embedded, masks = [], []
+    for start in range(0, len(features), _ROWS):  # in pieces: a huge bag is not held in float64
+        rows = torch.from_numpy(features[start : start + _ROWS].astype(np.float64))
+        hidden, own = (rows - mean) / sd, []
+        for layer in layers:
+            hidden = layer(hidden)
+            if isinstance(layer, nn.ReLU):
+                own.append(hidden > 0)
+        embedded.append(hidden)
+        masks.append(own)
+    inner_features = torch.cat(embedded)  # (N, E)
+    shares = _share_by_feature(head.pool, inner_features)  # (N, E)
     direction = _contrast(head.classify.weight, target)  # (E,)
-    carried = shares * direction  # (N, E): what a unit of each inner feature of each tile adds
-    inner = (carried * hidden).sum(dim=1)  # (N,)
-    for layer in reversed(layers):
-        carried = carried * masks.pop() if isinstance(layer, nn.ReLU) else carried @ torch.as_tensor(layer.weight)
-    gradient = carried / sd  # (N, D)
-    offset = inner - (gradient * torch.from_numpy(np.asarray(features, dtype=np.float64))).sum(dim=1)
+    inner = (shares * direction * inner_features).sum(dim=1)  # (N,)
+    gradients, offsets = found
+    for number, start in enumerate(range(0, len(features), _ROWS)):
+        piece = slice(start, start + _ROWS)
+        carried = shares[piece] * direction  # what a unit of each inner feature of each tile adds
+        for layer in reversed(layers):
+            is_relu = isinstance(layer, nn.ReLU)
+            carried = carried * masks[number].pop() if is_relu else carried @ torch.as_tensor(layer.weight)
+        gradient = carried / sd  # (rows, D)
+        rows = torch.from_numpy(features[piece].astype(np.float64))
+        gradients[piece] += (share * gradient).float().numpy()
+        offsets[piece] += share * (inner[piece] - (gradient * rows).sum(dim=1)).numpy()
     bias = torch.as_tensor(head.classify.bias) - torch.log(
         torch.tensor(model.training.class_weights, dtype=torch.float64)
     )
     constant = float(_contrast(bias[:, None], target)[0])
-    return gradient.numpy(), offset.numpy(), constant, float(inner.sum()) + constant
+    return constant, float(inner.sum()) + constant
 
 
 def _list_layers(embed: nn.Module) -> list[nn.Module]:
@@ -118,7 +168,7 @@ def _list_layers(embed: nn.Module) -> list[nn.Module]:
         if not isinstance(layer, (nn.Linear, nn.ReLU)):
             raise ModelError(
                 f"the head has a {type(layer).__name__}, so its contrast does not split into cells. Use Grad-CAM: "
-                "--cam grad."
+                "--method grad."
             )
     return layers
 

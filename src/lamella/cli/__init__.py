@@ -30,6 +30,7 @@ _VERBS = (
     "run",
     "predict",
     "heatmap",
+    "cam",
     "sample",
     "demo",
     "doctor",

@@ -33,6 +33,13 @@ def run(
     heatmaps: Annotated[
         int | None, typer.Option("--heatmaps", min=0, help="How many slides get heatmaps.", show_default="all")
     ] = None,
+    cam: Annotated[
+        bool, typer.Option("--cam", help="Draw class activation maps beside the heatmaps; `lamella cam` does it later.")
+    ] = False,
+    cka: Annotated[
+        bool,
+        typer.Option("--cka", help="With --finetune tuned: compare frozen and fine-tuned encoders block by block."),
+    ] = False,
     pseudonyms: Annotated[
         bool,
         typer.Option("--pseudonyms", help="Call patients and slides by salted hashes; the key stays in OUT/local."),
@@ -54,11 +61,18 @@ def run(
     from lamella.features.extract import ExtractSettings
     from lamella.pipeline import run_cohort
     from lamella.report.summary import summarise_run
-    from lamella.study.settings import join_settings
+    from lamella.study.settings import CamSettings, join_settings
 
     extract = ExtractSettings(cut=tiles.cut(), encoders=(encoder.spec(),), runtime=encoder.settings())
     stage_two = finetune.settings(seed=seed)
-    settings = join_settings(training.settings(seed=seed), extract, n_heatmaps=heatmaps, stage_two=stage_two)
+    settings = join_settings(
+        training.settings(seed=seed),
+        extract,
+        n_heatmaps=heatmaps,
+        stage_two=stage_two,
+        cam=CamSettings() if cam else None,
+        cka=cka,
+    )
     result = run_cohort(
         give_resolution(given, tiles.slide_mpp), settings, out, pseudonyms=pseudonyms, progress=progress
     )

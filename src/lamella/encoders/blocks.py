@@ -44,6 +44,29 @@ class Blocks(nn.Module):
         """
         raise NotImplementedError
 
+    def read_last_map(self, images: Tensor, depth: int) -> tuple[Tensor, Tensor]:
+        """Run the network once, and be ready to differentiate the embedding by the last map that still says where.
+
+        Args:
+            images: `(B, 3, H, W)` float32, normalised.
+            depth: Number of blocks.
+
+        Returns:
+            The map, which requires a gradient, as the network holds it (`lay_out` makes it `(B, C, h, w)`), and the
+            embedding `(B, D)` made of it.
+
+        Raises:
+            EncoderError: If the network has no such map, or none that is known.
+        """
+        raise EncoderError(
+            f"a {type(self).__name__} has no map of where things are, so no class activation map can be drawn. Use a "
+            "network of timm."
+        )
+
+    def lay_out(self, maps: Tensor) -> Tensor:
+        """Return what `read_last_map` gave as `(B, C, h, w)`."""
+        return maps
+
     def named_state(self) -> dict[str, Tensor]:
         """Return the weights that are kept, under the names that the whole network gives them."""
         raise NotImplementedError
@@ -122,6 +145,33 @@ class TransformerBlocks(Blocks):
         tokens = [layer if isinstance(layer, Tensor) else torch.cat(layer[::-1], dim=1) for layer in layers]
         return [self.trunk.forward_head(layer, pre_logits=True) for layer in tokens]
 
+    def read_last_map(self, images: Tensor, depth: int) -> tuple[Tensor, Tensor]:
+        """See `Blocks.read_last_map`; the map is what enters the last layer, where a class token still asks all."""
+        held: list[Tensor] = []
+
+        def hold(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+            held.append(inputs[0].detach().requires_grad_())
+            return (held[0], *inputs[1:])
+
+        hook = self.trunk.blocks[self.ends[depth - 1] - 1].register_forward_pre_hook(hold)
+        try:
+            (embedding,) = self(images, (depth,))
+        finally:
+            hook.remove()
+        return held[0], embedding
+
+    def lay_out(self, tokens: Tensor) -> Tensor:
+        """Return the patch tokens of `(B, N, C)` as a map `(B, C, h, w)`.
+
+        Raises:
+            EncoderError: If they make no square.
+        """
+        patches = tokens[:, self.trunk.num_prefix_tokens :]
+        side = round(patches.shape[1] ** 0.5)
+        if side * side != patches.shape[1]:
+            raise EncoderError(f"{patches.shape[1]} tokens make no square map. Use square tiles.")
+        return patches.transpose(1, 2).reshape(len(patches), -1, side, side)
+
     def named_state(self) -> dict[str, Tensor]:
         """See `Blocks.named_state`."""
         return dict(self.trunk.state_dict())
@@ -161,6 +211,15 @@ class PyramidBlocks(Blocks):
             )
         final, maps = self.trunk.forward_intermediates(images, indices=indices)
         return [*maps, self.trunk.forward_head(final)]
+
+    def read_last_map(self, images: Tensor, depth: int) -> tuple[Tensor, Tensor]:
+        """See `Blocks.read_last_map`; only the whole network's embedding is anything but the mean of a map."""
+        final = self.trunk.forward_features(images).detach().requires_grad_()
+        return final, self.trunk.forward_head(final)
+
+    def lay_out(self, maps: Tensor) -> Tensor:
+        """Return what `read_last_map` gave as `(B, C, h, w)`; some networks keep channels last."""
+        return maps.movedim(-1, 1) if getattr(self.trunk, "output_fmt", "NCHW") == "NHWC" else maps
 
     def named_state(self) -> dict[str, Tensor]:
         """See `Blocks.named_state`."""

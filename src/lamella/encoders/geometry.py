@@ -56,7 +56,12 @@ def find_cell_grid(network: TileNetwork, tile_px: int) -> CellGrid:
     if output.ndim != 4:
         raise EncoderError(
             "the embedding is not the mean of a feature map (it is a token, or normalised after pooling), so the "
-            "contrast does not split into cells. Use Grad-CAM: --cam grad."
+            "contrast does not split into cells. Use Grad-CAM: --method grad."
+        )
+    if abs(walk.stride * output.shape[-1] - images.shape[-1]) >= walk.stride:
+        raise EncoderError(
+            f"where the {output.shape[-1]} cells of this network lie on a tile cannot be told from its layers. Use a "
+            "ResNet, DenseNet or EfficientNet."
         )
     scale = tile_px / images.shape[-1]  # a network of one input size sees the tile resized
     return CellGrid(cells=int(output.shape[-1]), stride=walk.stride * scale, first=(walk.centre + 0.5) * scale)

@@ -45,6 +45,7 @@ class Card:
         call: What the model says.
         overlay: Attention on the slide, as a data URI.
         sheet: Its most attended tiles, as a data URI; empty where not drawn.
+        cam: Its class activation map, as a data URI; empty where not drawn.
     """
 
     entry: SlideEntry
@@ -53,6 +54,7 @@ class Card:
     call: Call
     overlay: str
     sheet: str
+    cam: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,15 +110,25 @@ def build_gallery(record: RunRecord, names: Names, *, max_slides: int, max_bytes
         if len(cards) >= max_slides:
             break
         overlay = _inline(entry.overlay, _OVERLAY_PX, whole=plain)
-        sheet = _inline(entry.sheet, _SHEET_PX, whole=plain)
+        sheet, cam = _inline(entry.sheet, _SHEET_PX, whole=plain), _inline(entry.cam, _OVERLAY_PX, whole=plain)
         if overlay is None:
             n_unlabelled += 1
             continue
-        n_bytes += len(overlay) + len(sheet or "")
+        n_bytes += len(overlay) + len(sheet or "") + len(cam or "")
         if n_bytes > max_bytes and cards:
             break
         name, patient = names.slide(entry.slide_id), names.patient(entry.patient_id)
-        cards.append(Card(entry=entry, name=name, patient=patient, call=call, overlay=overlay, sheet=sheet or ""))
+        cards.append(
+            Card(
+                entry=entry,
+                name=name,
+                patient=patient,
+                call=call,
+                overlay=overlay,
+                sheet=sheet or "",
+                cam=cam or "",
+            )
+        )
     cards.sort(key=lambda card: -card.entry.probabilities.get(record.positive, card.call.probability))
     return Gallery(cards=tuple(cards), n_left_out=len(drawn) - len(cards) - n_unlabelled, n_unlabelled=n_unlabelled)
 

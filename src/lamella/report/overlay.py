@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from lamella.errors import SettingsError
-from lamella.report.heatmap import SlideAttention, stitch_attention
+from lamella.maps import stitch_tiles
+from lamella.report.heatmap import SlideAttention
 from lamella.report.pictures import FAINT, INK, PAPER, Picture, draw_scale_bar, find_font, fit_text
 
 _MARGIN = 24
@@ -61,12 +62,14 @@ class ColourRange:
         high: Value at the bar's top; higher ones are drawn in the same colour.
         capped: Whether any value is above `high`.
         label: What is measured, in words.
+        ticks: Values on the bar, and what is written beside them.
     """
 
     low: float
     high: float
     capped: bool
     label: str
+    ticks: tuple[tuple[float, str], ...]
 
 
 def draw_overlay(
@@ -86,8 +89,33 @@ def draw_overlay(
     """
     panel = fit_thumbnail(thumbnail, tiles.slide_um, style.panel_px)
     values, colour_range = find_colour_range(tiles, style)
-    raster = stitch_attention(values, tiles.coords_l0, tiles.tile_size_l0, tiles.slide_size, panel.shape[:2])
-    coloured = blend_attention(panel, raster, colour_range, style)
+    raster = stitch_tiles(values, tiles.coords_l0, tiles.tile_size_l0, tiles.slide_size, panel.shape[:2])
+    coloured = blend_map(panel, raster, colour_range, style)
+    um_per_px = tiles.slide_um[0] / panel.shape[1]
+    return lay_panels(panel, coloured, um_per_px, colour_range, style, title=title, subtitle=subtitle)
+
+
+def lay_panels(
+    panel: NDArray[np.uint8],
+    coloured: NDArray[np.uint8],
+    um_per_px: float,
+    colour_range: ColourRange,
+    style: OverlayStyle,
+    *,
+    title: str,
+    subtitle: str,
+) -> Picture:
+    """Lay two views of a slide side by side (wide ones one above the other), with title, colour bar and scale bar.
+
+    Args:
+        panel: `(h, w, 3)` uint8 RGB, the slide as it looks.
+        coloured: `(h, w, 3)` uint8 RGB, the same view with a map over it.
+        um_per_px: um that one pixel of them spans.
+        colour_range: What the ends of the colours stand for.
+        style: Colours and opacity.
+        title: First line.
+        subtitle: Second line.
+    """
     height, width = panel.shape[:2]
     stacked = width > 1.7 * height
     second = (_MARGIN, _HEADER + height + _MARGIN) if stacked else (_MARGIN * 2 + width, _HEADER)
@@ -103,20 +131,19 @@ def draw_overlay(
     canvas.paste(Image.fromarray(coloured), second)
     for x, y in ((_MARGIN, _HEADER), second):
         draw.rectangle((x - 1, y - 1, x + width, y + height), outline=(205, 211, 215))
-    um_per_px = tiles.slide_um[0] / width
     draw_scale_bar(draw, (second[0], second[1] + height + 16), um_per_px, width)
     _draw_colour_bar(canvas, (bar_x, second[1]), max(height, 200), colour_range, style)
     return Picture(np.asarray(canvas), (_MARGIN - 2, _HEADER - 12, size[0], size[1]))
 
 
-def blend_attention(
+def blend_map(
     panel: NDArray[np.uint8], raster: NDArray[np.float32], colour_range: ColourRange, style: OverlayStyle
 ) -> NDArray[np.uint8]:
-    """Return the slide in grey with attention in colour; where no tile lies, grey alone.
+    """Return the slide in grey with a map in colour; where no tile lies, grey alone.
 
     Args:
         panel: `(h, w, 3)` uint8 RGB.
-        raster: `(h, w)` float32 of `stitch_attention`, NaN where no tile lies.
+        raster: `(h, w)` float32, NaN where no tile lies.
         colour_range: What the ends of the colours stand for.
         style: Colours and opacity.
 
@@ -142,13 +169,15 @@ def find_colour_range(tiles: SlideAttention, style: OverlayStyle) -> tuple[NDArr
     """
     if style.measure == "rank":
         n_tiles = tiles.attention.size
+        ticks = tuple((value, f"{value:.0%}") for value in (0.0, 0.25, 0.5, 0.75, 1.0))
         return 1 - (tiles.rank - 0.5) / n_tiles, ColourRange(
-            0.0, 1.0, capped=False, label="share of tiles attended less"
+            0.0, 1.0, capped=False, label="share of tiles attended less", ticks=ticks
         )
     relative = tiles.relative
     high = max(2.0, float(np.quantile(relative, 0.995, method="higher")))
     capped = bool(relative.max() > high)
-    return relative, ColourRange(0.0, high, capped=capped, label="attention, times the average tile")
+    ticks = _list_ticks(high, capped=capped)
+    return relative, ColourRange(0.0, high, capped=capped, label="attention, times the average tile", ticks=ticks)
 
 
 def fit_thumbnail(thumbnail: NDArray[np.uint8], slide_um: tuple[float, float], long_px: int) -> NDArray[np.uint8]:
@@ -182,7 +211,7 @@ def _draw_colour_bar(
     canvas.paste(Image.fromarray(np.repeat(strip, _BAR_WIDTH, axis=1)), corner)
     draw.rectangle((x, y, x + _BAR_WIDTH - 1, y + height - 1), outline=FAINT)
     font = find_font(16)
-    for value, text in _list_ticks(colour_range, style):
+    for value, text in colour_range.ticks:
         at = y + (height - 1) * (1 - (value - colour_range.low) / (colour_range.high - colour_range.low))
         draw.line((x + _BAR_WIDTH, at, x + _BAR_WIDTH + 5, at), fill=FAINT)
         draw.text((x + _BAR_WIDTH + 9, at), text, INK, font, anchor="lm")
@@ -193,14 +222,10 @@ def _draw_colour_bar(
     canvas.paste(label.rotate(90, expand=True), (x + _BAR_WIDTH + 84, y))
 
 
-def _list_ticks(colour_range: ColourRange, style: OverlayStyle) -> list[tuple[float, str]]:
+def _list_ticks(high: float, *, capped: bool) -> tuple[tuple[float, str], ...]:
     """List round values on the colour bar with their texts; the top one is always named."""
-    if style.measure == "rank":
-        return [(value, f"{value:.0%}") for value in (0.0, 0.25, 0.5, 0.75, 1.0)]
-    high = colour_range.high
     step = next(
         step for step in (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 10.0**3, 10.0**4, 10.0**9) if high / step <= 6
     )
     ticks = [(float(value), f"{value:g} x") for value in np.arange(0, high - step * 0.45, step)]
-    top = f"{'> ' if colour_range.capped else ''}{high:.3g} x"
-    return [*ticks, (high, top)]
+    return (*ticks, (high, f"{'> ' if capped else ''}{high:.3g} x"))

@@ -32,6 +32,7 @@ class SlideEntry:
         n_tiles: How many tiles it has; None where not known.
         overlay: Attention on the slide, a PNG; None where not drawn.
         sheet: Its most attended tiles, a PNG; None where not drawn.
+        cam: Its class activation map, a PNG; None where not drawn.
     """
 
     slide_id: str
@@ -44,6 +45,7 @@ class SlideEntry:
     n_tiles: int | None = None
     overlay: Path | None = None
     sheet: Path | None = None
+    cam: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +172,7 @@ def _read_slides(
         own = predicted.get(slide_id, {})
         pictures = folder / "heatmaps" / slide_id
         overlay, sheet = pictures / "attention.png", pictures / "top_tiles.png"
+        cam = folder / "cam" / slide_id / "cam.png"
         entries.append(
             SlideEntry(
                 slide_id=slide_id,
@@ -182,6 +185,7 @@ def _read_slides(
                 n_tiles=n_tiles.get(slide_id),
                 overlay=overlay if overlay.is_file() else None,
                 sheet=sheet if sheet.is_file() else None,
+                cam=cam if cam.is_file() else None,
             )
         )
     return tuple(entries)

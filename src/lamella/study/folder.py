@@ -10,6 +10,7 @@ DIR/failures.csv               slides that could not be done, with the reason
 DIR/models/<round>/seed<s>/    a model each: model.safetensors, model.json
 DIR/finetuned/                 stage 2: encoders, models and what each arm found (study.finetune says what lies where)
 DIR/heatmaps/<slide_id>/       pictures, GeoJSON and TIFF of attention
+DIR/cam/<slide_id>/            class activation maps (study.cam says what lies where)
 DIR/features/...               bags
 DIR/attention/<slide_id>.h5    attention as numbers
 DIR/local/                     what holds paths, and with --pseudonyms the key of the ids: not to be passed on
@@ -88,6 +89,11 @@ class RunFolder:
     def attention(self) -> Path:
         """Attention as numbers, a file a slide."""
         return self.path / "attention"
+
+    @property
+    def cam(self) -> Path:
+        """Class activation maps, a folder a slide."""
+        return self.path / "cam"
 
     @property
     def local(self) -> Path:

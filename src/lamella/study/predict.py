@@ -101,7 +101,7 @@ def predict_cohort(
     sweep_temporaries(folder.path)
     labelled = all(slide.label is not None for slide in cohort.slides)
     _refuse_seen(run, cohort, labelled=labelled, progress=progress)
-    extract = restore_extract_settings(run.settings, _find_encoder(run))
+    extract = restore_extract_settings(run.settings, find_run_encoder(run))
     report = extract_cohort(cohort.slides, extract, folder.features, progress=progress)
     failed = {failure.slide_id for failure in report.failures}
     done = [slide for slide in cohort.slides if slide.slide_id not in failed]
@@ -140,7 +140,7 @@ def _predict(run: FinishedRun, slide: Any, bags: StudyBags, folder: RunFolder) -
     )
 
 
-def _find_encoder(run: FinishedRun) -> EncoderSpec:
+def find_run_encoder(run: FinishedRun) -> EncoderSpec:
     """Return the run's encoder; where its machine found it stands under `local/`, which may not have come along."""
     local = run.folder.local / "encoder.json"
     if local.exists():

@@ -72,6 +72,31 @@ class StageTwo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CamSettings:
+    """Which maps, and how they are computed.
+
+    Attributes:
+        method: `exact` (attention and ReLU masks held: cells sum to what the model said) or `grad` (Grad-CAM:
+            attention may vary, cells sum to nothing in particular, any network of timm).
+        target: The class whose contrast is split; None is the class that the run scores.
+        arm: `frozen` (stage 1) or `tuned` (stage 2 of the run).
+        runtime: Where the encoder runs; at precision `auto` in fp32.
+    """
+
+    method: str = "exact"
+    target: str | None = None
+    arm: str = "frozen"
+    runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be computed."""
+        if self.method not in ("exact", "grad"):
+            raise SettingsError(f"a map by '{self.method}' is not known. Pass --method exact or --method grad.")
+        if self.arm not in ("frozen", "tuned"):
+            raise SettingsError(f"arm '{self.arm}' is not known. Pass --arm frozen or --arm tuned.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings(TrainingSettings):
     """How a cohort becomes predictions, from the slides on.
 
@@ -79,11 +104,21 @@ class RunSettings(TrainingSettings):
         extract: How slides become bags.
         n_heatmaps: How many slides get heatmaps; None is all.
         stage_two: Whether and how encoder and head are trained on; None ends with stage 1.
+        cam: Whether and how the slides with heatmaps get class activation maps too.
+        cka: Whether frozen and fine-tuned encoders are compared block by block.
     """
 
     extract: ExtractSettings
     n_heatmaps: int | None = None
     stage_two: StageTwo | None = None
+    cam: CamSettings | None = None
+    cka: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run."""
+        TrainingSettings.__post_init__(self)
+        if self.cka and (self.stage_two is None or self.stage_two.finetune.arm != "tuned"):
+            raise SettingsError("--cka compares the frozen encoder with the fine-tuned one. Pass --finetune tuned too.")
 
 
 def join_settings(
@@ -92,10 +127,12 @@ def join_settings(
     *,
     n_heatmaps: int | None = None,
     stage_two: StageTwo | None = None,
+    cam: CamSettings | None = None,
+    cka: bool = False,
 ) -> RunSettings:
     """Return the settings of a run that begins at the slides."""
     own = {one.name: getattr(training, one.name) for one in dataclasses.fields(TrainingSettings)}
-    return RunSettings(**own, extract=extract, n_heatmaps=n_heatmaps, stage_two=stage_two)
+    return RunSettings(**own, extract=extract, n_heatmaps=n_heatmaps, stage_two=stage_two, cam=cam, cka=cka)
 
 
 def describe_settings(settings: RunSettings) -> dict[str, Any]:

@@ -109,8 +109,14 @@ class CompiledEntry:
         return self.folder / f"check-{precision}-{processor}.json"
 
 
-def convert(network: Any, *, tile_px: int, batch_size: int) -> Any:
+def convert(network: Any, *, tile_px: int, batch_size: int, n_weights: int | None = None) -> Any:
     """Convert a torch network into OpenVINO's, which takes `(batch_size, tile_px, tile_px, 3)` uint8 pixels.
+
+    Args:
+        network: Takes `(B, 3, H, W)` float32, and `(B, n_weights)` float32 beside it where that is given.
+        tile_px: Side of a tile, in pixels.
+        batch_size: Tiles a batch.
+        n_weights: Length of the second input's rows; None where there is none.
 
     Raises:
         RuntimeError: If the network does something that OpenVINO has no word for.
@@ -123,9 +129,11 @@ def convert(network: Any, *, tile_px: int, batch_size: int) -> Any:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # torch calls tracing deprecated, and each Python `if` in a network suspicious
         # Traced on one tile, without the second run that would check it: our own check, on real tiles, is stricter.
-        traced = torch.jit.trace(network, torch.zeros(1, 3, tile_px, tile_px), check_trace=False)  # type: ignore[no-untyped-call]
+        examples = (torch.zeros(1, 3, tile_px, tile_px), *(() if n_weights is None else (torch.zeros(1, n_weights),)))
+        traced = torch.jit.trace(network, examples, check_trace=False)  # type: ignore[no-untyped-call]
+        shapes = [openvino.PartialShape([batch_size, *example.shape[1:]]) for example in examples]
         try:
-            model = openvino.convert_model(traced, input=[batch_size, 3, tile_px, tile_px])
+            model = openvino.convert_model(traced, input=shapes)
         except (
             frontend.GeneralFailure,
             frontend.NotImplementedFailure,
@@ -134,9 +142,9 @@ def convert(network: Any, *, tile_px: int, batch_size: int) -> Any:
         ) as error:  # OpenVINO derives these from Exception itself
             raise RuntimeError(str(error)) from error
     pixels = PrePostProcessor(model)
-    pixels.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
-    pixels.input().preprocess().convert_element_type(openvino.Type.f32)
-    pixels.input().model().set_layout(openvino.Layout("NCHW"))
+    pixels.input(0).tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+    pixels.input(0).preprocess().convert_element_type(openvino.Type.f32)
+    pixels.input(0).model().set_layout(openvino.Layout("NCHW"))
     return pixels.build()
 
 

@@ -1,0 +1,86 @@
+"""lamella cam."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from lamella.cli.options import Device as DeviceKind
+from lamella.cli.options import DeviceOption, JsonOption, Precision, TalkOptions, takes_groups
+from lamella.cli.tables import print_json, print_table, tell_failures
+
+
+@takes_groups
+def cam(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.", show_default=False)],
+    talk: TalkOptions,
+    slide_id: Annotated[
+        list[str] | None,
+        typer.Option("--slide-id", metavar="ID", help="A slide. May be given again.", show_default="all tested slides"),
+    ] = None,
+    predicted: Annotated[
+        Path | None,
+        typer.Option(
+            "--predicted",
+            metavar="DIR",
+            help="Map the slides of this --out folder of `lamella predict` instead.",
+            show_default=False,
+        ),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("--class", metavar="LABEL", help="Class to map.", show_default="the positive label")
+    ] = None,
+    method: Annotated[
+        Literal["exact", "grad"],
+        typer.Option(help="exact: cells sum to what the model said. grad: Grad-CAM, which lets attention vary."),
+    ] = "exact",
+    arm: Annotated[
+        Literal["frozen", "tuned"], typer.Option(help="Stage 1, or the fine-tuned encoders of --finetune tuned.")
+    ] = "frozen",
+    device: DeviceOption = DeviceKind.AUTO,
+    precision: Annotated[
+        Precision, typer.Option(help="What the encoder computes in; auto is fp32, in which cells sum exactly.")
+    ] = Precision.AUTO,
+    as_json: JsonOption = False,
+) -> None:
+    """Map where on a slide a class comes from, cell by cell of the encoder's feature maps.
+
+    Each slide is mapped by the models that did not learn from it. RUN/cam/<slide_id> gets a signed overlay, a
+    pyramidal TIFF in register with the slide, contours for QuPath, and the sums.
+    """
+    progress = talk.open()
+
+    from lamella.encoders import RuntimeSettings
+    from lamella.features.extract import save_failures
+    from lamella.pipeline import map_classes
+    from lamella.report.page import write_page
+    from lamella.study.settings import CamSettings
+
+    settings = CamSettings(
+        method=method,
+        target=target,
+        arm=arm,
+        runtime=RuntimeSettings(device=device.value, precision=precision.value),
+    )
+    records, failures = map_classes(run, settings, slide_ids=slide_id, predicted=predicted, progress=progress)
+    home = predicted or run
+    save_failures(failures, home / "cam" / "failures.csv")
+    if (home / "index.html").exists():
+        write_page(home)
+    rows = [
+        {
+            "slide": one.slide_id,
+            "contrast": round(one.contrast, 4),
+            "cells": round(one.cells, 4),
+            "tiles": round(one.tile_bias, 4),
+            "constant": round(one.constant, 4),
+            "missing": None if one.residual is None else float(f"{one.residual:.1e}"),
+        }
+        for one in records
+    ]
+    if as_json:
+        print_json({"out": str(home / "cam"), "maps": rows, "failures": len(failures)})
+    else:
+        print_table(["slide", "contrast", "cells", "tiles", "constant", "missing"], rows)
+        progress.say(f"Maps are in '{home / 'cam'}'.")
+    tell_failures(failures, home / "cam" / "failures.csv")
