@@ -10,7 +10,6 @@ import secrets
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,15 +29,13 @@ from lamella.report.scrub import drop_folders
 from lamella.report.slides import SlideCaption, draw_slide, is_drawn
 from lamella.slide import open_slide
 from lamella.study.attention import AttentionRecord, load_attention
+from lamella.study.cam_record import CamRecord
 from lamella.study.folder import RunFolder
 from lamella.study.predict import FinishedRun, open_run, predict_cohort
 from lamella.study.rounds import RoundPrediction
 from lamella.study.run import StudyResult, run_study
 from lamella.study.settings import CamSettings, RunSettings
 from lamella.tiles import TileSpec
-
-if TYPE_CHECKING:
-    from lamella.study.cam import CamRecord
 
 
 def run(
@@ -266,7 +263,7 @@ def map_classes(
     slide_ids: Sequence[str] | None = None,
     predicted: Path | None = None,
     progress: Progress | None = None,
-) -> "tuple[list[CamRecord], tuple[Failure, ...]]":
+) -> tuple[list[CamRecord], tuple[Failure, ...]]:
     """Compute and draw class activation maps of slides of a run; what is finished is kept.
 
     Args:

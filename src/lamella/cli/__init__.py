@@ -31,6 +31,7 @@ _VERBS = (
     "predict",
     "heatmap",
     "cam",
+    "localise",
     "sample",
     "demo",
     "doctor",

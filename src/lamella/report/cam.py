@@ -13,7 +13,7 @@ from lamella.maps import fit_map, load_map
 from lamella.report.overlay import ColourRange, OverlayStyle, blend_map, fit_thumbnail, lay_panels
 from lamella.report.pictures import save_picture
 from lamella.slide import Slide
-from lamella.study.cam import CamRecord
+from lamella.study.cam_record import CamRecord
 
 CAM_COLOURS = "RdBu_r"  # red for the class, blue against it: told apart in every colour vision
 _SHARES = (0.5, 0.8)

@@ -7,7 +7,6 @@ DIR/cam/<slide_id>/tiles.npy    what each tile adds in all, `(N,)` float64
 
 import dataclasses
 import itertools
-import json
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,53 +27,16 @@ from lamella.features.blocks import list_blocks, order_by_block, read_block
 from lamella.features.extract import ExtractSettings, Failure
 from lamella.files import remove, replacing, sweep_temporaries, write_json
 from lamella.maps import CellStitcher, plan_map_grid, save_map
-from lamella.mil import SlideModel, load_model
+from lamella.mil import SlideModel, load_model, predict_ensemble
 from lamella.progress import Progress, SilentProgress, Stage
 from lamella.slide import Slide, open_slide
 from lamella.study.bags import hash_json
+from lamella.study.cam_record import CamRecord, load_cam_record
 from lamella.study.folder import RunFolder
 from lamella.study.predict import FinishedRun, find_run_encoder
 from lamella.study.settings import CamSettings, restore_extract_settings
 
 _BLOCKS_AHEAD = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CamRecord:
-    """What one map says.
-
-    Attributes:
-        slide_id: Which slide.
-        target: The class.
-        others: The classes it is set against, in words.
-        method: `exact` or `grad`.
-        contrast: The logit of the class less the mean of the others', by the models.
-        cells: Sum of all cells, before overlaps are averaged.
-        tile_bias: Sum of what tiles add wherever one looks in them.
-        constant: What is there without any tile.
-        cell_px: Side of a cell, tile pixels.
-        slide_um: `(width, height)` of the slide, um.
-        key: What the map was computed from.
-    """
-
-    slide_id: str
-    target: str
-    others: str
-    method: str
-    contrast: float
-    cells: float
-    tile_bias: float
-    constant: float
-    cell_px: float
-    slide_um: tuple[float, float]
-    key: str
-
-    @property
-    def residual(self) -> float | None:
-        """By how much the parts miss the contrast (float16 bags leave a little); None in Grad-CAM."""
-        if self.method != "exact":
-            return None
-        return self.cells + self.tile_bias + self.constant - self.contrast
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -119,13 +81,13 @@ def map_run(
     """
     progress = progress or SilentProgress()
     folder = run.folder if predicted is None else RunFolder(predicted)
-    target = _find_target(run, settings)
-    cohort = _load_paths(folder)
-    parts = _PartFinder(run, settings, cohort, predicted)
+    cohort = load_paths(folder)
+    parts = PartFinder(run, settings, cohort, predicted)
     wanted = _choose(cohort, slide_ids, parts)
     root = folder.cam if settings.arm == "frozen" else folder.cam / settings.arm
     sweep_temporaries(root)
-    mapper = _Mapper(run, settings, target, restore_extract_settings(run.settings, find_run_encoder(run)))
+    extract = restore_extract_settings(run.settings, find_run_encoder(run))
+    mapper = CamMapper(run.classes, settings, run.positive, extract)
     records, failures = [], []
     with progress.stage("map classes", None, "tiles") as stage:
         for item in wanted:
@@ -138,28 +100,36 @@ def map_run(
     return records, tuple(failures)
 
 
-def load_cam_record(folder: Path) -> CamRecord:
-    """Load the record of a map.
+def find_target(classes: Sequence[str], settings: CamSettings, positive: str | None) -> int:
+    """Return the number of the class that is mapped.
 
     Raises:
-        OutputError: If it is absent or damaged.
+        SettingsError: If no class has that name.
     """
-    try:
-        content = json.loads((folder / "cam.json").read_text(encoding="utf-8"))
-        content.pop("residual", None)
-        return CamRecord(**content | {"slide_um": tuple(content["slide_um"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise OutputError(f"'{folder.name}' holds no class activation map. Run `lamella cam` to make it.") from error
+    name = settings.target or positive or classes[-1]
+    if name not in classes:
+        raise SettingsError(f"no class is called '{name}'. Pass --class with one of: {', '.join(classes)}.")
+    return list(classes).index(name)
 
 
-def _find_target(run: FinishedRun, settings: CamSettings) -> int:
-    name = settings.target or run.positive or run.classes[-1]
-    if name not in run.classes:
-        raise SettingsError(f"no class is called '{name}'. Pass --class with one of: {', '.join(run.classes)}.")
-    return run.classes.index(name)
+def predict_parts(parts: Sequence[CamPart], slide_id: str) -> tuple[NDArray[np.float64], float]:
+    """Return the attention `(N,)` that the models pay to the tiles of a slide, and the positive class's probability.
+
+    The positive class is the models' own, or the last.
+    """
+    found = [predict_ensemble(part.models, read_own_bag(part.bags / f"{slide_id}.h5")[0]) for part in parts]
+    model = parts[0].models[0]
+    place = model.classes.index(model.positive) if model.positive in model.classes else -1
+    attention = np.mean([one.attention for one in found], axis=0).astype(np.float64)
+    return attention, float(np.mean([one.probabilities[place] for one in found]))
 
 
-def _load_paths(folder: RunFolder) -> Cohort:
+def load_paths(folder: RunFolder) -> Cohort:
+    """Return the cohort of a run with its slides' paths.
+
+    Raises:
+        CohortError: If the folder came without them.
+    """
     path = folder.local / "cohort.csv"
     if not path.exists():
         raise CohortError(
@@ -169,7 +139,7 @@ def _load_paths(folder: RunFolder) -> Cohort:
     return load_cohort(path)
 
 
-def _choose(cohort: Cohort, slide_ids: Sequence[str] | None, parts: "_PartFinder") -> list[CohortSlide]:
+def _choose(cohort: Cohort, slide_ids: Sequence[str] | None, parts: "PartFinder") -> list[CohortSlide]:
     by_id = {slide.slide_id: slide for slide in cohort.slides}
     if slide_ids is None:
         return [slide for slide in cohort.slides if parts.has(slide.slide_id)]
@@ -183,7 +153,7 @@ def _choose(cohort: Cohort, slide_ids: Sequence[str] | None, parts: "_PartFinder
     return [by_id[slide_id] for slide_id in slide_ids]
 
 
-class _PartFinder:
+class PartFinder:
     """Finds the encoders and models by which a slide is mapped: those of the fold that tested it."""
 
     def __init__(self, run: FinishedRun, settings: CamSettings, cohort: Cohort, predicted: Path | None) -> None:
@@ -194,9 +164,15 @@ class _PartFinder:
         self._found: dict[int, tuple[CamPart, ...]] = {}
 
     def has(self, slide_id: str) -> bool:
+        """Say whether a slide was tested."""
         return self._predicted is not None or slide_id in self._fold
 
     def find(self, slide_id: str) -> tuple[CamPart, ...]:
+        """Return the parts that did not learn from a slide.
+
+        Raises:
+            ModelError: If the run has no such arm.
+        """
         fold = self._fold.get(slide_id, -1)
         if fold not in self._found:
             self._found[fold] = self._find_tuned(fold) if self._settings.arm == "tuned" else (self._find_frozen(fold),)
@@ -264,13 +240,16 @@ class _Placed:
     blocks: tuple[int, ...]
 
 
-class _Mapper:
+class CamMapper:
     """Computes maps; readers are kept from slide to slide."""
 
-    def __init__(self, run: FinishedRun, settings: CamSettings, target: int, extract: ExtractSettings) -> None:
-        self._run, self._settings, self._target, self._extract = run, settings, target, extract
+    def __init__(
+        self, classes: Sequence[str], settings: CamSettings, positive: str | None, extract: ExtractSettings
+    ) -> None:
+        self._classes, self._settings, self._extract = tuple(classes), settings, extract
+        self._target = find_target(classes, settings, positive)
         self._readers: dict[EncoderSpec, CellReader] = {}
-        others = [name for number, name in enumerate(run.classes) if number != target]
+        others = [name for number, name in enumerate(classes) if number != self._target]
         self._others = others[0] if len(others) == 1 else "the mean of the others"
 
     def map_slide(self, item: CohortSlide, parts: Sequence[CamPart], folder: Path, stage: Stage) -> CamRecord:
@@ -376,7 +355,7 @@ class _Mapper:
                     stitcher.add(placed.corners_l0[number], values)
                     sums[number] = values.sum(dtype=np.float64)
                     stage.advance()
-            channel = f"contrast of {self._run.classes[self._target]}, logits a cell"
+            channel = f"contrast of {self._classes[self._target]}, logits a cell"
             save_map(raster, folder / "cam.tiff", slide_um=slide_um, channel=channel)
         remove(folder / "raster.npy")  # the TIFF holds it
         bias = np.mean([one.tile_bias for one in weights], axis=0)
@@ -384,7 +363,7 @@ class _Mapper:
             np.save(file, sums + bias)
         return CamRecord(
             slide_id=slide_id,
-            target=self._run.classes[self._target],
+            target=self._classes[self._target],
             others=self._others,
             method=self._settings.method,
             contrast=float(np.mean([one.contrast for one in weights])),

@@ -1,0 +1,83 @@
+"""lamella localise."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from lamella.cli.options import JsonOption, TalkOptions, takes_groups
+from lamella.cli.tables import print_json, print_table, tell_failures
+
+
+@takes_groups
+def localise(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.", show_default=False)],
+    talk: TalkOptions,
+    lesions: Annotated[
+        Path,
+        typer.Option(
+            "--lesions",
+            metavar="DIR",
+            help="Outlines, <slide_id>.geojson (QuPath), .xml (CAMELYON16) or a mask image .png, .tiff.",
+            show_default=False,
+        ),
+    ],
+    cam: Annotated[bool, typer.Option("--cam/--no-cam", help="Measure class activation maps beside attention.")] = True,
+    arm: Annotated[
+        Literal["frozen", "tuned"], typer.Option(help="Stage 1, or the fine-tuned encoders of --finetune tuned.")
+    ] = "frozen",
+    controls: Annotated[
+        bool, typer.Option("--controls", help="Train and measure random weights and permuted labels beside.")
+    ] = False,
+    top_k: Annotated[int, typer.Option("--top-k", min=1, help="Tiles whose precision is measured.")] = 10,
+    radius_um: Annotated[
+        float | None,
+        typer.Option("--radius-um", help="Least distance of two detections, um.", show_default="a tile's side"),
+    ] = None,
+    smallest_um: Annotated[
+        float, typer.Option("--smallest-um", help="Lesions shorter than this are neither hit nor false.")
+    ] = 275.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Score attention and class activation maps against lesion outlines.
+
+    On slides that no model learned from, beside what darkness alone reaches. By tile and by pixel, averaged over
+    patients; free-response scores by the rules of CAMELYON16. RUN/localisation.json and the page hold the result.
+    """
+    progress = talk.open()
+
+    from lamella.features.extract import save_failures
+    from lamella.report.page import write_page
+    from lamella.study.localise import LocaliseSettings, localise_run
+    from lamella.study.predict import open_run
+    from lamella.study.settings import CamSettings
+
+    settings = LocaliseSettings(
+        lesions=lesions,
+        cam=CamSettings() if cam else None,
+        arm=arm,
+        k=top_k,
+        radius_um=radius_um,
+        smallest_um=smallest_um,
+        controls=controls,
+    )
+    content, failures = localise_run(open_run(run), settings, progress=progress)
+    save_failures(failures, run / "localisation-failures.csv")
+    if (run / "index.html").exists():
+        write_page(run)
+    if as_json:
+        print_json(content | {"failures": len(failures)})
+    else:
+        rows = [
+            {"map": name}
+            | {key: None if one[key] is None else round(one[key]["value"], 3) for key in _SHOWN}
+            | {"FROC": None if one["froc"] is None else round(one["froc"]["score"], 3)}
+            for name, one in content["maps"].items()
+        ]
+        print_table(["map", *_SHOWN, "FROC"], rows)
+        for note in content["notes"]:
+            progress.say(note)
+    tell_failures(failures, run / "localisation-failures.csv")
+
+
+_SHOWN = ("tile_auc", "tile_ap", "pixel_auc", "pixel_ap", "pointing", "top_k")
