@@ -98,6 +98,7 @@ class RunRecord:
         notes: What the run said aloud.
         external: Whether the slides are new to the models (`lamella predict`), not cross-validated.
         missing: Files that are not there, in words.
+        localisation: By arm, what `lamella localise` found.
     """
 
     slides: tuple[SlideEntry, ...]
@@ -113,6 +114,7 @@ class RunRecord:
     notes: tuple[str, ...]
     external: bool
     missing: tuple[str, ...]
+    localisation: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_record(folder: Path) -> RunRecord:
@@ -157,6 +159,11 @@ def load_record(folder: Path) -> RunRecord:
         notes=tuple(str(note) for note in run.get("notes") or ()),
         external=bool(run.get("external")),
         missing=tuple(name for name, found in present.items() if found is None),
+        localisation={
+            arm: found
+            for arm, name in (("frozen", "localisation.json"), ("tuned", "localisation-tuned.json"))
+            if (found := _read_json(folder / name)) is not None
+        },
     )
 
 

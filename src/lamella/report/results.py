@@ -120,6 +120,7 @@ class Results:
         thresholds: Probability from which a slide is called positive, by fold.
         threshold_note: How it was chosen.
         stage_two: Frozen, control and fine-tuned, where there was fine-tuning.
+        cka: How far fine-tuning moved each block, a row a fold and seed.
         notes: What must be said beside the results.
     """
 
@@ -130,6 +131,7 @@ class Results:
     thresholds: Mapping[int, float] = field(default_factory=dict)
     threshold_note: str = ""
     stage_two: tuple[StageTwoArm, ...] = ()
+    cka: tuple[Json, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -152,6 +154,7 @@ def read_results(metrics: Json) -> Results | None:
         thresholds=thresholds,
         threshold_note=note,
         stage_two=_read_stage_two(_find_map(metrics, "stage_two") or {}),
+        cka=tuple(row for row in metrics.get("cka") or () if isinstance(row, Mapping) and "cka" in row),
         notes=tuple(dict.fromkeys((*_read_notes(metrics), *_read_notes(block)))),
     )
 

@@ -115,7 +115,8 @@ def tabulate_results(record: RunRecord) -> list[tuple[str, Table]]:
         arms = [results.left_out, *results.left_out_baselines]
         found.append(("Each batch left out in turn", _tabulate_groups(arms, [arm.headline for arm in arms])))
     found.append(("Frozen, control and fine-tuned", _tabulate_stage_two(results.stage_two)))
-    return [(title, table) for title, table in found if table is not None]
+    found.append(("Which blocks fine-tuning moved", _tabulate_cka(results.cka)))
+    return [*((title, table) for title, table in found if table is not None), *tabulate_localisation(record)]
 
 
 def _tabulate_stage_two(arms: Sequence[StageTwoArm]) -> Table | None:
@@ -138,6 +139,82 @@ def _tabulate_stage_two(arms: Sequence[StageTwoArm]) -> Table | None:
         "all seeds. Differences are paired: the same patients, read the same way. An interval that holds 0 shows none."
     )
     return Table(head=("trained", "read from", "AUC", "less stage 1"), rows=rows, note=note)
+
+
+def _tabulate_cka(rows: Sequence[Mapping[str, Any]]) -> Table | None:
+    """Tabulate how far each block was moved: means over folds and seeds, with the range."""
+    if not rows:
+        return None
+    columns = (
+        ("CKA", "cka"),
+        ("that block alone", "one_block"),
+        ("another seed", "another_seed"),
+        ("random weights", "random"),
+        ("change of weights", "weight_change"),
+    )
+    blocks = range(len(rows[0]["cka"]))
+    body = []
+    for block in blocks:
+        cells = [str(block + 1)]
+        for _, key in columns:
+            values = [row[key][block] for row in rows if row.get(key) is not None and row[key][block] is not None]
+            cells.append(_say_range(values, percent=key == "weight_change"))
+        body.append(tuple(cells))
+    note = (
+        "Linear CKA of the frozen encoder with the fine-tuned one over held-out slides, by block: 1 is no change. "
+        "Later blocks inherit what earlier ones changed; the second column takes that block alone from the fine-tuned "
+        f"network. Means and ranges over {len(rows)} trainings (folds and seeds). Another seed and random weights are "
+        "controls."
+    )
+    return Table(head=("block", *(name for name, _ in columns)), rows=tuple(body), note=note)
+
+
+def _say_range(values: Sequence[float], *, percent: bool = False) -> str:
+    """Return a mean with the range, or nothing."""
+    values = [value for value in values if math.isfinite(value)]
+    if not values:
+        return _NONE
+    mean, low, high = math.fsum(values) / len(values), min(values), max(values)
+    if percent:
+        return f"{mean:.2%}" if len(values) == 1 else f"{mean:.2%} ({low:.2%} to {high:.2%})"
+    return f"{mean:.3f}" if len(values) == 1 else f"{mean:.3f} ({low:.3f} to {high:.3f})"
+
+
+def tabulate_localisation(record: RunRecord) -> list[tuple[str, Table]]:
+    """Tabulate where maps light up, of each arm that was measured."""
+    found = []
+    for arm, content in record.localisation.items():
+        maps = content.get("maps") or {}
+        if not maps:
+            continue
+        rows = []
+        for name, one in maps.items():
+            cells = [_say_estimate(one.get(key)) for key in ("tile_auc", "tile_ap", "pixel_auc", "pixel_ap")]
+            froc = one.get("froc")
+            pointing = [_say_estimate(one.get(key), digits=2) for key in ("pointing", "top_k")]
+            rows.append((name, *cells, *pointing, _NONE if froc is None else f"{froc['score']:.2f}"))
+        first, settings = next(iter(maps.values())), content.get("settings") or {}
+        share = first.get("tile_share") or {"value": math.nan}
+        froc = first.get("froc")
+        counted = f"{froc['n_lesions']} lesions on {froc['n_slides']} slides" if froc else "no lesion is large enough"
+        note = (
+            f"On {first['n_slides']} slides with lesions, by models that did not learn from them; means over patients, "
+            "intervals by drawing patients with the models held fixed: too narrow under cross-validation. AP has a "
+            f"chance level of {share['value']:.3f} on tiles. Top k: share of the {settings.get('k')} highest tiles in "
+            f"a lesion. FROC by CAMELYON16's rules ({counted}; under {settings.get('smallest_um'):g} um neither "
+            f"hit nor false; detections {settings.get('radius_um'):g} um apart). Darkness needs no model at all."
+        )
+        head = ("map", "tile AUC", "tile AP", "pixel AUC", "pixel AP", "pointing", "top k", "FROC")
+        title = "Localisation" if arm == "frozen" else f"Localisation, {arm}"
+        found.append((title, Table(head=head, rows=tuple(rows), note=note)))
+    return found
+
+
+def _say_estimate(one: Mapping[str, Any] | None, *, digits: int = 3) -> str:
+    if one is None:
+        return _NONE
+    low, high = one["interval"]
+    return f"{one['value']:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def tabulate_calls(record: RunRecord) -> Table | None:

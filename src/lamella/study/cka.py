@@ -6,7 +6,7 @@ OUT/cka.csv                             the same, a row a pair of blocks
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -348,3 +348,55 @@ def _describe(one: BlockAlignment) -> dict[str, Any]:
         "n_slides": one.n_slides,
         "n_batches": one.n_batches,
     }
+
+
+def compare_tuned(
+    home: Path,
+    frozen: EncoderSpec,
+    tests: Mapping[int, Sequence[CohortSlide]],
+    cut: CutSettings,
+    *,
+    n_tiles: int = 32,
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """Compare the fine-tuned encoders of a run with the frozen one, each over the slides that its fold tested.
+
+    Args:
+        home: The run's `finetuned` folder; each comparison goes to `fold<k>/seed<s>/cka` in it.
+        frozen: What they were trained from.
+        tests: Test slides by fold.
+        cut: How slides are cut into tiles.
+        n_tiles: Tiles of each slide.
+        progress: Where to report to.
+
+    Returns:
+        A row a fold and seed: `fold`, `seed`, and by block `cka`, `low`, `high`, `one_block`, `weight_change`, `random`
+        (the frozen network against random weights), `another_seed`; or `note`, where the fold tested too few slides.
+    """
+    rows: list[dict[str, Any]] = []
+    for place in sorted(home.glob("fold*/seed*/tuned")):
+        fold, seed = (int(part.name.lstrip("foldse")) for part in (place.parent.parent, place.parent))
+        slides = tests.get(fold, ())
+        row: dict[str, Any] = {"fold": fold, "seed": seed}
+        if len(slides) < MIN_SLIDES:
+            rows.append(row | {"note": f"fold {fold} tested {len(slides)} slides and CKA needs {MIN_SLIDES}."})
+            continue
+        own = next(place.glob("*.safetensors"))
+        others = [path for path in sorted(home.glob(f"fold{fold}/seed*/tuned/*.safetensors")) if path != own]
+        controls = [EncoderSpec(frozen.name, "random"), *(EncoderSpec(str(path)) for path in others[:1])]
+        settings = CkaSettings(
+            first=frozen, second=EncoderSpec(str(own)), controls=tuple(controls), cut=cut, n_tiles=n_tiles
+        )
+        found = compare_encoders(slides, settings, place.parent / "cka", progress=progress)
+        second, _, random, *another = found.alignments.values()
+        row |= {
+            "cka": np.diagonal(second.values).tolist(),
+            "low": np.diagonal(second.low).tolist(),
+            "high": np.diagonal(second.high).tolist(),
+            "random": np.diagonal(random.values).tolist(),
+            "another_seed": np.diagonal(another[0].values).tolist() if another else None,
+            "one_block": None if found.one_block is None else found.one_block.values[0].tolist(),
+            "weight_change": None if found.weight_change is None else found.weight_change.tolist(),
+        }
+        rows.append(row)
+    return rows

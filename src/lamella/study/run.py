@@ -25,6 +25,7 @@ from lamella.progress import Progress, SilentProgress
 from lamella.slide import hash_quickly
 from lamella.study.attention import load_attention, locate_attention, save_attention
 from lamella.study.bags import StudyBags, hash_json, load_bag_folder, load_bags
+from lamella.study.cka import compare_tuned
 from lamella.study.finetune import StageOne, finetune_rounds
 from lamella.study.folder import RunFolder
 from lamella.study.leaks import refuse_seen_by_encoder
@@ -99,6 +100,11 @@ def run_study(cohort: Cohort, settings: RunSettings, out: Path, *, progress: Pro
     if settings.stage_two is not None:
         begin = StageOne(rounds=stage_1.protocol.rounds, models=stage_1.models, bags=bags, extract=settings.extract)
         metrics["stage_two"] = finetune_rounds(begin, cohort, settings.stage_two, folder, progress)
+        if settings.cka:
+            by_id = {slide.slide_id: slide for slide in cohort.slides}
+            tests = {one.fold: [by_id[i] for i in one.test if i in bags.features] for one in stage_1.protocol.rounds}
+            encoder, cut = settings.extract.encoder, settings.extract.cut
+            metrics["cka"] = compare_tuned(folder.finetuned, encoder, tests, cut, progress=progress)
         write_json(folder.metrics, metrics)
     save_run_record(settings, cohort, report, notes, folder)
     return StudyResult(
