@@ -270,6 +270,8 @@ def drawer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.save_cohort_table(folder / "new.csv", new)
     ring = [[120, 150], [180, 150], [180, 210], [120, 210], [120, 150]]
     write_json(folder / "regions" / "S-0412.geojson", {"type": "Polygon", "coordinates": [ring]})
+    for slide_id in SLIDES[1::2]:
+        write_json(folder / "outlines" / f"{slide_id}.geojson", {"type": "Polygon", "coordinates": [ring]})
     save_bags_of_others(folder)
     save_resnet(folder / "resnet18-weights.pth")
     return folder

@@ -99,6 +99,37 @@ def test_a_run_that_is_killed_in_every_stage_goes_on_and_ends_as_if_undisturbed(
     assert set(find_times(place / "killed")) == set(find_times(place / "whole"))
 
 
+SCIENCE = ["run", "slides/cohort.csv", "--tile-px", "64", "--seeds", "1", "--epochs", "2", "--folds", "3", "--quiet"]
+SCIENCE += ["--encoder", "resnet18@1", "--weights", "random", "--finetune", "tuned", "--finetune-epochs", "2"]
+SCIENCE += ["--top-k", "4", "--cka", "--cam", "--heatmaps", "3"]
+
+
+def test_fine_tuning_cka_and_maps_that_are_killed_go_on_to_the_same_result(
+    place: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    home = tmp_path_factory.mktemp("science")
+    draw_cohort(home / "slides", 24)
+    undisturbed = run_command([*SCIENCE, "--out", "whole"], home)
+    assert undisturbed.exit_code == 0, undisturbed.stderr
+    for stage, death in {
+        "fine-tuning": Death(r"/finetuned/fold1/seed0/tuned/epoch-[^/]+\.pt$", n=2),
+        "cka": Death(r"/finetuned/fold0/seed0/cka/activations/[^/]+/[^/]+\.npy$", n=3),
+        "cam": Death(r"/cam/[^/]+/cam\.tiff$", n=2),
+        "sums": Death(r"/cam/[^/]+/cam\.json$", n=2),
+    }.items():
+        ended = run_command([*SCIENCE, "--out", "killed"], home, death=death)
+        assert ended.exit_code == -signal.SIGKILL, (stage, ended.stderr)
+    finished = run_command([*SCIENCE, "--out", "killed"], home)
+    assert finished.exit_code == 0, finished.stderr
+    assert list_hidden(home / "killed") == []
+    same = ["predictions.csv", "metrics.json", "finetuned/arms.json", "finetuned/predictions.csv"]
+    same += [str(path.relative_to(home / "whole")) for path in (home / "whole").rglob("cka.json")]
+    same += [str(path.relative_to(home / "whole")) for path in (home / "whole").glob("cam/*/cam.*")]
+    assert len(same) == 4 + 3 + 3 * 4
+    for name in same:
+        assert (home / "killed" / name).read_bytes() == (home / "whole" / name).read_bytes(), name
+
+
 def test_ctrl_c_in_mid_extraction_is_one_line_and_leaves_nothing_half_written(place: Path) -> None:
     death = Death(r"/features_[^/]+/S-\d+\.h5$", n=4, by=signal.SIGINT)
     ended = run_command([*EXTRACT, "--out", "stopped"], place, death=death)

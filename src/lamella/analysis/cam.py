@@ -112,7 +112,7 @@ def find_gradient(
         contrast = _contrast(logits[:, None], target)[0]
         (gradient,) = torch.autograd.grad(contrast, tiles)
         total += gradient.numpy() / len(models)
-        contrasts.append(float(contrast))
+        contrasts.append(float(contrast.detach()))
     return total, float(np.mean(contrasts))
 
 

@@ -71,7 +71,8 @@ def load_map(path: Path, *, long_px: int | None = None) -> NDArray[np.float32]:
         OutputError: If the file is absent or damaged.
     """
     try:
-        image = pyvips.Image.new_from_file(str(path), access="sequential")
+        # libvips remembers files by name: this one may have been another before.
+        image = pyvips.Image.new_from_file(str(path), access="sequential", revalidate=True)
         factor = 1 if long_px is None else max(1, -(-max(image.width, image.height) // long_px))
         if factor > 1:
             image = _shrink(image, factor)

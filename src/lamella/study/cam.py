@@ -160,6 +160,9 @@ class PartFinder:
         self._run, self._settings = run, settings
         self._extract = restore_extract_settings(run.settings, find_run_encoder(run))
         self._predicted = predicted
+        tuned = settings.arm == "tuned"
+        if tuned and (predicted is not None or not any(run.folder.finetuned.glob("fold*/seed*/tuned"))):
+            raise ModelError("the run has no fine-tuned encoders for these slides. Pass --arm frozen.")
         self._fold = {} if predicted is not None else {i: one.fold for one in list_rounds(cohort) for i in one.test}
         self._found: dict[int, tuple[CamPart, ...]] = {}
 
@@ -201,8 +204,10 @@ class PartFinder:
                     "with --evaluate all."
                 )
             parts.append(CamPart(encoder=encoder, models=(model,), bags=bags))
-        if not parts or self._predicted is not None:
-            raise ModelError("the run has no fine-tuned encoders for these slides. Pass --arm frozen.")
+        if not parts:
+            raise ModelError(
+                f"fold {fold} has no fine-tuned encoder. Run `lamella run` again: it makes what is missing."
+            )
         return tuple(parts)
 
 

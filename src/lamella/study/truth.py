@@ -84,7 +84,7 @@ def _load_xml(path: Path) -> BaseGeometry:
 
 def _load_mask(path: Path, slide_size: tuple[int, int]) -> Rasteriser:
     try:
-        image = pyvips.Image.new_from_file(str(path), access="sequential")
+        image = pyvips.Image.new_from_file(str(path), access="sequential", revalidate=True)
         if abs(image.width / image.height / (slide_size[0] / slide_size[1]) - 1) > 0.02:
             raise TissueError(
                 f"mask '{path.name}' is {image.width} x {image.height} px and the slide {slide_size[0]} x "

@@ -1,0 +1,182 @@
+"""Localisation of a run: outlines of every kind mean the same, controls stand beside, and nothing leaks."""
+
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+import shapely
+from shapely.geometry import mapping
+
+from lamella.encoders import EncoderSpec, RuntimeSettings
+from lamella.errors import CohortError, SettingsError, TissueError
+from lamella.features.extract import ExtractSettings
+from lamella.features.plan import CutSettings
+from lamella.mil.settings import TrainSettings
+from lamella.report.page import write_page
+from lamella.study.localise import LocaliseSettings, average_over_tiles, localise_run, permute_labels
+from lamella.study.predict import open_run
+from lamella.study.run import run_study
+from lamella.study.settings import CamSettings, RunSettings
+from lamella.study.truth import find_truth, load_truth
+from lamella.tiles import TileSpec
+from tests.study.test_finetune import write_cohort
+from tests.tiny import draw_tissue, save_slide
+
+SIZE = (310, 250)
+LESION = (180, 100, 270, 200)  # x0, y0, x1, y1
+CAM = CamSettings(runtime=RuntimeSettings(runtime="torch", n_threads=1))
+
+
+def write_geojson(path, *areas):
+    features = [{"type": "Feature", "geometry": mapping(area), "properties": {}} for area in areas]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+
+
+def write_xml(path, *rings):
+    """Write outlines as ASAP does: `(group, [(x, y), ...])` each."""
+    parts = []
+    for number, (group, ring) in enumerate(rings):
+        points = "".join(f'<Coordinate Order="{i}" X="{x}" Y="{y}"/>' for i, (x, y) in enumerate(ring))
+        parts.append(
+            f'<Annotation Name="A{number}" Type="Polygon" PartOfGroup="{group}" Color="#F4FA58">'
+            f"<Coordinates>{points}</Coordinates></Annotation>"
+        )
+    path.write_text(
+        '<?xml version="1.0"?><ASAP_Annotations><Annotations>' + "".join(parts) + "</Annotations></ASAP_Annotations>"
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Twelve slides; half have a lesion of small dark specks at a known place, for an encoder that sees texture."""
+    folder = tmp_path_factory.mktemp("cohort")
+    names = {f"S-{i:02}.tiff": ("benign", "tumour")[i % 2] for i in range(12)}
+    x0, y0, x1, y1 = LESION
+    for i, name in enumerate(names):
+        pixels = draw_tissue(i, width=SIZE[0], height=SIZE[1])
+        if i % 2:
+            pixels[y0:y1, x0:x1] = draw_tissue(i, malignant=True, width=200, height=200)[50:150, 40:130]
+            pixels[y0:y1, x0:x1] //= 2
+            write_geojson(folder / f"S-{i:02}.geojson", shapely.box(*LESION))
+        save_slide(folder / name, pixels)
+    extract = ExtractSettings(
+        cut=CutSettings(spec=TileSpec(tile_px=32, mpp=0.5)),
+        encoders=(EncoderSpec("resnet18@1", "random"),),
+        runtime=RuntimeSettings(runtime="torch", n_threads=1),
+    )
+    settings = RunSettings(extract=extract, train=TrainSettings(epochs=30, lr=3e-3), n_seeds=1, n_folds=3)
+    out = tmp_path_factory.mktemp("run")
+    run_study(write_cohort(folder, names), settings, out)
+    write_page(out)
+    return out, folder
+
+
+def test_attention_and_cam_find_the_lesion_and_the_controls_do_not_reach_them(run):
+    out, folder = run
+    content, failures = localise_run(open_run(out), LocaliseSettings(lesions=folder, cam=CAM, controls=True))
+    assert failures == ()
+    maps = content["maps"]
+    assert list(maps) == [
+        *("attention", "cam", "attention, random weights", "cam, random weights"),
+        *("attention, permuted labels", "cam, permuted labels", "darkness"),
+    ]
+    for name, one in maps.items():
+        assert one["n_slides"] == 6, name
+        for measure in ("tile_auc", "pixel_auc", "tile_ap", "pixel_ap", "pointing", "top_k"):
+            low, high = one[measure]["interval"]
+            assert 0 <= low <= one[measure]["value"] <= high <= 1
+    assert maps["attention"]["tile_auc"]["value"] > 0.9
+    assert maps["cam"]["pixel_auc"]["value"] > 0.85
+    assert maps["darkness"]["tile_auc"]["value"] > 0.9  # the lesions are dark, and this says so
+    assert maps["attention, permuted labels"]["tile_auc"]["value"] < maps["attention"]["tile_auc"]["value"]
+    assert json.loads((out / "localisation.json").read_text()) == content
+    with (out / "localisation.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 6 * 7
+    write_page(out)
+    page = (out / "index.html").read_text()
+    assert "Localisation" in page
+    assert "attention, permuted labels" in page
+
+
+def test_run_again_it_finds_the_same_and_makes_no_map_anew(run):
+    out, folder = run
+    wanted = LocaliseSettings(lesions=folder, cam=CAM)
+    first = localise_run(open_run(out), wanted)[0]
+    times = {path: path.stat().st_mtime_ns for path in out.glob("cam/*/cam.tiff")}
+    assert localise_run(open_run(out), wanted)[0] == first
+    assert {path: path.stat().st_mtime_ns for path in out.glob("cam/*/cam.tiff")} == times
+    alone = localise_run(open_run(out), LocaliseSettings(lesions=folder, cam=None))[0]
+    assert list(alone["maps"]) == ["attention", "darkness"]
+    assert alone["maps"]["attention"] == first["maps"]["attention"]
+
+
+def test_outlines_of_every_kind_mean_the_same(tmp_path):
+    x0, y0, x1, y1 = LESION
+    hole = (200, 120, 220, 150)
+    write_geojson(tmp_path / "a.geojson", shapely.box(*LESION).difference(shapely.box(*hole)))
+    ring, inner = (list(shapely.box(*edges).exterior.coords)[:-1] for edges in (LESION, hole))
+    write_xml(tmp_path / "b.xml", ("_0", ring), ("_2", inner))
+    mask = np.zeros((SIZE[1], SIZE[0]), np.uint8)
+    mask[y0:y1, x0:x1] = 255
+    mask[hole[1] : hole[3], hole[0] : hole[2]] = 0
+    cv2.imwrite(str(tmp_path / "c.png"), mask)
+    found = [load_truth(tmp_path / name, SIZE)((125, 155)) for name in ("a.geojson", "b.xml", "c.png")]
+    assert found[0].sum() == (90 * 100 - 20 * 30) / 4
+    for one in found[1:]:
+        np.testing.assert_array_equal(one, found[0])
+
+
+def test_outlines_that_cannot_be_meant_are_refused(tmp_path):
+    write_geojson(tmp_path / "far.geojson", shapely.box(9000, 9000, 9100, 9100))
+    with pytest.raises(TissueError, match="lie beside the slide of 310 x 250 px"):
+        load_truth(tmp_path / "far.geojson", SIZE)
+    cv2.imwrite(str(tmp_path / "square.png"), np.zeros((50, 50), np.uint8))
+    with pytest.raises(TissueError, match="not the same shape"):
+        load_truth(tmp_path / "square.png", SIZE)
+    (tmp_path / "bad.xml").write_text("<ASAP_Annotations>")
+    with pytest.raises(TissueError, match="are not the XML of ASAP"):
+        load_truth(tmp_path / "bad.xml", SIZE)
+    write_xml(tmp_path / "none.xml", ("_2", [(0, 0), (5, 0), (5, 5)]))
+    with pytest.raises(TissueError, match="hold no polygon"):
+        load_truth(tmp_path / "none.xml", SIZE)
+    assert find_truth(tmp_path, "bad") == tmp_path / "bad.xml"
+    assert find_truth(tmp_path, "nothing") is None
+
+
+def test_a_folder_without_outlines_is_refused_and_a_slide_without_them_is_named(run, tmp_path):
+    out, _ = run
+    with pytest.raises(CohortError, match="holds outlines of no tested slide"):
+        localise_run(open_run(out), LocaliseSettings(lesions=tmp_path, cam=None))
+    with pytest.raises(CohortError, match="there is no folder"):
+        localise_run(open_run(out), LocaliseSettings(lesions=tmp_path / "x", cam=None))
+    with pytest.raises(SettingsError, match="above 0"):
+        LocaliseSettings(lesions=tmp_path, k=0)
+    write_geojson(tmp_path / "S-01.geojson", shapely.box(*LESION))
+    content = localise_run(open_run(out), LocaliseSettings(lesions=tmp_path, cam=None))[0]
+    assert len(content["notes"]) == 5
+    assert content["maps"]["attention"]["n_slides"] == 1
+
+
+def test_a_mean_over_tiles_counts_cut_pixels_by_their_share():
+    raster = np.arange(12.0).reshape(3, 4)
+    corners = np.array([[50, 50], [0, 0]])
+    found = average_over_tiles(raster, corners, (150.0, 100.0), (400, 300))
+    first_row, second_row = (0.5 * 0 + 1) / 1.5, (0.5 * 4 + 5) / 1.5
+    assert found.tolist() == pytest.approx([(first_row + second_row) / 2, (0 + 0.5 * 1) / 1.5])
+    exact = [raster[r : r + 1, c : c + 1].item() for r, c in ((0, 0), (1, 1))]
+    assert average_over_tiles(raster, np.array([[0, 0], [100, 100]]), (100.0, 100.0), (400, 300)).tolist() == exact
+
+
+def test_permuted_labels_stay_in_their_fold_and_with_their_patient(run):
+    from lamella.study.cam import load_paths
+
+    out, _ = run
+    cohort = load_paths(open_run(out).folder)
+    permuted = permute_labels(cohort)
+    assert [s.label for s in permuted.slides] != [s.label for s in cohort.slides]
+    for fold in range(3):
+        before, after = (sorted(s.label for s in one.slides if s.fold == fold) for one in (cohort, permuted))
+        assert before == after
