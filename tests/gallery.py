@@ -33,6 +33,7 @@ STEPS = {
     "Training and results": "",
     "Predicting new slides": "",
     "Heatmaps": "",
+    "Fine-tuning, CKA, maps, localisation": "",
     "Writing, and being stopped": "Files get their name only when they are whole, so what is there can be trusted.",
 }
 
@@ -796,6 +797,63 @@ CASES: tuple[Case, ...] = (
         ),
         names="infernal",
         why="All of matplotlib's are known; viridis, inferno and cividis are read by the colour-blind too.",
+    ),
+    # Fine-tuning, CKA, maps, localisation ------------------------------------------------------------------------
+    Case(
+        step="Fine-tuning, CKA, maps, localisation",
+        heading="There is nothing to compare the encoder with",
+        command="run slides.csv --cka --out run",
+        scene=lambda: scenes.write_cohort("slides.csv", n_slides=12),
+        names="--finetune",
+        why="CKA within a run holds the fine-tuned encoder against the frozen one. `lamella cka` compares any two.",
+    ),
+    Case(
+        step="Fine-tuning, CKA, maps, localisation",
+        heading="Too few slides for CKA",
+        command="cka efficientnet-lite0 efficientnet-lite1 slides.csv --out cka",
+        scene=lambda: scenes.write_cohort("slides.csv", n_slides=5),
+        names="5 slides",
+        why="Each minibatch takes one tile from each slide; with fewer than eight the estimate is mostly noise.",
+    ),
+    Case(
+        step="Fine-tuning, CKA, maps, localisation",
+        heading="The run came without its slides' paths",
+        command="cam run",
+        scene=lambda: scenes.save_run("run"),
+        names="local/cohort.csv",
+        why="What is passed on holds no paths. New slides can be predicted, and then mapped: `--predicted`.",
+    ),
+    Case(
+        step="Fine-tuning, CKA, maps, localisation",
+        heading="No slide of the run has that id",
+        command="cam run --slide-id S-0999",
+        scene=lambda: scenes.save_tested_run("run"),
+        names="S-0999",
+        why="Ids are those of the table, or the files' names without their ending.",
+    ),
+    Case(
+        step="Fine-tuning, CKA, maps, localisation",
+        heading="No class has that name",
+        command="cam run --class cancer",
+        scene=lambda: scenes.save_tested_run("run"),
+        names="cancer",
+        why="A map is of one class, set against the mean of the others.",
+    ),
+    Case(
+        step="Fine-tuning, CKA, maps, localisation",
+        heading="The run was not fine-tuned",
+        command="cam run --arm tuned",
+        scene=lambda: scenes.save_tested_run("run"),
+        names="--arm frozen",
+        why="`lamella run --finetune tuned` makes fine-tuned encoders; with --evaluate all they can be mapped.",
+    ),
+    Case(
+        step="Fine-tuning, CKA, maps, localisation",
+        heading="No outlines of a tested slide",
+        command="localise run --lesions outlines",
+        scene=lambda: (scenes.save_tested_run("run"), Path("outlines").mkdir()),
+        names="outlines",
+        why="Only slides that a model has not learned from can be measured on, and of these only those with outlines.",
     ),
     # Writing, and being stopped -----------------------------------------------------------------------------------
     Case(

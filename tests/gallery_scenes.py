@@ -195,6 +195,13 @@ def save_run(folder: str, *, models: int = 1, patients: Sequence[str] = ("P-99",
         save_model(model, Path(folder) / "models" / f"fold{i}" / "seed0")
 
 
+def save_tested_run(folder: str) -> None:
+    """Write a finished run that knows where its slides lie, each of which it has tested."""
+    save_run(folder, models=3)
+    rows = [f"../../S-{412 + i:04d}.tif,{('benign', 'malignant')[i // 3 % 2]},{i % 3}" for i in range(12)]
+    write_table(f"{folder}/local/cohort.csv", "slide,label,fold", *rows)
+
+
 def save_attention_file(path: str, *, slide_size: tuple[int, int]) -> None:
     """Write attention over three tiles of a slide of `slide_size` level-0 pixels."""
     from lamella.study.attention import AttentionRecord, save_attention

@@ -28,6 +28,41 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
+        "cells laid on an even grid instead of their receptive fields",
+        "maps/stitch.py",
+        "between = first + stride * (np.arange(1, cells) - 0.5)",
+        "between = stride * np.arange(1, cells)",
+        "tests/maps tests/study/test_cam.py",
+    ),
+    Mutant(
+        "x and y swapped in the map",
+        "maps/stitch.py",
+        "self._sum[place] += down.T @ cells.astype(np.float64) @ across",
+        "self._sum[place] += down.T @ cells.astype(np.float64).T @ across",
+        "tests/maps",
+    ),
+    Mutant(
+        "the class's logit taken for its contrast",
+        "analysis/cam.py",
+        "return rows[target] - rows[others].mean(dim=0)",
+        "return rows[target]",
+        "tests/analysis/test_cam.py",
+    ),
+    Mutant(
+        "maps by models that have learned from the slide",
+        "study/cam.py",
+        "for i in one.test}",
+        "for i in one.train}",
+        "tests/study/test_cam.py",
+    ),
+    Mutant(
+        "small lesions counted as misses",
+        "analysis/localise.py",
+        "numbers = np.flatnonzero(lesions.counted) + 1",
+        "numbers = np.arange(len(lesions.counted)) + 1",
+        "tests/analysis/test_localise.py",
+    ),
+    Mutant(
         "x and y swapped in the grid",
         "tiles.py",
         "np.stack([x * stride_l0[0], y * stride_l0[1]], axis=1)",

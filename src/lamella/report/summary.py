@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+_ARMS = {"stage 1": "before (the seeds that go on)", "head": "head only (control)", "tuned": "encoder and head"}
 _NAMES = {"colour": "baseline: colour", "tissue": "baseline: tissue area, tiles", "batch": "baseline: batch alone"}
 
 
 def summarise_run(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return one row for the model, the batches left out, and each baseline.
+    """Return one row for the model, the batches left out, each baseline, and each arm of fine-tuning.
 
     Args:
         metrics: What `metrics.json` holds.
@@ -17,7 +18,17 @@ def summarise_run(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     if "leave_one_batch_out" in arms:
         rows.append(_row("model, batches left out", arms["leave_one_batch_out"]))
     rows += [_row(_NAMES.get(name, name), found) for name, found in arms.get("baselines", {}).items()]
-    return rows
+    later = (metrics.get("stage_two") or {}).get("arms", ())
+    return rows + [_row_of_stage_two(one) for one in later if one["reading"] == "all"]
+
+
+def _row_of_stage_two(one: Mapping[str, Any]) -> dict[str, Any]:
+    interval = one["interval"]
+    return {
+        "what": f"fine-tuning: {_ARMS.get(one['arm'], one['arm'])}",
+        "AUC": None if one["auc"] is None else round(one["auc"], 3),
+        "95% interval": "" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}",
+    }
 
 
 def _row(name: str, arm: Mapping[str, Any]) -> dict[str, Any]:
