@@ -24,7 +24,19 @@ MOSAIC = ROOT.parent / "shared" / "tools" / "mosaic.py"
 
 def run_once(slide: Path, names: list[str], out: Path, tile_px: int) -> tuple[float, float]:
     """Extract one slide in a process of its own; return wall seconds, and seconds of encoding as it reports them."""
-    command = [sys.executable, "-m", "lamella.cli", "extract", str(slide), "--weights", "random", "--mpp", "0.25"]
+    command = [
+        sys.executable,
+        "-m",
+        "lamella.cli",
+        "extract",
+        str(slide),
+        "--weights",
+        "random",
+        "--mpp",
+        "0.25",
+        "--precision",
+        "fp32",
+    ]
     command += ["--tile-px", str(tile_px), "--json", "--quiet", "--out", str(out)]
     for name in names:
         command += ["--encoder", name]

@@ -179,7 +179,7 @@ def tell_cka(out: Path) -> list[str]:
 
 def spread(values: Sequence[float]) -> str:
     """Return mean and range."""
-    return f"{np.mean(values):.4f} ({np.min(values):.4f} to {np.max(values):.4f})" if values else "-"
+    return f"{np.mean(values):.3g} ({np.min(values):.3g} to {np.max(values):.3g})" if values else "-"
 
 
 def mean(values: Sequence[float], *, sign: bool = False) -> str:

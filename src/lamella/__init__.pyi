@@ -31,17 +31,19 @@ from lamella.features.plan import CutSettings
 from lamella.finetune.settings import FinetuneSettings
 from lamella.mil import SlideModel, SlidePrediction, fit_model, load_model, save_model
 from lamella.mil.settings import TrainSettings
-from lamella.pipeline import predict, predict_slides, run, run_cohort
+from lamella.pipeline import map_classes, predict, predict_slides, run, run_cohort
 from lamella.report.page import write_page
 from lamella.slide import Slide, open_slide
 from lamella.study.cka import CkaSettings, compare_encoders
+from lamella.study.localise import LocaliseSettings, localise_run
 from lamella.study.predict import open_run
 from lamella.study.run import StudyResult, train_on_bags
-from lamella.study.settings import RunSettings, StageTwo, TrainingSettings
+from lamella.study.settings import CamSettings, RunSettings, StageTwo, TrainingSettings
 from lamella.tiles import TileSpec, place_tiles
 from lamella.tissue import TissueMask, draw_tissue, find_tissue, find_tissue_otsu, load_regions, restrict_tissue
 
 __all__ = [
+    "CamSettings",
     "CkaSettings",
     "Cohort",
     "CohortSlide",
@@ -52,6 +54,7 @@ __all__ = [
     "FeatureBag",
     "FinetuneSettings",
     "LamellaError",
+    "LocaliseSettings",
     "PredictionTable",
     "RunSettings",
     "RuntimeSettings",
@@ -80,6 +83,8 @@ __all__ = [
     "load_cohort",
     "load_model",
     "load_regions",
+    "localise_run",
+    "map_classes",
     "measure",
     "open_run",
     "open_runtime",

@@ -287,7 +287,7 @@ def map_classes(
     records, failures = map_run(finished, settings, slide_ids=slide_ids, predicted=predicted, progress=progress)
     home = RunFolder(predicted) if predicted is not None else finished.folder
     root = home.cam if settings.arm == "frozen" else home.cam / settings.arm
-    slides = {slide.slide_id: slide for slide in load_cohort(home.local / "cohort.csv").slides}
+    slides = {slide.slide_id: slide for slide in load_cohort(home.local / "cohort.csv", labelled=False).slides}
     with progress.stage("draw maps", len(records), "slides") as stage:
         for record in records:
             item = slides[record.slide_id]

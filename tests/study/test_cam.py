@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lamella.cohort import load_cohort
+from lamella.cohort import gather_slides, load_cohort
 from lamella.encoders import EncoderSpec, RuntimeSettings
 from lamella.encoders.network import build_network
 from lamella.encoders.runtime.cells import open_cell_reader
@@ -20,7 +20,7 @@ from lamella.maps import load_map
 from lamella.mil import fit_model, load_model, predict_ensemble
 from lamella.mil.heads import Head, MeanPool
 from lamella.mil.settings import TrainSettings
-from lamella.pipeline import map_classes, run_cohort
+from lamella.pipeline import map_classes, predict_slides, run_cohort
 from lamella.progress import SilentProgress
 from lamella.slide import open_slide
 from lamella.study.bags import load_bags
@@ -131,6 +131,17 @@ def test_grad_cam_needs_no_sum_and_its_map_differs(run):
     assert record.contrast == pytest.approx(exact.contrast, rel=1e-4)
     assert after.shape == before.shape
     assert not np.allclose(before, after, equal_nan=True)
+
+
+def test_predicted_slides_are_mapped_by_all_models(run, tmp_path):
+    _, out = run
+    save_slide(tmp_path / "new.tiff", draw_tissue(50, malignant=True, width=310, height=250))
+    found, failures = predict_slides(out, gather_slides([tmp_path / "new.tiff"]), tmp_path / "predicted")
+    assert failures == ()
+    records, failures = map_classes(out, CamSettings(), predicted=tmp_path / "predicted")
+    assert failures == ()
+    assert records[0].contrast == pytest.approx(found[0].logits[1] - found[0].logits[0], rel=1e-4, abs=1e-6)
+    assert (tmp_path / "predicted" / "cam" / "new" / "cam.png").exists()
 
 
 def test_what_cannot_be_mapped_is_refused_in_one_line(run):

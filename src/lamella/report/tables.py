@@ -176,7 +176,7 @@ def _say_range(values: Sequence[float], *, percent: bool = False) -> str:
         return _NONE
     mean, low, high = math.fsum(values) / len(values), min(values), max(values)
     if percent:
-        return f"{mean:.2%}" if len(values) == 1 else f"{mean:.2%} ({low:.2%} to {high:.2%})"
+        return f"{mean * 100:.2g}%" if len(values) == 1 else f"{mean * 100:.2g}% (to {high * 100:.2g}%)"
     return f"{mean:.3f}" if len(values) == 1 else f"{mean:.3f} ({low:.3f} to {high:.3f})"
 
 

@@ -81,7 +81,7 @@ def map_run(
     """
     progress = progress or SilentProgress()
     folder = run.folder if predicted is None else RunFolder(predicted)
-    cohort = load_paths(folder)
+    cohort = load_paths(folder, labelled=predicted is None)
     parts = PartFinder(run, settings, cohort, predicted)
     wanted = _choose(cohort, slide_ids, parts)
     root = folder.cam if settings.arm == "frozen" else folder.cam / settings.arm
@@ -124,7 +124,7 @@ def predict_parts(parts: Sequence[CamPart], slide_id: str) -> tuple[NDArray[np.f
     return attention, float(np.mean([one.probabilities[place] for one in found]))
 
 
-def load_paths(folder: RunFolder) -> Cohort:
+def load_paths(folder: RunFolder, *, labelled: bool = True) -> Cohort:
     """Return the cohort of a run with its slides' paths.
 
     Raises:
@@ -136,7 +136,7 @@ def load_paths(folder: RunFolder) -> Cohort:
             f"'{folder.path}' does not say where its slides lie (local/cohort.csv). Use the folder on the machine that "
             "made it, or run it again."
         )
-    return load_cohort(path)
+    return load_cohort(path, labelled=labelled)
 
 
 def _choose(cohort: Cohort, slide_ids: Sequence[str] | None, parts: "PartFinder") -> list[CohortSlide]:

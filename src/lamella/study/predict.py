@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lamella.cohort import Cohort
+from lamella.cohort import Cohort, save_cohort
 from lamella.encoders import EncoderSpec
 from lamella.errors import LeakageError, ModelError
 from lamella.features.extract import Failure, extract_cohort
@@ -101,6 +101,7 @@ def predict_cohort(
     sweep_temporaries(folder.path)
     labelled = all(slide.label is not None for slide in cohort.slides)
     _refuse_seen(run, cohort, labelled=labelled, progress=progress)
+    save_cohort(cohort, folder.local / "cohort.csv")
     extract = restore_extract_settings(run.settings, find_run_encoder(run))
     report = extract_cohort(cohort.slides, extract, folder.features, progress=progress)
     failed = {failure.slide_id for failure in report.failures}
