@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from lamella.analysis.cam import find_gradient, split_contrast
 from lamella.cohort import Cohort, CohortSlide, list_rounds, load_cohort
-from lamella.encoders import EncoderSpec
+from lamella.encoders import EncoderSpec, fingerprint_encoder
 from lamella.encoders.runtime.cells import CellReader, open_cell_reader
 from lamella.errors import BagError, CohortError, LamellaError, ModelError, OutputError, SettingsError
 from lamella.features.bag import read_own_bag
@@ -142,11 +142,11 @@ def load_paths(folder: RunFolder, *, labelled: bool = True) -> Cohort:
 def _choose(cohort: Cohort, slide_ids: Sequence[str] | None, parts: "PartFinder") -> list[CohortSlide]:
     by_id = {slide.slide_id: slide for slide in cohort.slides}
     if slide_ids is None:
-        return [slide for slide in cohort.slides if parts.has(slide.slide_id)]
+        return [slide for slide in cohort.slides if parts.is_tested(slide.slide_id) and parts.has_bag(slide.slide_id)]
     for slide_id in slide_ids:
         if slide_id not in by_id:
             raise CohortError(f"no slide of the run is called '{slide_id}'. Its cohort.csv lists them.")
-        if not parts.has(slide_id):
+        if not parts.is_tested(slide_id):
             raise CohortError(
                 f"slide '{slide_id}' was never tested, so every model has learned from it. Name tested slides."
             )
@@ -160,15 +160,20 @@ class PartFinder:
         self._run, self._settings = run, settings
         self._extract = restore_extract_settings(run.settings, find_run_encoder(run))
         self._predicted = predicted
+        self._home = run.folder if predicted is None else RunFolder(predicted)
         tuned = settings.arm == "tuned"
         if tuned and (predicted is not None or not any(run.folder.finetuned.glob("fold*/seed*/tuned"))):
             raise ModelError("the run has no fine-tuned encoders for these slides. Pass --arm frozen.")
         self._fold = {} if predicted is not None else {i: one.fold for one in list_rounds(cohort) for i in one.test}
         self._found: dict[int, tuple[CamPart, ...]] = {}
 
-    def has(self, slide_id: str) -> bool:
-        """Say whether a slide was tested."""
+    def is_tested(self, slide_id: str) -> bool:
+        """Say whether there are models that did not learn from a slide."""
         return self._predicted is not None or slide_id in self._fold
+
+    def has_bag(self, slide_id: str) -> bool:
+        """Say whether the run has encoded a slide; those that could not be read stand in its failures.csv."""
+        return self._extract.folder(self._home.features).features_path(slide_id).exists()
 
     def find(self, slide_id: str) -> tuple[CamPart, ...]:
         """Return the parts that did not learn from a slide.
@@ -182,13 +187,12 @@ class PartFinder:
         return self._found[fold]
 
     def _find_frozen(self, fold: int) -> CamPart:
-        home = self._run.folder if self._predicted is None else RunFolder(self._predicted)
-        models = (
-            self._run.models
-            if self._predicted is not None
-            else tuple(load_model(path) for path in sorted(home.models.glob(f"fold{fold}/seed*")))
-        )
-        bags = self._extract.folder(home.features).features
+        models = self._run.models
+        if self._predicted is None:
+            models = tuple(load_model(path) for path in sorted(self._home.models.glob(f"fold{fold}/seed*")))
+        if not models:
+            raise ModelError(f"the run has no model of fold {fold}. Run `lamella run` again: it makes what is missing.")
+        bags = self._extract.folder(self._home.features).features
         return CamPart(encoder=self._extract.encoder, models=models, bags=bags)
 
     def _find_tuned(self, fold: int) -> tuple[CamPart, ...]:
@@ -198,6 +202,10 @@ class PartFinder:
             model = load_model(home / "model")
             encoder = EncoderSpec(str(home / str(model.provenance["encoder_file"])))
             bags = self._extract.folder(home / "features", encoder).features
+            if not Path(encoder.name).is_file():
+                raise ModelError(
+                    f"fold {fold} has lost a fine-tuned encoder. Run `lamella run` again: it makes what is missing."
+                )
             if not bags.is_dir():
                 raise ModelError(
                     "the fine-tuned encoder has read only the most attended tiles of its test slides. Run it again "
@@ -254,6 +262,7 @@ class CamMapper:
         self._classes, self._settings, self._extract = tuple(classes), settings, extract
         self._target = find_target(classes, settings, positive)
         self._readers: dict[EncoderSpec, CellReader] = {}
+        self._fingerprints: dict[EncoderSpec, str] = {}
         others = [name for number, name in enumerate(classes) if number != self._target]
         self._others = others[0] if len(others) == 1 else "the mean of the others"
 
@@ -267,6 +276,7 @@ class CamMapper:
                 return kept
         except OutputError:
             pass
+        self._refuse_other_weights(parts, [own for _, _, own in loaded], item.slide_id)
         corners_l0 = loaded[0][1]
         if any(not np.array_equal(corners, corners_l0) for _, corners, _ in loaded):
             raise BagError(f"the bags of slide '{item.slide_id}' are of different tiles. Extract them anew.")
@@ -290,6 +300,17 @@ class CamMapper:
         record = dataclasses.replace(record, key=key)
         write_json(folder / "cam.json", dataclasses.asdict(record) | {"residual": record.residual})  # last
         return record
+
+    def _refuse_other_weights(self, parts: Sequence[CamPart], bags: Sequence[dict[str, Any]], slide_id: str) -> None:
+        """Refuse an encoder that is not the one that made the bag: its cells would sum to something else."""
+        for part, own in zip(parts, bags, strict=True):
+            if part.encoder not in self._fingerprints:
+                self._fingerprints[part.encoder] = fingerprint_encoder(part.encoder)
+            if own.get("fingerprint") != self._fingerprints[part.encoder]:
+                raise BagError(
+                    f"the bag of slide '{slide_id}' was made with other weights than encoder '{own.get('encoder')}' "
+                    "has here now. Run `lamella run` again with the weights that are wanted."
+                )
 
     def _key(self, parts: Sequence[CamPart], provenance: Sequence[dict[str, Any]]) -> str:
         """Return what identifies a map: models, bags and method."""

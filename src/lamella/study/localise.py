@@ -137,7 +137,9 @@ def localise_run(
     cohort = load_paths(run.folder)
     extract = restore_extract_settings(run.settings, find_run_encoder(run))
     positive = run.positive or run.classes[-1]
-    chosen, left_out = _choose(cohort, settings.lesions, positive)
+    bags = extract.folder(run.folder.features)
+    has_bag = [path.stem for path in bags.features.glob("*.h5")].__contains__
+    chosen, left_out = _choose(cohort, settings.lesions, positive, has_bag)
     sources = [_run_source(run, settings, cohort, extract)]
     if settings.controls:
         sources += [
@@ -184,11 +186,13 @@ def _cell(value: Any) -> Any:
     return "" if value is None else value
 
 
-def _choose(cohort: Cohort, folder: Path, positive: str) -> tuple[list[tuple[CohortSlide, Path | None]], list[str]]:
+def _choose(
+    cohort: Cohort, folder: Path, positive: str, has_bag: Callable[[str], bool]
+) -> tuple[list[tuple[CohortSlide, Path | None]], list[str]]:
     """Return the tested slides with their outlines (None: without a lesion), and those that lack outlines."""
     if not folder.is_dir():
         raise CohortError(f"there is no folder '{folder}'. Name the folder of the outlines, <slide_id>.geojson each.")
-    tested = {slide_id for one in list_rounds(cohort) for slide_id in one.test}
+    tested = {slide_id for one in list_rounds(cohort) for slide_id in one.test if has_bag(slide_id)}
     chosen: list[tuple[CohortSlide, Path | None]] = []
     left_out = []
     for item in cohort.slides:
