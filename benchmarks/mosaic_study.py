@@ -174,7 +174,7 @@ def tell_cka(out: Path) -> list[str]:
         for block in range(4)
     ]
     text = f"Frozen against fine-tuned over the test slides: mean (least to most) of {len(rows)} trainings."
-    return [text, "", *table(["block", *(name for name, _ in names)], body), "", "![CKA by block](mosaic-cka.svg)"]
+    return [text, "", *table(["block", *(name for name, _ in names)], body), "", "![CKA by block](pictures/mosaic-cka.svg)"]
 
 
 def spread(values: Sequence[float]) -> str:
@@ -221,7 +221,7 @@ def tell_localisation(out: Path) -> list[str]:
         "",
     ]
     head = ["map", "tile AUC", "tile AP", "pixel AUC", "pixel AP", "pointing", "top k", "FROC"]
-    return [*text, *table(head, body), "", "![Localisation by depth](mosaic-localisation.svg)"]
+    return [*text, *table(head, body), "", "![Localisation by depth](pictures/mosaic-localisation.svg)"]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -235,7 +235,7 @@ def draw(out: Path, docs: Path) -> None:
     if rows:
         names = (("fine-tuned", "cka"), ("that block alone", "one_block"), ("random weights", "random"))
         write_text(
-            docs / "mosaic-cka.svg", draw_by_block([series(n, [r[k] for r in rows]) for n, k in names], label="CKA")
+            docs / "pictures" / "mosaic-cka.svg", draw_by_block([series(n, [r[k] for r in rows]) for n, k in names], label="CKA")
         )
     found = list_localisation(out)
     lines = []
@@ -245,7 +245,7 @@ def draw(out: Path, docs: Path) -> None:
             padded = [[np.nan, *row] for row in np.array(by_depth).T.tolist()]  # nothing is cut after the first block
             lines.append(series(kind, padded))
     if lines:
-        write_text(docs / "mosaic-localisation.svg", draw_by_block(lines, label="tile AUC"))
+        write_text(docs / "pictures" / "mosaic-localisation.svg", draw_by_block(lines, label="tile AUC"))
 
 
 def series(name: str, rows: Sequence[Sequence[float]]) -> BlockSeries:
