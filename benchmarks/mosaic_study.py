@@ -174,7 +174,8 @@ def tell_cka(out: Path) -> list[str]:
         for block in range(4)
     ]
     text = f"Frozen against fine-tuned over the test slides: mean (least to most) of {len(rows)} trainings."
-    return [text, "", *table(["block", *(name for name, _ in names)], body), "", "![CKA by block](pictures/mosaic-cka.svg)"]
+    head = ["block", *(name for name, _ in names)]
+    return [text, "", *table(head, body), "", "![CKA by block](pictures/mosaic-cka.svg)"]
 
 
 def spread(values: Sequence[float]) -> str:
@@ -234,9 +235,8 @@ def draw(out: Path, docs: Path) -> None:
     rows = [row for _, metrics in read(out, 4, "metrics.json") for row in metrics.get("cka", ()) if "cka" in row]
     if rows:
         names = (("fine-tuned", "cka"), ("that block alone", "one_block"), ("random weights", "random"))
-        write_text(
-            docs / "pictures" / "mosaic-cka.svg", draw_by_block([series(n, [r[k] for r in rows]) for n, k in names], label="CKA")
-        )
+        lines = [series(name, [row[key] for row in rows]) for name, key in names]
+        write_text(docs / "pictures" / "mosaic-cka.svg", draw_by_block(lines, label="CKA"))
     found = list_localisation(out)
     lines = []
     for kind in ("attention", "cam", "attention, random weights", "cam, random weights"):
