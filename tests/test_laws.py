@@ -160,7 +160,8 @@ def test_no_dimension_is_blown_up_by_standardising(bags):
     found = find_standardisation(bags)
     varied = found.sd[found.sd > 0]
     assert len(varied) == 4
-    assert found.sd.min() >= 0.099 * np.median(found.sd)
+    # The floor is a tenth of the median before it: of an even number, half of what it lifts enters the median after.
+    assert found.sd.min() >= 0.095 * np.median(found.sd)
 
 
 @given(value=st.floats(0.01, 5), n=st.integers(1, 6), seed=st.integers(0, 99))

@@ -30,6 +30,12 @@ def find_gradients(name: str, chunk: int, dtype: torch.dtype) -> tuple[float, di
 
 @pytest.mark.parametrize("name", ["resnet18", "densenet121", "efficientnet-b0", "resnet18@2"])
 def test_chunks_give_the_gradient_of_the_whole_bag(name):
+    # oneDNN takes other kernels for other batch sizes: with AVX-512 their rounding alone moves gradients by 1e-4.
+    with torch.backends.mkldnn.flags(enabled=False):
+        compare_with_chunks(name)
+
+
+def compare_with_chunks(name):
     whole_loss, whole = find_gradients(name, 7, torch.float32)
     for chunk in (1, 3):
         loss, chunked = find_gradients(name, chunk, torch.float32)

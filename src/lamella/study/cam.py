@@ -145,7 +145,7 @@ def _choose(cohort: Cohort, slide_ids: Sequence[str] | None, parts: "PartFinder"
         return [slide for slide in cohort.slides if parts.is_tested(slide.slide_id) and parts.has_bag(slide.slide_id)]
     for slide_id in slide_ids:
         if slide_id not in by_id:
-            raise CohortError(f"no slide of the run is called '{slide_id}'. Its cohort.csv lists them.")
+            raise CohortError(f"no slide of the run is called '{slide_id}'. Name one that its cohort.csv lists.")
         if not parts.is_tested(slide_id):
             raise CohortError(
                 f"slide '{slide_id}' was never tested, so every model has learned from it. Name tested slides."

@@ -206,7 +206,7 @@ def _choose(
             left_out.append(item.slide_id)
     if not any(path is not None for _, path in chosen):
         raise CohortError(
-            f"'{folder}' holds outlines of no tested slide that is labelled {positive}. Call them <slide_id>.geojson, "
+            f"'{folder}' holds outlines of no tested slide that is labelled {positive}. Name them <slide_id>.geojson, "
             ".xml, .png or .tiff."
         )
     return chosen, left_out
