@@ -28,6 +28,7 @@ def find_gradients(name: str, chunk: int, dtype: torch.dtype) -> tuple[float, di
     return loss, {f"{m}.{n}": p.grad for m, module in modules.items() for n, p in module.named_parameters()}
 
 
+@pytest.mark.filterwarnings("ignore:TF32 acceleration:UserWarning")
 @pytest.mark.parametrize("name", ["resnet18", "densenet121", "efficientnet-b0", "resnet18@2"])
 def test_chunks_give_the_gradient_of_the_whole_bag(name):
     # oneDNN takes other kernels for other batch sizes: with AVX-512 their rounding alone moves gradients by 1e-4.
