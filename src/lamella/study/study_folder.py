@@ -1,0 +1,107 @@
+"""The study folder: the one place that knows where a study keeps what.
+
+DIR/report.html            the page
+DIR/study.json             the design, arms and their states, versions, notes
+DIR/results.csv            a row an arm, fold and seed
+DIR/predictions.parquet    a row an arm, slide, seed and side (test, val)
+DIR/costs.json             measured seconds a tile of every encoder and depth
+DIR/verdict.json           intervals, comparisons, the recommendation
+DIR/controls.json          permuted labels, baselines, batches
+DIR/metrics.json           all metrics of every arm
+DIR/cka.json               fine-tuned encoders against frozen ones, block by block
+DIR/localisation.json      attention and maps against outlines
+DIR/cohort.csv             ids, labels, folds; no paths
+DIR/ledger.csv             tissue kept and removed by each step
+DIR/failures.csv           slides that could not be done, with the reason
+DIR/slides/<slide_id>/     pictures for the page
+DIR/arms/<key>/            models of an arm: fold<k>/seed<s>/
+DIR/features/              bags, shared by all arms
+DIR/local/                 what holds paths: not to be passed on
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFolder:
+    """Names inside a study folder.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    @property
+    def page(self) -> Path:
+        """The page."""
+        return self.path / "report.html"
+
+    @property
+    def record(self) -> Path:
+        """The design, arms and their states."""
+        return self.path / "study.json"
+
+    @property
+    def results(self) -> Path:
+        """A row an arm, fold and seed."""
+        return self.path / "results.csv"
+
+    @property
+    def predictions(self) -> Path:
+        """A row an arm, slide, seed and side."""
+        return self.path / "predictions.parquet"
+
+    @property
+    def costs(self) -> Path:
+        """Measured seconds a tile."""
+        return self.path / "costs.json"
+
+    @property
+    def verdict(self) -> Path:
+        """Intervals, comparisons, the recommendation."""
+        return self.path / "verdict.json"
+
+    @property
+    def controls(self) -> Path:
+        """Permuted labels, baselines, batches."""
+        return self.path / "controls.json"
+
+    @property
+    def metrics(self) -> Path:
+        """All metrics of every arm."""
+        return self.path / "metrics.json"
+
+    @property
+    def cka(self) -> Path:
+        """Fine-tuned encoders against frozen ones."""
+        return self.path / "cka.json"
+
+    @property
+    def localisation(self) -> Path:
+        """Attention and maps against outlines."""
+        return self.path / "localisation.json"
+
+    @property
+    def slides(self) -> Path:
+        """Pictures for the page, a folder a slide."""
+        return self.path / "slides"
+
+    @property
+    def features(self) -> Path:
+        """Bags, shared by all arms."""
+        return self.path / "features"
+
+    @property
+    def local(self) -> Path:
+        """What is not to be passed on."""
+        return self.path / "local"
+
+    def models(self, key: str) -> Path:
+        """Return the folder of an arm's models."""
+        return self.path / "arms" / key
+
+    def model(self, key: str, fold: int, seed: int) -> Path:
+        """Return the folder of one model."""
+        return self.models(key) / f"fold{fold}" / f"seed{seed}"
