@@ -11,11 +11,12 @@ DIR/models/<round>/seed<s>/    a model each: model.safetensors, model.json
 DIR/finetuned/                 stage 2: encoders, models and what each arm found (study.finetune says what lies where)
 DIR/heatmaps/<slide_id>/       pictures, GeoJSON and TIFF of attention
 DIR/cam/<slide_id>/            class activation maps (study.cam says what lies where)
-DIR/features/...               bags
+DIR/features/...               bags; where `features.at` stands in its place, that names their folder, relative to DIR
 DIR/attention/<slide_id>.h5    attention as numbers
 DIR/local/                     what holds paths, and with --pseudonyms the key of the ids: not to be passed on
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +68,10 @@ class RunFolder:
 
     @property
     def features(self) -> Path:
-        """Bags."""
+        """Bags: the run's own, or those that the arms of a study share."""
+        elsewhere = self.path / "features.at"
+        if elsewhere.exists():
+            return Path(os.path.normpath(self.path / elsewhere.read_text(encoding="utf-8").strip()))
         return self.path / "features"
 
     @property

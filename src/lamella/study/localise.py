@@ -269,17 +269,23 @@ def _control_source(
     return _Source(kind, find_parts, mapper, folder.cam)
 
 
-def permute_labels(cohort: Cohort, *, seed: int = 0) -> Cohort:
+def permute_labels(cohort: Cohort, *, seed: int = 0, within_batch: bool = False) -> Cohort:
     """Return a cohort whose patients have exchanged their labels within each fold or split, so that none is empty.
 
     Slides of a patient keep one label. Where a fold's patients are all of one label, so they stay.
+
+    Args:
+        cohort: With folds or splits.
+        seed: Of the exchange.
+        within_batch: Whether labels also stay within their batch, so that what a batch gives away is kept.
     """
     rng = np.random.default_rng([71, seed])
     label_of: dict[str, str] = {}
-    groups: dict[tuple[Any, Any], list[str]] = {}
+    groups: dict[tuple[Any, ...], list[str]] = {}
     for slide in cohort.slides:
         if slide.patient_id not in label_of:
-            groups.setdefault((slide.split, slide.fold), []).append(slide.patient_id)
+            group = (slide.split, slide.fold, slide.batch if within_batch else None)
+            groups.setdefault(group, []).append(slide.patient_id)
             label_of[slide.patient_id] = str(slide.label)
     exchanged: dict[str, str] = {}
     for patients in groups.values():

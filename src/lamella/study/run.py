@@ -81,10 +81,10 @@ def run_study(cohort: Cohort, settings: RunSettings, out: Path, *, progress: Pro
     folder = RunFolder(out)
     sweep_temporaries(folder.path)
     notes = list(cohort.notes)
-    cohort = _with_folds(cohort, settings)
+    cohort = make_rounds(cohort, settings)
     rounds = list_rounds(cohort)
-    _check_images(cohort)
-    _save_cohort(cohort, folder)
+    check_images(cohort)
+    save_run_cohort(cohort, folder)
     write_json(folder.local / "encoder.json", describe_encoder(settings.extract.encoder))
     report = extract_cohort(cohort.slides, settings.extract, folder.features, progress=progress)
     failed = {failure.slide_id for failure in report.failures}
@@ -96,7 +96,7 @@ def run_study(cohort: Cohort, settings: RunSettings, out: Path, *, progress: Pro
     available = [slide.slide_id for slide in cohort.slides if slide.slide_id not in failed]
     bags = load_bags(report.folder, available)
     save_ledger(cohort, bags, folder)
-    found, metrics, stage_1 = _analyse(cohort, rounds, bags, settings, folder, notes, progress)
+    found, metrics, stage_1 = analyse_bags(cohort, rounds, bags, settings, folder, notes, progress)
     if settings.stage_two is not None:
         begin = StageOne(rounds=stage_1.protocol.rounds, models=stage_1.models, bags=bags, extract=settings.extract)
         metrics["stage_two"] = finetune_rounds(begin, cohort, settings.stage_two, folder, progress)
@@ -137,11 +137,11 @@ def train_on_bags(
     progress = progress or SilentProgress()
     folder, notes = RunFolder(out), list(cohort.notes)
     sweep_temporaries(folder.path)
-    cohort = _with_folds(cohort, settings)
+    cohort = make_rounds(cohort, settings)
     rounds = list_rounds(cohort)
     bags = load_bag_folder(bags_folder, [slide.slide_id for slide in cohort.slides])
-    _save_cohort(cohort, folder)
-    found, metrics, _ = _analyse(cohort, rounds, bags, settings, folder, notes, progress)
+    save_run_cohort(cohort, folder)
+    found, metrics, _ = analyse_bags(cohort, rounds, bags, settings, folder, notes, progress)
     return StudyResult(
         folder=folder,
         cohort=cohort,
@@ -153,14 +153,14 @@ def train_on_bags(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Trained:
+class Trained:
     """A protocol, and of each of its rounds the models, one a seed."""
 
     protocol: Protocol
     models: dict[int, list[SlideModel]]
 
 
-def _analyse(
+def analyse_bags(
     cohort: Cohort,
     rounds: Sequence[Round],
     bags: StudyBags,
@@ -168,8 +168,12 @@ def _analyse(
     folder: RunFolder,
     notes: list[str],
     progress: Progress,
-) -> tuple[list[RoundPrediction], dict[str, Any], _Trained]:
-    """Train what is missing, predict, measure, and write it all down."""
+) -> tuple[list[RoundPrediction], dict[str, Any], Trained]:
+    """Train what is missing, predict, measure, and write it all down.
+
+    Returns:
+        Test predictions, what `metrics.json` holds, and the models of the cohort's own rounds.
+    """
     protocols = _list_protocols(cohort, rounds, bags, settings, notes)
     for protocol in protocols:
         tested = [slide_id for one in protocol.rounds for slide_id in one.test]
@@ -178,7 +182,7 @@ def _analyse(
     outcomes, stages = [], []
     for protocol in protocols:
         models = train_protocol(protocol, bags, cohort, seeds, folder, progress)
-        stages.append(_Trained(protocol, models))
+        stages.append(Trained(protocol, models))
         outcomes.append(
             Outcome(
                 protocol=protocol,
@@ -194,14 +198,14 @@ def _analyse(
     return found, metrics, stages[0]
 
 
-def _with_folds(cohort: Cohort, settings: TrainingSettings) -> Cohort:
+def make_rounds(cohort: Cohort, settings: TrainingSettings) -> Cohort:
     """Make folds where the cohort brings neither folds nor splits."""
     if any(slide.fold is not None or slide.split is not None for slide in cohort.slides):
         return cohort
     return split_folds(cohort, n_folds=settings.n_folds, seed=settings.split_seed)
 
 
-def _check_images(cohort: Cohort) -> None:
+def check_images(cohort: Cohort) -> None:
     """Refuse the same image under two ids; slides that are not there are left to the extraction to list."""
     missing = {slide.slide_id for slide in find_missing(cohort)}
     check_same_images(
@@ -209,7 +213,7 @@ def _check_images(cohort: Cohort) -> None:
     )
 
 
-def _save_cohort(cohort: Cohort, folder: RunFolder) -> None:
+def save_run_cohort(cohort: Cohort, folder: RunFolder) -> None:
     """Write the cohort twice: with paths for this machine, without for everyone."""
     save_cohort(cohort, folder.local / "cohort.csv")
     columns = ["slide_id", "patient_id", "label", "split", "fold", "batch"]

@@ -1,0 +1,235 @@
+"""Running one arm of a study, in a folder that is a run of its own: everything that reads a run reads an arm.
+
+DIR/arms/<key>/              a run folder (study.folder), whose bags lie in the study's `features`
+DIR/arms/<key>/finetuned/    stage 2 that went on from it: the arms `head` and `tuned` of the same encoder
+DIR/arms/<key>/permuted/     the control with permuted labels, where this arm is the declared one
+"""
+
+import csv
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lamella.analysis.auc import estimate_auc
+from lamella.analysis.metrics import measure
+from lamella.cohort import Cohort, CohortSlide, list_rounds
+from lamella.errors import ModelError
+from lamella.features.extract import ExtractReport, ExtractSettings
+from lamella.files import write_json, write_text
+from lamella.mil import SlideModel, load_model
+from lamella.progress import Progress, SilentProgress
+from lamella.study.arms import Arm
+from lamella.study.bags import StudyBags
+from lamella.study.cka import compare_tuned
+from lamella.study.finetune import StageOne, finetune_rounds
+from lamella.study.folder import RunFolder
+from lamella.study.localise import permute_labels
+from lamella.study.outcome import ArmOutcome, SlideLogits, tabulate
+from lamella.study.record import save_run_record
+from lamella.study.rounds import Protocol, keep_available, train_protocol
+from lamella.study.run import Trained, analyse_bags, save_run_cohort
+from lamella.study.settings import StageTwo, TrainingSettings, describe_encoder, join_settings
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class FrozenRun:
+    """A finished stage 1 of an arm, and all that stage 2 or a control needs of it.
+
+    Attributes:
+        arm: Which arm.
+        folder: Its run folder.
+        bags: Of its encoder.
+        extract: How they were made.
+        trained: Its rounds and models.
+        training: How its heads were trained.
+        outcome: What came out.
+    """
+
+    arm: Arm
+    folder: RunFolder
+    bags: StudyBags
+    extract: ExtractSettings
+    trained: Trained
+    training: TrainingSettings
+    outcome: ArmOutcome
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ArmPlace:
+    """Where an arm runs, and on what.
+
+    Attributes:
+        cohort: With folds or splits.
+        folder: The arm's run folder.
+        features: The bags that arms share; `folder` is told where they are.
+        report: What their extraction said.
+    """
+
+    cohort: Cohort
+    folder: RunFolder
+    features: Path
+    report: ExtractReport
+
+
+def run_frozen(
+    arm: Arm,
+    place: ArmPlace,
+    bags: StudyBags,
+    extract: ExtractSettings,
+    training: TrainingSettings,
+    progress: Progress,
+) -> FrozenRun:
+    """Train, predict and measure an arm's stage 1; what is finished is kept.
+
+    Raises:
+        CohortError: If too little of the cohort is left.
+        LeakageError: If the encoder has seen what it is tested on.
+    """
+    folder, cohort = place.folder, place.cohort
+    write_text(folder.path / "features.at", _relative(place.features, folder.path) + "\n")
+    save_run_cohort(cohort, folder)
+    write_json(folder.local / "encoder.json", describe_encoder(extract.encoder))
+    rounds, notes = list_rounds(cohort), list(cohort.notes)
+    _, metrics, trained = analyse_bags(cohort, rounds, bags, training, folder, notes, progress)
+    save_run_record(join_settings(training, extract), cohort, place.report, notes, folder)
+    rows = [
+        SlideLogits(slide=slide, fold=one.fold, seed=model.settings.seed, side=side, logits=found.logits)
+        for one in trained.protocol.rounds
+        for model in trained.models[one.fold]
+        for side in ("test", "val")
+        for slide in _slides_of(cohort, getattr(one, side), bags)
+        for found in (model.predict(bags.features[slide.slide_id]),)
+    ]
+    models = [(one.fold, model) for one in trained.protocol.rounds for model in trained.models[one.fold]]
+    losses = [loss for _, model in models if (loss := _best_loss(model)) is not None]
+    outcome = ArmOutcome(
+        arm=arm,
+        rows=tuple(rows),
+        best_epochs={(fold, model.settings.seed): model.training.best_epoch for fold, model in models},
+        val_log_loss=float(np.mean(losses)) if losses else None,
+        metrics=metrics["arms"]["model"],
+    )
+    return FrozenRun(
+        arm=arm, folder=folder, bags=bags, extract=extract, trained=trained, training=training, outcome=outcome
+    )
+
+
+def run_stage_two(
+    base: FrozenRun, arms: Sequence[Arm], cohort: Cohort, stage: StageTwo, progress: Progress
+) -> list[ArmOutcome]:
+    """Run the arms that go on from a frozen one: head only, tuned, or both; finished trainings are kept.
+
+    Args:
+        base: The frozen arm.
+        arms: Of its encoder, depth, weights, head and tiles.
+        cohort: With folds or splits.
+        stage: How; the tuned arm brings its head-only control along.
+        progress: Where to report to.
+
+    Raises:
+        EncoderError: If the encoder cannot be trained as asked.
+        SlideError: If a slide that is learned from cannot be read any more.
+    """
+    begin = StageOne(
+        rounds=base.trained.protocol.rounds, models=base.trained.models, bags=base.bags, extract=base.extract
+    )
+    found = finetune_rounds(begin, cohort, stage, base.folder, progress)
+    metrics = _load_metrics(base.folder)
+    metrics["stage_two"] = found
+    write_json(base.folder.metrics, metrics)
+    return [_read_stage_two(base, arm, cohort) for arm in arms]
+
+
+def permute_arm(base: FrozenRun, cohort: Cohort, n: int, progress: Progress) -> tuple[float, list[float]]:
+    """Train an arm's heads again on permuted labels, one seed; return its own AUC by that seed, and those of the runs.
+
+    Labels are exchanged among the patients of a fold, and of a batch where batches are given: everything that learns
+    is trained anew. Shuffling finished predictions would be no test.
+    """
+    settings = dataclasses.replace(base.training.train)
+    own = _auc_of(base.outcome.rows, base.outcome, cohort, settings.seed)
+    aucs = []
+    with progress.stage("permute labels", n, "runs") as stage:
+        for number in range(n):
+            permuted = permute_labels(cohort, seed=number, within_batch=True)
+            folder = RunFolder(base.folder.path / "permuted" / f"{number}")
+            protocol = Protocol(name="fold", rounds=keep_available(list_rounds(permuted), base.bags.features, permuted))
+            models = train_protocol(protocol, base.bags, permuted, [settings], folder, SilentProgress())
+            rows = [
+                SlideLogits(slide=slide, fold=one.fold, seed=settings.seed, side="test", logits=found.logits)
+                for one in protocol.rounds
+                for slide in _slides_of(permuted, one.test, base.bags)
+                for found in (models[one.fold][0].predict(base.bags.features[slide.slide_id]),)
+            ]
+            aucs.append(_auc_of(rows, base.outcome, permuted, settings.seed))
+            stage.advance()
+    return own, aucs
+
+
+def compare_blocks(base: FrozenRun, arm: Arm, cohort: Cohort, progress: Progress) -> list[dict[str, Any]]:
+    """Compare an arm's fine-tuned encoders with the frozen one, block by block, over the test slides of each fold."""
+    tests = {one.fold: _slides_of(cohort, one.test, base.bags) for one in base.trained.protocol.rounds}
+    rows = compare_tuned(base.folder.finetuned, base.extract.encoder, tests, base.extract.cut, progress=progress)
+    return [{"arm": arm.name, "base": base.arm.name, **row} for row in rows]
+
+
+def _slides_of(cohort: Cohort, slide_ids: Sequence[str], bags: StudyBags) -> list[CohortSlide]:
+    by_id = {slide.slide_id: slide for slide in cohort.slides}
+    return [by_id[i] for i in slide_ids if i in bags.features]
+
+
+def _best_loss(model: SlideModel) -> float | None:
+    """Return the validation log-loss of the epoch that was kept."""
+    return next((e.val_log_loss for e in model.training.history if e.epoch == model.training.best_epoch), None)
+
+
+def _auc_of(rows: Sequence[SlideLogits], outcome: ArmOutcome, cohort: Cohort, seed: int) -> float:
+    table = tabulate(dataclasses.replace(outcome, rows=tuple(rows)), cohort, outcome.tested, seeds=[seed])
+    estimate = estimate_auc(table.logits, table.targets, folds=table.folds)
+    if estimate is None:
+        raise ModelError("no fold tests slides of two classes, so nothing can be told apart. Ask for fewer folds.")
+    return float(estimate.auc[0])
+
+
+def _read_stage_two(base: FrozenRun, arm: Arm, cohort: Cohort) -> ArmOutcome:
+    """Return what one arm of stage 2 predicted, as `finetuned/predictions.csv` has it, from all tiles."""
+    by_id = {slide.slide_id: slide for slide in cohort.slides}
+    with (base.folder.finetuned / "predictions.csv").open(encoding="utf-8", newline="") as stream:
+        read = [row for row in csv.DictReader(stream) if row["arm"] == arm.finetuned and row["reading"] == "all"]
+    rows = tuple(
+        SlideLogits(
+            slide=by_id[row["slide_id"]],
+            fold=int(row["fold"]),
+            seed=int(row["seed"]),
+            side="test",
+            logits=np.array([float(row[f"logit_{name}"]) for name in cohort.classes]),
+        )
+        for row in read
+    )
+    models = {
+        (fold, seed): load_model(base.folder.finetuned / f"fold{fold}" / f"seed{seed}" / arm.finetuned / "model")
+        for fold, seed in sorted({(row.fold, row.seed) for row in rows})
+    }
+    losses = [loss for model in models.values() if (loss := _best_loss(model)) is not None]
+    outcome = ArmOutcome(
+        arm=arm,
+        rows=rows,
+        best_epochs={key: model.training.best_epoch for key, model in models.items()},
+        val_log_loss=float(np.mean(losses)) if losses else None,
+        metrics={},
+    )
+    return dataclasses.replace(outcome, metrics=measure(tabulate(outcome, cohort, outcome.tested, seeds=outcome.seeds)))
+
+
+def _load_metrics(folder: RunFolder) -> dict[str, Any]:
+    return dict(json.loads(folder.metrics.read_text(encoding="utf-8")))
+
+
+def _relative(target: Path, start: Path) -> str:
+    return Path(os.path.relpath(target, start)).as_posix()
