@@ -162,10 +162,10 @@ MUTANTS = (
     ),
     Mutant(
         "overlapping tiles summed instead of averaged",
-        "report/heatmap.py",
-        "total[covered] / cover[covered], value.min(), value.max()",
-        "total[covered], None, None",
-        "tests/report/test_heatmap.py tests/test_laws.py",
+        "maps/tiles.py",
+        "np.clip(total[covered] / cover[covered], value.min(), value.max())",
+        "total[covered]",
+        "tests/maps tests/report/test_heatmap.py",
     ),
     Mutant(
         "x and y swapped for QuPath",
