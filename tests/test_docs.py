@@ -35,7 +35,7 @@ from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-RUN_PAGES = ["README.md", "docs/tutorial.md"]
+RUN_PAGES = ["README.md", "docs/tutorial.md", "docs/study.md"]
 GALLERY = ROOT / "docs" / "troubleshooting.md"  # its commands are run by tests/test_gallery.py
 
 # In documented text, 512 px become 64, and a large count a small one.
@@ -48,6 +48,7 @@ QUICK = {
     "extract": _TILES,
     "train": _TRAINING,
     "run": [*_TILES, *_TRAINING, "--heatmaps", "1"],
+    "study": ["--tile-px", "64", "--permutations", "1"],
     "sample": ["--slides", "2"],
     "demo": ["--slides", "20"],
 }

@@ -1,5 +1,6 @@
 # What `lamella` offers, for type checkers and editors: `__init__.py` loads the same names when they are first used.
 
+from lamella.analysis.contest import judge_arms
 from lamella.analysis.metrics import measure
 from lamella.analysis.predictions import PredictionTable
 from lamella.cohort import (
@@ -13,6 +14,7 @@ from lamella.cohort import (
     split_folds,
     split_holdout,
 )
+from lamella.compare import compare_arms
 from lamella.encoders import (
     EncoderCard,
     EncoderSpec,
@@ -35,8 +37,11 @@ from lamella.pipeline import map_classes, predict, predict_slides, run, run_coho
 from lamella.report.page import write_page
 from lamella.slide import Slide, open_slide
 from lamella.study.cka import CkaSettings, compare_encoders
+from lamella.study.design import StudyDesign, load_design
+from lamella.study.execute import StudyOptions, StudyOutcome
 from lamella.study.localise import LocaliseSettings, localise_run
 from lamella.study.predict import open_run
+from lamella.study.presets import find_preset
 from lamella.study.run import StudyResult, train_on_bags
 from lamella.study.settings import CamSettings, RunSettings, StageTwo, TrainingSettings
 from lamella.tiles import TileSpec, place_tiles
@@ -62,6 +67,9 @@ __all__ = [
     "SlideModel",
     "SlidePrediction",
     "StageTwo",
+    "StudyDesign",
+    "StudyOptions",
+    "StudyOutcome",
     "StudyResult",
     "TileSpec",
     "TissueMask",
@@ -69,18 +77,22 @@ __all__ = [
     "TrainingSettings",
     "__version__",
     "add_weights",
+    "compare_arms",
     "compare_encoders",
     "draw_tissue",
     "extract_cohort",
     "find_encoder",
+    "find_preset",
     "find_tissue",
     "find_tissue_otsu",
     "fit_model",
     "gather_slides",
+    "judge_arms",
     "list_encoders",
     "list_rounds",
     "load_bag",
     "load_cohort",
+    "load_design",
     "load_model",
     "load_regions",
     "localise_run",

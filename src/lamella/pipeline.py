@@ -253,7 +253,7 @@ def draw_heatmap(
                 f"'{slide_path.name}' has {slide.size[0]} x {slide.size[1]}. Name the slide it was made from."
             )
         caption = SlideCaption(title=record.slide_id, subtitle="", key="")
-        draw_slide(slide, _tiles_of(record), out, caption, tile_px=record.tile_px, mpp=record.mpp, style=style)
+        draw_slide(slide, locate_tiles(record), out, caption, tile_px=record.tile_px, mpp=record.mpp, style=style)
 
 
 def map_classes(
@@ -345,10 +345,11 @@ def _draw_one(item: CohortSlide, folder: RunFolder, subtitle: str) -> None:
     if is_drawn(target, caption):
         return
     with open_slide(item.path, slide_mpp=item.slide_mpp) as slide:
-        draw_slide(slide, _tiles_of(record), target, caption, tile_px=record.tile_px, mpp=record.mpp)
+        draw_slide(slide, locate_tiles(record), target, caption, tile_px=record.tile_px, mpp=record.mpp)
 
 
-def _tiles_of(record: AttentionRecord) -> SlideAttention:
+def locate_tiles(record: AttentionRecord) -> SlideAttention:
+    """Return the attention of a record, as pictures take it."""
     return SlideAttention(
         attention=record.attention.astype(np.float64),
         coords_l0=record.coords_l0,

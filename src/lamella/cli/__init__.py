@@ -32,6 +32,7 @@ _VERBS = (
     "heatmap",
     "cam",
     "localise",
+    "study",
     "sample",
     "demo",
     "doctor",

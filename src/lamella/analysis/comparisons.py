@@ -1,0 +1,146 @@
+"""Declared comparisons of arms: against chance, against each other, against the order of ImageNet accuracies.
+
+Formulas and reasons: docs/statistics.md.
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+from scipy.stats import spearmanr
+
+from lamella.analysis.auc import AucEstimate, compare_auc
+
+Floats = NDArray[np.float64]
+LEVEL = 0.05
+_MOST_EXACT = 8
+
+
+def judge_against_chance(estimate: AucEstimate) -> Floats:
+    """Return the one-sided p of each arm against an AUC of 1/2, `(J,)` float64, not adjusted.
+
+    z = (A - 1/2) / sqrt(c sum_k w_k^2 (m_k + q_k + 1) / (12 m_k q_k)), c = 2 under cross-validation and 1 for a single
+    test set; of several classes the one-against-rest AUCs are taken to err together.
+    """
+    m, q = estimate.n_positive.astype(np.float64), estimate.n_negative.astype(np.float64)
+    pairs = m * q
+    share = pairs / pairs.sum(axis=1, keepdims=True)
+    variance = (share**2 * (m + q + 1) / (12 * np.maximum(pairs, 1))).sum(axis=1)
+    factor = 2.0 if estimate.cross_validated else 1.0
+    sd = np.sqrt(factor * estimate.deff) * np.sqrt(variance).mean()
+    return np.asarray(1 - ndtr((estimate.auc - 0.5) / sd))
+
+
+def adjust_holm(p: Sequence[float]) -> list[float]:
+    """Return p values adjusted by Holm (1979), in the order given.
+
+    Example:
+        >>> adjust_holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
+    order = np.argsort(p, kind="stable")
+    adjusted, highest = [0.0] * len(p), 0.0
+    for place, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(p) - place) * float(p[index])))
+        adjusted[index] = highest
+    return adjusted
+
+
+def compare_declared(
+    estimate: AucEstimate,
+    names: Sequence[str],
+    tables: Sequence[Mapping[str, Any]],
+    *,
+    seed_auc: Floats | None = None,
+) -> list[dict[str, Any]]:
+    """Return the declared tables: differences with intervals, and p adjusted by Holm within each table.
+
+    Intervals are not adjusted.
+
+    Args:
+        estimate: Of all arms.
+        names: Of the arms, in the estimate's order.
+        tables: `name`, `title`, `rows` of (arm, base).
+        seed_auc: `(J, S)` AUC of each arm in each seed; None leaves the noise of training out.
+    """
+    places = {name: place for place, name in enumerate(names)}
+    found = []
+    for table in tables:
+        rows: list[dict[str, Any]] = []
+        for arm, base in table["rows"]:
+            first, second = places[arm], places[base]
+            seeds = None if seed_auc is None else seed_auc[first] - seed_auc[second]
+            difference = compare_auc(estimate, first, second, seed_differences=seeds)
+            if difference is None:
+                continue
+            z = abs(difference.difference) / difference.standard_error
+            rows.append(
+                {
+                    "arm": arm,
+                    "base": base,
+                    "difference": difference.difference,
+                    "standard_error": difference.standard_error,
+                    "interval": list(difference.interval),
+                    "p": float(2 * (1 - ndtr(z))),
+                }
+            )
+        for row, adjusted in zip(rows, adjust_holm([row["p"] for row in rows]), strict=True):
+            row |= {"p_holm": adjusted, "starred": adjusted < LEVEL}
+        found.append({"name": table["name"], "title": table["title"], "rows": rows})
+    return found
+
+
+def correlate_with_imagenet(
+    auc: Floats, top1: Floats, drawn_auc: Floats, *, n_draws: int = 10000, seed: int = 0
+) -> dict[str, Any] | None:
+    """Return Spearman's correlation of the encoders' AUCs with their ImageNet accuracies.
+
+    p permutes the encoders; the interval draws patients, so it speaks of these encoders only.
+
+    Args:
+        auc: `(E,)`.
+        top1: `(E,)` per cent.
+        drawn_auc: `(R, E)` AUCs in draws of patients.
+        n_draws: Permutations, where there are too many to list.
+        seed: Of them.
+
+    Returns:
+        None with fewer than four encoders, or where all are equal.
+    """
+    if len(auc) < 4 or len(set(top1.tolist())) < 2 or len(set(auc.tolist())) < 2:
+        return None
+    rho = float(spearmanr(auc, top1).statistic)
+    ranks = _rank(auc)
+    others = _rank(top1)
+    if len(auc) <= _MOST_EXACT:
+        orders = np.array(list(itertools.permutations(range(len(auc)))))
+    else:
+        rng = np.random.default_rng(seed)
+        orders = rng.permuted(np.tile(np.arange(len(auc)), (n_draws, 1)), axis=1)
+    centred = others - others.mean()
+    permuted = ((ranks - ranks.mean())[orders] * centred).sum(axis=1)
+    own = float(((ranks - ranks.mean()) * centred).sum())
+    n_beyond = int((np.abs(permuted) >= abs(own) - 1e-9).sum())
+    exact = len(auc) <= _MOST_EXACT
+    p = n_beyond / len(orders) if exact else (n_beyond + 1) / (len(orders) + 1)
+    drawn = [float(spearmanr(one, top1).statistic) for one in drawn_auc if len(set(one.tolist())) > 1]
+    drawn = [value for value in drawn if math.isfinite(value)]
+    return {
+        "rho": rho,
+        "p": p,
+        "interval": [float(v) for v in np.quantile(drawn, (0.025, 0.975))] if len(drawn) > 20 else None,
+        "n": len(auc),
+        "caption": f"Spearman over {len(auc)} encoders, interval for these encoders only. With so few points no "
+        "absence of a correlation can be claimed.",
+    }
+
+
+def _rank(values: Floats) -> Floats:
+    """Return ranks from 1, ties averaged."""
+    below = (values[:, None] > values).sum(axis=1)
+    equal = (values[:, None] == values).sum(axis=1)
+    return np.asarray(below + (equal + 1) / 2, dtype=np.float64)

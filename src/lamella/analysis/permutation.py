@@ -1,0 +1,34 @@
+"""The control with permuted labels: everything was retrained, and nothing should be left to find."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+def judge_permutations(auc: float, permuted: Sequence[float]) -> dict[str, Any]:
+    """Return what the control says of an arm, and of the study.
+
+    p = (1 + runs at least as high) / (1 + runs). Where the mean of the runs lies above 1/2 by three standard errors,
+    something of the test set has leaked into training.
+
+    Args:
+        auc: The arm's own, by the seed that the control trains.
+        permuted: AUC of each run.
+
+    Example:
+        >>> found = judge_permutations(0.9, [0.4, 0.6, 0.5])
+        >>> found["p"], found["leak"]
+        (0.25, False)
+    """
+    values = np.asarray(permuted, dtype=np.float64)
+    mean, sd = float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    error = sd / math.sqrt(len(values))
+    return {
+        "n": len(values),
+        "p": (1 + int((values >= auc).sum())) / (1 + len(values)),
+        "mean": mean,
+        "sd": sd,
+        "leak": bool(len(values) > 1 and mean > 0.5 + 3 * error),
+    }

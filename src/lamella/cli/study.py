@@ -1,0 +1,187 @@
+"""lamella study."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lamella.cli.options import ColumnOptions, DeviceOption, JsonOption, PrecisionOption, TalkOptions, takes_groups
+from lamella.cli.options import Device as _Device
+from lamella.cli.options import Precision as _Precision
+from lamella.cli.tables import print_json, print_table, tell_failures
+
+if TYPE_CHECKING:
+    from lamella.study.design import StudyDesign
+
+
+@takes_groups
+def study(
+    columns: ColumnOptions,
+    talk: TalkOptions,
+    what: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="COHORT|STUDY.yaml|DIR",
+            help="Cohort table (with --preset), a declared study (with --cohort), or with --status a study's folder.",
+            show_default=False,
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option("--preset", metavar="NAME", help="paper, quick, camelyon16 or gastro.", show_default=False),
+    ] = None,
+    cohort: Annotated[
+        Path | None, typer.Option("--cohort", metavar="TABLE", help="Cohort of a STUDY.yaml.", show_default=False)
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for everything.", show_default=False)] = None,
+    tile_px: Annotated[
+        int | None, typer.Option("--tile-px", help="Side of a tile, in pixels.", show_default="the preset's")
+    ] = None,
+    stride: Annotated[
+        int | None, typer.Option("--stride", help="Distance of tiles, in pixels.", show_default="the preset's")
+    ] = None,
+    mpp: Annotated[
+        float | None, typer.Option("--mpp", help="Resolution the encoders see, um.", show_default="the preset's")
+    ] = None,
+    slide_mpp: Annotated[
+        float | None,
+        typer.Option(
+            "--slide-mpp",
+            help="Resolution of level 0, um per pixel, where a row gives none.",
+            show_default="what the file states",
+        ),
+    ] = None,
+    lesions: Annotated[
+        Path | None,
+        typer.Option(
+            "--lesions",
+            metavar="DIR",
+            help="Outlines, <slide_id>.geojson each: measures localisation.",
+            show_default=False,
+        ),
+    ] = None,
+    permutations: Annotated[
+        int | None, typer.Option("--permutations", min=0, help="Runs on permuted labels.", show_default="the design's")
+    ] = None,
+    margin: Annotated[
+        float | None, typer.Option("--margin", help="How much AUC may be given up.", show_default="the design's")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", metavar="TIME", help="Such as 3h or 90m.", show_default="none")
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Print arms, tiles, disk and time; run nothing.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Say how far the study in DIR is; run nothing.")] = False,
+    print_preset: Annotated[
+        str | None,
+        typer.Option("--print-preset", metavar="NAME", help="Print a preset as a file to edit.", show_default=False),
+    ] = None,
+    device: DeviceOption = _Device.AUTO,
+    precision: PrecisionOption = _Precision.AUTO,
+    as_json: JsonOption = False,
+) -> None:
+    """Which encoder, how deep, frozen or fine-tuned: compare arms on the same folds, and recommend one.
+
+    The answer is the cheapest arm that is not worse than any other by the margin, with its evidence. The page is
+    OUT/report.html; results.csv, predictions.parquet and verdict.json lie beside it. Killed and run again, it does only
+    what is missing, to the same figures; arms may be added to the design later.
+    """
+    from lamella.study.design import dump_design, parse_time
+    from lamella.study.presets import find_preset
+
+    if print_preset is not None:
+        typer.echo(dump_design(find_preset(print_preset)), nl=False)
+        return
+    if status:
+        _tell_status(_need(what, "Name the folder of a study: lamella study DIR --status"), as_json=as_json)
+        return
+    progress = talk.open()
+    table, design = _find_design(what, cohort, preset)
+    design = design.with_changes(
+        tile_px=tile_px, stride_px=stride, mpp=mpp, permutations=permutations, margin=margin, budget=budget
+    )
+
+    from lamella.cohort import give_resolution
+    from lamella.encoders import RuntimeSettings
+    from lamella.study.execute import StudyOptions
+
+    given = give_resolution(columns.load(table, progress), slide_mpp)
+    if plan:
+        from lamella.study.plan import plan_study
+
+        found = plan_study(design, given, out, options=RuntimeSettings(device=device.value, precision=precision.value))
+        print_table(["arm", "state", "GFLOPs a tile", "time"], [row.as_row() for row in found.arms])
+        for line in found.say():
+            progress.say(line)
+        return
+
+    from lamella.compare import compare_arms
+
+    options = StudyOptions(
+        runtime=RuntimeSettings(device=device.value, precision=precision.value),
+        lesions=lesions or (Path(design.localise) if design.localise else None),
+        budget_s=None if design.budget is None else parse_time(design.budget),
+    )
+    folder = _need(out, "Name a folder for the study: --out DIR")
+    result = compare_arms(given, design, folder, options=options, progress=progress)
+    verdict = result.verdict or {}
+    if as_json:
+        print_json({"out": str(folder), "verdict": verdict.get("verdict"), "arms": verdict.get("arms", [])})
+    else:
+        _print_verdict(verdict)
+        progress.say(f"The page is '{result.folder.page}'.")
+    tell_failures(result.failures, result.folder.path / "failures.csv")
+
+
+def _print_verdict(verdict: dict[str, Any]) -> None:
+    rows = [
+        {
+            "arm": one["arm"],
+            "AUC": f"{one['auc']:.3f}",
+            "95% interval": "{:.3f} to {:.3f}".format(*one["interval"]),
+            "at most worse by": None if one["deficit_upper"] is None else f"{one['deficit_upper']:.3f}",
+            "seconds a slide": f"{one['cost']:.3g}",
+        }
+        for one in verdict.get("arms", [])
+    ]
+    print_table(["arm", "AUC", "95% interval", "at most worse by", "seconds a slide"], rows)
+    typer.echo(verdict.get("verdict", {}).get("sentence", "No arm ran."))
+
+
+def _find_design(what: Path | None, cohort: Path | None, preset: str | None) -> "tuple[Path, StudyDesign]":
+    """Return the cohort's table and the design: of a preset, or of a declared file."""
+    from lamella.errors import SettingsError
+    from lamella.study.design import load_design
+    from lamella.study.presets import find_preset
+
+    first = _need(what, "Name a cohort and --preset quick, or a study's file and --cohort TABLE")
+    if first.suffix.lower() in (".yaml", ".yml"):
+        if preset is not None:
+            raise SettingsError("a study's file and --preset are both given. Leave one out.")
+        return _need(cohort, f"Name the cohort of '{first.name}': --cohort TABLE"), load_design(first)
+    if preset is None:
+        raise SettingsError("it is not said what to compare. Pass --preset quick, or a study's file and --cohort.")
+    return first, find_preset(preset)
+
+
+def _need(path: Path | None, remedy: str) -> Path:
+    from lamella.errors import SettingsError
+
+    if path is None:
+        raise SettingsError(f"something is missing on the command line. {remedy}.")
+    return path
+
+
+def _tell_status(folder: Path, *, as_json: bool) -> None:
+    from lamella.errors import SettingsError
+    from lamella.study.execute import load_record
+    from lamella.study.study_folder import StudyFolder
+
+    record = load_record(StudyFolder(folder).record)
+    if record is None:
+        raise SettingsError(f"'{folder}' holds no study (no study.json). Name the --out folder of a `lamella study`.")
+    if as_json:
+        print_json({"status": record["status"], "arms": record["arms"]})
+        return
+    rows = [{"arm": a["arm"], "state": a["state"], "what to do": a["command"]} for a in record["arms"]]
+    print_table(["arm", "state", "what to do"], rows)
+    typer.echo(f"status: {record['status']}")

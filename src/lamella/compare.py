@@ -1,0 +1,117 @@
+"""A study as a whole: from slides, labels and a design to the verdict, pictures and the page."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from lamella.cohort import Cohort, CohortSlide, load_cohort
+from lamella.errors import LamellaError, OutputError
+from lamella.features.extract import Failure, save_failures
+from lamella.pipeline import locate_tiles
+from lamella.progress import Progress, SilentProgress
+from lamella.report.panels import draw_panels
+from lamella.report.study import write_study_page
+from lamella.slide import open_slide
+from lamella.study.attention import load_attention
+from lamella.study.cam import map_run
+from lamella.study.cam_record import CamRecord
+from lamella.study.design import StudyDesign, load_design
+from lamella.study.execute import StudyOptions, StudyOutcome, run_arms
+from lamella.study.folder import RunFolder
+from lamella.study.outcome import ArmOutcome
+from lamella.study.predict import open_run
+from lamella.study.presets import find_preset
+from lamella.study.settings import CamSettings
+
+N_PICTURES = 12
+
+
+def compare_arms(
+    cohort: Cohort | Path | str,
+    design: StudyDesign | Path | str,
+    out: Path | str,
+    *,
+    options: StudyOptions | None = None,
+    progress: Progress | None = None,
+) -> StudyOutcome:
+    """Run a study from slides and labels to its page; what is finished is kept.
+
+    Args:
+        cohort: Labelled slides, or their table (CSV or Parquet).
+        design: What is compared: a design, the name of a preset (`paper`, `quick`, `camelyon16`, `gastro`), or a file.
+        out: The study folder; `report.html` in it is the page.
+        options: Where it runs, and for how long at most.
+        progress: Where to report to.
+
+    Raises:
+        LamellaError: Whatever cannot be done, in one line.
+    """
+    progress = progress or SilentProgress()
+    if not isinstance(cohort, Cohort):
+        cohort = load_cohort(cohort)
+    if not isinstance(design, StudyDesign):
+        design = load_design(Path(design)) if Path(design).suffix in (".yaml", ".yml") else find_preset(str(design))
+    outcome = run_arms(cohort, design, Path(out), options=options, progress=progress)
+    failures = outcome.failures
+    if outcome.outcomes:
+        failures = (*failures, *_draw_pictures(outcome, maps=design.cam, progress=progress))
+        save_failures(failures, outcome.folder.path / "failures.csv")
+    write_study_page(outcome.folder.path)
+    return dataclasses.replace(outcome, failures=failures)
+
+
+def _draw_pictures(outcome: StudyOutcome, *, maps: bool, progress: Progress) -> list[Failure]:
+    """Draw the slides of the arm that the page speaks of, the worst errors first."""
+    shown = _choose_arm(outcome)
+    run = outcome.runs[dataclasses.replace(shown.arm, finetuned="frozen").name]
+    slides = {slide.slide_id: slide for slide in outcome.cohort.slides}
+    chosen = rank_errors(shown, outcome.cohort)[:N_PICTURES]
+    records: dict[str, CamRecord] = {}
+    failures: list[Failure] = []
+    if maps:
+        try:
+            found, lost = map_run(open_run(run.path), CamSettings(), slide_ids=chosen, progress=progress)
+            records, failures = {record.slide_id: record for record in found}, list(lost)
+        except OutputError:
+            raise
+        except LamellaError as error:  # an encoder whose embedding is no mean of a map has no such maps
+            progress.say(f"no class activation maps were drawn: {error}")
+    with progress.stage("draw slides", len(chosen), "slides") as stage:
+        for slide_id in chosen:
+            try:
+                _draw_one(slides[slide_id], run, outcome.folder.slides / slide_id, records.get(slide_id))
+            except OutputError:
+                raise
+            except (LamellaError, OSError) as error:
+                failures.append(Failure(slide_id, "draw", str(error)))
+            stage.advance()
+    return failures
+
+
+def rank_errors(shown: ArmOutcome, cohort: Cohort) -> list[str]:
+    """Return the slides that an arm tested, those furthest from their label first (by log-loss over the seeds)."""
+    losses: dict[str, list[float]] = {}
+    for row in shown.rows:
+        if row.side == "test":
+            place = cohort.classes.index(str(row.slide.label))
+            loss = float(np.logaddexp.reduce(row.logits) - row.logits[place])
+            losses.setdefault(row.slide.slide_id, []).append(loss)
+    return sorted(losses, key=lambda slide_id: (-float(np.mean(losses[slide_id])), slide_id))
+
+
+def _choose_arm(outcome: StudyOutcome) -> ArmOutcome:
+    """Return the recommended arm; else the best of the frozen ones by AUC."""
+    by_name = {one.arm.name: one for one in outcome.outcomes}
+    verdict = (outcome.verdict or {}).get("verdict", {})
+    for name in (verdict.get("arm"), verdict.get("best_arm")):
+        if name in by_name:
+            return by_name[name]
+    return outcome.outcomes[0]
+
+
+def _draw_one(item: CohortSlide, run: RunFolder, folder: Path, cam: CamRecord | None) -> None:
+    record = load_attention(run.attention / f"{item.slide_id}.h5")
+    with open_slide(item.path, slide_mpp=item.slide_mpp) as slide:
+        path = run.cam / item.slide_id / "cam.tiff"
+        draw_panels(slide, locate_tiles(record), folder, key=record.key, cam=None if cam is None else (cam, path))

@@ -1,0 +1,68 @@
+"""What a study says of each of its arms, before and after it ran."""
+
+from pathlib import Path
+from typing import Any
+
+from lamella.encoders import find_encoder
+from lamella.encoders.profile import profile_encoder
+from lamella.encoders.weights import find_weights
+from lamella.errors import WeightsError
+from lamella.study.arms import Arm
+
+
+def describe_arm(arm: Arm, *, declared: bool) -> dict[str, Any]:
+    """Return an arm's row in `study.json`; an arm whose weights are not here says what gets them.
+
+    Args:
+        arm: Which arm.
+        declared: Whether it stood in the design before results were seen.
+
+    Raises:
+        EncoderError: If no encoder has that name, or it cannot be cut there.
+    """
+    card = find_encoder(arm.trunk)
+    (profile,) = profile_encoder(arm.encoder, depths=(arm.depth,), seconds=0)
+    command = find_command(arm)
+    return {
+        "arm": arm.name,
+        "key": arm.key,
+        "encoder": arm.encoder,
+        "depth": arm.depth,
+        "weights": arm.weights if arm.weights in ("auto", "random") else Path(arm.weights).name,
+        "finetuned": arm.finetuned,
+        "head": arm.head,
+        "tiles": arm.tiles,
+        "state": "waiting for weights" if command else "not run",
+        "reason": command,
+        "command": command,
+        "estimated_seconds": None,
+        "declared": declared,
+        "pretraining": "random" if arm.weights == "random" else find_pretraining(card.trained_on),
+        "imagenet_top1": None if arm.weights == "random" else card.imagenet_top1,
+        "parameters": profile.n_parameters,
+        "gflops": profile.gflops,
+        "dim": profile.width,
+        "licence": card.licence,
+    }
+
+
+def find_command(arm: Arm) -> str | None:
+    """Return why an arm's weights are not here and the command that gets them; None where they are."""
+    try:
+        find_weights(find_encoder(arm.trunk), arm.weights)
+    except WeightsError as error:
+        return str(error)
+    return None
+
+
+def find_pretraining(trained_on: tuple[str, ...]) -> str:
+    """Return what kind of images weights were trained on.
+
+    Example:
+        >>> find_pretraining(("ImageNet-1k",)), find_pretraining(("TCGA", "CAMELYON16")), find_pretraining(())
+        ('imagenet', 'histology', 'other')
+    """
+    names = [name.lower() for name in trained_on]
+    if not names:
+        return "other"
+    return "imagenet" if all("imagenet" in name for name in names) else "histology"

@@ -1,0 +1,463 @@
+"""Running a study: cohort and design -> bags, arms, controls, verdict, doing only what is missing.
+
+What can be shared is shared: tiles are placed once, each is decoded once for all encoders and depths, and all arms of
+one encoder read the same bags, on the same folds and with the same seeds. A study that was killed goes on where it
+stood, to the same figures; arms may be added to its design later and are marked.
+"""
+
+import dataclasses
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lamella.analysis.contest import ArmFacts, Contest, judge_arms
+from lamella.analysis.permutation import judge_permutations
+from lamella.cohort import Cohort, list_rounds, split_folds, split_holdout
+from lamella.encoders import EncoderSpec, RuntimeSettings
+from lamella.encoders.names import N_BLOCKS
+from lamella.errors import CohortError, LamellaError, LeakageError, OutputError, SettingsError
+from lamella.features.extract import ExtractReport, ExtractSettings, Failure, extract_cohort, save_failures
+from lamella.files import sweep_temporaries, write_json
+from lamella.progress import Progress, SilentProgress
+from lamella.study.arm_rows import describe_arm
+from lamella.study.arm_runs import ArmPlace, FrozenRun, compare_blocks, permute_arm, run_frozen, run_stage_two
+from lamella.study.arms import Arm
+from lamella.study.bags import StudyBags, load_bags
+from lamella.study.costs import draw_cost_tiles, load_costs, measure_costs, name_cost
+from lamella.study.design import StudyDesign
+from lamella.study.folder import RunFolder
+from lamella.study.localise import LocaliseSettings, localise_run
+from lamella.study.outcome import ArmOutcome, pair_scores, save_outcomes
+from lamella.study.predict import open_run
+from lamella.study.record import list_versions
+from lamella.study.run import check_images, save_ledger, save_run_cohort
+from lamella.study.settings import CamSettings, TrainingSettings
+from lamella.study.study_folder import StudyFolder
+
+RECORD_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyOptions:
+    """What a study is told besides its design: what does not change its figures.
+
+    Attributes:
+        runtime: Where encoders run.
+        lesions: Folder of outlines for localisation; None measures none.
+        budget_s: Seconds that may be spent; None is no limit. Arms that would go past it are listed as not run.
+    """
+
+    runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
+    lesions: Path | None = None
+    budget_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class StudyOutcome:
+    """What a study found.
+
+    Attributes:
+        folder: Where everything lies.
+        cohort: With the folds or splits that were used.
+        outcomes: Of the arms that ran.
+        verdict: What `verdict.json` holds; None where no arm ran.
+        record: What `study.json` holds.
+        runs: The run folder of each frozen arm, by name.
+        failures: Slides that could not be done.
+    """
+
+    folder: StudyFolder
+    cohort: Cohort
+    outcomes: tuple[ArmOutcome, ...]
+    verdict: dict[str, Any] | None
+    record: dict[str, Any]
+    runs: Mapping[str, RunFolder]
+    failures: tuple[Failure, ...]
+
+
+def run_arms(
+    cohort: Cohort,
+    design: StudyDesign,
+    out: Path,
+    *,
+    options: StudyOptions | None = None,
+    progress: Progress | None = None,
+) -> StudyOutcome:
+    """Run every arm of a design whose weights are here, compare them, and write everything down.
+
+    Args:
+        cohort: Labelled slides.
+        design: What is compared.
+        out: The study folder; what is finished in it is kept.
+        options: Where it runs, and for how long at most.
+        progress: Where to report to.
+
+    Raises:
+        SettingsError: If the folder holds a study that was designed otherwise.
+        CohortError: If the cohort does not hang together, or too little of it is left.
+        LeakageError: If a patient is on two sides of a split, or an encoder has seen what it is tested on.
+        OutputError: If the folder cannot be written.
+    """
+    return _Study(cohort, design, StudyFolder(Path(out)), options or StudyOptions(), progress or SilentProgress()).run()
+
+
+class _Study:
+    """One run of a study, from where it stands."""
+
+    def __init__(
+        self, cohort: Cohort, design: StudyDesign, folder: StudyFolder, options: StudyOptions, progress: Progress
+    ) -> None:
+        self._design, self._folder, self._options, self._progress = design, folder, options, progress
+        self._began = time.monotonic()
+        self._earlier = load_record(folder.record)
+        _refuse_other_design(self._earlier, design, folder)
+        sweep_temporaries(folder.path)
+        self._cohort = _divide(cohort, design)
+        self._notes = list(self._cohort.notes)
+        self._rows: dict[str, dict[str, Any]] = {}
+        self._frozen: dict[Arm, FrozenRun] = {}
+        self._outcomes: dict[Arm, ArmOutcome] = {}
+        self._failures: dict[str, Failure] = {}
+        self._reports: dict[tuple[str, str], ExtractReport] = {}
+        self._costs: dict[str, dict[str, Any]] = load_costs(folder.costs)
+        self._tiles_a_slide: dict[str, float] = {}
+
+    def run(self) -> StudyOutcome:
+        """Run what is missing; return what came out."""
+        list_rounds(self._cohort)
+        check_images(self._cohort)
+        save_run_cohort(self._cohort, RunFolder(self._folder.path))
+        arms = list(self._design.list_arms())
+        for arm in arms:
+            self._rows[arm.name] = describe_arm(arm, declared=self._was_declared(arm))
+        runnable = [arm for arm in arms if self._rows[arm.name]["command"] is None]
+        self._save_record("running")
+        bases = list(dict.fromkeys(_base_of(arm) for arm in runnable))
+        self._extract(bases)
+        for base in self._by_cost(bases):
+            self._run_frozen(base, declared=base in runnable)
+        runnable += self._choose_best(runnable)
+        for base in bases:
+            self._run_stage_two(base, [arm for arm in runnable if arm.finetuned != "frozen" and _base_of(arm) == base])
+        controls = self._run_controls()
+        write_json(self._folder.controls, controls)
+        write_json(self._folder.cka, self._compare_blocks())
+        write_json(self._folder.localisation, self._localise())
+        verdict = self._judge()
+        record = self._save_record("finished" if not self._is_over_budget() else "budget spent")
+        save_failures(list(self._failures.values()), self._folder.path / "failures.csv")
+        return StudyOutcome(
+            folder=self._folder,
+            cohort=self._cohort,
+            outcomes=tuple(self._outcomes.values()),
+            verdict=verdict,
+            record=record,
+            runs={run.arm.name: run.folder for run in self._frozen.values()},
+            failures=tuple(self._failures.values()),
+        )
+
+    # Bags and costs ---------------------------------------------------------------------------------------------
+
+    def _extract(self, bases: Sequence[Arm]) -> None:
+        """Encode every tile once for all encoders and depths that share tiles and kind of weights."""
+        groups: dict[tuple[str, str], list[Arm]] = {}
+        for arm in bases:
+            groups.setdefault((arm.tiles, arm.weights), []).append(arm)
+        for (tiles, weights), group in groups.items():
+            specs = tuple(dict.fromkeys(EncoderSpec(arm.trunk, arm.weights) for arm in group))
+            settings = self._settings(tiles, specs)
+            report = extract_cohort(self._cohort.slides, settings, self._features(weights), progress=self._progress)
+            self._reports[tiles, weights] = report
+            self._failures |= {failure.slide_id: failure for failure in report.failures}
+            self._notes += [note for note in report.notes if note not in self._notes]
+            if len(report.failures) == len(self._cohort.slides):
+                raise CohortError(
+                    f"none of the {len(self._cohort.slides)} slides could be encoded. "
+                    f"The first: {report.failures[0].reason}"
+                )
+            self._measure_costs(tiles, specs)
+
+    def _measure_costs(self, tiles: str, specs: Sequence[EncoderSpec]) -> None:
+        if all(name_cost(tiles, spec) in self._costs for spec in specs):
+            return
+        good = [slide for slide in self._cohort.slides if slide.slide_id not in self._failures]
+        pixels = draw_cost_tiles(good, self._design.tiles[tiles].cut())
+        self._costs = measure_costs(self._folder.costs, tiles, specs, pixels, self._options.runtime, self._progress)
+
+    def _settings(self, tiles: str, specs: tuple[EncoderSpec, ...]) -> ExtractSettings:
+        return ExtractSettings(cut=self._design.tiles[tiles].cut(), encoders=specs, runtime=self._options.runtime)
+
+    def _features(self, weights: str) -> Path:
+        """Return where bags of some kind of weights lie: names in files do not tell random weights from others."""
+        if weights == "auto":
+            return self._folder.features
+        name = "random" if weights == "random" else Path(weights).stem
+        return self._folder.features / f"weights-{name}"
+
+    def _cost_of(self, arm: Arm) -> float:
+        """Return what an arm costs: seconds a slide, on average."""
+        own = self._costs[name_cost(arm.tiles, EncoderSpec(arm.trunk, arm.weights))]
+        return float(own["seconds_per_tile"]) * self._tiles_a_slide.get(arm.tiles, 1.0)
+
+    def _by_cost(self, bases: Sequence[Arm]) -> list[Arm]:
+        return sorted(bases, key=lambda arm: (self._cost_of(arm), arm.name))
+
+    # Arms -------------------------------------------------------------------------------------------------------
+
+    def _run_frozen(self, arm: Arm, *, declared: bool) -> None:
+        if self._is_over_budget():
+            self._leave_out(arm)
+            return
+        began = time.monotonic()
+        report = self._reports[arm.tiles, arm.weights]
+        extract = self._settings(arm.tiles, (EncoderSpec(arm.trunk, arm.weights),))
+        features = self._features(arm.weights)
+        bags = self._load_bags(extract, features)
+        folder = RunFolder(self._folder.models(arm.key))
+        if "tiles" not in self._tiles_a_slide:
+            self._tiles_a_slide[arm.tiles] = sum(map(len, bags.features.values())) / len(bags.features)
+        if not self._frozen:
+            save_ledger(self._cohort, bags, RunFolder(self._folder.path))
+        training = TrainingSettings(
+            train=self._design.train.settings(arm.head, 0), n_seeds=self._design.seeds, by_batch=False
+        )
+        place = ArmPlace(cohort=self._cohort, folder=folder, features=features, report=report)
+        self._frozen[arm] = run_frozen(arm, place, bags, extract, training, self._progress)
+        if declared:
+            self._finish(arm, self._frozen[arm].outcome, time.monotonic() - began)
+
+    def _load_bags(self, extract: ExtractSettings, features: Path) -> StudyBags:
+        done = [slide.slide_id for slide in self._cohort.slides if slide.slide_id not in self._failures]
+        return load_bags(extract.folder(features), done)
+
+    def _run_stage_two(self, base: Arm, arms: Sequence[Arm]) -> None:
+        if not arms or base not in self._frozen:
+            for arm in arms:
+                self._leave_out(arm)
+            return
+        if self._is_over_budget():
+            for arm in arms:
+                self._leave_out(arm)
+            return
+        began = time.monotonic()
+        kind = "tuned" if any(arm.finetuned == "tuned" for arm in arms) else "head"
+        stage = self._design.finetune.stage(kind)
+        try:
+            found = run_stage_two(self._frozen[base], arms, self._cohort, stage, self._progress)
+        except (OutputError, LeakageError):
+            raise
+        except LamellaError as error:
+            for arm in arms:
+                self._rows[arm.name] |= {"state": "failed", "reason": str(error)}
+            return
+        for arm, outcome in zip(arms, found, strict=True):
+            self._finish(arm, outcome, time.monotonic() - began)
+
+    def _choose_best(self, runnable: Sequence[Arm]) -> list[Arm]:
+        """Return the arms that fine-tune the frozen arm of least log-loss on *validation*, where the design asks."""
+        scored = {a: o.val_log_loss for a, o in self._outcomes.items() if o.val_log_loss is not None}
+        if not self._design.finetune_best or not scored:
+            return []
+        best = min(scored, key=lambda arm: (scored[arm], arm.name))
+        added = [dataclasses.replace(best, finetuned=kind) for kind in ("head", "tuned")]
+        for arm in added:
+            self._rows.setdefault(arm.name, describe_arm(arm, declared=True))
+        return [arm for arm in added if arm not in runnable]
+
+    def _finish(self, arm: Arm, outcome: ArmOutcome, seconds: float) -> None:
+        self._outcomes[arm] = outcome
+        self._rows[arm.name] |= {"state": "done", "estimated_seconds": round(seconds, 1)}
+        self._save_record("running")
+
+    def _leave_out(self, arm: Arm) -> None:
+        if arm.name in self._rows:
+            self._rows[arm.name] |= {"state": "not run", "reason": "the budget was spent before it began"}
+
+    def _is_over_budget(self) -> bool:
+        budget = self._options.budget_s
+        return budget is not None and time.monotonic() - self._began > budget
+
+    # Controls and what the models saw -----------------------------------------------------------------------------
+
+    def _run_controls(self) -> dict[str, Any]:
+        runs = {run.arm.name: run for run in self._frozen.values() if run.arm in self._outcomes}
+        if not runs:
+            return {"permutations": None, "baselines": {}, "batches": []}
+        first = next(iter(runs.values()))
+        metrics = json.loads(first.folder.metrics.read_text(encoding="utf-8"))
+        baselines = {
+            name: one.get("patients", one).get("auc", one) if "reason" not in one else one
+            for name, one in metrics["arms"]["baselines"].items()
+        }
+        permutations = None
+        if self._design.permutations and not self._is_over_budget():
+            control = runs.get(self._design.control_arm or "", first)
+            own, aucs = permute_arm(control, self._cohort, self._design.permutations, self._progress)
+            permutations = {"arm": control.arm.name, "auc": own, "aucs": aucs, **judge_permutations(own, aucs)}
+        return {
+            "permutations": permutations,
+            "baselines": baselines,
+            "batches": metrics["arms"]["model"].get("batches", []),
+        }
+
+    def _compare_blocks(self) -> dict[str, Any]:
+        if not self._design.cka:
+            return {}
+        tuned = [arm for arm in self._outcomes if arm.finetuned == "tuned"]
+        return {
+            "pairs": [
+                row
+                for arm in tuned
+                for row in compare_blocks(self._frozen[_base_of(arm)], arm, self._cohort, self._progress)
+            ]
+        }
+
+    def _localise(self) -> dict[str, Any]:
+        """Measure attention and maps of every arm of the design against outlines, where there are any."""
+        if self._options.lesions is None:
+            return {}
+        found: list[dict[str, Any]] = []
+        for arm in self._outcomes:
+            if arm.finetuned == "head":
+                continue
+            kind = "tuned" if arm.finetuned == "tuned" else "frozen"
+            settings = LocaliseSettings(
+                lesions=self._options.lesions,
+                cam=CamSettings(arm=kind) if self._design.cam else None,
+                arm=kind,
+            )
+            run = open_run(self._frozen[_base_of(arm)].folder.path)
+            content, failures = localise_run(run, settings, progress=self._progress)
+            self._failures |= {failure.slide_id: failure for failure in failures}
+            found.append({"arm": arm.name, **content})
+        return {"arms": found}
+
+    # What came out --------------------------------------------------------------------------------------------------
+
+    def _judge(self) -> dict[str, Any] | None:
+        outcomes = list(self._outcomes.values())
+        if not outcomes:
+            return None
+        costs = {o.arm.name: self._cost_of(_base_of(o.arm)) for o in outcomes}
+        a_tile = {
+            o.arm.name: self._costs[name_cost(o.arm.tiles, EncoderSpec(o.arm.trunk, o.arm.weights))] for o in outcomes
+        }
+        save_outcomes(
+            outcomes,
+            self._cohort,
+            {name: one["seconds_per_tile"] for name, one in a_tile.items()},
+            self._folder.predictions,
+            self._folder.results,
+        )
+        write_json(self._folder.metrics, {o.arm.name: dict(o.metrics) for o in outcomes})
+        paired = pair_scores(outcomes, self._cohort)
+        if paired.lost:
+            self._notes.append(f"{len(paired.lost)} patients could not be scored by every arm and are left out of all.")
+        contest = Contest(
+            names=paired.names,
+            logits=paired.logits,
+            by_seed=paired.by_seed,
+            targets=paired.targets,
+            folds=paired.folds,
+            patients=paired.patients,
+        )
+        whole = {o.arm.name for o in outcomes if o.arm.finetuned == "frozen" and o.arm.depth == N_BLOCKS}
+        facts = ArmFacts(
+            costs=costs,
+            gflops={name: float(one["gflops"]) for name, one in a_tile.items()},
+            imagenet_top1={name: row["imagenet_top1"] for name, row in self._rows.items() if name in whole},
+            added_later={name for name, row in self._rows.items() if not row["declared"]},
+        )
+        tables = self._design.list_tables([o.arm for o in outcomes])
+        verdict = judge_arms(contest, facts, margin=self._design.margin, tables=tables)
+        verdict["n_lost"] = len(paired.lost)
+        write_json(self._folder.verdict, verdict)
+        return verdict
+
+    def _was_declared(self, arm: Arm) -> bool:
+        """Say whether an arm stood in the design before any result was seen."""
+        if self._earlier is None or self._earlier.get("status") == "running":
+            known = {row["arm"]: row for row in (self._earlier or {}).get("arms", [])}
+            return bool(known.get(arm.name, {"declared": True})["declared"])
+        known = {row["arm"]: row for row in self._earlier["arms"]}
+        return arm.name in known and bool(known[arm.name]["declared"])
+
+    def _save_record(self, status: str) -> dict[str, Any]:
+        slides = self._cohort.slides
+        record = {
+            "format": "lamella-study",
+            "format_version": RECORD_FORMAT,
+            "status": status,
+            "preset": self._design.preset,
+            "design": self._design.as_plain(),
+            "classes": list(self._cohort.classes),
+            "positive": self._cohort.positive,
+            "arms": list(self._rows.values()),
+            "cohort": {
+                "n_slides": len(slides),
+                "n_patients": len({slide.patient_id for slide in slides}),
+                "n_failed": len(self._failures),
+                "per_class": {
+                    name: len({s.patient_id for s in slides if s.label == name}) for name in self._cohort.classes
+                },
+                "n_rounds": len(list_rounds(self._cohort)),
+                "tiles_a_slide": dict(self._tiles_a_slide),
+            },
+            "notes": self._notes,
+            "versions": list_versions(),
+        }
+        write_json(self._folder.record, record)
+        return record
+
+
+def load_record(path: Path) -> dict[str, Any] | None:
+    """Return what `study.json` holds; None where there is none.
+
+    Raises:
+        SettingsError: If it cannot be read.
+    """
+    if not path.exists():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["format"] != "lamella-study" or record["format_version"] != RECORD_FORMAT:
+            raise KeyError("format")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SettingsError(f"'{path}' is no record of a study that this version reads. Name another --out.") from error
+    return dict(record)
+
+
+def _refuse_other_design(earlier: Mapping[str, Any] | None, design: StudyDesign, folder: StudyFolder) -> None:
+    """Refuse to go on in a folder whose study was divided, cut or trained otherwise: its figures would be mixed."""
+    if earlier is None:
+        return
+    now = design.as_plain()
+    free = {"arms", "comparisons", "margin", "budget", "preset", "permutations", "cka", "cam", "localise",
+            "finetune_best", "control_arm"}  # fmt: skip
+    for key in now:
+        if key not in free and earlier["design"].get(key) != now[key]:
+            raise SettingsError(
+                f"'{folder.path}' holds a study whose '{key}' is {earlier['design'].get(key)} and {now[key]} is asked "
+                "for. Arms may be added to a study; for other settings name another --out."
+            )
+
+
+def _divide(cohort: Cohort, design: StudyDesign) -> Cohort:
+    """Give the cohort the folds or splits of the design; those that it brings are kept."""
+    if any(slide.fold is not None or slide.split is not None for slide in cohort.slides):
+        return cohort
+    if design.split == "given":
+        raise CohortError(
+            "the design takes the cohort's own folds or splits and the table has none. Run: lamella split"
+        )
+    if design.split == "holdout":
+        return split_holdout(cohort, seed=design.split_seed)
+    return split_folds(cohort, n_folds=design.folds, seed=design.split_seed)
+
+
+def _base_of(arm: Arm) -> Arm:
+    """Return the frozen arm that an arm goes on from."""
+    return dataclasses.replace(arm, finetuned="frozen")

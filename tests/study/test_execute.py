@@ -1,0 +1,172 @@
+"""A whole study on tiny slides: arms, controls, verdict, page; killed, run again, and given more arms."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lamella.cohort import Cohort, load_cohort
+from lamella.compare import compare_arms
+from lamella.encoders import RuntimeSettings
+from lamella.errors import SettingsError
+from lamella.study import execute
+from lamella.study.design import StudyDesign, check_design
+from lamella.study.execute import StudyOptions, StudyOutcome, run_arms
+from tests.tiny import draw_cohort
+
+OPTIONS = StudyOptions(runtime=RuntimeSettings(runtime="torch", n_threads=1))
+DESIGN = check_design(
+    {
+        "tiles": {"default": {"tile_px": 64, "mpp": 0.5}},
+        "arms": [
+            {"encoders": ["resnet18"], "depths": [2, 1], "weights": ["random"]},
+            {"encoders": ["resnet18"], "depths": [2], "weights": ["random"], "finetuned": ["head", "tuned"]},
+            {"encoders": ["resnet18-ciga"]},
+        ],
+        "comparisons": [
+            {"name": "III", "title": "Fine-tuned", "rule": "tuned against frozen"},
+            {"name": "IV", "title": "Depth", "pairs": [["resnet18@1, random weights", "resnet18@2, random weights"]]},
+        ],
+        "seeds": 2,
+        "folds": 3,
+        "train": {"epochs": 3},
+        "finetune": {"k": 4, "epochs": 1, "train_blocks": 1, "n_seeds": 2},
+        "permutations": 2,
+        "cka": True,
+    },
+    "the test",
+)
+FILES = ("results.csv", "verdict.json", "controls.json", "metrics.json", "costs.json", "predictions.parquet")
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    return load_cohort(draw_cohort(tmp_path_factory.mktemp("cohort"), 24))
+
+
+@pytest.fixture(scope="module")
+def study(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> StudyOutcome:
+    return compare_arms(cohort, DESIGN, tmp_path_factory.mktemp("study") / "out", options=OPTIONS)
+
+
+def test_every_arm_runs_or_says_what_gets_its_weights(study: StudyOutcome) -> None:
+    rows = {row["arm"]: row for row in study.record["arms"]}
+    assert {name for name, row in rows.items() if row["state"] == "done"} == {
+        "resnet18@2, random weights",
+        "resnet18@1, random weights",
+        "resnet18@2, random weights, head only",
+        "resnet18@2, random weights, tuned",
+    }
+    waiting = rows["resnet18-ciga@4"]
+    assert waiting["state"] == "waiting for weights"
+    assert "lamella weights fetch resnet18-ciga" in waiting["command"]
+
+
+def test_results_open_in_pandas_and_hold_a_row_an_arm_fold_and_seed(study: StudyOutcome) -> None:
+    results = pd.read_csv(study.folder.results)
+    assert len(results) == 4 * 3 * 2
+    assert {"arm", "encoder", "depth", "weights", "finetuned", "head", "fold", "seed", "n_patients", "auc"} <= {
+        *results
+    }
+    predictions = pd.read_parquet(study.folder.predictions)
+    test = predictions[predictions["side"] == "test"]
+    assert (test.groupby(["arm", "seed"])["slide_id"].nunique() == 24).all()
+    assert {"logit_benign", "logit_malignant"} <= {*predictions}
+
+
+def test_comparisons_are_on_the_same_patients_and_declared(study: StudyOutcome) -> None:
+    assert study.verdict is not None
+    tables = {table["name"]: table["rows"] for table in study.verdict["tables"]}
+    assert [row["arm"] for row in tables["III"]] == [
+        "resnet18@2, random weights, head only",
+        "resnet18@2, random weights, tuned",
+    ]
+    assert len(tables["IV"]) == 1
+    assert study.verdict["n_patients"] == 24
+    assert study.verdict["n_seeds"] == 2
+
+
+def test_the_control_retrains_on_permuted_labels(study: StudyOutcome) -> None:
+    controls = json.loads(study.folder.controls.read_text())
+    assert controls["permutations"]["n"] == 2
+    assert controls["permutations"]["arm"].startswith("resnet18@1")  # the cheapest
+    assert set(controls["baselines"]) == {"colour", "tissue", "batch"}
+
+
+def test_fine_tuned_encoders_are_compared_block_by_block(study: StudyOutcome) -> None:
+    pairs = json.loads(study.folder.cka.read_text())["pairs"]
+    assert len(pairs) == 3 * 2
+    assert {pair["arm"] for pair in pairs} == {"resnet18@2, random weights, tuned"}
+    assert all(len(pair["cka"]) == 2 for pair in pairs)
+
+
+def test_the_page_shows_the_verdict_the_tables_and_what_did_not_run(study: StudyOutcome) -> None:
+    assert study.verdict is not None
+    page = study.folder.page.read_text(encoding="utf-8")
+    for text in (study.verdict["verdict"]["sentence"], "Table III: Fine-tuned", "resnet18-ciga@4", "TRIPOD"):
+        assert text.replace("'", "&#39;") in page or text in page
+    assert page.count('class="compare"') == 12
+
+
+def test_run_again_nothing_is_trained_and_every_file_is_the_same(
+    study: StudyOutcome, cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {name: (study.folder.path / name).read_bytes() for name in FILES}
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr("lamella.study.rounds.fit_model", refuse)
+    monkeypatch.setattr("lamella.finetune.fit.fit_encoder", refuse)
+    compare_arms(cohort, DESIGN, study.folder.path, options=OPTIONS)
+    assert {name: (study.folder.path / name).read_bytes() for name in FILES} == before
+
+
+def test_stopped_on_the_way_and_run_again_the_figures_are_those_of_an_undisturbed_run(
+    study: StudyOutcome, cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "costs.json").write_bytes(study.folder.costs.read_bytes())  # seconds differ from run to run
+    for where in ("run_frozen", "run_stage_two", "permute_arm"):
+        with monkeypatch.context() as patch:
+
+            def stop(*_: object, **__: object) -> None:
+                raise KeyboardInterrupt
+
+            patch.setattr(execute, where, stop)
+            with pytest.raises(KeyboardInterrupt):
+                run_arms(cohort, DESIGN, out, options=OPTIONS)
+    run_arms(cohort, DESIGN, out, options=OPTIONS)
+    for name in ("results.csv", "verdict.json", "controls.json", "metrics.json"):
+        assert (out / name).read_bytes() == (study.folder.path / name).read_bytes(), name
+
+
+def test_arms_may_be_added_and_are_marked_and_other_settings_are_refused(
+    study: StudyOutcome, cohort: Cohort, tmp_path: Path
+) -> None:
+    import shutil
+
+    out = tmp_path / "out"
+    shutil.copytree(study.folder.path, out)
+    content = DESIGN.model_dump()
+    content["arms"] = [
+        *content["arms"],
+        {"encoders": ["resnet18"], "weights": ["random"], "heads": ["mean"], "depths": [1]},
+    ]
+    more = run_arms(cohort, StudyDesign.model_validate(content), out, options=OPTIONS)
+    assert more.verdict is not None
+    later = {one["arm"]: one["added_later"] for one in more.verdict["arms"]}
+    assert [name for name, added in later.items() if added] == ["resnet18@1, random weights, mean"]
+    with pytest.raises(SettingsError, match="'folds' is 3 and 2 is asked for"):
+        run_arms(cohort, DESIGN.model_copy(update={"folds": 2}), out, options=OPTIONS)
+
+
+def test_what_lies_past_the_budget_is_listed_as_not_run(cohort: Cohort, tmp_path: Path) -> None:
+    options = dataclasses.replace(OPTIONS, budget_s=1e-9)
+    found = run_arms(cohort, DESIGN, tmp_path / "out", options=options)
+    assert found.verdict is None
+    assert {row["state"] for row in found.record["arms"]} == {"not run", "waiting for weights"}
+    assert found.record["status"] == "budget spent"
