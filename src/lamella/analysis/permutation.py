@@ -7,15 +7,19 @@ from typing import Any
 import numpy as np
 
 
-def judge_permutations(auc: float, permuted: Sequence[float]) -> dict[str, Any]:
+def judge_permutations(
+    auc: float, permuted: Sequence[float], *, within: Sequence[float] | None = None
+) -> dict[str, Any]:
     """Return what the control says of an arm, and of the study.
 
-    p = (1 + runs at least as high) / (1 + runs). Where the mean of the runs lies above 1/2 by three standard errors,
+    p = (1 + runs at least as high) / (1 + runs). Where the mean of `within` lies above 1/2 by three standard errors,
     something of the test set has leaked into training.
 
     Args:
         auc: The arm's own, by the seed that the control trains.
         permuted: AUC of each run.
+        within: AUC of each run over pairs among whom labels were exchanged; None takes `permuted`. Where labels stay
+            within batches, all pairs together may lie above 1/2 without a leak.
 
     Example:
         >>> found = judge_permutations(0.9, [0.4, 0.6, 0.5])
@@ -24,11 +28,13 @@ def judge_permutations(auc: float, permuted: Sequence[float]) -> dict[str, Any]:
     """
     values = np.asarray(permuted, dtype=np.float64)
     mean, sd = float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
-    error = sd / math.sqrt(len(values))
+    inner = values if within is None else np.asarray(within, dtype=np.float64)
+    spread = float(inner.std(ddof=1)) if len(inner) > 1 else 0.0
     return {
         "n": len(values),
         "p": (1 + int((values >= auc).sum())) / (1 + len(values)),
         "mean": mean,
         "sd": sd,
-        "leak": bool(len(values) > 1 and mean > 0.5 + 3 * error),
+        "mean_within": float(inner.mean()),
+        "leak": bool(len(inner) > 1 and inner.mean() > 0.5 + 3 * spread / math.sqrt(len(inner))),
     }

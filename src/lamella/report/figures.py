@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 from lamella.analysis.calibration import find_calibration_groups
@@ -293,6 +294,8 @@ def draw_cost(rows: Sequence[ForestRow], costs: Sequence[float], *, name: str = 
     """
     figure, axes = _open_figure(7.2, 4.2)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     for row, cost in zip(rows, costs, strict=True):
         colour = ACCENT if row.emphasised else FAINT
         if row.low is not None and row.high is not None:

@@ -18,6 +18,7 @@ import numpy as np
 
 from lamella.analysis.auc import estimate_auc
 from lamella.analysis.metrics import measure
+from lamella.analysis.predictions import number_groups
 from lamella.cohort import Cohort, CohortSlide, list_rounds
 from lamella.errors import ModelError
 from lamella.features.extract import ExtractReport, ExtractSettings
@@ -146,15 +147,35 @@ def run_stage_two(
     return [_read_stage_two(base, arm, cohort) for arm in arms]
 
 
-def permute_arm(base: FrozenRun, cohort: Cohort, n: int, progress: Progress) -> tuple[float, list[float]]:
-    """Train an arm's heads again on permuted labels, one seed; return its own AUC by that seed, and those of the runs.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PermutedRuns:
+    """What an arm reaches, by one seed, and what it reaches with permuted labels.
+
+    Attributes:
+        auc: Its own.
+        aucs: Of each run.
+        within: Of each run, over pairs among whom labels were exchanged (same fold, same batch). Labels of a batch
+            stay in it, so a batch that is mostly of one class keeps much of the truth, and `aucs` may lie above 1/2
+            without any leak; this may not. None where no run has such a pair.
+    """
+
+    auc: float
+    aucs: list[float]
+    within: list[float] | None
+
+
+def permute_arm(base: FrozenRun, cohort: Cohort, n: int, progress: Progress) -> PermutedRuns:
+    """Train an arm's heads again on permuted labels, one seed.
 
     Labels are exchanged among the patients of a fold, and of a batch where batches are given: everything that learns
     is trained anew. Shuffling finished predictions would be no test.
     """
     settings = dataclasses.replace(base.training.train)
-    own = _auc_of(base.outcome.rows, base.outcome, cohort, settings.seed)
-    aucs = []
+    own = _find_auc(base.outcome.rows, base.outcome, cohort, settings.seed)
+    if own is None:
+        raise ModelError("no fold tests slides of two classes, so nothing can be told apart. Ask for fewer folds.")
+    aucs: list[float] = []
+    within: list[float] = []
     with progress.stage("permute labels", n, "runs") as stage:
         for number in range(n):
             permuted = permute_labels(cohort, seed=number, within_batch=True)
@@ -167,9 +188,11 @@ def permute_arm(base: FrozenRun, cohort: Cohort, n: int, progress: Progress) -> 
                 for slide in _slides_of(permuted, one.test, base.bags)
                 for found in (models[one.fold][0].predict(base.bags.features[slide.slide_id]),)
             ]
-            aucs.append(_auc_of(rows, base.outcome, permuted, settings.seed))
+            for found, exchanged in ((aucs, False), (within, True)):
+                auc = _find_auc(rows, base.outcome, permuted, settings.seed, among_exchanged=exchanged)
+                found.extend([] if auc is None else [auc])
             stage.advance()
-    return own, aucs
+    return PermutedRuns(auc=own, aucs=aucs, within=within or None)
 
 
 def compare_blocks(base: FrozenRun, arm: Arm, cohort: Cohort, progress: Progress) -> list[dict[str, Any]]:
@@ -189,12 +212,17 @@ def _best_loss(model: SlideModel) -> float | None:
     return next((e.val_log_loss for e in model.training.history if e.epoch == model.training.best_epoch), None)
 
 
-def _auc_of(rows: Sequence[SlideLogits], outcome: ArmOutcome, cohort: Cohort, seed: int) -> float:
+def _find_auc(
+    rows: Sequence[SlideLogits], outcome: ArmOutcome, cohort: Cohort, seed: int, *, among_exchanged: bool = False
+) -> float | None:
+    """Return the AUC over pairs of the same fold, or also of the same batch; None where there is no such pair."""
     table = tabulate(dataclasses.replace(outcome, rows=tuple(rows)), cohort, outcome.tested, seeds=[seed])
-    estimate = estimate_auc(table.logits, table.targets, folds=table.folds)
-    if estimate is None:
-        raise ModelError("no fold tests slides of two classes, so nothing can be told apart. Ask for fewer folds.")
-    return float(estimate.auc[0])
+    groups = table.folds
+    if among_exchanged and table.batches is not None:
+        cells = [f"{fold} {batch}" for fold, batch in zip(table.folds.tolist(), table.batches, strict=True)]
+        groups = number_groups(cells)
+    estimate = estimate_auc(table.logits, table.targets, folds=groups)
+    return None if estimate is None else float(estimate.auc[0])
 
 
 def _read_stage_two(base: FrozenRun, arm: Arm, cohort: Cohort) -> ArmOutcome:

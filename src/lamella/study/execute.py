@@ -295,8 +295,12 @@ class _Study:
         permutations = None
         if self._design.permutations and not self._is_over_budget():
             control = runs.get(self._design.control_arm or "", first)
-            own, aucs = permute_arm(control, self._cohort, self._design.permutations, self._progress)
-            permutations = {"arm": control.arm.name, "auc": own, "aucs": aucs, **judge_permutations(own, aucs)}
+            runs_of = permute_arm(control, self._cohort, self._design.permutations, self._progress)
+            permutations = {
+                "arm": control.arm.name,
+                **dataclasses.asdict(runs_of),
+                **judge_permutations(runs_of.auc, runs_of.aucs, within=runs_of.within),
+            }
         return {
             "permutations": permutations,
             "baselines": baselines,

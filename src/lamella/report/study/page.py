@@ -111,7 +111,7 @@ def _draw_charts(record: StudyRecord) -> dict[str, Markup]:
         return {}
     rows = [
         ForestRow(
-            name=one["arm"],
+            name=_shorten(one["arm"]),
             value=one["auc"],
             low=one["interval"][0],
             high=one["interval"][1],
@@ -138,6 +138,13 @@ def _draw_charts(record: StudyRecord) -> dict[str, Markup]:
             scores = Scores(name=record.shown, truth=truth, score=score, fold=fold)
             charts |= {"roc": draw_roc([scores]), "calibration": draw_calibration(scores)}
     return {key: Markup(svg) for key, svg in charts.items()}
+
+
+def _shorten(arm: str) -> str:
+    """Return an arm's name as charts have room for it; the tables have it whole."""
+    for long, short in (("efficientnet", "effnet"), (", random weights", ", random"), (", head only", ", head")):
+        arm = arm.replace(long, short)
+    return arm
 
 
 def _say_cka(record: StudyRecord) -> str:
