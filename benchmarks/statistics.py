@@ -137,7 +137,7 @@ def format_rows(rows: list[Row], n_cohorts: int, seconds: float) -> str:
     head = [
         f"{n_cohorts:,} cohorts a row, {seconds:.0f} s on 2 cores; {sum(r.holds for r in rows)} of {len(rows)} hold.",
         "",
-        "Coverage of 95% intervals, in per cent; c marks conservative ones (above 97). Bar: ours at least 93. DeLong-Wald "
+        "Coverage of 95% intervals, in per cent; c: conservative (above 97). Bar: ours at least 93. DeLong-Wald "
         "and the percentile bootstrap, on pooled predictions, are what they replace.",
         "",
         "| cohorts | AUC | difference | pooled DeLong-Wald | pooled bootstrap |",
