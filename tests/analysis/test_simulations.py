@@ -62,7 +62,7 @@ def test_c_without_signal_no_arm_beats_chance_and_no_row_is_starred() -> None:
     assert max(chance, starred) <= 0.085
 
 
-@pytest.mark.parametrize(("auc", "rho"), [(0.9, 0.8), (0.8, 0.9)])
+@pytest.mark.parametrize(("auc", "rho"), [(0.9, 0.8), (0.8, 0.95), (0.95, 0.95)])
 def test_d_at_the_patients_needed_equal_arms_are_accepted(auc: float, rho: float) -> None:
     _, accepted = find_power_at_needed(auc=auc, rho=rho, margin=0.05, n_cohorts=N, seed=8)
     assert 0.63 <= accepted <= 0.97

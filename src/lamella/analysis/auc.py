@@ -214,7 +214,7 @@ def compare_auc(
     if estimate.covariance is None:
         return None
     cov = estimate.covariance
-    variance = cov[first, first] + cov[second, second] - 2 * cov[first, second] + _disagree_by_half(estimate)
+    variance = cov[first, first] + cov[second, second] - 2 * cov[first, second] + find_disagreement(estimate)
     if estimate.cross_validated:
         variance *= max(find_cv_factor(float(estimate.auc[arm])) for arm in (first, second))
     if seed_differences is not None and len(seed_differences) > 1:
@@ -290,7 +290,7 @@ def _sum_by_patient(influence: Floats, patients: NDArray[np.int64]) -> Floats | 
     return np.asarray(n / (n - 1) * centred.T @ centred)
 
 
-def _disagree_by_half(estimate: AucEstimate) -> float:
+def find_disagreement(estimate: AucEstimate) -> float:
     """Return the variance of one more unit of each class on which two arms disagree by half.
 
     With two classes: (1/m^2 + 1/q^2) / 4. In general a unit of class y moves the AUC of y by 1/m_y and that of each
