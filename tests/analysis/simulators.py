@@ -14,7 +14,8 @@ from scipy.special import ndtr, ndtri
 
 from lamella.analysis.auc import AucEstimate, compare_auc, estimate_auc, find_auc_interval
 from lamella.analysis.comparisons import adjust_holm, judge_against_chance
-from lamella.analysis.recommend import find_cheapest, find_deficits, find_patients_needed
+from lamella.analysis.recommend import find_cheapest, find_deficits
+from lamella.analysis.sample_size import find_patients_needed
 from lamella.analysis.selection import PairTable, correct_best
 
 Floats = NDArray[np.float64]
@@ -189,7 +190,7 @@ def find_power_at_needed(*, auc: float, rho: float, margin: float, n_cohorts: in
         deficits = find_deficits(estimate)
         assert deficits is not None
         targets = (np.arange(200) < 100).astype(np.int64)
-        found = find_patients_needed(estimate, deficits, 0, margin, targets=targets, n_patients=200, n_draws=20)
+        found = find_patients_needed(estimate, deficits, 0, margin, targets=targets, n_draws=20)
         assert found is not None
         needed.append(found[0])
     n = int(np.median(needed))

@@ -32,7 +32,7 @@ def judge_against_chance(estimate: AucEstimate) -> Floats:
     variance = (share**2 * (m + q + 1) / (12 * np.maximum(pairs, 1))).sum(axis=1)
     factor = 2.0 if estimate.cross_validated else 1.0
     sd = np.sqrt(factor * estimate.deff) * np.sqrt(variance).mean()
-    return np.asarray(1 - ndtr((estimate.auc - 0.5) / sd))
+    return np.asarray(ndtr((0.5 - estimate.auc) / sd))
 
 
 def adjust_holm(p: Sequence[float]) -> list[float]:
@@ -85,7 +85,7 @@ def compare_declared(
                     "difference": difference.difference,
                     "standard_error": difference.standard_error,
                     "interval": list(difference.interval),
-                    "p": float(2 * (1 - ndtr(z))),
+                    "p": float(2 * ndtr(-z)),
                 }
             )
         for row, adjusted in zip(rows, adjust_holm([row["p"] for row in rows]), strict=True):

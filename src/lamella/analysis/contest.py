@@ -12,7 +12,15 @@ from lamella.analysis.auc import AucEstimate, estimate_auc, find_auc_interval
 from lamella.analysis.comparisons import adjust_holm, compare_declared, correlate_with_imagenet, judge_against_chance
 from lamella.analysis.intervals import draw_patients, find_bootstrap_interval
 from lamella.analysis.predictions import find_log_odds
-from lamella.analysis.recommend import find_cheapest, find_deficits, find_patients_needed, list_ladder, say_verdict
+from lamella.analysis.recommend import (
+    LEAST_PATIENTS,
+    BestEstimate,
+    find_cheapest,
+    find_deficits,
+    list_ladder,
+    say_verdict,
+)
+from lamella.analysis.sample_size import find_patients_needed
 from lamella.analysis.selection import PairTable, correct_best
 from lamella.analysis.weighted import weigh_pooled_auc
 from lamella.errors import CohortError
@@ -88,30 +96,33 @@ def judge_arms(
     draws = draw_patients(contest.targets, contest.folds, units, n_draws=N_DRAWS, rng=rng)
     pairs = PairTable.of(contest.logits, contest.targets, contest.folds)
     drawn_auc = pairs.weigh(draws.astype(np.float64))
-    counts = [len(set(units[contest.targets == target].tolist())) for target in np.unique(contest.targets)]
+    n_classes = contest.logits.shape[-1]
+    counts = [len(set(units[contest.targets == target].tolist())) for target in range(n_classes)]
+    not_worse = [] if deficits is None else np.flatnonzero(deficits.upper < margin).tolist()
+    cheapest = find_cheapest(list(range(len(costs))), costs, gflops)
+    best = int(estimate.auc.argmax())
+    corrected = correct_best(pairs, draws[:_N_PICKS])
+    needed = None
+    if deficits is not None and cheapest is not None and min(counts) >= LEAST_PATIENTS:
+        needed = find_patients_needed(
+            estimate, deficits, cheapest, margin, targets=contest.targets, patients=contest.patients
+        )
+    raw = float(estimate.auc[best])
     verdict = say_verdict(
         names=contest.names,
         deficits=deficits,
-        costs=costs,
-        gflops=gflops,
+        places=(find_cheapest(not_worse, costs, gflops), cheapest),
         margin=margin,
         chance_p=chance_holm,
         n_least=min(counts),
+        best=BestEstimate(arm=contest.names[best], auc=raw if corrected is None else corrected, needed=needed),
     )
-    best = int(estimate.auc.argmax())
-    n_patients = len(set(units.tolist()))
-    needed = None
-    cheapest = find_cheapest(list(range(len(costs))), costs, gflops)
-    if deficits is not None and cheapest is not None and verdict["kind"] != "too few":
-        needed = find_patients_needed(
-            estimate, deficits, cheapest, margin, targets=contest.targets, n_patients=n_patients
-        )
     verdict |= {
         "patients_needed": None if needed is None else needed[0],
         "patients_range": None if needed is None else list(needed[1]),
         "best_arm": contest.names[best],
-        "best_auc_raw": float(estimate.auc[best]),
-        "best_auc_corrected": correct_best(pairs, draws[:_N_PICKS]),
+        "best_auc_raw": raw,
+        "best_auc_corrected": corrected,
     }
     pooled = [_measure_pooled(arm, contest.targets, draws) for arm in contest.logits]
     arms = [
@@ -135,7 +146,7 @@ def judge_arms(
     ]
     return {
         "margin": margin,
-        "n_patients": n_patients,
+        "n_patients": len(set(units.tolist())),
         "n_units": len(contest.targets),
         "units": "patients" if contest.patients is None else "slides",
         "n_per_class": counts,

@@ -5,7 +5,6 @@ correcting for picking: the true best is one of the b, and all arms may be judge
 1983; Bonferroni over the J - 1 others). Formulas and reasons: docs/statistics.md.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,13 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from lamella.analysis.auc import AucEstimate, compare_auc, find_cv_factor, find_disagreement
+from lamella.analysis.auc import AucEstimate, compare_auc
 
 Floats = NDArray[np.float64]
 MARGINS = (0.01, 0.02, 0.03, 0.05, 0.10)
 LEAST_PATIENTS = 10
 _SAME_COST = 1.10
-_POWER = 0.84
 _LEVEL = 0.05
 
 
@@ -91,125 +89,85 @@ def list_ladder(deficits: Deficits, names: Sequence[str], costs: Floats, gflops:
     return rows
 
 
-def find_patients_needed(
-    estimate: AucEstimate,
-    deficits: Deficits,
-    cheapest: int,
-    margin: float,
-    *,
-    targets: NDArray[np.int64],
-    n_patients: int,
-    n_draws: int = 500,
-) -> tuple[int, tuple[int, int]] | None:
-    """Return how many patients would let the cheapest arm be accepted in 80% of studies, if all arms are truly equal.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BestEstimate:
+    """What is said where one can't tell.
 
-    The n at which (z + 0.84) SE(n) = margin, the largest over the other arms: SE(n)^2 falls as 1/n, its terms for a
-    patient on which arms disagree as 1/n^2. (Without those terms, as n ((z + 0.84) SE / margin)^2, arms that agree
-    closely were promised a verdict by too few patients.) Two digits, with the range of 90% of draws of patients; same
-    prevalence, same models.
-
-    Args:
-        estimate: Of all arms.
-        deficits: Of them.
-        cheapest: Place of the cheapest arm.
-        margin: How much AUC may be given up.
-        targets: `(n,)` class of each unit.
-        n_patients: Patients behind the units.
-        n_draws: Draws for the range.
+    Attributes:
+        arm: The arm of the highest AUC.
+        auc: Its AUC, corrected for having been picked where that can be had.
+        needed: Patients with which the cheapest arm would be accepted, if all arms are truly equal, and the range.
     """
-    others = [b for b in range(len(estimate.auc)) if b != cheapest]
-    if not others or estimate.covariance is None:
-        return None
-    rng = np.random.default_rng(0)
-    apart = estimate.influence[:, others] - estimate.influence[:, [cheapest]]  # (n, J-1)
-    drawn = np.zeros((n_draws, len(others)))
-    own = np.zeros(len(others))
-    for target in np.unique(targets):
-        rows = apart[targets == target]
-        m = len(rows)
-        if m < 2:
-            return None
-        own += m / (m - 1) * ((rows - rows.mean(axis=0)) ** 2).sum(axis=0)
-        weights = rng.multinomial(m, np.full(m, 1 / m), size=n_draws).astype(np.float64)
-        mean = weights @ rows / m
-        drawn += m / (m - 1) * np.maximum(weights @ rows**2 - m * mean**2, 0)
-    factor = np.array(
-        [max(find_cv_factor(float(estimate.auc[a])) for a in (b, cheapest)) for b in others]
-        if estimate.cross_validated
-        else np.ones(len(others))
-    )
-    deff = np.maximum(estimate.deff[others], estimate.deff[cheapest])
-    a_patient = n_patients * factor * deff
-    disagree = n_patients**2 * factor * find_disagreement(estimate)
-    ratio = ((deficits.z + _POWER) / margin) ** 2
 
-    def needed(variance: Floats) -> Floats:
-        half = ratio * variance * a_patient / 2
-        return np.asarray((half + np.sqrt(half**2 + ratio * disagree)).max(axis=-1))
-
-    low, high = np.quantile(needed(drawn), (0.05, 0.95))
-    return _round(float(needed(own))), (_round(float(low)), _round(float(high)))
+    arm: str
+    auc: float
+    needed: tuple[int, tuple[int, int]] | None = None
 
 
 def say_verdict(
     *,
     names: Sequence[str],
     deficits: Deficits | None,
-    costs: Floats,
-    gflops: Floats,
+    places: tuple[int | None, int | None],
     margin: float,
     chance_p: Sequence[float],
     n_least: int,
+    best: BestEstimate,
 ) -> dict[str, Any]:
     """Return one of five verdicts, with its sentence: no others are given.
 
     Args:
         names: Of the arms.
         deficits: Of them; None where no spread can be seen.
-        costs: `(J,)` of each.
-        gflops: `(J,)` of each.
+        places: The cheapest arm of those that are not worse, and of all.
         margin: How much AUC may be given up.
         chance_p: Of each arm against chance, adjusted.
         n_least: Patients of the rarest class.
+        best: For where one can't tell.
     """
+    kind, place = find_kind(deficits=deficits, places=places, chance_p=chance_p, n_least=n_least), places[0]
+    if kind == "too few":
+        sentence = (
+            f"No verdict: there are {n_least} patients of the rarest class and {LEAST_PATIENTS} are the least on which "
+            "arms can be compared."
+            if n_least < LEAST_PATIENTS
+            else "No verdict: too few patients of a class are tested beside another class in the same fold."
+        )
+    elif kind == "no signal":
+        sentence = (
+            "No arm is shown to predict the label better than chance on these patients, so there is nothing to choose "
+            "between."
+        )
+    elif place is None:
+        sentence = (
+            f"One can't tell: no arm is shown to lie within {margin:g} AUC of every other. The best estimate is "
+            f"{best.arm} (AUC {best.auc:.2f})."
+        )
+        if best.needed is not None and places[1] is not None:
+            n, (low, high) = best.needed
+            sentence += (
+                f" If {names[places[1]]}, the cheapest, is truly as good as the others, about {n:,} patients would "
+                f"show it (90% range {low:,} to {high:,}); the ladder shows what other margins allow."
+            )
+    else:
+        within = f"its AUC is shown to lie less than {margin:g} below that of every other arm"
+        sentence = (
+            f"{names[place]} is enough: {within}, and no arm is cheaper."
+            if kind == "enough"
+            else f"Only {names[place]}: {within}; cheaper arms are not shown to be enough."
+        )
+    chosen = names[place] if place is not None and kind in ("enough", "only") else None
+    return {"kind": kind, "arm": chosen, "sentence": sentence}
+
+
+def find_kind(
+    *, deficits: Deficits | None, places: tuple[int | None, int | None], chance_p: Sequence[float], n_least: int
+) -> str:
+    """Return which of the five verdicts it is: "enough", "only", "cannot tell", "no signal" or "too few"."""
     if n_least < LEAST_PATIENTS or deficits is None:
-        return {
-            "kind": "too few",
-            "arm": None,
-            "sentence": f"No verdict: there are {n_least} patients of the rarest class and {LEAST_PATIENTS} are the "
-            "least on which arms can be compared.",
-        }
+        return "too few"
     if min(chance_p) >= _LEVEL:
-        return {
-            "kind": "no signal",
-            "arm": None,
-            "sentence": "No arm predicts the label better than chance on these patients, so there is nothing to "
-            "choose between.",
-        }
-    place = find_cheapest(np.flatnonzero(deficits.upper < margin).tolist(), costs, gflops)
-    cheapest = find_cheapest(list(range(len(names))), costs, gflops)
-    if place is None:
-        return {
-            "kind": "cannot tell",
-            "arm": None,
-            "sentence": f"One can't tell: no arm is shown to lie within {margin:g} AUC of every other here.",
-        }
-    within = f"its AUC is shown to lie less than {margin:g} below that of every other arm"
-    if place == cheapest:
-        sentence = f"{names[place]} is enough: {within}, and no arm is cheaper."
-        return {"kind": "enough", "arm": names[place], "sentence": sentence}
-    sentence = f"Only {names[place]} and dearer arms: {within}; cheaper ones are not shown to be enough."
-    return {"kind": "only", "arm": names[place], "sentence": sentence}
-
-
-def _round(value: float) -> int:
-    """Round to two digits.
-
-    Example:
-        >>> _round(1234.0), _round(87.4), _round(3.2)
-        (1200, 87, 3)
-    """
-    if value < 1:
-        return 1
-    unit = 10.0 ** max(0, math.floor(math.log10(value)) - 1)
-    return int(round(value / unit) * unit)
+        return "no signal"
+    if places[0] is None:
+        return "cannot tell"
+    return "enough" if places[0] == places[1] else "only"
