@@ -1,0 +1,199 @@
+"""What the rules of a study do to simulated cohorts: verdicts, patients needed, picking, controls, class weights."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from lamella.analysis.auc import compare_auc, estimate_auc
+from lamella.analysis.comparisons import adjust_holm, judge_against_chance
+from lamella.analysis.figure import make_share
+from lamella.analysis.prevalence import find_at_prevalence
+from lamella.analysis.recommend import Deficits, find_cheapest, find_deficits
+from lamella.analysis.sample_size import find_patients_needed, round_digits
+from lamella.analysis.selection import PairTable, correct_best
+from tests.analysis.simulators import Cohort, draw_cv, draw_h, fit_ridge
+
+Floats = NDArray[np.float64]
+Draw = Callable[[np.random.Generator, int, list[float]], Cohort]
+"""Draws a cohort of n patients whose arms have some AUCs."""
+
+
+def on_test_set(rho: float) -> Draw:
+    """Return what draws one test set (H) whose arms are correlated."""
+    return lambda rng, n, aucs: draw_h(rng, n=n, prevalence=0.5, aucs=aucs, rho=rho)
+
+
+def cross_validated() -> Draw:
+    """Return what draws cross-validated cohorts (CV)."""
+    return lambda rng, n, aucs: draw_cv(rng, n=n, prevalence=0.5, aucs=aucs)
+
+
+def recommend(deficits: Deficits, margin: float) -> int | None:
+    """Return the recommended arm where costs rise with the place."""
+    costs = 2.0 * np.arange(1, len(deficits.upper) + 1)
+    return find_cheapest(np.flatnonzero(deficits.upper < margin).tolist(), costs, costs)
+
+
+def judge(cohort: Cohort) -> Deficits:
+    """Return the deficits of a cohort's arms."""
+    deficits = find_deficits(cohort.estimate())
+    assert deficits is not None
+    return deficits
+
+
+def find_wrong_not_worse(
+    draw: Draw, *, n: int, n_arms: int, best: float, margin: float, n_cohorts: int, seed: int
+) -> float:
+    """Return how often an arm is recommended that truly lies the margin or more below the best.
+
+    All arms but the dearest lie a margin below it.
+    """
+    rng = np.random.default_rng(seed)
+    wrong = 0
+    for _ in range(n_cohorts):
+        cohort = draw(rng, n, [best - margin] * (n_arms - 1) + [best])
+        place = recommend(judge(cohort), margin)
+        wrong += place is not None and cohort.truth.max() - cohort.truth[place] >= margin - 1e-9
+    return wrong / n_cohorts
+
+
+def find_false_signals(draw: Draw, *, n: int, n_arms: int, n_cohorts: int, seed: int) -> tuple[float, float]:
+    """Return how often any arm "beats chance" without signal, and any row of equal arms is starred."""
+    rng = np.random.default_rng(seed)
+    chance = starred = 0
+    for _ in range(n_cohorts):
+        estimate = draw(rng, n, [0.5] * n_arms).estimate()
+        chance += min(adjust_holm(judge_against_chance(estimate).tolist())) < 0.05
+        equal = draw(rng, n, [0.8] * n_arms).estimate()
+        p = []
+        for j in range(1, n_arms):
+            found = compare_auc(equal, j, 0)
+            assert found is not None
+            p.append(2 * float(ndtr(-abs(found.difference) / found.standard_error)))
+        starred += min(adjust_holm(p)) < 0.05
+    return chance / n_cohorts, starred / n_cohorts
+
+
+def state_patients(draw: Draw, *, n_pilot: int, aucs: list[float], margin: float, seed: int, n_pilots: int = 40) -> int:
+    """Return the median number of patients that pilots state for their first arm, the cheapest."""
+    rng = np.random.default_rng(seed)
+    stated = []
+    for _ in range(n_pilots):
+        cohort = draw(rng, n_pilot, aucs)
+        estimate = cohort.estimate()
+        deficits = find_deficits(estimate)
+        assert deficits is not None
+        found = find_patients_needed(estimate, deficits, 0, margin, targets=cohort.targets, n_draws=2)
+        assert found is not None
+        stated.append(found[0])
+    return round_digits(float(np.median(stated)))
+
+
+def find_accepted(draw: Draw, *, n: int, aucs: list[float], margin: float, n_cohorts: int, seed: int) -> float:
+    """Return how often the first arm, the cheapest, is recommended."""
+    rng = np.random.default_rng(seed)
+    return sum(recommend(judge(draw(rng, n, aucs)), margin) == 0 for _ in range(n_cohorts)) / n_cohorts
+
+
+def find_picking_bias(*, n_arms: int, n: int, n_cohorts: int, seed: int, auc: float = 0.8) -> tuple[float, float]:
+    """Return by how much the highest of equal arms lies above the truth, raw and corrected, on average."""
+    rng = np.random.default_rng(seed)
+    raw, corrected = [], []
+    for _ in range(n_cohorts):
+        cohort = draw_h(rng, n=n, prevalence=0.5, aucs=[auc] * n_arms, rho=0.5)
+        logits = np.stack([np.zeros_like(cohort.scores), cohort.scores], axis=-1)
+        pairs = PairTable.of(logits, cohort.targets, cohort.folds)
+        m = n // 2
+        draws = np.concatenate(
+            [rng.multinomial(m, np.full(m, 1 / m), 100), rng.multinomial(n - m, np.full(n - m, 1 / (n - m)), 100)],
+            axis=1,
+        )
+        raw.append(float(pairs.weigh(np.ones((1, n))).max()) - auc)
+        found = correct_best(pairs, draws)
+        assert found is not None
+        corrected.append(found - auc)
+    return float(np.mean(raw)), float(np.mean(corrected))
+
+
+def find_control(kind: str, *, n: int, n_runs: int, seed: int) -> list[float]:
+    """Return within-fold AUCs of a control with permuted labels, by a pipeline that leaks in a known way.
+
+    Args:
+        kind: `honest`; `stopping` (of 20 random directions the one that is best on the *test* fold is kept);
+            `standardising` (features are centred by class, the test fold's labels used); `patient` (each patient is
+            there under two ids, in two folds).
+        n: Patients.
+        n_runs: Runs of the control.
+        seed: Of all.
+    """
+    rng = np.random.default_rng(seed)
+    aucs = []
+    for _ in range(n_runs):
+        targets = rng.permutation((np.arange(n) < n // 2).astype(np.int64))
+        features = rng.normal(size=(n, 30))
+        if kind == "patient":
+            features = np.concatenate([features, features + 0.05 * rng.normal(size=features.shape)])
+            targets = np.concatenate([targets, targets])
+        folds = rng.permutation(len(targets)) % 5
+        scores = np.empty(len(targets))
+        for k in range(5):
+            train, test = folds != k, folds == k
+            x = features.copy()
+            if kind == "standardising":
+                for label in (0, 1):
+                    x[targets == label] -= features[train & (targets == 1 - label)].mean(axis=0)
+            w = fit_ridge(x[train], targets[train], penalty=0.1)
+            if kind == "stopping":
+                tried = w + 0.5 * np.linalg.norm(w) * rng.normal(size=(20, 30))
+                apart = (x[test & (targets == 1)].mean(axis=0) - x[test & (targets == 0)].mean(axis=0)) @ tried.T
+                w = tried[apart.argmax()]
+            scores[test] = x[test] @ w
+        logits = np.stack([np.zeros_like(scores), scores], axis=-1)
+        found = estimate_auc(logits, targets, folds=folds)
+        assert found is not None
+        aucs.append(float(found.auc[0]))
+    return aucs
+
+
+def find_calibration_intercept(*, n: int, seed: int) -> tuple[float, float]:
+    """Return the calibration intercept of a class-weighted logistic regression, weights undone and left in.
+
+    Data of 20% prevalence; half trains, half is measured, `n` each.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    from lamella.analysis.calibration import find_calibration
+    from lamella.mil.train import find_class_weights
+
+    rng = np.random.default_rng(seed)
+    y = (rng.random(2 * n) < 0.2).astype(np.int64)
+    x = rng.normal(size=(2 * n, 3)) + 0.8 * y[:, None]
+    model = LogisticRegression(class_weight="balanced", C=1e6).fit(x[:n], y[:n])
+    shifted = model.decision_function(x[n:])
+    weights = find_class_weights(y[:n], 2)
+    found = []
+    for logit in (shifted - np.log(weights[1] / weights[0]), shifted):
+        calibration = find_calibration(np.asarray(logit), y[n:] == 1)
+        assert calibration.intercept is not None
+        found.append(float(calibration.intercept))
+    return found[0], found[1]
+
+
+def find_predictive_coverage(*, n: int, prevalence: float, n_cohorts: int, seed: int) -> tuple[float, float]:
+    """Return the share of cohorts whose intervals of PPV and NPV at a stated prevalence hold the truth.
+
+    Half of `n` are positive; sensitivity is 0.85 and specificity 0.9.
+    """
+    rng = np.random.default_rng(seed)
+    half = n // 2
+    ppv = 0.85 * prevalence / (0.85 * prevalence + 0.1 * (1 - prevalence))
+    npv = 0.9 * (1 - prevalence) / (0.9 * (1 - prevalence) + 0.15 * prevalence)
+    hits = np.zeros(2)
+    for _ in range(n_cohorts):
+        shares = [make_share(rng.random(half) < share, np.arange(half)) for share in (0.85, 0.9)]
+        found = find_at_prevalence(shares[0], shares[1], prevalence)
+        for place, (name, truth) in enumerate((("ppv", ppv), ("npv", npv))):
+            hits[place] += found[name]["interval"][0] <= truth <= found[name]["interval"][1]
+    return float(hits[0] / n_cohorts), float(hits[1] / n_cohorts)
