@@ -62,8 +62,8 @@ def fit_model(
         SettingsError: If the device is not there.
     """
     settings = settings or TrainSettings()
-    targets = _find_targets(labels, train, val, classes)
-    held = {slide_id: _find_bag(bags, slide_id) for slide_id in (*train, *val)}
+    targets = find_targets(labels, train, val, classes)
+    held = {slide_id: find_bag(bags, slide_id) for slide_id in (*train, *val)}
     width = check_widths(held)
     standardisation = find_standardisation(held[slide_id] for slide_id in train)
     weights = find_class_weights(targets[: len(train)], len(classes))
@@ -121,7 +121,7 @@ class _Fit:
             for epoch in range(1, settings.epochs + 1):
                 train_loss = self._train_epoch(rng.permutation(n_train), optimiser, rng)
                 val_loss = self._find_log_loss(val) if val else None
-                _check_finite(train_loss, val_loss, epoch)
+                check_finite(train_loss, val_loss, epoch)
                 history.append(EpochRecord(epoch=epoch, train_loss=train_loss, val_log_loss=val_loss))
                 stage.advance()
                 if val_loss is None or val_loss < best_loss:
@@ -171,7 +171,7 @@ class _Fit:
         return torch.as_tensor(self.targets[order], device=self.data.device)
 
 
-def _find_targets(
+def find_targets(
     labels: Mapping[str, str], train: Sequence[str], val: Sequence[str], classes: Sequence[str]
 ) -> NDArray[np.int64]:
     """Return the class index of each training slide, then of each validation slide."""
@@ -196,7 +196,7 @@ def _find_targets(
     return targets
 
 
-def _find_bag(bags: Mapping[str, Bag], slide_id: str) -> Bag:
+def find_bag(bags: Mapping[str, Bag], slide_id: str) -> Bag:
     """Look a bag up, once."""
     try:
         return np.asarray(bags[slide_id])
@@ -204,7 +204,7 @@ def _find_bag(bags: Mapping[str, Bag], slide_id: str) -> Bag:
         raise BagError(f"slide '{slide_id}' has no bag. Run: lamella extract, or leave the slide out.") from error
 
 
-def _check_finite(train_loss: float, val_loss: float | None, epoch: int) -> None:
+def check_finite(train_loss: float, val_loss: float | None, epoch: int) -> None:
     """Refuse to go on with a loss that is not a number."""
     if not (math.isfinite(train_loss) and (val_loss is None or math.isfinite(val_loss))):
         raise ModelError(

@@ -1,0 +1,130 @@
+"""Heads trained together are the heads that each job would train alone."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from lamella.errors import BagError, CohortError, SettingsError
+from lamella.mil import fit_model
+from lamella.mil.settings import TrainSettings
+from lamella.mil.together import FitJob, fit_together
+
+CLASSES = ("benign", "malignant")
+
+
+def make_bags(n: int = 24, width: int = 12, *, n_classes: int = 2, seed: int = 0) -> tuple[dict, dict[str, str]]:
+    """Bags of different sizes in which a few tiles tell the class."""
+    rng = np.random.default_rng(seed)
+    bags, labels = {}, {}
+    for i in range(n):
+        kind = i % n_classes
+        bag = rng.normal(size=(int(rng.integers(3, 19)), width)).astype(np.float16)
+        bag[:2, kind] += 2.0
+        bags[f"S{i}"], labels[f"S{i}"] = bag, ("benign", "malignant", "other")[kind]
+    return bags, labels
+
+
+def make_jobs(labels: Mapping[str, str], *, seeds: int = 2, head: str = "attention", epochs: int = 6) -> list[FitJob]:
+    ids = list(labels)
+    jobs = []
+    for fold in range(3):
+        val = ids[fold * 6 : fold * 6 + 6]
+        train = tuple(i for i in ids if i not in val)[: 16 - fold]  # folds of different sizes
+        for seed in range(seeds):
+            settings = TrainSettings(head=head, epochs=epochs, patience=3, seed=seed)
+            jobs.append(FitJob(train=train, val=tuple(val), settings=settings, labels=labels))
+    return jobs
+
+
+@pytest.mark.parametrize("head", ["attention", "ilse", "gated", "mean", "max"])
+def test_each_is_the_model_that_is_trained_alone(head: str) -> None:
+    bags, labels = make_bags()
+    jobs = make_jobs(labels, head=head)
+    for job, model in zip(jobs, fit_together(bags, jobs, CLASSES, precision="fp32"), strict=True):
+        alone = fit_model(bags, labels, train=job.train, val=job.val, classes=CLASSES, settings=job.settings)
+        assert model.training.best_epoch == alone.training.best_epoch
+        assert len(model.training.history) == len(alone.training.history)
+        assert model.training.train == alone.training.train
+        for slide in job.val:
+            assert model.predict(bags[slide]).logits == pytest.approx(alone.predict(bags[slide]).logits, abs=2e-4)
+
+
+def test_a_job_that_has_stopped_drops_out_and_the_others_go_on() -> None:
+    bags, labels = make_bags()
+    jobs = make_jobs(labels, epochs=30)
+    lengths = {len(model.training.history) for model in fit_together(bags, jobs, CLASSES, precision="fp32")}
+    assert len(lengths) > 1
+
+
+def test_the_same_call_gives_the_same_bits_and_leaves_the_callers_random_state() -> None:
+    import torch
+
+    bags, labels = make_bags()
+    jobs = make_jobs(labels)
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first, second = (fit_together(bags, jobs, CLASSES, n_threads=1) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), before)
+    for one, other in zip(first, second, strict=True):
+        for a, b in zip(one.head.state_dict().values(), other.head.state_dict().values(), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_a_job_hardly_depends_on_its_company() -> None:
+    bags, labels = make_bags()
+    jobs = make_jobs(labels)
+    whole = fit_together(bags, jobs, CLASSES, precision="fp32")
+    (alone,) = fit_together(bags, [jobs[3]], CLASSES, precision="fp32")
+    assert alone.predict(bags["S1"]).logits == pytest.approx(whole[3].predict(bags["S1"]).logits, abs=2e-4)
+
+
+def test_jobs_may_have_labels_of_their_own_and_several_classes() -> None:
+    bags, labels = make_bags(n_classes=3)
+    classes = ("benign", "malignant", "other")
+    other = dict(zip(labels, [*list(labels.values())[1:], "benign"], strict=True))
+    settings = TrainSettings(epochs=4)
+    ids = tuple(labels)
+    jobs = [FitJob(train=ids[:18], val=ids[18:], settings=settings, labels=own) for own in (labels, other)]
+    for job, model in zip(jobs, fit_together(bags, jobs, classes, precision="fp32"), strict=True):
+        alone = fit_model(bags, job.labels, train=job.train, val=job.val, classes=classes, settings=settings)
+        assert model.predict(bags["S2"]).logits == pytest.approx(alone.predict(bags["S2"]).logits, abs=2e-4)
+
+
+def test_without_validation_the_last_epoch_is_kept() -> None:
+    bags, labels = make_bags()
+    job = FitJob(train=tuple(labels), val=(), settings=TrainSettings(epochs=3), labels=labels)
+    (model,) = fit_together(bags, [job], CLASSES)
+    assert model.training.best_epoch == 3
+
+
+def test_bf16_orders_slides_as_fp32_does() -> None:
+    bags, labels = make_bags(60)
+    ids = tuple(labels)
+    job = FitJob(train=ids[:40], val=ids[40:50], settings=TrainSettings(epochs=15), labels=labels)
+    scores = []
+    for precision in ("fp32", "bf16"):
+        (model,) = fit_together(bags, [job], CLASSES, precision=precision)
+        scores.append([model.predict(bags[i]).logits[1] for i in ids[50:]])
+    assert np.corrcoef(scores)[0, 1] > 0.9
+
+
+def test_what_cannot_be_batched_is_trained_one_by_one_to_the_same_bits() -> None:
+    bags, labels = make_bags()
+    settings = TrainSettings(epochs=2, dropout=0.2)
+    ids = tuple(labels)
+    (model,) = fit_together(bags, [FitJob(train=ids[:18], val=ids[18:], settings=settings, labels=labels)], CLASSES)
+    alone = fit_model(bags, labels, train=ids[:18], val=ids[18:], classes=CLASSES, settings=settings)
+    assert (model.predict(bags["S0"]).logits == alone.predict(bags["S0"]).logits).all()
+
+
+def test_what_cannot_be_trained_is_refused_as_it_is_alone() -> None:
+    bags, labels = make_bags()
+    ids = tuple(labels)
+    settings = TrainSettings(epochs=1)
+    with pytest.raises(CohortError, match="class 'malignant' has no slide"):
+        fit_together(bags, [FitJob(train=ids[:6:2], val=(), settings=settings, labels=labels)], CLASSES)
+    with pytest.raises(BagError, match="has no bag"):
+        fit_together({}, [FitJob(train=ids, val=(), settings=settings, labels=labels)], CLASSES)
+    with pytest.raises(SettingsError, match="int8"):
+        fit_together(bags, [], CLASSES, precision="int8")
