@@ -8,6 +8,7 @@ are one batched computation. A job whose training has stopped drops out.
 
 import copy
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -28,6 +29,7 @@ from lamella.mil.train import check_finite, find_bag, find_class_weights, find_t
 from lamella.progress import Progress, SilentProgress, Stage
 
 _BF16_FROM_FLOPS = 2e13  # below this much work nothing is gained that one would notice
+_THREADS_FROM_FLOPS = 1e12
 _CACHE_BYTES = 3 * 2**30
 
 
@@ -69,7 +71,7 @@ def fit_together(
         classes: All classes, in the order of the logits.
         precision: `fp32`; `bf16` for the products of the first layer (weights and sums stay fp32); `auto` takes bf16
             where the processor computes it and there is much to do.
-        n_threads: CPU threads; None takes what torch would.
+        n_threads: CPU threads; None takes those of the settings, and all cores where there is much to do.
         progress: Told of each slide seen.
 
     Returns:
@@ -96,7 +98,7 @@ def fit_together(
     held = {i: find_bag(bags, i) for i in dict.fromkeys(i for job in jobs for i in (*job.train, *job.val))}
     for group in groups.values():
         own = [jobs[place] for place in group]
-        threads = n_threads or torch.get_num_threads()
+        threads = n_threads or _choose_threads(own, held)
         with torch.random.fork_rng(devices=[]), using_threads(threads):
             found = _Group(own, held, classes, _choose(precision, own, held)).run(progress)
         models |= dict(zip(group, found, strict=True))
@@ -344,10 +346,24 @@ def _choose(precision: str, jobs: Sequence[FitJob], bags: Mapping[str, Bag]) -> 
     """Return the type of the first layer's products."""
     if precision != "auto":
         return torch.bfloat16 if precision == "bf16" else torch.float32
+    return torch.bfloat16 if _count_flops(jobs, bags) > _BF16_FROM_FLOPS and has_bf16() else torch.float32
+
+
+def _choose_threads(jobs: Sequence[FitJob], bags: Mapping[str, Bag]) -> int:
+    asked = jobs[0].settings.n_threads
+    return asked if asked > 1 or _count_flops(jobs, bags) < _THREADS_FROM_FLOPS else count_threads()
+
+
+def count_threads() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _count_flops(jobs: Sequence[FitJob], bags: Mapping[str, Bag]) -> float:
+    """Return the operations of the first layers of all jobs, all epochs."""
     width = next(iter(bags.values())).shape[1]
     rows = sum(len(bags[i]) for job in jobs for i in job.train)
-    flops = 4.0 * rows * width * 256 * jobs[0].settings.epochs
-    return torch.bfloat16 if flops > _BF16_FROM_FLOPS and has_bf16() else torch.float32
+    return 4.0 * rows * width * 256 * jobs[0].settings.epochs
 
 
 def has_bf16() -> bool:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from lamella.cohort import Cohort, CohortSlide, Round
 from lamella.errors import CohortError, ModelError
-from lamella.mil import SlideModel, fit_model, load_model, predict_ensemble, save_model
+from lamella.mil import SlideModel, load_model, predict_ensemble, save_model
 from lamella.mil.settings import TrainSettings
+from lamella.mil.together import FitJob, fit_together
 from lamella.progress import Progress
 from lamella.study.bags import StudyBags, hash_json
 from lamella.study.folder import RunFolder
@@ -85,6 +86,9 @@ def train_protocol(
 ) -> dict[int, list[SlideModel]]:
     """Return the models of each round, one a seed; finished ones of the same data and settings are loaded.
 
+    Where one is missing, all are trained together anew and the missing ones kept: a head's last bits depend on the
+    heads that are trained beside it, and a run that was killed is to end with the same bytes.
+
     Args:
         protocol: The rounds.
         bags: Of all slides in them.
@@ -94,15 +98,22 @@ def train_protocol(
         progress: Where to report to.
     """
     labels = {slide.slide_id: str(slide.label) for slide in cohort.slides}
+    places = [(one, own) for one in protocol.rounds for own in settings]
+    paths = [folder.model(protocol.name, one.fold, own.seed) for one, own in places]
+    keys = [_find_key(one, own, bags, labels, cohort) for one, own in places]
+    found = [_load_finished(path, key) for path, key in zip(paths, keys, strict=True)]
+    if any(model is None for model in found):
+        jobs = [FitJob(train=one.train, val=one.val, settings=own, labels=labels) for one, own in places]
+        fitted = fit_together(bags.features, jobs, cohort.classes, progress=progress)
+        for number, (one, _) in enumerate(places):
+            if found[number] is None:
+                made = _describe(fitted[number], one, keys[number], bags, cohort)
+                save_model(made, paths[number])
+                found[number] = made
     models: dict[int, list[SlideModel]] = {}
-    name = "train models" if protocol.name == "fold" else "train models, a batch left out"
-    with progress.stage(name, len(protocol.rounds) * len(settings), "models") as stage:
-        for one in protocol.rounds:
-            models[one.fold] = []
-            for own in settings:
-                path = folder.model(protocol.name, one.fold, own.seed)
-                models[one.fold].append(_train_or_load(path, one, own, bags, labels, cohort))
-                stage.advance()
+    for (one, _), model in zip(places, found, strict=True):
+        assert model is not None
+        models.setdefault(one.fold, []).append(model)
     return models
 
 
@@ -127,35 +138,34 @@ def predict_protocol(
     return predictions
 
 
-def _train_or_load(
-    path: Path, one: Round, settings: TrainSettings, bags: StudyBags, labels: Mapping[str, str], cohort: Cohort
-) -> SlideModel:
-    key = hash_json(
+def _find_key(one: Round, settings: TrainSettings, bags: StudyBags, labels: Mapping[str, str], cohort: Cohort) -> str:
+    """Return what a model is made from, hashed: settings, classes, and each slide's side, label and bag."""
+    return hash_json(
         [
             dataclasses.asdict(settings),
             cohort.classes,
             [[side, i, labels[i], bags.key(i)] for side in ("train", "val") for i in getattr(one, side)],
         ]
     )
-    if path.exists():
-        try:
-            model = load_model(path)
-            if model.provenance.get("key") == key:
-                return model
-        except ModelError:
-            pass  # damaged or of an old version: trained again, which loses nothing
-    model = fit_model(
-        {i: bags.features[i] for i in (*one.train, *one.val)},
-        labels,
-        train=one.train,
-        val=one.val,
-        classes=cohort.classes,
-        settings=settings,
-    )
+
+
+def _load_finished(path: Path, key: str) -> SlideModel | None:
+    """Return a model that was made from the same; None where there is none."""
+    if not path.exists():
+        return None
+    try:
+        model = load_model(path)
+    except ModelError:
+        return None  # damaged or of an old version: trained again, which loses nothing
+    return model if model.provenance.get("key") == key else None
+
+
+def _describe(model: SlideModel, one: Round, key: str, bags: StudyBags, cohort: Cohort) -> SlideModel:
+    """Return a model with what its folder says of where it comes from."""
     own = bags.provenance[one.train[0]]
     shared = ("encoder", "weights", "fingerprint", "tile_px", "mpp", "stride_px", "min_tissue", "tissue", "precision")
     patients = {slide.slide_id: slide.patient_id for slide in cohort.slides}
-    model = dataclasses.replace(
+    return dataclasses.replace(
         model,
         positive=cohort.positive,
         provenance={name: own[name] for name in shared if name in own}
@@ -165,5 +175,3 @@ def _train_or_load(
             "seen_images": sorted(str(bags.provenance[i]["slide_quickhash"]) for i in (*one.train, *one.val)),
         },
     )
-    save_model(model, path)
-    return model
