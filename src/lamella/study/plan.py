@@ -1,91 +1,46 @@
-"""What a study will do, before it does anything: arms in order, tiles, disk, time."""
+"""What a study will do on this machine: facts are gathered here, `lamella.study.plan_study` makes the plan of them.
 
+$LAMELLA_HOME/rates.json    arithmetic and seconds a tile of encoders on this machine, measured once
+"""
+
+import json
 import math
-from collections.abc import Sequence
+import os
+import platform
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lamella import __version__
 from lamella.cohort import Cohort
 from lamella.encoders import EncoderSpec, RuntimeSettings
-from lamella.encoders.profile import profile_encoder
+from lamella.encoders.names import N_BLOCKS
+from lamella.encoders.profile import DepthProfile, profile_encoder
 from lamella.encoders.runtime.opening import time_encoder
-from lamella.errors import LamellaError
-from lamella.features.plan import plan_slide
-from lamella.study.arm_rows import describe_arm
+from lamella.encoders.store import find_store
+from lamella.errors import EncoderError, LamellaError
+from lamella.features.extract import ExtractSettings
+from lamella.features.plan import CutSettings, plan_slide
+from lamella.files import write_json
+from lamella.study.arm_rows import find_command
 from lamella.study.arms import Arm
-from lamella.study.costs import load_costs, name_cost
+from lamella.study.costs import load_costs
 from lamella.study.design import StudyDesign, parse_time
+from lamella.study.folder import RunFolder
+from lamella.study.plan_study import StudyPlan, plan_units
 from lamella.study.study_folder import StudyFolder
+from lamella.study.units import BagSet, EncoderFacts, PlanFacts, bags_of, base_of
 
 _LOOKED_AT = 8  # slides whose tiles are counted; the others are taken to be alike
-_HEAD_GFLOPS_A_TILE = 3 * 2 * 256 / 1e9  # forward and backward of the first layer, per unit of width
-_HEAD_RATE = 30.0  # GFLOP/s that training of small bags reaches on one core
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedArm:
-    """One arm of a plan.
-
-    Attributes:
-        arm: Which arm.
-        state: `runs`, `waiting for weights` or `past the budget`.
-        command: What gets its weights, where they are not here.
-        gflops: Arithmetic a tile.
-        seconds: What it is estimated to take, beyond what arms before it share with it.
-    """
-
-    arm: Arm
-    state: str
-    command: str | None
-    gflops: float
-    seconds: float
-
-    def as_row(self) -> dict[str, Any]:
-        """Return it as a row of a table."""
-        minutes = "-" if self.command else f"{self.seconds / 60:.1f} min"
-        gflops = f"{self.gflops:.2f}"
-        return {"arm": self.arm.name, "state": self.state, "GFLOPs a tile": gflops, "time": minutes}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudyPlan:
-    """What a study will do.
-
-    Attributes:
-        arms: In the order in which they run: the cheapest first, a stage-2 arm after its frozen one.
-        n_tiles: Tiles, each decoded once for all encoders and depths of its tile spec.
-        n_bytes: Disk for the bags.
-        budget_s: Seconds that may be spent; None is no limit.
-    """
-
-    arms: tuple[PlannedArm, ...]
-    n_tiles: int
-    n_bytes: int
-    budget_s: float | None
-
-    @property
-    def seconds(self) -> float:
-        """What the arms that run are estimated to take together."""
-        return sum(one.seconds for one in self.arms if one.state == "runs")
-
-    def say(self) -> list[str]:
-        """Return the plan's sums, a line each."""
-        lines = [
-            f"about {self.n_tiles:,} tiles, {self.n_bytes / 1e6:,.0f} MB of bags, {self.seconds / 60:.0f} min on this "
-            "machine (encoding at measured rates; training estimated)"
-        ]
-        lines += [f"{one.arm.name} waits: {one.command}" for one in self.arms if one.command]
-        left = [one for one in self.arms if one.state == "past the budget"]
-        if left:
-            lines.append(f"{len(left)} arms lie past the budget; they would take {sum(o.seconds for o in left):.0f} s")
-        return lines
+_TIMED = "resnet18"  # what is timed where no encoder of the design has its weights here
 
 
 def plan_study(design: StudyDesign, cohort: Cohort, out: Path | None, *, options: RuntimeSettings) -> StudyPlan:
     """Plan a study of a cohort: tiles counted on a few slides, encoders at this machine's rates.
 
-    Rates that the study has measured before are taken from its `costs.json`; others are measured now, a second each.
+    Rates are taken from the study's `costs.json`, then from those this machine has kept; what is in neither is
+    measured, a second an encoder, and kept. Where weights are not here, arithmetic stands for time.
 
     Args:
         design: What is compared.
@@ -96,53 +51,41 @@ def plan_study(design: StudyDesign, cohort: Cohort, out: Path | None, *, options
     Raises:
         LamellaError: If an encoder is unknown.
     """
-    costs = load_costs(StudyFolder(out).costs) if out is not None else {}
-    per_slide = {name: count_tiles(cohort, one.cut()) for name, one in design.tiles.items()}
-    rates: dict[str, float] = {}
-    described = []
-    for arm in design.list_arms():
-        row = describe_arm(arm, declared=True)
-        n_tiles = per_slide[arm.tiles] * len(cohort.slides)
-        rate = 0.0
-        if row["command"] is None:
-            spec = EncoderSpec(arm.trunk, arm.weights)
-            key = name_cost(arm.tiles, spec)
-            if key not in rates:
-                tile_px = design.tiles[arm.tiles].tile_px
-                rates[key] = (
-                    1 / float(costs[key]["seconds_per_tile"])
-                    if key in costs
-                    else time_encoder(spec, options, tile_px=tile_px, seconds=1.0)
-                )
-            rate = rates[key]
-        described.append((arm, row, n_tiles, rate))
     budget = None if design.budget is None else parse_time(design.budget)
-    return StudyPlan(
-        arms=order_arms([_estimate(design, *one) for one in described], budget),
-        n_tiles=round(sum(per_slide.values()) * len(cohort.slides)),
-        n_bytes=round(sum(2 * row["dim"] * n for _, row, n, _ in _once_a_bag(described))),
-        budget_s=budget,
+    return plan_units(design, gather_facts(design, cohort, out, options=options), budget_s=budget)
+
+
+def gather_facts(design: StudyDesign, cohort: Cohort, out: Path | None, *, options: RuntimeSettings) -> PlanFacts:
+    """Gather what a plan is made from.
+
+    Args:
+        design: What is compared.
+        cohort: Labelled slides.
+        out: The study folder, where there is one already.
+        options: Where encoders run.
+
+    Raises:
+        LamellaError: If an encoder is unknown.
+    """
+    folder = None if out is None else StudyFolder(Path(out))
+    record = _read(folder.record) if folder is not None else {}
+    counted = record.get("cohort", {}).get("tiles_a_slide", {})
+    n_folds = len({slide.fold for slide in cohort.slides if slide.fold is not None})
+    split = any(slide.split is not None for slide in cohort.slides) or design.split == "holdout"
+    n_rounds = n_folds or (1 if split else design.folds)
+    return PlanFacts(
+        n_slides=len(cohort.slides),
+        n_rounds=n_rounds,
+        tiles_a_slide={
+            name: float(counted[name]) if name in counted else count_tiles(cohort, one.cut())
+            for name, one in design.tiles.items()
+        },
+        encoders=_find_encoders(design, folder, options),
+        done=frozenset() if folder is None else find_done(design, cohort, folder, n_rounds=n_rounds),
     )
 
 
-def order_arms(arms: Sequence[PlannedArm], budget_s: float | None) -> tuple[PlannedArm, ...]:
-    """Return arms in the order in which they run, those past the budget marked.
-
-    Frozen arms come before stage 2, the cheapest first; an arm whose weights are not here takes no time.
-    """
-    found, spent = [], 0.0
-    for one in sorted(arms, key=lambda one: (one.arm.finetuned != "frozen", one.seconds, one.arm.name)):
-        if one.command is not None:
-            found.append(one)
-            continue
-        fits = budget_s is None or spent + one.seconds <= budget_s
-        spent += one.seconds if fits else 0.0
-        state = "runs" if fits else "past the budget"
-        found.append(PlannedArm(arm=one.arm, state=state, command=None, gflops=one.gflops, seconds=one.seconds))
-    return tuple(found)
-
-
-def count_tiles(cohort: Cohort, cut: Any) -> float:
+def count_tiles(cohort: Cohort, cut: CutSettings) -> float:
     """Return the mean number of tiles of a few slides, spread over the cohort; 0 where none can be read."""
     step = max(1, math.ceil(len(cohort.slides) / _LOOKED_AT))
     counts = []
@@ -156,24 +99,161 @@ def count_tiles(cohort: Cohort, cut: Any) -> float:
     return sum(counts) / len(counts) if counts else 0.0
 
 
-def _estimate(design: StudyDesign, arm: Arm, row: dict[str, Any], n_tiles: float, rate: float) -> PlannedArm:
-    (profile,) = profile_encoder(arm.encoder, tile_px=design.tiles[arm.tiles].tile_px, depths=(arm.depth,), seconds=0)
-    seconds = 0.0
-    if row["command"] is None:
-        rounds = design.folds if design.split == "folds" else 1
-        epochs = design.train.epochs * design.seeds * rounds
-        heads = n_tiles * epochs * row["dim"] * _HEAD_GFLOPS_A_TILE / _HEAD_RATE
-        seconds = n_tiles / rate + heads
+def find_done(design: StudyDesign, cohort: Cohort, folder: StudyFolder, *, n_rounds: int) -> frozenset[str]:
+    """Return the keys of what a study folder holds already, as `PlanFacts.done` has them."""
+    record = _read(folder.record)
+    rows = {row["arm"]: row for row in record.get("arms", []) if row.get("state") == "done"}
+    done = {f"cost {key}" for key in load_costs(folder.costs)}
+    arms = list(design.list_arms())
+    for bags in dict.fromkeys(bags_of(arm) for arm in arms):
+        if _has_bags(design, cohort, folder, bags):
+            done.add(f"bags {bags.key}")
+    for arm in arms:
+        if arm.name in rows:
+            done |= {f"bags {bags_of(arm).key}", f"train {base_of(arm).key}"}
         if arm.finetuned != "frozen":
-            top = design.finetune.k * n_tiles / max(n_tiles, 1)
-            passes = 3 if arm.finetuned == "tuned" else 1  # forward and backward
-            tuned = design.finetune.epochs * design.finetune.n_seeds * rounds * top * passes
-            seconds = tuned * max(1.0, n_tiles / 1000) / rate + (n_tiles / rate if arm.finetuned == "tuned" else 0)
-    state = "runs" if row["command"] is None else "waiting for weights"
-    return PlannedArm(arm=arm, state=state, command=row["command"], gflops=profile.gflops, seconds=seconds)
+            done |= _find_finetuned(design, folder, arm, n_rounds)
+    declared = {arm.name for arm in arms}
+    done |= {"finetune best"} if any(rows[name]["finetuned"] == "tuned" for name in rows.keys() - declared) else set()
+    looks = [
+        ("permute", [_read(folder.controls).get("permutations") or {}]),
+        ("cka", _read(folder.cka).get("pairs", [])),
+        ("localise", _read(folder.localisation).get("arms", [])),
+    ]
+    for kind, found in looks:
+        names = {row.get("arm") for row in found}
+        done |= {f"{kind} {arm.key}" for arm in arms if arm.name in names}
+    return frozenset(done | ({"maps"} if folder.slides.is_dir() else set()))
 
 
-def _once_a_bag(described: Sequence[tuple[Arm, dict[str, Any], float, float]]) -> list[tuple[Any, ...]]:
-    """Return what is described once for each bag: arms of one encoder, depth and tiles share theirs."""
-    seen = {(arm.trunk, arm.weights, arm.tiles): (arm, row, n, r) for arm, row, n, r in described if not row["command"]}
-    return list(seen.values())
+def _has_bags(design: StudyDesign, cohort: Cohort, folder: StudyFolder, bags: BagSet) -> bool:
+    spec = _spec(bags)
+    own = ExtractSettings(cut=design.tiles[bags.tiles].cut(), encoders=(spec,)).folder(_features(folder, bags))
+    return all(own.features_path(slide.slide_id).exists() for slide in cohort.slides)
+
+
+def _features(folder: StudyFolder, bags: BagSet) -> Path:
+    """Return where bags of some kind of weights lie, as `lamella.study.execute` puts them."""
+    if bags.weights == "auto":
+        return folder.features
+    return folder.features / f"weights-{'random' if bags.weights == 'random' else Path(bags.weights).stem}"
+
+
+def _find_finetuned(design: StudyDesign, folder: StudyFolder, arm: Arm, n_rounds: int) -> set[str]:
+    """Return the folds and seeds of an arm whose training is finished."""
+    place = RunFolder(folder.models(base_of(arm).key)).finetuned
+    return {
+        f"finetune {arm.key} fold{fold} seed{seed}"
+        for fold in range(n_rounds)
+        for seed in range(design.finetune.n_seeds)
+        if (place / f"fold{fold}" / f"seed{seed}" / arm.finetuned / "model").exists()
+    }
+
+
+def _spec(bags: BagSet) -> EncoderSpec:
+    return EncoderSpec(f"{bags.encoder}@{bags.depth}", bags.weights)
+
+
+def _find_encoders(
+    design: StudyDesign, folder: StudyFolder | None, options: RuntimeSettings
+) -> dict[BagSet, EncoderFacts]:
+    """Return what is known of the encoders of a design; an encoder is timed whole, its depths by their arithmetic."""
+    arms = {bags_of(arm): base_of(arm) for arm in design.list_arms()}
+    costs = {} if folder is None else load_costs(folder.costs)
+    rates = Rates(options)
+    commands = {bags: find_command(arm) for bags, arm in arms.items()}
+    profiles = {bags: rates.profile(bags.encoder, design.tiles[bags.tiles].tile_px) for bags in arms}
+    a_gflop: dict[BagSet, float] = {}
+    for bags in arms:
+        if commands[bags] is None and bags.key not in costs:
+            tile_px = design.tiles[bags.tiles].tile_px
+            a_gflop[bags] = rates.seconds_per_gflop(bags.encoder, bags.weights, tile_px)
+    known = list(a_gflop.values())
+    known += [costs[b.key]["seconds_per_tile"] / costs[b.key]["gflops"] for b in arms if b.key in costs]
+    usual = sorted(known)[len(known) // 2] if known else rates.seconds_per_gflop(_TIMED, "random", 224)
+    found = {}
+    for bags in arms:
+        own = profiles[bags]
+        at = min(bags.depth, max(own))
+        seconds = own[at].gflops * a_gflop.get(bags, usual)
+        found[bags] = EncoderFacts(
+            gflops=own[at].gflops,
+            gflops_below=tuple(own[depth].gflops for depth in range(1, at) if depth in own),
+            dim=own[at].dim,
+            seconds_per_tile=float(costs[bags.key]["seconds_per_tile"]) if bags.key in costs else seconds,
+            command=commands[bags],
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class DepthCost:
+    """Arithmetic of an encoder at one depth.
+
+    Attributes:
+        gflops: Billions of operations a tile.
+        dim: Width of its embedding.
+    """
+
+    gflops: float
+    dim: int
+
+
+class Rates:
+    """What encoders cost on this machine, measured when it is first asked for and kept in the user's store.
+
+    Args:
+        options: Where encoders run.
+        path: The file; None is that of the store.
+    """
+
+    def __init__(self, options: RuntimeSettings, path: Path | None = None) -> None:
+        self._options, self._path = options, path or find_store() / "rates.json"
+        self._kept = _read(self._path)
+
+    def profile(self, encoder: str, tile_px: int) -> dict[int, DepthCost]:
+        """Return the arithmetic of each depth of an encoder; of the whole alone where it cannot be cut."""
+        if encoder.endswith((".py", ".safetensors")) or ".py:" in encoder:  # files change under one name
+            return _number(_profile(encoder, tile_px))
+        key = f"gflops {encoder} {tile_px} {__version__}"
+        if key not in self._kept:
+            depths = _number(_profile(encoder, tile_px))
+            self._keep(key, {str(depth): [own.gflops, own.dim] for depth, own in depths.items()})
+        return {int(depth): DepthCost(float(own[0]), int(own[1])) for depth, own in self._kept[key].items()}
+
+    def seconds_per_gflop(self, encoder: str, weights: str, tile_px: int) -> float:
+        """Return the seconds an encoder takes for a billion operations; weights do not change it."""
+        options = self._options
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        machine = f"{platform.node()} {platform.machine()} {cores}"
+        where = f"{options.runtime} {options.device} {options.precision} {options.n_threads} {machine}"
+        key = f"seconds {encoder} {tile_px} {where} {__version__}"
+        if key not in self._kept:
+            rate = time_encoder(EncoderSpec(encoder, weights), options, tile_px=tile_px, seconds=1.0)
+            whole = self.profile(encoder, tile_px)
+            self._keep(key, 1 / rate / max(whole[max(whole)].gflops, 1e-9))
+        return float(self._kept[key])
+
+    def _keep(self, key: str, value: Any) -> None:
+        self._kept = {**_read(self._path), **self._kept, key: value}
+        write_json(self._path, self._kept)
+
+
+def _profile(encoder: str, tile_px: int) -> Sequence[DepthProfile]:
+    try:
+        return profile_encoder(encoder, tile_px=tile_px, seconds=0)
+    except EncoderError:
+        return profile_encoder(encoder, tile_px=tile_px, depths=(N_BLOCKS,), seconds=0)
+
+
+def _number(profiles: Sequence[DepthProfile]) -> dict[int, DepthCost]:
+    """Number profiles, which come the deepest first, by their depth."""
+    return {N_BLOCKS - i: DepthCost(one.gflops, one.width) for i, one in enumerate(profiles)}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return dict(found) if isinstance(found, Mapping) else {}
