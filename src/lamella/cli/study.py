@@ -1,14 +1,14 @@
 """lamella study."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lamella.cli.options import ColumnOptions, DeviceOption, JsonOption, PrecisionOption, TalkOptions, takes_groups
 from lamella.cli.options import Device as _Device
 from lamella.cli.options import Precision as _Precision
-from lamella.cli.tables import print_json, print_table, tell_failures
+from lamella.cli.tables import print_json, print_table, print_verdict, tell_failures
 
 if TYPE_CHECKING:
     from lamella.study.design import StudyDesign
@@ -127,24 +127,9 @@ def study(
     if as_json:
         print_json({"out": str(folder), "verdict": verdict.get("verdict"), "arms": verdict.get("arms", [])})
     else:
-        _print_verdict(verdict)
+        print_verdict(verdict)
         progress.say(f"The page is '{result.folder.page}'.")
     tell_failures(result.failures, result.folder.path / "failures.csv")
-
-
-def _print_verdict(verdict: dict[str, Any]) -> None:
-    rows = [
-        {
-            "arm": one["arm"],
-            "AUC": f"{one['auc']:.3f}",
-            "95% interval": "{:.3f} to {:.3f}".format(*one["interval"]),
-            "at most worse by": None if one["deficit_upper"] is None else f"{one['deficit_upper']:.3f}",
-            "seconds a slide": f"{one['cost']:.3g}",
-        }
-        for one in verdict.get("arms", [])
-    ]
-    print_table(["arm", "AUC", "95% interval", "at most worse by", "seconds a slide"], rows)
-    typer.echo(verdict.get("verdict", {}).get("sentence", "No arm ran."))
 
 
 def _find_design(what: Path | None, cohort: Path | None, preset: str | None) -> "tuple[Path, StudyDesign]":
