@@ -124,7 +124,7 @@ def draw_pictures(demo: Path) -> None:
         slide_size=record.slide_size,
         slide_mpp=record.slide_mpp,
     )
-    said = f"{TUMOUR} {float(found[f"prob_{TUMOUR}"]):.2f}   (label: {item.label})"
+    said = f"{TUMOUR} {float(found['prob_' + TUMOUR]):.2f}   (label: {item.label})"
     style = OverlayStyle(panel_px=_PANEL_PX)
     _save_jpeg(draw_overlay(tiles, outlined, title=item.slide_id, subtitle=said, style=style).rgb, "attention.jpg")
 

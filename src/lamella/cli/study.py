@@ -1,5 +1,6 @@
 """lamella study."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,8 @@ from lamella.cli.options import Precision as _Precision
 from lamella.cli.tables import print_json, print_table, print_verdict, tell_failures
 
 if TYPE_CHECKING:
+    from lamella.cli.progress import RichProgress
+    from lamella.cohort import Cohort
     from lamella.study.design import StudyDesign
 
 
@@ -22,7 +25,8 @@ def study(
         Path | None,
         typer.Argument(
             metavar="COHORT|STUDY.yaml|DIR",
-            help="Cohort table (with --preset), a declared study (with --cohort), or with --status a study's folder.",
+            help="Cohort table or CAMELYON16's folder (with --preset), a declared study (with --cohort), or with "
+            "--status a study's folder.",
             show_default=False,
         ),
     ] = None,
@@ -101,10 +105,11 @@ def study(
     )
 
     from lamella.cohort import give_resolution
+    from lamella.cohort.datasets import gather_camelyon16_outlines, is_camelyon16
     from lamella.encoders import RuntimeSettings
     from lamella.study.execute import StudyOptions
 
-    given = give_resolution(columns.load(table, progress), slide_mpp)
+    given = give_resolution(_load(table, columns, progress), slide_mpp)
     if plan:
         from lamella.study.plan import plan_study
 
@@ -122,6 +127,8 @@ def study(
         budget_s=None if design.budget is None else parse_time(design.budget),
     )
     folder = _need(out, "Name a folder for the study: --out DIR")
+    if lesions is None and is_camelyon16(table):
+        options = dataclasses.replace(options, lesions=gather_camelyon16_outlines(table, folder / "local" / "outlines"))
     result = compare_arms(given, design, folder, options=options, progress=progress)
     verdict = result.verdict or {}
     if as_json:
@@ -130,6 +137,18 @@ def study(
         print_verdict(verdict)
         progress.say(f"The page is '{result.folder.page}'.")
     tell_failures(result.failures, result.folder.path / "failures.csv")
+
+
+def _load(table: Path, columns: ColumnOptions, progress: "RichProgress") -> "Cohort":
+    """Return the cohort of a table, or of CAMELYON16's folder as downloaded."""
+    from lamella.cohort.datasets import is_camelyon16, load_camelyon16
+
+    if not is_camelyon16(table):
+        return columns.load(table, progress)
+    cohort = load_camelyon16(table)
+    for note in cohort.notes:
+        progress.say(note)
+    return cohort
 
 
 def _find_design(what: Path | None, cohort: Path | None, preset: str | None) -> "tuple[Path, StudyDesign]":
