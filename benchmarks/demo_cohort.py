@@ -8,6 +8,7 @@ above that of tiles without any, mean over the slides with lesions (at least 0.8
 """
 
 import argparse
+import json
 import sys
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ from shapely import box, union_all
 from sklearn.metrics import roc_auc_score
 
 from lamella.cohort import load_cohort
-from lamella.demo import run_demo
+from lamella.demo import DEMO_ARM, run_demo
 from lamella.mil.settings import TrainSettings
 from lamella.samples import DEMO_SLIDES, load_outlines
 from lamella.study.attention import AttentionRecord, load_attention
@@ -58,12 +59,13 @@ def print_row(name: str, figures: dict[str, float], end: str) -> None:
 
 def measure_demo(out: Path, seed: int, n_slides: int) -> dict[str, float]:
     """Return the four figures of the demo's cohort of one seed."""
-    result = run_demo(out, seed=seed, n_slides=n_slides)
+    run = run_demo(out, seed=seed, n_slides=n_slides).runs[DEMO_ARM]
+    metrics = json.loads(run.metrics.read_text(encoding="utf-8"))
     return {
-        "colour": find_auc(result.metrics["arms"]["baselines"]["colour"]),
-        "mean pooling": find_auc(pool_by_mean(out, result.folder)["arms"]["model"]),
-        "attention": find_auc(result.metrics["arms"]["model"]),
-        "tiles": measure_tiles(out / "slides", result.folder),
+        "colour": find_auc(metrics["arms"]["baselines"]["colour"]),
+        "mean pooling": find_auc(pool_by_mean(out, run)["arms"]["model"]),
+        "attention": find_auc(metrics["arms"]["model"]),
+        "tiles": measure_tiles(out / "slides", run),
     }
 
 
@@ -75,7 +77,7 @@ def find_auc(arm: dict[str, Any]) -> float:
 def pool_by_mean(out: Path, run: RunFolder) -> dict[str, Any]:
     """Train mean pooling on the bags of a finished run, on the same folds; return its metrics."""
     settings = TrainingSettings(train=TrainSettings(head="mean"), by_batch=False)
-    features = next(path for path in sorted(run.features.rglob("features_*")) if path.is_dir())
+    (features,) = run.features.rglob("features_efficientnet-lite0")
     return train_on_bags(load_cohort(out / "slides" / "cohort.csv"), features, settings, out / "mean").metrics
 
 

@@ -7,6 +7,7 @@ Tests compare the texts with what stands in docs/.
 """
 
 import argparse
+import csv
 import sys
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def write_troubleshooting() -> str:
 def draw_pictures(demo: Path) -> None:
     """Draw the docs' pictures from the first slide with a lesion of a demo, in the order of its table."""
     from lamella.cohort import load_cohort
-    from lamella.demo import run_demo
+    from lamella.demo import DEMO_ARM, run_demo
     from lamella.features.plan import CutSettings, find_slide_tissue
     from lamella.report.heatmap import SlideAttention
     from lamella.report.overlay import OverlayStyle, draw_overlay
@@ -105,11 +106,12 @@ def draw_pictures(demo: Path) -> None:
     from lamella.tissue import draw_tissue
 
     n_slides = len(list((demo / "slides").glob("*.tiff"))) or None
-    result = run_demo(demo, **({} if n_slides is None else {"n_slides": n_slides}))
+    run = run_demo(demo, **({} if n_slides is None else {"n_slides": n_slides})).runs[DEMO_ARM]
     cohort = load_cohort(demo / "slides" / "cohort.csv")
     item = next(slide for slide in cohort.slides if slide.label == TUMOUR)
-    record = load_attention(result.folder.attention / f"{item.slide_id}.h5")
-    found = next(one for one in result.predictions if one.slide.slide_id == item.slide_id)
+    record = load_attention(run.attention / f"{item.slide_id}.h5")
+    with run.predictions.open(encoding="utf-8", newline="") as stream:
+        found = next(row for row in csv.DictReader(stream) if row["slide_id"] == item.slide_id)
     with open_slide(item.path) as slide:
         cut = CutSettings(spec=TileSpec(tile_px=DEMO_TILE_PX, mpp=DEMO_MPP))
         tissue, _ = find_slide_tissue(slide, item.slide_id, cut)
@@ -122,7 +124,7 @@ def draw_pictures(demo: Path) -> None:
         slide_size=record.slide_size,
         slide_mpp=record.slide_mpp,
     )
-    said = f"{TUMOUR} {found.probabilities[cohort.classes.index(TUMOUR)]:.2f}   (label: {item.label})"
+    said = f"{TUMOUR} {float(found['prob_' + TUMOUR]):.2f}   (label: {item.label})"
     style = OverlayStyle(panel_px=_PANEL_PX)
     _save_jpeg(draw_overlay(tiles, outlined, title=item.slide_id, subtitle=said, style=style).rgb, "attention.jpg")
 

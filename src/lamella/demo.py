@@ -1,23 +1,27 @@
-"""The demo: a cohort drawn by `lamella.samples`, run through the whole pipeline with really pretrained weights."""
+"""The demo: a cohort drawn by `lamella.samples`, and the quick study on it with really pretrained weights."""
 
 from pathlib import Path
 
 from lamella.cohort import load_cohort
-from lamella.encoders import EncoderSpec
-from lamella.features.extract import ExtractSettings
-from lamella.features.plan import CutSettings
-from lamella.pipeline import run_cohort
+from lamella.compare import compare_arms
 from lamella.progress import Progress, SilentProgress
 from lamella.samples import DEMO_MPP, DEMO_SLIDES, DEMO_STRIDE_PX, DEMO_TILE_PX, draw_cohort
-from lamella.study.run import StudyResult
-from lamella.study.settings import RunSettings
-from lamella.tiles import TileSpec
+from lamella.study.design import StudyDesign
+from lamella.study.execute import StudyOptions, StudyOutcome
+from lamella.study.presets import find_preset
 
-DEMO_ENCODER = "efficientnet-lite0"
+DEMO_ARM = "efficientnet-lite0@4"
 
 
-def run_demo(out: Path, *, seed: int = 0, n_slides: int = DEMO_SLIDES, progress: Progress | None = None) -> StudyResult:
-    """Draw a cohort into `out/slides` and run it into `out/run`; what is finished is kept.
+def design_demo() -> StudyDesign:
+    """Return the quick preset on the demo's tiles; one seed, and no fold of CKA that a laptop would wait for."""
+    return find_preset("quick").with_changes(tile_px=DEMO_TILE_PX, mpp=DEMO_MPP, stride_px=DEMO_STRIDE_PX)
+
+
+def run_demo(
+    out: Path, *, seed: int = 0, n_slides: int = DEMO_SLIDES, progress: Progress | None = None
+) -> StudyOutcome:
+    """Draw a cohort into `out/slides` and study it into `out/study`; what is finished is kept.
 
     Args:
         out: Folder for both.
@@ -30,11 +34,9 @@ def run_demo(out: Path, *, seed: int = 0, n_slides: int = DEMO_SLIDES, progress:
         OutputError: If `out` cannot be written.
     """
     progress = progress or SilentProgress()
-    table = Path(out) / "slides" / "cohort.csv"
+    slides = Path(out) / "slides"
+    table = slides / "cohort.csv"
     if not table.exists():  # written last, so where it is the slides are too
-        table = draw_cohort(table.parent, n_slides=n_slides, seed=seed, progress=progress)
-    spec = TileSpec(tile_px=DEMO_TILE_PX, mpp=DEMO_MPP, stride_px=DEMO_STRIDE_PX)
-    extract = ExtractSettings(cut=CutSettings(spec=spec), encoders=(EncoderSpec(name=DEMO_ENCODER),))
-    # Three drawn batches look much alike; leaving each out would double the training for little to see.
-    settings = RunSettings(extract=extract, by_batch=False)
-    return run_cohort(load_cohort(table), settings, Path(out) / "run", progress=progress)
+        table = draw_cohort(slides, n_slides=n_slides, seed=seed, progress=progress)
+    options = StudyOptions(lesions=slides)
+    return compare_arms(load_cohort(table), design_demo(), Path(out) / "study", options=options, progress=progress)

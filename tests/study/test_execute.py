@@ -170,3 +170,31 @@ def test_what_lies_past_the_budget_is_listed_as_not_run(cohort: Cohort, tmp_path
     assert found.verdict is None
     assert {row["state"] for row in found.record["arms"]} == {"not run", "waiting for weights"}
     assert found.record["status"] == "budget spent"
+
+
+def test_camelyon16_as_downloaded_is_studied_on_its_split_and_localised_on_complete_outlines(tmp_path: Path) -> None:
+    from lamella.cohort.datasets import gather_camelyon16_outlines, load_camelyon16
+    from tests.cohort.test_datasets import draw_camelyon16
+
+    folder = draw_camelyon16(tmp_path / "c16")
+    design = check_design(
+        {
+            "tiles": {"default": {"tile_px": 64, "mpp": 0.5}},
+            "arms": [{"encoders": ["resnet18"], "depths": [1], "weights": ["random"]}],
+            "split": "given",
+            "seeds": 1,
+            "train": {"epochs": 1},
+            "permutations": 0,
+            "cam": True,
+        },
+        "the test",
+    )
+    lesions = gather_camelyon16_outlines(folder, tmp_path / "out" / "local" / "outlines")
+    options = dataclasses.replace(OPTIONS, lesions=lesions)
+    found = compare_arms(load_camelyon16(folder), design, tmp_path / "out", options=options)
+    assert found.verdict is not None
+    assert found.verdict["verdict"]["kind"] == "too few"
+    assert found.verdict["n_patients"] == 4
+    (arm,) = json.loads(found.folder.localisation.read_text())["arms"]
+    assert arm["maps"]["attention"]["n_slides"] == 1  # test_001; test_114 is partly annotated
+    assert "test_114" in " ".join(arm["notes"])

@@ -6,17 +6,17 @@ from typing import Annotated
 import typer
 
 from lamella.cli.options import SeedOption, TalkOptions, takes_groups
-from lamella.cli.tables import print_table, tell_failures
+from lamella.cli.tables import print_verdict, tell_failures
 
 
 @takes_groups
 def demo(
     talk: TalkOptions,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the slides and the run.")] = Path("demo"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the slides and the study.")] = Path("demo"),
     slides: Annotated[int | None, typer.Option("--slides", min=20, help="How many slides.", show_default="44")] = None,
     seed: SeedOption = 0,
 ) -> None:
-    """Run the whole pipeline on a drawn cohort.
+    """Run the quick study on a drawn cohort.
 
     The slides have lesions of known outline; it ends with a page.
 
@@ -25,10 +25,9 @@ def demo(
     progress = talk.open()
 
     from lamella.demo import run_demo
-    from lamella.report.summary import summarise_run
     from lamella.samples import DEMO_SLIDES
 
     result = run_demo(out, seed=seed, n_slides=slides or DEMO_SLIDES, progress=progress)
-    print_table(["what", "AUC", "95% interval", "pooled AUC"], summarise_run(result.metrics))
-    progress.say(f"Open '{result.folder.page}' in a browser: the lesions light up under Heatmaps.")
-    tell_failures(result.failures, result.folder.failures)
+    print_verdict(result.verdict or {})
+    progress.say(f"Open '{result.folder.page}' in a browser: the lesions light up under Slides.")
+    tell_failures(result.failures, result.folder.path / "failures.csv")

@@ -1,16 +1,19 @@
 """lamella study."""
 
+import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lamella.cli.options import ColumnOptions, DeviceOption, JsonOption, PrecisionOption, TalkOptions, takes_groups
 from lamella.cli.options import Device as _Device
 from lamella.cli.options import Precision as _Precision
-from lamella.cli.tables import print_json, print_table, tell_failures
+from lamella.cli.tables import print_json, print_table, print_verdict, tell_failures
 
 if TYPE_CHECKING:
+    from lamella.cli.progress import RichProgress
+    from lamella.cohort import Cohort
     from lamella.study.design import StudyDesign
 
 
@@ -22,7 +25,8 @@ def study(
         Path | None,
         typer.Argument(
             metavar="COHORT|STUDY.yaml|DIR",
-            help="Cohort table (with --preset), a declared study (with --cohort), or with --status a study's folder.",
+            help="Cohort table or CAMELYON16's folder (with --preset), a declared study (with --cohort), or with "
+            "--status a study's folder.",
             show_default=False,
         ),
     ] = None,
@@ -101,10 +105,11 @@ def study(
     )
 
     from lamella.cohort import give_resolution
+    from lamella.cohort.datasets import gather_camelyon16_outlines, is_camelyon16
     from lamella.encoders import RuntimeSettings
     from lamella.study.execute import StudyOptions
 
-    given = give_resolution(columns.load(table, progress), slide_mpp)
+    given = give_resolution(_load(table, columns, progress), slide_mpp)
     if plan:
         from lamella.study.plan import plan_study
 
@@ -122,29 +127,28 @@ def study(
         budget_s=None if design.budget is None else parse_time(design.budget),
     )
     folder = _need(out, "Name a folder for the study: --out DIR")
+    if lesions is None and is_camelyon16(table):
+        options = dataclasses.replace(options, lesions=gather_camelyon16_outlines(table, folder / "local" / "outlines"))
     result = compare_arms(given, design, folder, options=options, progress=progress)
     verdict = result.verdict or {}
     if as_json:
         print_json({"out": str(folder), "verdict": verdict.get("verdict"), "arms": verdict.get("arms", [])})
     else:
-        _print_verdict(verdict)
+        print_verdict(verdict)
         progress.say(f"The page is '{result.folder.page}'.")
     tell_failures(result.failures, result.folder.path / "failures.csv")
 
 
-def _print_verdict(verdict: dict[str, Any]) -> None:
-    rows = [
-        {
-            "arm": one["arm"],
-            "AUC": f"{one['auc']:.3f}",
-            "95% interval": "{:.3f} to {:.3f}".format(*one["interval"]),
-            "at most worse by": None if one["deficit_upper"] is None else f"{one['deficit_upper']:.3f}",
-            "seconds a slide": f"{one['cost']:.3g}",
-        }
-        for one in verdict.get("arms", [])
-    ]
-    print_table(["arm", "AUC", "95% interval", "at most worse by", "seconds a slide"], rows)
-    typer.echo(verdict.get("verdict", {}).get("sentence", "No arm ran."))
+def _load(table: Path, columns: ColumnOptions, progress: "RichProgress") -> "Cohort":
+    """Return the cohort of a table, or of CAMELYON16's folder as downloaded."""
+    from lamella.cohort.datasets import is_camelyon16, load_camelyon16
+
+    if not is_camelyon16(table):
+        return columns.load(table, progress)
+    cohort = load_camelyon16(table)
+    for note in cohort.notes:
+        progress.say(note)
+    return cohort
 
 
 def _find_design(what: Path | None, cohort: Path | None, preset: str | None) -> "tuple[Path, StudyDesign]":

@@ -22,6 +22,22 @@ def print_json(content: Any) -> None:
     typer.echo(json.dumps(content, indent=2, allow_nan=False))
 
 
+def print_verdict(verdict: Mapping[str, Any]) -> None:
+    """Print a study's arms, and its verdict in a sentence."""
+    rows = [
+        {
+            "arm": one["arm"],
+            "AUC": f"{one['auc']:.3f}",
+            "95% interval": "{:.3f} to {:.3f}".format(*one["interval"]),
+            "at most worse by": None if one["deficit_upper"] is None else f"{one['deficit_upper']:.3f}",
+            "seconds a slide": f"{one['cost']:.3g}",
+        }
+        for one in verdict.get("arms", [])
+    ]
+    print_table(["arm", "AUC", "95% interval", "at most worse by", "seconds a slide"], rows)
+    typer.echo(verdict.get("verdict", {}).get("sentence", "No arm ran."))
+
+
 def tell_failures(failures: Sequence["Failure"], path: Path) -> None:
     """Name each slide that could not be done on standard error and end with exit 1; return when there is none.
 

@@ -363,7 +363,7 @@ def _count_flops(jobs: Sequence[FitJob], bags: Mapping[str, Bag]) -> float:
     """Return the operations of the first layers of all jobs, all epochs."""
     width = next(iter(bags.values())).shape[1]
     rows = sum(len(bags[i]) for job in jobs for i in job.train)
-    return 4.0 * rows * width * 256 * jobs[0].settings.epochs
+    return float(4 * rows * width * 256 * jobs[0].settings.epochs)
 
 
 def has_bf16() -> bool:
