@@ -198,3 +198,23 @@ def test_camelyon16_as_downloaded_is_studied_on_its_split_and_localised_on_compl
     (arm,) = json.loads(found.folder.localisation.read_text())["arms"]
     assert arm["maps"]["attention"]["n_slides"] == 1  # test_001; test_114 is partly annotated
     assert "test_114" in " ".join(arm["notes"])
+
+
+def test_a_budget_leaves_out_what_does_not_fit_and_says_what_it_would_cost(
+    study: StudyOutcome, cohort: Cohort, tmp_path: Path
+) -> None:
+    from lamella.study.plan import gather_facts
+    from lamella.study.plan_study import plan_units
+
+    facts = gather_facts(DESIGN, cohort, tmp_path / "out", options=OPTIONS.runtime)
+    whole = plan_units(DESIGN, facts).seconds
+    options = dataclasses.replace(OPTIONS, budget_s=max(30.0, whole / 3))
+    found = run_arms(cohort, DESIGN, tmp_path / "out", options=options)
+    left = [row for row in found.record["arms"] if row["state"] == "not run"]
+    assert len(found.outcomes) + len(left) == 4
+    assert all(row["estimated_seconds"] > 0 and "budget" in row["reason"] for row in left)
+    after = run_arms(cohort, DESIGN, tmp_path / "out", options=OPTIONS)
+    assert len(after.outcomes) == 4
+    assert after.verdict is not None
+    assert study.verdict is not None
+    assert [one["auc"] for one in after.verdict["arms"]] == [one["auc"] for one in study.verdict["arms"]]

@@ -31,6 +31,8 @@ from lamella.study.design import StudyDesign
 from lamella.study.folder import RunFolder
 from lamella.study.localise import LocaliseSettings, localise_run
 from lamella.study.outcome import ArmOutcome, pair_scores, save_outcomes
+from lamella.study.plan import gather_facts
+from lamella.study.plan_study import LEFT, plan_units, say_time
 from lamella.study.predict import open_run
 from lamella.study.record import list_versions
 from lamella.study.run import check_images, save_ledger, save_run_cohort
@@ -124,6 +126,7 @@ class _Study:
         self._reports: dict[tuple[str, str], ExtractReport] = {}
         self._costs: dict[str, dict[str, Any]] = load_costs(folder.costs)
         self._tiles_a_slide: dict[str, float] = {}
+        self._planned: set[str] | None = None
 
     def run(self) -> StudyOutcome:
         """Run what is missing; return what came out."""
@@ -134,6 +137,8 @@ class _Study:
         for arm in arms:
             self._rows[arm.name] = describe_arm(arm, declared=self._was_declared(arm))
         runnable = [arm for arm in arms if self._rows[arm.name]["command"] is None]
+        if self._options.budget_s is not None:
+            runnable = self._keep_within_budget(runnable, self._options.budget_s)
         self._save_record("running")
         bases = list(dict.fromkeys(_base_of(arm) for arm in runnable))
         self._extract(bases)
@@ -158,6 +163,24 @@ class _Study:
             runs={run.arm.name: run.folder for run in self._frozen.values()},
             failures=tuple(self._failures.values()),
         )
+
+    def _keep_within_budget(self, runnable: Sequence[Arm], budget_s: float) -> list[Arm]:
+        """Return the arms that the plan lets run; the others are listed with what they would have cost."""
+        facts = gather_facts(self._design, self._cohort, self._folder.path, options=self._options.runtime)
+        plan = plan_units(self._design, facts, budget_s=budget_s)
+        self._planned = {unit.key for unit in plan.units} | set(facts.done)
+        self._notes += [note for note in plan.notes if note not in self._notes]
+        left = {one.arm.name: one for one in plan.arms if one.state == LEFT}
+        for name, one in left.items():
+            reason = f"past the budget: it would have taken about {say_time(one.seconds)}"
+            self._rows[name] |= {"state": LEFT, "reason": reason, "estimated_seconds": one.seconds}
+        return [arm for arm in runnable if arm.name not in left]
+
+    def _fits(self, kind: str) -> bool:
+        """Say whether the plan has room for a kind of work besides arms, or has done it, and there is time left."""
+        if self._is_over_budget():
+            return False
+        return self._planned is None or any(key.startswith(kind) for key in self._planned)
 
     # Bags and costs ---------------------------------------------------------------------------------------------
 
@@ -217,7 +240,7 @@ class _Study:
         features = self._features(arm.weights)
         bags = self._load_bags(extract, features)
         folder = RunFolder(self._folder.models(arm.key))
-        if "tiles" not in self._tiles_a_slide:
+        if arm.tiles not in self._tiles_a_slide:
             self._tiles_a_slide[arm.tiles] = sum(map(len, bags.features.values())) / len(bags.features)
         if not self._frozen:
             save_ledger(self._cohort, bags, RunFolder(self._folder.path))
@@ -259,7 +282,7 @@ class _Study:
     def _choose_best(self, runnable: Sequence[Arm]) -> list[Arm]:
         """Return the arms that fine-tune the frozen arm of least log-loss on *validation*, where the design asks."""
         scored = {a: o.val_log_loss for a, o in self._outcomes.items() if o.val_log_loss is not None}
-        if not self._design.finetune_best or not scored:
+        if not self._design.finetune_best or not scored or not self._fits("finetune"):
             return []
         best = min(scored, key=lambda arm: (scored[arm], arm.name))
         added = [dataclasses.replace(best, finetuned=kind) for kind in ("head", "tuned")]
@@ -293,7 +316,7 @@ class _Study:
             for name, one in metrics["arms"]["baselines"].items()
         }
         permutations = None
-        if self._design.permutations and not self._is_over_budget():
+        if self._design.permutations and self._fits("permute"):
             control = runs.get(self._design.control_arm or "", first)
             runs_of = permute_arm(control, self._cohort, self._design.permutations, self._progress)
             permutations = {
@@ -308,7 +331,7 @@ class _Study:
         }
 
     def _compare_blocks(self) -> dict[str, Any]:
-        if not self._design.cka:
+        if not self._design.cka or not self._fits("cka"):
             return {}
         tuned = [arm for arm in self._outcomes if arm.finetuned == "tuned"]
         return {
@@ -321,7 +344,7 @@ class _Study:
 
     def _localise(self) -> dict[str, Any]:
         """Measure attention and maps of every arm of the design against outlines, where there are any."""
-        if self._options.lesions is None:
+        if self._options.lesions is None or not self._fits("localise"):
             return {}
         found: list[dict[str, Any]] = []
         for arm in self._outcomes:
