@@ -73,6 +73,15 @@ def study(
     budget: Annotated[
         str | None, typer.Option("--budget", metavar="TIME", help="Such as 3h or 90m.", show_default="none")
     ] = None,
+    caution: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--caution",
+            metavar="TEXT",
+            help="What the page is to say of this cohort, such as that its slides share tissue. May be given again.",
+            show_default=False,
+        ),
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print arms, tiles, disk and time; run nothing.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Say how far the study in DIR is; run nothing.")] = False,
     print_preset: Annotated[
@@ -125,6 +134,7 @@ def study(
         runtime=RuntimeSettings(device=device.value, precision=precision.value),
         lesions=lesions or (Path(design.localise) if design.localise else None),
         budget_s=None if design.budget is None else parse_time(design.budget),
+        cautions=tuple(caution or ()),
     )
     folder = _need(out, "Name a folder for the study: --out DIR")
     if lesions is None and is_camelyon16(table):

@@ -50,11 +50,13 @@ class StudyOptions:
         runtime: Where encoders run.
         lesions: Folder of outlines for localisation; None measures none.
         budget_s: Seconds that may be spent; None is no limit. Arms that would go past it are listed as not run.
+        cautions: What the page is to say of this cohort besides, such as that its slides share tissue.
     """
 
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
     lesions: Path | None = None
     budget_s: float | None = None
+    cautions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -118,7 +120,7 @@ class _Study:
         _refuse_other_design(self._earlier, design, folder)
         sweep_temporaries(folder.path)
         self._cohort = _divide(cohort, design)
-        self._notes = list(self._cohort.notes)
+        self._notes = [*options.cautions, *self._cohort.notes]
         self._rows: dict[str, dict[str, Any]] = {}
         self._frozen: dict[Arm, FrozenRun] = {}
         self._outcomes: dict[Arm, ArmOutcome] = {}
