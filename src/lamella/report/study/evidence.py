@@ -1,5 +1,6 @@
 """What stands beside the arms as tables: other measures, baselines, batches, CKA, localisation."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -195,7 +196,14 @@ def tabulate_localisation(record: StudyRecord) -> StudyTable:
         n = (str(one.get("n_slides", NONE)), str(one.get("n_patients", NONE)))
         rows.append(
             Row(
-                cells=(arm, name, *cells, format_number(score), format_number(share), *n),
+                cells=(
+                    arm,
+                    re.sub(r"^cam\b", "class activation map", name),
+                    *cells,
+                    format_number(score),
+                    format_number(share),
+                    *n,
+                ),
                 badges=("control",) if is_control else (),
             )
         )

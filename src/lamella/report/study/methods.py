@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from lamella.report.sentences import count, join_words
 from lamella.report.study.record import StudyRecord
+from lamella.report.study.tables import PRETRAINING
 
 SOURCES = (
     ("Collins GS et al. TRIPOD+AI statement: updated guidance for reporting clinical prediction models that use "
@@ -81,16 +83,19 @@ def _say_images(record: StudyRecord) -> str:
     done = [row for row in record.study["arms"] if row["state"] == "done"]
     trunks: dict[str, list[int]] = {}
     for row in done:
-        weights = {"auto": f"{row.get('pretraining') or 'own'} weights", "random": "random weights"}
+        weights = {
+            "auto": f"{PRETRAINING.get(str(row.get('pretraining')), 'other')} weights",
+            "random": "random weights",
+        }
         label = f"{row['encoder']} ({weights.get(row['weights'], row['weights'])})"
         trunks.setdefault(label, []).append(row["depth"])
     named = "; ".join(
-        f"{label}, {'block' if len(set(depths)) == 1 else 'blocks'} 1 to {', '.join(map(str, sorted(set(depths))))}"
+        f"{label} after block {join_words([str(depth) for depth in sorted(set(depths))])}"
         for label, depths in trunks.items()
     )
     return (
-        f"Tissue was found on a thumbnail and cut into tiles ({tiles}). Encoders, whole or cut after one of their four "
-        f"blocks, turned each tile into features: {named or 'none ran'}."
+        f"Tissue was found on a thumbnail and cut into tiles ({tiles}). Encoders, whole (block 4) or cut after an "
+        f"earlier one of their four blocks, turned each tile into features: {named or 'none ran'}."
     )
 
 
@@ -178,10 +183,10 @@ def _say_sample(record: StudyRecord) -> str:
     lost = record.verdict.get("n_lost") or 0
     failed = len({row.get("slide_id") for row in record.failures})
     return (
-        f"[state: how the number of patients was arrived at{'; ' if said else ''}{said.rstrip(', ')}]. {failed} slides "
-        f"could not be done in full and {lost} patients were left out of all comparisons. [state: how other missing "
-        "data were handled]. [state: performance in subgroups, and fairness]. [state: involvement of patients and the "
-        "public]."
+        f"[state: how the number of patients was arrived at{'; ' if said else ''}{said.rstrip(', ')}]. "
+        f"{count(failed, 'slide')} could not be done in full and {count(lost, 'patient')} were left out of all "
+        "comparisons. [state: how other missing data were handled]. [state: performance in subgroups, and fairness]. "
+        "[state: involvement of patients and the public]."
     )
 
 
