@@ -195,6 +195,24 @@ def save_run(folder: str, *, models: int = 1, patients: Sequence[str] = ("P-99",
         save_model(model, Path(folder) / "models" / f"fold{i}" / "seed0")
 
 
+def save_export(folder: str, **changes: str) -> None:
+    """Write of an exported model what is looked at before its encoder; its card is changed after it was hashed."""
+    from lamella.files import find_sha256
+    from lamella.study.export import CARD, FORMAT, FORMAT_VERSION, hash_card
+
+    write_json(Path(folder) / "seen.json", {"salt": "0123456789abcdef", "patients": [], "images": []})
+    files = {"seen.json": find_sha256(Path(folder) / "seen.json")}
+    card = {"format": FORMAT, "format_version": FORMAT_VERSION, "files": files}
+    write_json(Path(folder) / CARD, card | {"card_sha256": hash_card(card)} | changes)
+
+
+def save_undecided_study(folder: str) -> None:
+    """Write the record and the verdict of a study that can't tell."""
+    write_json(Path(folder) / "study.json", {"format": "lamella-study", "format_version": 1, "arms": []})
+    verdict = {"kind": "cannot tell", "arm": None, "best_arm": "resnet18@2", "sentence": ""}
+    write_json(Path(folder) / "verdict.json", {"arms": [], "verdict": verdict})
+
+
 def save_tested_run(folder: str) -> None:
     """Write a finished run that knows where its slides lie, each of which it has tested."""
     save_run(folder, models=3)

@@ -17,9 +17,13 @@ import h5py
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+import lamella
 from lamella.cli import build_app
+from lamella.encoders import EncoderSpec
+from lamella.encoders.network import build_network
 from tests.tiny import LABEL_COLOURS, draw_tissue, save_cohort_table, save_labelled_slide
 
 NAME, ID, FOLDER, NOTE = "Rosalind-Example", "AC26-004417", "ward-seven-secret", "Rosalind Example 1920-07-25"
@@ -37,8 +41,11 @@ def build():
 """
 
 
-def run_study(place: Path, out: Path, *options: str) -> str:
-    """Draw labelled slides in a telling folder, run them, and return what was said on standard error."""
+def run_study(place: Path, out: Path, *options: str, name: str = "") -> str:
+    """Draw labelled slides in a telling folder, run them, and return what was said on standard error.
+
+    The encoder is one's own, from that folder, where no `name` is given.
+    """
     secret = place / FOLDER / "slides of the ward"
     rows = []
     for i in range(8):
@@ -59,7 +66,7 @@ def run_study(place: Path, out: Path, *options: str) -> str:
     text = str({"type": "Polygon", "coordinates": [ring]}).replace("'", '"')
     (regions / f"{ID}-0.geojson").write_text(text, encoding="utf-8")
     command = ["run", str(table), "--out", str(out), "--tile-px", "64", "--seeds", "1", "--epochs", "2"]
-    command += ["--encoder", f"{encoder}:build", "--include", str(regions), *options]
+    command += ["--encoder", name or f"{encoder}:build", "--include", str(regions), *options]
     done = CliRunner().invoke(build_app(), command)
     assert done.exit_code == 1, done.output
     assert "1 not done" in done.stderr, done.output
@@ -233,6 +240,36 @@ def test_a_run_passed_on_without_local_and_features_still_predicts(hidden: Path,
     assert done.exit_code == 0, done.output
     found = find_words(list_outputs(tmp_path / "out"), tmp_path, (NOTE, str(tmp_path)))
     assert found == []
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with exports of a run without pseudonyms, frozen and tuned, whose weights lie in a telling folder."""
+    pytest.importorskip("onnx")
+    place = tmp_path_factory.mktemp("exported")
+    weights = place / FOLDER / f"{NAME}.safetensors"
+    weights.parent.mkdir()
+    network = build_network(EncoderSpec("resnet18", "random"))
+    save_file(network.blocks.named_state(), weights)
+    run = place / "run"
+    fine = ["--finetune", "tuned", "--top-k", "4", "--finetune-epochs", "1"]
+    run_study(place, run, "--weights", str(weights), *fine, name="resnet18@1")
+    for arm, options in (("frozen", ["--onnx"]), ("tuned", []), ("head", ["--pseudonyms"])):
+        out = place / "models" / arm
+        done = CliRunner().invoke(build_app(), ["export", str(run), "--out", str(out), "--arm", arm, *options])
+        assert done.exit_code == 0, done.output
+    return place / "models"
+
+
+def test_an_exported_model_names_nobody_and_no_path_and_shows_no_label(exported: Path) -> None:
+    files = list_outputs(exported)
+    assert {"encoder.onnx", "heads.onnx", "encoder.xml", "encoder.safetensors", "model.safetensors", "seen.json"} <= {
+        path.name for path in files
+    }
+    words = (NAME, ID, FOLDER, "slides of the ward", NOTE, *NOTE.split()[:2], str(exported.parent), str(Path.home()))
+    source = str(Path(lamella.__file__).parent)
+    assert find_words(files, exported, (*words, source, "site-packages")) == []
+    assert {path.name: n for path in files if (n := count_label_pixels(path.read_bytes()))} == {}
 
 
 def list_outputs(folder: Path) -> list[Path]:

@@ -354,7 +354,13 @@ def test_a_tuned_arm_brings_an_encoder_a_fold_and_averages_over_them(
     names = [f"encoders/fold{fold}-seed0" for fold in range(3)]
     assert list(card["encoders"]) == names
     assert [member["encoder"] for member in card["members"]] == names
-    assert sorted(load_reference(model / "reference.npz").embeddings) == [f"fold{fold}-seed0" for fold in range(3)]
+    reference = load_reference(model / "reference.npz")
+    assert sorted(reference.embeddings) == [f"fold{fold}-seed0" for fold in range(3)]
+    # Of each fold the 4 test slides and those of validation, which were encoded for the threshold.
+    assert all(len(likeness.distances) > 4 for likeness in reference.embeddings.values())
+    assert card["threshold"]["n_positive"] + card["threshold"]["n_negative"] == sum(
+        len(member.model.training.val) for member in open_export(model).members
+    )
     found, failures = predict_slides(model, dataclasses.replace(new, slides=new.slides[:2]), tmp_path / "out")
     assert failures == ()
     assert found[0].spread is not None
@@ -369,6 +375,7 @@ def test_the_head_only_arm_shares_the_frozen_encoder(study: StudyOutcome, new: C
     arm = "resnet18@1, random weights, head only"
     model = export_model(study.folder.path, tmp_path / "model", ExportSettings(arm=arm))
     assert list(load_card(model)["encoders"]) == ["encoder"]
+    assert load_card(model)["threshold"] is not None
     found, _ = predict_slides(model, unlabelled(dataclasses.replace(new, slides=new.slides[:1])), tmp_path / "out")
     assert found[0].unlike is not None
 

@@ -126,11 +126,7 @@ def carry_encoder(spec: EncoderSpec, path: Path, *, with_ids: bool = True) -> "T
     from lamella.encoders.network import build_network
 
     card = find_encoder(spec.name)
-    if card.is_own:
-        raise EncoderError(
-            f"encoder '{Path(card.name).name}' is built by your own code, which a file of weights cannot carry. Use "
-            "an encoder of `lamella encoders`, timm:NAME or hf-hub:OWNER/NAME, or pass on the whole run."
-        )
+    refuse_own_code(card)
     network = build_network(spec)
     state = {key: tensor.detach().contiguous() for key, tensor in network.blocks.named_state().items()}
     trained: dict[str, Any] = {}
@@ -142,13 +138,26 @@ def carry_encoder(spec: EncoderSpec, path: Path, *, with_ids: bool = True) -> "T
         card, trained = dataclasses.replace(own, name=_drop_folders(own.name)), dict(content["trained"])
     elif spec.weights != "auto":
         tag = "random" if spec.weights == "random" else "given by the user"
-        unknown: dict[str, Any] = {"imagenet_top1": None, "trained_on": (), "source": f"weights {tag}", "licence": "not stated"}
-        card = dataclasses.replace(card, weights_tag=tag, **unknown)
+        card = dataclasses.replace(card, weights_tag=tag, source=f"weights {tag}", licence="not stated")
+        card = dataclasses.replace(card, trained_on=(), imagenet_top1=None)
     seen = load_seen(spec.name)
     if not with_ids:
         seen = SeenSlides("", tuple(dataclasses.replace(one, slide="", patient="") for one in seen.slides))
     save_encoder_file(state, card, path, seen=seen, trained=trained)
     return network
+
+
+def refuse_own_code(card: EncoderCard) -> None:
+    """Refuse an encoder that no file of weights can carry.
+
+    Raises:
+        EncoderError: If its network is built by the user's own code.
+    """
+    if card.is_own:
+        raise EncoderError(
+            f"encoder '{Path(card.name).name}' is built by your own code, which a file of weights cannot carry. Use "
+            "an encoder of `lamella encoders`, timm:NAME or hf-hub:OWNER/NAME, or pass on the whole run."
+        )
 
 
 def save_encoder_file(

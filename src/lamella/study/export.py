@@ -18,7 +18,7 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
@@ -80,8 +80,9 @@ def export_model(
         OutputError: If the folder cannot be written, or holds something else.
     """
     settings, progress, out = settings or ExportSettings(), progress or SilentProgress(), Path(out)
-    found = find_source(Path(source), settings.arm)
-    _clear(out)
+    earlier = _list_earlier(out)
+    found = find_source(Path(source), settings.arm, progress=progress)
+    _remove_earlier(out, earlier)
     names = _name_encoders(found)
     described: dict[str, Any] = {}
     with progress.stage("export encoders", len(names), "encoders") as stage:
@@ -99,7 +100,7 @@ def export_model(
     reference = build_reference(
         {slide.slide_id: slide.provenance for slide in found.slides},
         {PurePosixPath(names[encoder]).name: own for encoder, own in found.embeddings.items()},
-        {slide.slide_id: slide.patient_id for slide in found.slides},
+        found.patients,
     )
     save_reference(reference, out / REFERENCE)
     card = _describe(found, described, members, settings)
@@ -119,25 +120,29 @@ def hash_card(card: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _clear(out: Path) -> None:
-    """Make room for an export: an earlier one is removed file by file, anything else is refused.
+def _list_earlier(out: Path) -> tuple[str, ...]:
+    """Return the files of an earlier export in a folder.
 
     Raises:
-        OutputError: If the folder holds something else.
+        OutputError: If it holds something else.
     """
     if not out.exists():
-        return
-    card = out / CARD
+        return ()
     try:
-        content = json.loads(card.read_text(encoding="utf-8"))
-        old = list(content["files"]) if content["format"] == FORMAT else None
+        content = json.loads((out / CARD).read_text(encoding="utf-8"))
+        if content["format"] == FORMAT:
+            return tuple(content["files"])
     except (OSError, ValueError, KeyError, TypeError):
-        old = None
+        pass  # none of ours
     sweep_temporaries(out)
-    if old is None and any(out.iterdir()):
+    if not out.is_dir() or any(out.iterdir()):
         raise OutputError(f"'{out}' is not empty and holds no earlier export. Choose another --out.")
-    remove(card)  # first: what is left is no export any more
-    for name in old or ():
+    return ()
+
+
+def _remove_earlier(out: Path, files: Sequence[str]) -> None:
+    remove(out / CARD)  # first: what is left is no export any more
+    for name in files:
         remove(out / name)
 
 

@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lamella.encoders import EncoderSpec, fingerprint_encoder
+from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder
+from lamella.encoders.tuned import refuse_own_code
 from lamella.errors import ModelError
 from lamella.features.bag import BagFolder, read_own_bag
 from lamella.mil import SlideModel, load_model
+from lamella.progress import Progress, SilentProgress
 from lamella.study.arms import Arm
+from lamella.study.export_validation import encode_validation, find_arm_threshold
 from lamella.study.folder import RunFolder
 from lamella.study.predict import FinishedRun, find_run_encoder, open_run
 from lamella.study.predictor import Member
@@ -62,6 +65,7 @@ class ExportSource:
         embeddings: By encoder, mean embeddings of slides of the cohort by slide id; empty where there are no bags.
         figures: What is known of how good it is, as JSON.
         notes: What must be said of these figures, a sentence each.
+        patients: Whose each slide of the cohort is.
         local: Folder for what is not passed on.
     """
 
@@ -76,6 +80,7 @@ class ExportSource:
     embeddings: Mapping[EncoderSpec, Mapping[str, NDArray[np.float64]]]
     figures: Mapping[str, Any]
     notes: tuple[str, ...]
+    patients: Mapping[str, str]
     local: Path
 
     @property
@@ -84,23 +89,27 @@ class ExportSource:
         return tuple(dict.fromkeys(member.encoder for member in self.members))
 
 
-def find_source(path: Path, arm: str | None = None) -> ExportSource:
+def find_source(path: Path, arm: str | None = None, *, progress: Progress | None = None) -> ExportSource:
     """Gather what an export of a run, or of an arm of a study, needs.
 
     Args:
         path: Folder of a finished run or study.
         arm: Of a study, the arm's name; None takes the one that is recommended. Of a run `frozen`, `head` or `tuned`;
             None takes `frozen`.
+        progress: Where to report to; the validation slides of a tuned arm are encoded here.
 
     Raises:
         ModelError: If the folder holds neither, or not that arm, or the study recommends none.
         WeightsError: If the encoder's weights are not on this machine.
     """
     study = StudyFolder(Path(path))
-    return _find_in_study(study, arm) if study.record.exists() else _find_in_run(RunFolder(Path(path)), arm)
+    progress = progress or SilentProgress()
+    if study.record.exists():
+        return _find_in_study(study, arm, progress)
+    return _find_in_run(RunFolder(Path(path)), arm, progress)
 
 
-def _find_in_run(folder: RunFolder, arm: str | None) -> ExportSource:
+def _find_in_run(folder: RunFolder, arm: str | None, progress: Progress) -> ExportSource:
     kind = arm or "frozen"
     if kind not in ("frozen", "head", "tuned"):
         raise ModelError(f"a run has the arms frozen, head and tuned, not '{arm}'. Pass one of those, or leave it out.")
@@ -115,10 +124,11 @@ def _find_in_run(folder: RunFolder, arm: str | None) -> ExportSource:
         figures = {"auc": {"value": whole.get("auc"), "interval": whole.get("interval")}} if whole else {}
         figures["less_stage_1"] = whole.get("less_stage_1")
     name = {"frozen": "", "head": ", head only", "tuned": ", tuned"}[kind]
-    return _gather(run, f"{run.settings['encoder']}{name}", kind, figures=figures, notes=notes)
+    source = _gather(run, kind, progress)
+    return dataclasses.replace(source, arm=f"{run.settings['encoder']}{name}", figures=figures, notes=tuple(notes))
 
 
-def _find_in_study(folder: StudyFolder, name: str | None) -> ExportSource:
+def _find_in_study(folder: StudyFolder, name: str | None, progress: Progress) -> ExportSource:
     record, verdict = _read_json(folder.record), _read_json(folder.verdict)
     rows = {str(row["arm"]): row for row in record.get("arms", ())}
     name = name or _find_recommended(folder, verdict)
@@ -141,8 +151,8 @@ def _find_in_study(folder: StudyFolder, name: str | None) -> ExportSource:
         notes.append(f"The study of {len(rows)} arms: {said.get('sentence')}")
     if len(rows) > 1:
         notes.append("An arm chosen among several looks better than it is; only slides of elsewhere tell.")
-    source = _gather(run, name, str(row["finetuned"]), figures=figures, notes=notes)
-    return dataclasses.replace(source, local=folder.local)
+    source = _gather(run, str(row["finetuned"]), progress)
+    return dataclasses.replace(source, arm=name, figures=figures, notes=tuple(notes), local=folder.local)
 
 
 def _find_recommended(folder: StudyFolder, verdict: Mapping[str, Any]) -> str:
@@ -165,39 +175,33 @@ def _find_base_key(row: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]]
     return Arm(**{name: row[name] for name in same}).key
 
 
-def _gather(
-    run: FinishedRun, name: str, kind: str, *, figures: Mapping[str, Any], notes: Sequence[str]
-) -> ExportSource:
-    """Bring models, bags and figures of one arm together."""
+def _gather(run: FinishedRun, kind: str, progress: Progress) -> ExportSource:
+    """Bring models and bags of one arm together; name, figures and notes are left to whoever knows them."""
     encoder = find_run_encoder(run)
+    refuse_own_code(find_encoder(encoder.name))
     members = _list_members(run, kind, encoder)
     _refuse_other_weights(members)
-    bags = restore_extract_settings(run.settings, encoder).folder(run.folder.features)
-    slides, embeddings = _read_slides(run, members, bags)
-    by_encoder: dict[EncoderSpec, dict[str, NDArray[np.float64]]] = {}
+    cohort = _read_cohort(run.folder)
+    frozen = restore_extract_settings(run.settings, encoder).folder(run.folder.features)
+    slides, embeddings = _read_slides(members, frozen, cohort)
+    by_encoder: dict[EncoderSpec, Mapping[str, NDArray[np.float64]]] = {encoder: embeddings}
+    bags = {encoder: frozen}
     if kind == "tuned":
-        patients = _read_cohort(run.folder)
-        for member in members:
-            own = run.folder.finetuned / f"fold{member.fold}" / f"seed{member.model.settings.seed}" / "tuned"
-            place = restore_extract_settings(run.settings, member.encoder).folder(own / "features")
-            found = {path.stem: path for path in sorted(place.features.glob("*.h5"))}
-            by_encoder[member.encoder] = {
-                i: find_mean_embedding(read_own_bag(path)[0]) for i, path in found.items() if i in patients
-            }
-    else:
-        by_encoder[encoder] = embeddings
+        bags = encode_validation(run, members, progress)
+        by_encoder = {own: _read_embeddings(place, cohort) for own, place in bags.items()}
     return ExportSource(
-        arm=name,
+        arm="",
         finetuned=kind,
         classes=run.classes,
         positive=run.positive,
         settings=run.settings,
-        threshold=run.threshold if kind == "frozen" else None,
+        threshold=run.threshold if kind == "frozen" else find_arm_threshold(run, members, bags, cohort),
         members=members,
         slides=slides,
         embeddings=by_encoder,
-        figures=figures,
-        notes=tuple(notes),
+        figures={},
+        notes=(),
+        patients={slide_id: patient_id for slide_id, (patient_id, _) in cohort.items()},
         local=run.folder.local,
     )
 
@@ -235,18 +239,16 @@ def _refuse_other_weights(members: Sequence[Member]) -> None:
 
 
 def _read_slides(
-    run: FinishedRun, members: Sequence[Member], bags: BagFolder
+    members: Sequence[Member], bags: BagFolder, cohort: Mapping[str, tuple[str, str]]
 ) -> tuple[tuple[SourceSlide, ...], dict[str, NDArray[np.float64]]]:
     """Return the slides that the models have learned from, and their mean embeddings."""
-    cohort = _read_cohort(run.folder)
-    learned = sorted({i for member in members for i in _list_learned(member.model)})
     slides, embeddings = [], {}
-    for slide_id in learned:
+    for slide_id in sorted({i for member in members for i in _list_learned(member.model)}):
         path = bags.features_path(slide_id)
         if not path.exists() or slide_id not in cohort:
             raise ModelError(
-                f"the bag of slide '{slide_id}' is not in '{run.folder.features}', and what slides of training look "
-                "like is learned from the bags. Export where the run was made, with its features folder."
+                f"the bag of slide '{slide_id}' is not in '{bags.out}', and what slides of training look like is "
+                "learned from the bags. Export where the run was made, with its features folder."
             )
         features, _, provenance = read_own_bag(path)
         embeddings[slide_id] = find_mean_embedding(features)
@@ -257,6 +259,12 @@ def _read_slides(
             )
         )
     return tuple(slides), embeddings
+
+
+def _read_embeddings(bags: BagFolder, cohort: Mapping[str, tuple[str, str]]) -> dict[str, NDArray[np.float64]]:
+    """Return the mean embeddings of all slides of the cohort that have a bag."""
+    found = {path.stem: path for path in sorted(bags.features.glob("*.h5")) if path.stem in cohort}
+    return {slide_id: find_mean_embedding(read_own_bag(path)[0]) for slide_id, path in found.items()}
 
 
 def _list_learned(model: SlideModel) -> tuple[str, ...]:

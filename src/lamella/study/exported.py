@@ -64,7 +64,7 @@ def open_export(path: Path | str) -> Predictor:
             reference=load_reference(path / REFERENCE),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"'{path / CARD}' lacks {error}. Fetch the folder again from where it came.") from error
+        raise ModelError(f"'{path / CARD}' lacks {error}. Get the folder again from where it came.") from error
     for name, described in card["encoders"].items():
         _adopt_network(path / f"{name}.xml", described)
     return predictor
@@ -93,7 +93,7 @@ def load_card(path: Path | str) -> dict[str, Any]:
         )
     if content.get("card_sha256") != hash_card(content):
         raise ModelError(
-            f"'{card}' is not as it was written (its own SHA-256 differs). Fetch the folder again from where it came."
+            f"'{card}' is not as it was written (its own SHA-256 differs). Get the folder again from where it came."
         )
     return dict(content)
 
@@ -109,12 +109,12 @@ def check_files(path: Path, card: Mapping[str, Any]) -> None:
             found = find_sha256(path / name)
         except OSError as error:
             raise ModelError(
-                f"'{path}' lacks '{name}' ({error.strerror}). Fetch the folder again from where it came."
+                f"'{path}' lacks '{name}' ({error.strerror}). Get the folder again from where it came."
             ) from error
         if found != sha256:
             raise ModelError(
                 f"'{name}' of '{path}' is not the file that was exported: its SHA-256 begins {found[:12]} and must "
-                f"begin {str(sha256)[:12]}. Fetch the folder again from where it came."
+                f"begin {str(sha256)[:12]}. Get the folder again from where it came."
             )
 
 

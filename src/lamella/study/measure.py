@@ -87,6 +87,17 @@ def measure_external(
     }
 
 
+def find_frozen_threshold(outcome: Outcome, cohort: Cohort, sensitivity: float | None) -> dict[str, Any] | None:
+    """Return the threshold for new slides, found on each round's validation slides; None without two classes.
+
+    Args:
+        outcome: Rounds and what was predicted of their validation slides.
+        cohort: Labels, classes.
+        sensitivity: The least that it must reach on validation; None is Youden's.
+    """
+    return _freeze(_decide(outcome, cohort, sensitivity))
+
+
 def measure_table(path: Path, *, positive: str | None = None) -> dict[str, Any]:
     """Measure a predictions table: `slide_id, label, fold`, and `logit_<class>` or `prob_<class>` for each class.
 

@@ -142,7 +142,7 @@ def load_reference(path: Path) -> Reference:
         parts = {prefix: _read(arrays, prefix) for prefix in prefixes}
         low, high = arrays["mpp"].tolist()
     except (OSError, ValueError, KeyError, EOFError) as error:
-        raise ModelError(f"'{path}' cannot be read. Fetch the folder again from where it came.") from error
+        raise ModelError(f"'{path}' cannot be read. Get the folder again from where it came.") from error
     return Reference(
         mpp=(low, high),
         colour=parts.pop("colour", None),

@@ -1,0 +1,102 @@
+"""The threshold of a fine-tuned arm, frozen for new slides: found on the validation slides of each fold.
+
+Stage 2 is tested on test slides alone, so validation slides are predicted here; for a tuned encoder they must be
+encoded first, a fold's with its own encoder. Their bags are kept beside those of its test slides.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lamella.cohort import Cohort, CohortSlide, Round, load_cohort
+from lamella.encoders import EncoderSpec
+from lamella.errors import LamellaError, OutputError
+from lamella.features.bag import BagFolder, read_own_bag
+from lamella.features.extract import extract_cohort
+from lamella.mil import average_predictions
+from lamella.progress import Progress
+from lamella.study.measure import find_frozen_threshold
+from lamella.study.predict import FinishedRun
+from lamella.study.predictor import Member
+from lamella.study.rounds import Outcome, Protocol, RoundPrediction
+from lamella.study.settings import restore_extract_settings
+
+
+def encode_validation(run: FinishedRun, members: Sequence[Member], progress: Progress) -> dict[EncoderSpec, BagFolder]:
+    """Encode the validation slides of each member by its own encoder; finished bags are kept.
+
+    Slides that are not there any more are left out.
+
+    Returns:
+        Where the bags of each encoder lie.
+    """
+    try:
+        cohort = load_cohort(run.folder.local / "cohort.csv")
+    except LamellaError:  # passed on without `local/`: what is encoded already must do
+        cohort = None
+    found = {}
+    for member in members:
+        settings = restore_extract_settings(run.settings, member.encoder)
+        place = find_tuned_features(run, member)
+        found[member.encoder] = settings.folder(place)
+        wanted = [s for s in cohort.slides if s.slide_id in member.model.training.val] if cohort else []
+        wanted = [s for s in wanted if s.path.exists()]
+        if not wanted:
+            continue
+        try:
+            extract_cohort(wanted, settings, place, progress=progress)
+        except OutputError as error:
+            progress.say(f"validation slides are not encoded with the tuned encoder: {error}")
+    return found
+
+
+def find_tuned_features(run: FinishedRun, member: Member) -> Path:
+    """Return where the bags of a tuned encoder lie."""
+    place = run.folder.finetuned / f"fold{member.fold}" / f"seed{member.model.settings.seed}"
+    return place / "tuned" / "features"
+
+
+def find_arm_threshold(
+    run: FinishedRun,
+    members: Sequence[Member],
+    bags: Mapping[EncoderSpec, BagFolder],
+    cohort: Mapping[str, tuple[str, str]],
+) -> dict[str, Any] | None:
+    """Return the threshold of an arm, as that of a run is found; None where validation slides have no bags.
+
+    Args:
+        run: The run that the arm went on from.
+        members: Models of the arm.
+        bags: Where the bags of each encoder lie.
+        cohort: Patient and label of each slide.
+    """
+    slides = {
+        i: CohortSlide(slide_id=i, patient_id=patient, label=label, path=Path(i))
+        for i, (patient, label) in cohort.items()
+    }
+    rounds, predictions = [], []
+    for fold in sorted({member.fold for member in members}):
+        own = [member for member in members if member.fold == fold]
+        training = own[0].model.training
+        rounds.append(Round(fold=fold, train=training.train, val=training.val, test=()))
+        for slide_id in training.val:
+            paths = [bags[member.encoder].features_path(slide_id) for member in own]
+            if slide_id not in slides or not all(path.exists() for path in paths):
+                return None
+            parts = [m.model.predict(read_own_bag(path)[0]) for m, path in zip(own, paths, strict=True)]
+            mean = average_predictions(parts)
+            predictions.append(
+                RoundPrediction(
+                    slide=slides[slide_id],
+                    fold=fold,
+                    logits=mean.logits,
+                    probabilities=mean.probabilities,
+                    attention=np.zeros(0, np.float32),
+                )
+            )
+    whole = Cohort(slides=tuple(slides.values()), classes=run.classes, positive=run.positive, notes=())
+    outcome = Outcome(protocol=Protocol(name="fold", rounds=tuple(rounds)), test=[], val=predictions)
+    sensitivity = run.settings.get("sensitivity")
+    return find_frozen_threshold(outcome, whole, None if sensitivity is None else float(sensitivity))
