@@ -470,7 +470,7 @@ def _refuse_other_design(earlier: Mapping[str, Any] | None, design: StudyDesign,
         if key not in free and earlier["design"].get(key) != now[key]:
             raise SettingsError(
                 f"'{folder.path}' holds a study whose '{key}' is {earlier['design'].get(key)} and {now[key]} is asked "
-                "for. Arms may be added to a study; for other settings name another --out."
+                "for. Name another --out; only arms may be added to a study."
             )
 
 
