@@ -44,8 +44,24 @@ def test_the_deficit_of_an_arm_is_the_largest_bound_over_the_others() -> None:
     deficits = find_deficits(estimate)
     assert deficits is not None
     assert deficits.z == pytest.approx(2.2414, abs=1e-3)  # 1 - 0.025 / 2
-    bounds = [deficits.differences[0, b] + deficits.z * deficits.errors[0, b] for b in (1, 2)]
-    assert deficits.upper[0] == pytest.approx(max(bounds))
+    assert estimate.centred is not None
+    bounds = []
+    for b in (1, 2):
+        error = deficits.errors[0, b]
+        skewness = max(0.0, sum((x[b] - x[0]) ** 3 for x in estimate.centred) / error**3)
+        bounds.append(deficits.differences[0, b] + (deficits.z + skewness * (2 * deficits.z**2 + 1) / 6) * error)
+    assert deficits.upper[0] == pytest.approx(max(bounds), rel=1e-12)
+
+
+def test_one_more_patient_who_disagrees_is_a_patient_and_not_a_slide() -> None:
+    targets, patients = np.repeat([0, 1, 0, 1, 0, 1], 5), np.repeat(np.arange(6), 5)
+    logits = np.zeros((30, 2))
+    slides = estimate_auc(logits, targets, folds=np.zeros(30, int), patients=patients)
+    alone = estimate_auc(logits, targets, folds=np.zeros(30, int))
+    assert slides is not None
+    assert alone is not None
+    assert slides.disagreement == pytest.approx((1 / 9 + 1 / 9) / 4)
+    assert alone.disagreement == pytest.approx((1 / 225 + 1 / 225) / 4)
 
 
 def test_of_arms_within_a_tenth_of_the_cost_the_one_of_less_arithmetic_is_cheaper() -> None:

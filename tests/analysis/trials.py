@@ -11,7 +11,7 @@ from lamella.analysis.comparisons import adjust_holm, judge_against_chance
 from lamella.analysis.figure import make_share
 from lamella.analysis.prevalence import find_at_prevalence
 from lamella.analysis.recommend import Deficits, find_cheapest, find_deficits
-from lamella.analysis.sample_size import find_patients_needed, round_digits
+from lamella.analysis.sample_size import find_patients_needed, round_up
 from lamella.analysis.selection import PairTable, correct_best
 from tests.analysis.simulators import Cohort, draw_cv, draw_h, fit_ridge
 
@@ -88,7 +88,7 @@ def state_patients(draw: Draw, *, n_pilot: int, aucs: list[float], margin: float
         found = find_patients_needed(estimate, deficits, 0, margin, targets=cohort.targets, n_draws=2)
         assert found is not None
         stated.append(found[0])
-    return round_digits(float(np.median(stated)))
+    return round_up(float(np.median(stated)))
 
 
 def find_accepted(draw: Draw, *, n: int, aucs: list[float], margin: float, n_cohorts: int, seed: int) -> float:

@@ -6,6 +6,7 @@ classes: the mean of one-against-rest. Formulas: docs/statistics.md.
 Symbols: J arms (what is compared; one, mostly), n units (patients, or slides), C classes, K folds.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,8 +27,11 @@ class AucEstimate:
         auc: `(J,)` float64, within folds.
         influence: `(n, J)` float64, what each unit adds to the AUC beyond its share (u of a positive, v of a
             negative); the columns sum to 0.
+        centred: `(P, J)` float64, what each unit (or patient, where units are slides) adds beyond the mean of its
+            class, with m/(m - 1) taken in, so that its products sum to the covariance; None as that is.
         covariance: `(J, J)` float64, of the arms' AUCs, without the factor for cross-validation; None with fewer than
             two units of a class (or two patients), from which no spread can be seen.
+        disagreement: Variance of one more patient of each class on which two arms disagree by half.
         deff: `(J,)` float64, at least 1: how much more the AUC varies because slides of one patient are alike.
         n_positive: `(C', K)` int64, units of each class that has pairs, in each fold.
         n_negative: `(C', K)` int64, units of the other classes, in each fold.
@@ -39,7 +43,9 @@ class AucEstimate:
 
     auc: Floats
     influence: Floats
+    centred: Floats | None
     covariance: Floats | None
+    disagreement: float
     deff: Floats
     n_positive: NDArray[np.int64]
     n_negative: NDArray[np.int64]
@@ -109,19 +115,24 @@ def estimate_auc(
     # A unit alone in its fold's class, or in a fold of one class, stands in no pair and says nothing.
     in_pairs = np.isin(fold_numbers, np.flatnonzero((n_positive * n_negative).sum(axis=0)))
     units = influence[in_pairs]
-    covariance = _sum_by_class(units, targets[in_pairs])
+    centred = _centre_by_class(units, targets[in_pairs])
     deff = np.ones(n_arms)
-    if patients is not None and len(np.unique(patients[in_pairs])) < in_pairs.sum():
-        clustered = _sum_by_patient(units, patients[in_pairs])
-        if clustered is not None and covariance is not None:
-            plain = np.diag(covariance)
-            deff = np.maximum(1.0, np.divide(np.diag(clustered), plain, out=np.ones(n_arms), where=plain > 0))
-        covariance = clustered
+    clustered = patients is not None and len(np.unique(patients[in_pairs])) < in_pairs.sum()
+    if patients is not None and clustered:
+        by_patient = _centre_by_patient(units, patients[in_pairs])
+        if by_patient is not None and centred is not None:
+            plain = (centred**2).sum(axis=0)
+            deff = np.maximum(1.0, np.divide((by_patient**2).sum(axis=0), plain, out=deff.copy(), where=plain > 0))
+        centred = by_patient
+    each = np.arange(n) if patients is None or not clustered else patients
+    class_sizes = [_count_each(each[in_pairs], targets[in_pairs] == column) for column in scored]
     n_pairs = int((n_positive * n_negative).sum()) // (2 if n_classes == 2 else 1)
     return AucEstimate(
         auc=np.mean(class_auc, axis=0),
         influence=influence,
-        covariance=covariance,
+        centred=centred,
+        covariance=None if centred is None else centred.T @ centred,
+        disagreement=_find_disagreement(class_sizes),
         deff=deff,
         n_positive=n_positive,
         n_negative=n_negative,
@@ -198,7 +209,7 @@ def compare_auc(
 ) -> AucDifference | None:
     """Compare two arms of an estimate: the first's AUC less the second's.
 
-    Two arms that agree on every unit are not "certainly equal": one more unit of each class is counted on which they
+    Two arms that agree on every unit are not "certainly equal": one more patient of each class is counted on which they
     disagree by half.
 
     Args:
@@ -214,7 +225,7 @@ def compare_auc(
     if estimate.covariance is None:
         return None
     cov = estimate.covariance
-    variance = cov[first, first] + cov[second, second] - 2 * cov[first, second] + find_disagreement(estimate)
+    variance = cov[first, first] + cov[second, second] - 2 * cov[first, second] + estimate.disagreement
     if estimate.cross_validated:
         variance *= max(find_cv_factor(float(estimate.auc[arm])) for arm in (first, second))
     if seed_differences is not None and len(seed_differences) > 1:
@@ -266,41 +277,40 @@ def _count_below(scores: Floats, others: Floats) -> Floats:
     return (np.searchsorted(ordered, scores, "left") + np.searchsorted(ordered, scores, "right")) / 2
 
 
-def _sum_by_class(influence: Floats, targets: NDArray[np.int64]) -> Floats | None:
-    """Return the covariance `(J, J)` from influence `(n, J)`, class by class; None where a class has one unit."""
-    total = np.zeros((influence.shape[1], influence.shape[1]))
+def _centre_by_class(influence: Floats, targets: NDArray[np.int64]) -> Floats | None:
+    """Return influence `(n, J)` less its class's mean, times sqrt(m/(m - 1)); None where a class has one unit."""
+    centred = np.empty_like(influence)
     for target in np.unique(targets):
-        rows = influence[targets == target]
-        if len(rows) < 2:
+        own = targets == target
+        m = int(own.sum())
+        if m < 2:
             return None
-        centred = rows - rows.mean(axis=0)
-        total += len(rows) / (len(rows) - 1) * centred.T @ centred
-    return total
+        centred[own] = np.sqrt(m / (m - 1)) * (influence[own] - influence[own].mean(axis=0))
+    return centred
 
 
-def _sum_by_patient(influence: Floats, patients: NDArray[np.int64]) -> Floats | None:
-    """Return the covariance `(J, J)` from influence `(n, J)` added up by patient; None with one patient."""
+def _centre_by_patient(influence: Floats, patients: NDArray[np.int64]) -> Floats | None:
+    """Return influence added up by patient `(P, J)` less its mean, times sqrt(P/(P - 1)); None with one patient."""
     numbers = np.unique(patients, return_inverse=True)[1].reshape(-1)
     n = int(numbers.max()) + 1
     if n < 2:
         return None
     sums = np.zeros((n, influence.shape[1]))
     np.add.at(sums, numbers, influence)
-    centred = sums - sums.mean(axis=0)
-    return np.asarray(n / (n - 1) * centred.T @ centred)
+    return np.asarray(np.sqrt(n / (n - 1)) * (sums - sums.mean(axis=0)))
 
 
-def find_disagreement(estimate: AucEstimate) -> float:
-    """Return the variance of one more unit of each class on which two arms disagree by half.
+def _count_each(patients: NDArray[np.int64], positive: NDArray[np.bool_]) -> tuple[int, int]:
+    """Count the patients that have a positive unit, and those that have a negative one."""
+    return len(np.unique(patients[positive])), len(np.unique(patients[~positive]))
 
-    With two classes: (1/m^2 + 1/q^2) / 4. In general a unit of class y moves the AUC of y by 1/m_y and that of each
+
+def _find_disagreement(sizes: Sequence[tuple[int, int]]) -> float:
+    """Return the variance of one more patient of each class on which two arms disagree by half.
+
+    With two classes: (1/m^2 + 1/q^2) / 4. In general a patient of class y moves the AUC of y by 1/m_y and that of each
     other class c by 1/q_c, all of them averaged.
     """
-    m, q = ((counts * (estimate.n_positive * estimate.n_negative > 0)).sum(axis=1) for counts in _counts(estimate))
+    m, q = np.array(sizes, dtype=np.float64).T
     moved = (1 / m + (1 / q).sum() - 1 / q) / len(m)
     return float((moved**2).sum() / 4)
-
-
-def _counts(estimate: AucEstimate) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return positives and negatives of each class and fold."""
-    return estimate.n_positive, estimate.n_negative

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from lamella.analysis.auc import AucEstimate, find_cv_factor, find_disagreement
+from lamella.analysis.auc import AucEstimate, find_cv_factor
 from lamella.analysis.recommend import Deficits
 
 Floats = NDArray[np.float64]
@@ -41,8 +41,8 @@ def find_patients_needed(
         n_draws: Draws of patients for the range.
 
     Returns:
-        The number in two digits, and the range of 90% of draws of patients; same prevalence, same models. None with
-        one arm.
+        The number, rounded up to two digits, and the range of 90% of draws of patients; same prevalence, same models.
+        None with one arm.
     """
     others = np.array([b for b in range(len(estimate.auc)) if b != cheapest], dtype=np.int64)
     if not len(others) or estimate.covariance is None:
@@ -57,7 +57,7 @@ def find_patients_needed(
     factor = np.ones(len(others))
     if estimate.cross_validated:
         factor = np.array([max(find_cv_factor(float(estimate.auc[a])) for a in (b, cheapest)) for b in others])
-    disagreement = factor * find_disagreement(estimate)
+    disagreement = factor * estimate.disagreement
     # What is left of SE^2 is the noise of training, taken to fall as 1/n too.
     noise = np.maximum(deficits.errors[cheapest, others] ** 2 - factor * variance - disagreement, 0)
     apart_by = np.maximum(deficits.z + _sample_correlated(own, rng), 0)  # (samples, J-1)
@@ -70,20 +70,20 @@ def find_patients_needed(
         return float(np.quantile(n.max(axis=1), _POWER))
 
     low, high = np.quantile([needed(spread) for spread in drawn], (0.05, 0.95))
-    return round_digits(needed(variance)), (round_digits(float(low)), round_digits(float(high)))
+    return round_up(needed(variance)), (round_up(float(low)), round_up(float(high)))
 
 
-def round_digits(value: float) -> int:
-    """Round to two digits, at least 1.
+def round_up(value: float) -> int:
+    """Round up to two digits, at least 1.
 
     Example:
-        >>> round_digits(1234.0), round_digits(87.4), round_digits(3.2)
-        (1200, 87, 3)
+        >>> round_up(1234.0), round_up(87.4), round_up(3.2), round_up(1200.0)
+        (1300, 88, 4, 1200)
     """
     if value < 1:
         return 1
     unit = 10.0 ** max(0, math.floor(math.log10(value)) - 1)
-    return int(round(value / unit) * unit)
+    return int(math.ceil(value / unit - 1e-9) * unit)
 
 
 def _group(apart: Floats, targets: NDArray[np.int64], patients: NDArray[np.int64] | None) -> list[Floats]:

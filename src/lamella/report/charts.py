@@ -3,10 +3,10 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
+from lamella.report.canvas import theme_chart
 from lamella.report.figures import (
-    THEME,
     ForestRow,
     Scores,
     draw_calibration,
@@ -153,8 +153,5 @@ def _collect(predicted: list[SlideEntry], positive: str) -> Scores | None:
 
 
 def _finish(key: str, svg: str, caption: str) -> Chart:
-    """Give a chart its description and the page's colours, which differ by day and by night."""
-    for name, colour in THEME.items():
-        svg = svg.replace(colour, f"var(--{name})")
-    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{escape(caption)}" ', 1)
-    return Chart(key=key, svg=Markup(svg), caption=caption)  # texts inside are escaped by matplotlib
+    """Give a chart its description and the page's colours."""
+    return Chart(key=key, svg=theme_chart(svg, caption), caption=caption)

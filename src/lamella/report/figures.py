@@ -1,35 +1,30 @@
-"""Figures: charts as SVG text, the same bytes for the same numbers.
+"""Figures: charts of predictions, as SVG text, the same bytes for the same numbers."""
 
-Colours are those of Okabe and Ito, told apart by every kind of colour vision, and never the only sign: lines differ in
-width or dash too. Lettering stays text, so that it can be searched, read aloud and follows the page's font. The four
-colours of `THEME` stand in the SVG as they are; a page may replace them by its own.
-"""
-
-import io
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-from matplotlib.text import Text
-from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 from lamella.analysis.calibration import find_calibration_groups
 from lamella.analysis.curves import find_mean_roc, find_precision_recall, find_roc
+from lamella.report.canvas import (
+    ACCENT,
+    DASHES,
+    FAINT,
+    INK,
+    SECOND,
+    SERIES,
+    label_unit_square,
+    legend,
+    open_figure,
+    render,
+    shorten,
+)
 
-INK, FAINT, ACCENT, SECOND = "#1b2a33", "#6a7780", "#0072b2", "#d55e00"
-THEME = {"ink": INK, "faint": FAINT, "accent": ACCENT, "second": SECOND}
-_SERIES = (ACCENT, SECOND, "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_ON_SHADES = "#0b1216"  # lettering on shades that are the same by day and by night
 _GROUP_KEYS = ("predicted", "observed", "low", "high")
-_DASHES = ("-", "--", "-.", ":")
-_FONT = "'DejaVu Sans'"
-_FONTS = "system-ui, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans'"
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -78,21 +73,21 @@ def draw_roc(series: Sequence[Scores], *, point: tuple[float, float] | None = No
     Returns:
         SVG text.
     """
-    figure, axes = _open_figure(4.4, 4.4)
+    figure, axes = open_figure(4.4, 4.4)
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.9, linestyle=":", label="chance")
     if len(series) == 1:
         _draw_folds(axes, series[0])
     for number, scores in enumerate(series):
         curve = find_mean_roc(scores.score, scores.truth, scores.fold)
         if curve is not None:
-            colour, dash = _SERIES[number % 6], _DASHES[number % 4]
+            colour, dash = SERIES[number % 6], DASHES[number % 4]
             axes.plot(*curve, linewidth=2.2, label=scores.name, color=colour, linestyle=dash)
     if point is not None:
         axes.plot(*point, marker="o", markersize=7, color=SECOND, markeredgecolor="white", linestyle="none",
                   label="at the threshold")  # fmt: skip
-    _label_unit_square(axes, "1 - specificity", "sensitivity")
-    _legend(axes, "lower right")
-    return _render(figure, "roc")
+    label_unit_square(axes, "1 - specificity", "sensitivity")
+    legend(axes, "lower right")
+    return render(figure, "roc")
 
 
 def draw_precision_recall(series: Sequence[Scores]) -> str:
@@ -101,9 +96,9 @@ def draw_precision_recall(series: Sequence[Scores]) -> str:
     Returns:
         SVG text.
     """
-    figure, axes = _open_figure(4.4, 4.4)
+    figure, axes = open_figure(4.4, 4.4)
     for number, scores in enumerate(series):
-        colour = _SERIES[number % 6]
+        colour = SERIES[number % 6]
         curve = find_precision_recall(scores.score, scores.truth)
         if curve is None:
             continue
@@ -112,11 +107,11 @@ def draw_precision_recall(series: Sequence[Scores]) -> str:
         prevalence = float(scores.truth.mean())
         chance = f"chance: prevalence {prevalence:.2f}" if len(series) == 1 else None
         axes.axhline(prevalence, color=FAINT if chance else colour, linewidth=0.9, linestyle=":", label=chance)
-        axes.step(recall, precision, where="pre", color=colour, linestyle=_DASHES[number % 4], linewidth=2.2,
+        axes.step(recall, precision, where="pre", color=colour, linestyle=DASHES[number % 4], linewidth=2.2,
                   label=scores.name)  # fmt: skip
-    _label_unit_square(axes, "recall (sensitivity)", "precision (positive predictive value)")
-    _legend(axes, "lower left")
-    return _render(figure, "precision-recall")
+    label_unit_square(axes, "recall (sensitivity)", "precision (positive predictive value)")
+    legend(axes, "lower left")
+    return render(figure, "precision-recall")
 
 
 def draw_calibration(scores: Scores) -> str:
@@ -128,7 +123,7 @@ def draw_calibration(scores: Scores) -> str:
     Returns:
         SVG text.
     """
-    figure, axes = _open_figure(4.4, 4.4)
+    figure, axes = open_figure(4.4, 4.4)
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.9, linestyle=":", label="perfect calibration")
     groups = find_calibration_groups(scores.score, scores.truth)
     if groups:
@@ -139,9 +134,9 @@ def draw_calibration(scores: Scores) -> str:
     for truth, edge, sign in ((True, 1.045, 1), (False, -0.045, -1)):
         marks = scores.score[scores.truth == truth]
         axes.vlines(marks, edge, edge + sign * 0.03, color=SECOND if truth else FAINT, linewidth=0.8, clip_on=False)
-    _label_unit_square(axes, "predicted probability", "observed share", room=0.09)
-    _legend(axes, "upper left", below=0.9)
-    return _render(figure, "calibration")
+    label_unit_square(axes, "predicted probability", "observed share", room=0.09)
+    legend(axes, "upper left", below=0.9)
+    return render(figure, "calibration")
 
 
 def draw_forest(rows: Sequence[ForestRow], *, label: str = "AUC", reference: float = 0.5, name: str = "arms") -> str:
@@ -156,7 +151,7 @@ def draw_forest(rows: Sequence[ForestRow], *, label: str = "AUC", reference: flo
     Returns:
         SVG text.
     """
-    figure, axes = _open_figure(7.2, 0.75 + 0.42 * max(len(rows), 1))
+    figure, axes = open_figure(7.2, 0.75 + 0.42 * max(len(rows), 1))
     lows = [row.value if row.low is None else row.low for row in rows]
     axes.axvline(reference, color=FAINT, linewidth=0.9, linestyle=":")
     for line, row in enumerate(rows):
@@ -169,14 +164,14 @@ def draw_forest(rows: Sequence[ForestRow], *, label: str = "AUC", reference: flo
         axes.plot([row.value], [line], marker=marker, markersize=8 if row.emphasised else 6.5, color=colour)
         axes.annotate(text, (1.02, line), xycoords=("axes fraction", "data"), va="center", color=INK,
                       fontweight="bold" if row.emphasised else "normal")  # fmt: skip
-    axes.set_yticks(range(len(rows)), [_shorten(row.name) for row in rows])
+    axes.set_yticks(range(len(rows)), [shorten(row.name) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(min([reference - 0.05, *(low - 0.03 for low in lows)]), 1.01)
     axes.set_xlabel(f"{label} with 95% interval")
     axes.spines[["left", "top", "right"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     figure.subplots_adjust(left=0.27, right=0.75, top=0.97, bottom=0.5 / figure.get_size_inches()[1])
-    return _render(figure, f"forest-{name}")
+    return render(figure, f"forest-{name}")
 
 
 def draw_scores(
@@ -194,7 +189,7 @@ def draw_scores(
         SVG text.
     """
     classes = sorted(set(label), key=lambda name: (name != positive, name))
-    figure, axes = _open_figure(7.2, 0.8 + 0.75 * max(len(classes), 1))
+    figure, axes = open_figure(7.2, 0.8 + 0.75 * max(len(classes), 1))
     for threshold in thresholds:
         axes.axvline(threshold, color=FAINT, linewidth=0.8, linestyle="--")
     labels = np.asarray(label)
@@ -202,15 +197,15 @@ def draw_scores(
         shares = np.sort(probability[labels == name])
         axes.scatter(shares, line + _spread(shares), s=34, color=SECOND if name == positive else ACCENT, alpha=0.7,
                      marker="o" if name == positive else "D", linewidths=0)  # fmt: skip
-    counts = [f"{_shorten(name)} ({int((labels == name).sum())})" for name in classes]
+    counts = [f"{shorten(name)} ({int((labels == name).sum())})" for name in classes]
     axes.set_yticks(range(len(classes)), counts)
     axes.set_ylim(len(classes) - 0.4, -0.6)
     axes.set_xlim(-0.02, 1.02)
-    axes.set_xlabel(f"predicted probability of {_shorten(positive)}")
+    axes.set_xlabel(f"predicted probability of {shorten(positive)}")
     axes.spines[["left", "top", "right"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     figure.subplots_adjust(left=0.27, right=0.97, top=0.97, bottom=0.52 / figure.get_size_inches()[1])
-    return _render(figure, "scores")
+    return render(figure, "scores")
 
 
 def draw_alignment(matrix: NDArray[np.float64], *, first: str, second: str, name: str = "cka-matrix") -> str:
@@ -222,15 +217,15 @@ def draw_alignment(matrix: NDArray[np.float64], *, first: str, second: str, name
         second: Name of the second.
         name: Of the chart, unique on its page.
     """
-    figure, axes = _open_figure(4.4, 4.2)
+    figure, axes = open_figure(4.4, 4.2)
     axes.imshow(np.clip(matrix, 0, 1), cmap="Greys", vmin=0, vmax=1.6, origin="lower", aspect="equal")
     for row, column in np.ndindex(*matrix.shape):
-        axes.text(column, row, f"{matrix[row, column]:.2f}", ha="center", va="center", color=INK, fontsize=10)
+        axes.text(column, row, f"{matrix[row, column]:.2f}", ha="center", va="center", color=_ON_SHADES, fontsize=10)
     axes.set_xticks(range(matrix.shape[1]), [str(number + 1) for number in range(matrix.shape[1])])
     axes.set_yticks(range(matrix.shape[0]), [str(number + 1) for number in range(matrix.shape[0])])
-    axes.set(xlabel=f"block of {_shorten(second)}", ylabel=f"block of {_shorten(first)}")
+    axes.set(xlabel=f"block of {shorten(second)}", ylabel=f"block of {shorten(first)}")
     figure.subplots_adjust(left=0.15, right=0.97, top=0.97, bottom=0.14)
-    return _render(figure, name)
+    return render(figure, name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,9 +253,9 @@ def draw_by_block(series: Sequence[BlockSeries], *, label: str, name: str = "cka
         label: Of the axis.
         name: Of the chart, unique on its page.
     """
-    figure, axes = _open_figure(5.6, 3.6)
+    figure, axes = open_figure(5.6, 3.6)
     for number, one in enumerate(series):
-        colour, dash = _SERIES[number % 6], _DASHES[number % 4]
+        colour, dash = SERIES[number % 6], DASHES[number % 4]
         blocks = np.arange(1, len(one.values) + 1) + 0.04 * (number - (len(series) - 1) / 2)
         axes.plot(blocks, one.values, color=colour, linestyle=dash, marker="o", markersize=5, label=one.name)
         if one.low is not None and one.high is not None:
@@ -268,9 +263,9 @@ def draw_by_block(series: Sequence[BlockSeries], *, label: str, name: str = "cka
     axes.set_xticks(range(1, max(len(one.values) for one in series) + 1))
     axes.set(xlabel="block", ylabel=label)
     axes.spines[["top", "right"]].set_visible(False)
-    _legend(axes, "lower left")
+    legend(axes, "lower left")
     figure.subplots_adjust(left=0.12, right=0.98, top=0.97, bottom=0.15)
-    return _render(figure, name)
+    return render(figure, name)
 
 
 def _draw_folds(axes: Axes, scores: Scores) -> None:
@@ -284,69 +279,6 @@ def _draw_folds(axes: Axes, scores: Scores) -> None:
             label = None
 
 
-def draw_cost(rows: Sequence[ForestRow], costs: Sequence[float], *, name: str = "cost") -> str:
-    """Draw estimates with their intervals against what they cost, on a logarithmic axis; names at the points.
-
-    Args:
-        rows: What is drawn; emphasised ones in colour.
-        costs: Of each, in seconds a slide, above 0.
-        name: Of the chart, unique on its page.
-    """
-    figure, axes = _open_figure(7.2, 4.2)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    for row, cost in zip(rows, costs, strict=True):
-        colour = ACCENT if row.emphasised else FAINT
-        if row.low is not None and row.high is not None:
-            axes.vlines(cost, row.low, row.high, color=colour, linewidth=1.2)
-        axes.plot([cost], [row.value], marker="s" if row.emphasised else "o", markersize=7, color=colour)
-        axes.annotate(_shorten(row.name), (cost, row.value), xytext=(6, 4), textcoords="offset points", color=INK,
-                      fontsize=8)  # fmt: skip
-    axes.set(xlabel="seconds a slide (encoding, this machine)", ylabel="AUC with 95% interval")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.margins(x=0.18)
-    figure.subplots_adjust(left=0.11, right=0.97, top=0.97, bottom=0.14)
-    return _render(figure, name)
-
-
-def _open_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """Open a figure of `width` x `height` inches, apart from matplotlib's global state."""
-    figure = Figure(figsize=(width, height))
-    FigureCanvasSVG(figure)
-    figure.patch.set_visible(False)
-    axes = figure.add_subplot()
-    axes.patch.set_visible(False)
-    for spine in axes.spines.values():
-        spine.set(color=FAINT, linewidth=0.8)
-    axes.tick_params(colors=INK, labelcolor=INK, color=FAINT, width=0.8)
-    axes.xaxis.label.set_color(INK)
-    axes.yaxis.label.set_color(INK)
-    return figure, axes
-
-
-def _label_unit_square(axes: Axes, x_label: str, y_label: str, *, room: float = 0.02) -> None:
-    """Show 0 to 1 on both axes, equally long."""
-    axes.set(xlim=(-0.02, 1.02), ylim=(-room, 1 + room), aspect="equal", xlabel=x_label, ylabel=y_label)
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
-    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.figure.subplots_adjust(left=0.15, right=0.97, top=0.97, bottom=0.14)
-
-
-def _legend(axes: Axes, place: Literal["lower left", "lower right", "upper left"], *, below: float = 1.0) -> None:
-    """Name the lines."""
-    axes.legend(
-        *axes.get_legend_handles_labels(),
-        loc=place,
-        frameon=False,
-        labelcolor=INK,
-        fontsize=9,
-        handlelength=1.8,
-        bbox_to_anchor=(0, 0, 1, below),
-    )
-
-
 def _spread(sorted_values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Shift dots that would lie on one another, alternately up and down, the same way each time."""
     shift = np.zeros_like(sorted_values)
@@ -354,29 +286,3 @@ def _spread(sorted_values: NDArray[np.float64]) -> NDArray[np.float64]:
         near = int((sorted_values[place] - sorted_values[:place] < 0.012).sum())
         shift[place] = (1 if near % 2 else -1) * ((near + 1) // 2) * 0.07
     return np.clip(shift, -0.36, 0.36)
-
-
-def _shorten(name: str) -> str:
-    """Cut a long name, so that it stays in its margin."""
-    return name if len(name) <= 24 else f"{name[:22]}..."
-
-
-def _render(figure: Figure, name: str) -> str:
-    """Return a figure as SVG text without date, maker, document type or any address but the namespaces of SVG.
-
-    Every id in it begins with `name`, so that several charts can stand in one page.
-    """
-    for text in figure.findobj(Text):
-        if isinstance(text, Text):  # always; findobj cannot say so
-            text.set_parse_math(False)
-    stream = io.StringIO()
-    settings: Any = {"svg.hashsalt": f"lamella {name}", "svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans"]}
-    with matplotlib.rc_context(settings):
-        figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    svg = stream.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
-    svg = svg.replace("*{stroke-linejoin", "svg *{stroke-linejoin")
-    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
-    # The layout is measured in DejaVu Sans, which is wider than what readers have, so their text fits.
-    return svg.replace(_FONT, _FONTS)

@@ -1,57 +1,92 @@
-"""The page of a study: one file, no network, from the study's files alone."""
+"""The page of a study: one file, no network, from the study's files alone.
 
-import base64
+Pictures are inlined and the page forbids itself to load anything; its only script sorts, filters and saves tables and
+moves sliders. It may be written again at any time.
+"""
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
-from markupsafe import Markup
+import matplotlib
 
 from lamella import __version__
+from lamella.errors import SettingsError
 from lamella.files import write_text
-from lamella.report.figures import (
-    BlockSeries,
-    ForestRow,
-    Scores,
-    draw_by_block,
-    draw_calibration,
-    draw_cost,
-    draw_forest,
-    draw_roc,
+from lamella.report.cam import CAM_COLOURS
+from lamella.report.overlay import OverlayStyle
+from lamella.report.pseudonyms import Names, PlainNames
+from lamella.report.study.arm_tables import (
+    badge_arm,
+    number_arms,
+    tabulate_arms,
+    tabulate_costs,
+    tabulate_ladder,
+    tabulate_not_run,
+)
+from lamella.report.study.cohort_tables import tabulate_classes, tabulate_failures, tabulate_ledger, tabulate_slides
+from lamella.report.study.comparisons import say_how_to_read, tabulate_declared
+from lamella.report.study.drawing import draw_arm_charts, draw_baselines, draw_cka, draw_curves, draw_permuted
+from lamella.report.study.evidence import (
+    tabulate_baselines,
+    tabulate_batches,
+    tabulate_cka,
+    tabulate_localisation,
+    tabulate_measures,
 )
 from lamella.report.study.methods import SOURCES, write_methods
-from lamella.report.study.record import SlideCall, StudyRecord, load_study
-from lamella.report.study.tables import (
-    sum_ledger,
-    tabulate_arms,
-    tabulate_controls,
-    tabulate_declared,
-    tabulate_ladder,
-    tabulate_localisation,
-    tabulate_not_run,
-    tabulate_rows,
+from lamella.report.study.paper_figures import FIGURE_2
+from lamella.report.study.record import StudyRecord, load_study
+from lamella.report.study.sentences import (
+    list_cautions,
+    list_facts,
+    list_localisation_notes,
+    say_cka,
+    say_imagenet,
+    say_leak,
+    say_no_localisation,
+    say_no_slides,
+    say_patients_needed,
+    say_permutations,
+    say_validity,
 )
+from lamella.report.study.slides import Slides, build_slides
 
-MAX_MB = 12.0
+_ROOM_FOR_MARKUP = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SlideCard:
-    """One slide of the page: its views, inlined, in the same frame."""
+class StudyPageSettings:
+    """What a page shows.
 
-    call: SlideCall
-    thumbnail: str
-    attention: str
-    cam: str | None
+    Attributes:
+        max_slides: Most slides shown with pictures.
+        max_mb: Most megabytes of the page, pictures included.
+        max_rows: Most slides listed in the table of slides.
+
+    Raises:
+        SettingsError: If a number is negative.
+    """
+
+    max_slides: int = 24
+    max_mb: float = 15.0
+    max_rows: int = 500
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot be."""
+        if min(self.max_slides, self.max_mb, self.max_rows) < 0:
+            raise SettingsError("a page cannot show fewer than 0 slides, rows or megabytes. Leave these numbers out.")
 
 
-def write_study_page(folder: Path) -> Path:
+def write_study_page(folder: Path, *, names: Names | None = None, settings: StudyPageSettings | None = None) -> Path:
     """Write `report.html` into a study folder.
 
     Args:
         folder: Of a study, finished or not.
+        names: How slides and patients are called: `Pseudonyms(salt)` for a page to pass on. None takes the ids as they
+            stand in the folder.
+        settings: How much is shown.
 
     Returns:
         Path of the page.
@@ -60,117 +95,97 @@ def write_study_page(folder: Path) -> Path:
         ModelError: If the folder holds no study, or a file of it is damaged.
         OutputError: If the page cannot be written.
     """
-    record = load_study(folder)
-    environment = jinja2.Environment(
+    record = load_study(Path(folder), names)
+    write_text(record.folder.page, render_study_page(record, settings=settings))
+    return record.folder.page
+
+
+def render_study_page(record: StudyRecord, *, settings: StudyPageSettings | None = None) -> str:
+    """Return the page of a study as HTML, no larger than the settings say.
+
+    Args:
+        record: The study.
+        settings: How much is shown.
+    """
+    settings = settings or StudyPageSettings()
+    template = _environment().get_template("study.html.j2")
+    context = _fill(record, settings)
+    bare = len(template.render(**context, slides=Slides()).encode())
+    room = max(0, int(settings.max_mb * 1e6) - bare - _ROOM_FOR_MARKUP * (settings.max_slides + 1))
+    slides = build_slides(record, max_slides=settings.max_slides, max_bytes=room)
+    return template.render(**context, slides=slides)
+
+
+def _environment() -> jinja2.Environment:
+    """Return the templates' environment: everything is escaped but what is marked as markup."""
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("lamella.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("study.html.j2").render(**_fill(record))
-    write_text(record.folder.page, page)
-    return record.folder.page
 
 
-def _fill(record: StudyRecord) -> dict[str, Any]:
+def _fill(record: StudyRecord, settings: StudyPageSettings) -> dict[str, Any]:
     study, verdict = record.study, record.verdict
-    own = verdict.get("verdict", {})
     return {
-        "version": __version__,
+        "version": study.get("versions", {}).get("lamella", __version__),
         "study": study,
-        "verdict": verdict,
-        "own": own,
-        "sentence": own.get("sentence", "No arm ran: see what was not run."),
         "positive": record.positive,
+        "pseudonyms": not isinstance(record.names, PlainNames),
+        "sentence": record.own.get(
+            "sentence", "No arm ran, so nothing can be recommended: 'What was not run' says why."
+        ),
+        "facts": list_facts(record),
+        "validity": say_validity(record),
+        "patients_needed": say_patients_needed(record),
+        "leak": say_leak(record),
+        "cautions": list_cautions(record),
+        "notes": [record.scrub(str(note)) for note in (*study.get("notes", []), *verdict.get("notes", []))],
         "ladder": tabulate_ladder(record),
         "arms": tabulate_arms(record),
+        "costs": tabulate_costs(record),
+        "key": [(number, one["arm"], badge_arm(record, one)) for number, one in _list_numbered(record)],
+        "imagenet": say_imagenet(record),
         "declared": tabulate_declared(record),
-        "not_run": tabulate_not_run(record),
-        "controls": tabulate_controls(record),
-        "permutations": record.controls.get("permutations"),
+        "how_to_read": say_how_to_read(record),
+        "charts": draw_arm_charts(record),
+        "cka_charts": draw_cka(record),
+        "cka": tabulate_cka(record),
+        "cka_note": say_cka(record),
+        "figure_2": FIGURE_2 if study.get("preset") == "paper" else "",
+        "curves": draw_curves(record),
+        "measures": tabulate_measures(record),
         "localisation": tabulate_localisation(record),
-        "ledger": tabulate_rows("ledger", "Tissue", sum_ledger(record.ledger), empty="There is no ledger."),
-        "failures": tabulate_rows(
-            "failures", "Failures", record.failures, empty="None: every slide was read, cut, encoded and drawn."
-        ),
-        "charts": _draw_charts(record),
-        "cka_note": _say_cka(record),
+        "no_localisation": say_no_localisation(record),
+        "localisation_notes": list_localisation_notes(record),
+        "baselines": tabulate_baselines(record),
+        "baselines_chart": draw_baselines(record),
+        "batches": tabulate_batches(record),
+        "permutations": say_permutations(record),
+        "permutations_chart": draw_permuted(record),
         "shown": record.shown,
-        "cards": _list_cards(record),
-        "methods": write_methods(study, verdict),
+        "no_slides": say_no_slides(record),
+        "scales": {"attention": _list_stops(OverlayStyle().colours), "cam": _list_stops(CAM_COLOURS)},
+        "classes": tabulate_classes(record),
+        "slide_table": tabulate_slides(record, max_rows=settings.max_rows),
+        "ledger": tabulate_ledger(record),
+        "failures": tabulate_failures(record),
+        "methods": write_methods(record),
         "sources": SOURCES,
-        "notes": [*study["notes"], *verdict.get("notes", [])],
+        "not_run": tabulate_not_run(record),
     }
 
 
-def _draw_charts(record: StudyRecord) -> dict[str, Markup]:
-    """Draw what there are numbers for, by key."""
-    arms, own = record.verdict.get("arms", []), record.verdict.get("verdict", {})
-    if not arms:
-        return {}
-    rows = [
-        ForestRow(
-            name=_shorten(one["arm"]),
-            value=one["auc"],
-            low=one["interval"][0],
-            high=one["interval"][1],
-            emphasised=one["arm"] in (own.get("arm"), own.get("best_arm")),
-        )
-        for one in arms
-    ]
-    charts = {"forest": draw_forest(rows), "cost": draw_cost(rows, [max(one["cost"], 1e-6) for one in arms])}
-    series = [
-        BlockSeries(
-            name=f"{row['arm']}, fold {row['fold']}",
-            values=np.array(row["cka"]),
-            low=np.array(row["low"]),
-            high=np.array(row["high"]),
-        )
-        for row in record.cka.get("pairs", [])
-        if "cka" in row
-    ]
-    if series:
-        charts["cka"] = draw_by_block(series[:6], label="CKA, frozen against fine-tuned")
-    if record.shown is not None and len(record.study["classes"]) == 2:
-        truth, score, fold = record.scores_of(record.shown)
-        if 0 < truth.sum() < len(truth):
-            scores = Scores(name=record.shown, truth=truth, score=score, fold=fold)
-            charts |= {"roc": draw_roc([scores]), "calibration": draw_calibration(scores)}
-    return {key: Markup(svg) for key, svg in charts.items()}
+def _list_numbered(record: StudyRecord) -> list[tuple[int, dict[str, Any]]]:
+    """Return the arms by their numbers in the chart of cost."""
+    arms = {one["arm"]: one for one in record.arms}
+    return [(number, arms[name]) for name, number in number_arms(record).items()]
 
 
-def _shorten(arm: str) -> str:
-    """Return an arm's name as charts have room for it; the tables have it whole."""
-    for long, short in (("efficientnet", "effnet"), (", random weights", ", random"), (", head only", ", head")):
-        arm = arm.replace(long, short)
-    return arm
-
-
-def _say_cka(record: StudyRecord) -> str:
-    pairs = record.cka.get("pairs", [])
-    if not pairs:
-        return "No fine-tuned encoder was compared with its frozen one."
-    notes = list(dict.fromkeys(row["note"] for row in pairs if "note" in row))
-    said = "Linear CKA, debiased, over the slides that each fold tested; bars leave out one slide at a time."
-    return " ".join([said, *notes])
-
-
-def _list_cards(record: StudyRecord) -> list[SlideCard]:
-    """Return the slides that have pictures, the worst errors first, until the page would grow too large."""
-    cards, room = [], MAX_MB * 1e6
-    for call in record.calls:
-        folder = record.folder.slides / call.slide_id
-        paths = [folder / f"{name}.jpg" for name in ("thumbnail", "attention", "cam")]
-        if not (paths[0].exists() and paths[1].exists()):
-            continue
-        found = [_inline(path) if path.exists() else None for path in paths]
-        room -= sum(len(one) for one in found if one is not None)
-        if room < 0:
-            break
-        cards.append(SlideCard(call=call, thumbnail=str(found[0]), attention=str(found[1]), cam=found[2]))
-    return cards
-
-
-def _inline(path: Path) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(path.read_bytes()).decode()}"
+def _list_stops(colours: str) -> str:
+    """Return a colour map as the stops of a CSS gradient, as it lies over grey tissue."""
+    share, opacity = [place / 8 for place in range(9)], OverlayStyle().opacity
+    rgb = matplotlib.colormaps[colours](share)[:, :3] * 255 * opacity + 190 * (1 - opacity)
+    return ",".join(f"rgb({r:.0f} {g:.0f} {b:.0f})" for r, g, b in rgb)
