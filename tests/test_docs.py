@@ -35,7 +35,7 @@ from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-RUN_PAGES = ["README.md", "docs/tutorial.md", "docs/study.md"]
+RUN_PAGES = ["README.md", "docs/tutorial.md", "docs/study.md", "docs/export.md"]
 GALLERY = ROOT / "docs" / "troubleshooting.md"  # its commands are run by tests/test_gallery.py
 
 # In documented text, 512 px become 64, and a large count a small one.

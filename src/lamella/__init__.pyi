@@ -39,6 +39,8 @@ from lamella.slide import Slide, open_slide
 from lamella.study.cka import CkaSettings, compare_encoders
 from lamella.study.design import StudyDesign, load_design
 from lamella.study.execute import StudyOptions, StudyOutcome
+from lamella.study.export import ExportSettings, export_model
+from lamella.study.exported import open_predictor
 from lamella.study.localise import LocaliseSettings, localise_run
 from lamella.study.predict import open_run
 from lamella.study.presets import find_preset
@@ -55,6 +57,7 @@ __all__ = [
     "CutSettings",
     "EncoderCard",
     "EncoderSpec",
+    "ExportSettings",
     "ExtractSettings",
     "FeatureBag",
     "FinetuneSettings",
@@ -80,6 +83,7 @@ __all__ = [
     "compare_arms",
     "compare_encoders",
     "draw_tissue",
+    "export_model",
     "extract_cohort",
     "find_encoder",
     "find_preset",
@@ -98,6 +102,7 @@ __all__ = [
     "localise_run",
     "map_classes",
     "measure",
+    "open_predictor",
     "open_run",
     "open_runtime",
     "open_slide",

@@ -30,8 +30,10 @@ from lamella.report.slides import SlideCaption, draw_slide, is_drawn
 from lamella.slide import open_slide
 from lamella.study.attention import AttentionRecord, load_attention
 from lamella.study.cam_record import CamRecord
+from lamella.study.exported import open_predictor
 from lamella.study.folder import RunFolder
 from lamella.study.predict import FinishedRun, open_run, predict_cohort
+from lamella.study.predictor import Predictor
 from lamella.study.rounds import RoundPrediction
 from lamella.study.run import StudyResult, run_study
 from lamella.study.settings import CamSettings, RunSettings
@@ -69,13 +71,11 @@ def run(
     return run_cohort(cohort, RunSettings(extract=extract, train=TrainSettings(head=head)), Path(out))
 
 
-def predict(
-    run_folder: Path | str, slides: Sequence[Path | str] | Path | str, out: Path | str
-) -> Sequence[RoundPrediction]:
+def predict(model: Path | str, slides: Sequence[Path | str] | Path | str, out: Path | str) -> Sequence[RoundPrediction]:
     """Predict new slides with few words: `predict_slides` on files, or on one table of them.
 
     Args:
-        run_folder: Folder of a finished run.
+        model: Folder of a finished run, or of an exported model.
         slides: Slide files, or one table (CSV or Parquet), labelled or not.
         out: Where predictions and heatmaps go; slides that cannot be done are listed there in `failures.csv`.
 
@@ -84,7 +84,7 @@ def predict(
     """
     files = [slides] if isinstance(slides, Path | str) else slides
     cohort = gather_slides([Path(file) for file in files])
-    return predict_slides(Path(run_folder), cohort, Path(out))[0]
+    return predict_slides(Path(model), cohort, Path(out))[0]
 
 
 def run_cohort(
@@ -129,12 +129,12 @@ def run_cohort(
 
 
 def predict_slides(
-    run: Path | FinishedRun, cohort: Cohort, out: Path, *, progress: Progress | None = None
+    model: Path | FinishedRun | Predictor, cohort: Cohort, out: Path, *, progress: Progress | None = None
 ) -> tuple[Sequence[RoundPrediction], tuple[Failure, ...]]:
-    """Predict new slides with a finished run, with heatmaps; with labels also `metrics.json` (external validation).
+    """Predict new slides with a finished run or an exported model, with heatmaps; with labels, measure it too.
 
     Args:
-        run: Folder of a finished run, or what `open_run` returned.
+        model: Folder of a finished run or an export, or what `open_run` or `open_predictor` returned.
         cohort: The slides, labelled or not.
         out: Where to write.
         progress: Where to report to.
@@ -143,10 +143,10 @@ def predict_slides(
         LamellaError: Whatever cannot be done, in one line.
     """
     progress = progress or SilentProgress()
-    finished = run if isinstance(run, FinishedRun) else open_run(Path(run))
-    predictions, failures = predict_cohort(finished, cohort, Path(out), progress=progress)
+    opened = model if isinstance(model, FinishedRun | Predictor) else open_predictor(Path(model))
+    predictions, failures = predict_cohort(opened, cohort, Path(out), progress=progress)
     folder = RunFolder(Path(out))
-    classes = _Classes(finished.classes, finished.positive)
+    classes = _Classes(opened.classes, opened.positive)
     failures = (*failures, *_draw_heatmaps(predictions, folder, cohort, classes, progress))
     _save_failures(failures, cohort, folder.failures)
     if predictions:

@@ -1,12 +1,14 @@
 """Heads trained together are the heads that each job would train alone."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from lamella.errors import BagError, CohortError, SettingsError
-from lamella.mil import fit_model
+from lamella.errors import BagError, CohortError, ModelError, SettingsError
+from lamella.mil import SlideModel, fit_model, together
 from lamella.mil.settings import TrainSettings
 from lamella.mil.together import FitJob, fit_together
 
@@ -23,6 +25,34 @@ def make_bags(n: int = 24, width: int = 12, *, n_classes: int = 2, seed: int = 0
         bag[:2, kind] += 2.0
         bags[f"S{i}"], labels[f"S{i}"] = bag, ("benign", "malignant", "other")[kind]
     return bags, labels
+
+
+class Counted:
+    """A progress that counts one stage."""
+
+    def __init__(self) -> None:
+        self.n, self.total = 0, 0
+
+    def stage(self, name: str, total: int | None, unit: str) -> "Counted":
+        assert (name, unit) == ("train", "epochs")
+        assert total is not None
+        self.total = total
+        return self
+
+    def say(self, message: str) -> None:
+        raise AssertionError(message)
+
+    def __enter__(self) -> "Counted":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def advance(self, n: int = 1) -> None:
+        self.n += n
+
+    def expect(self, total: int) -> None:
+        self.total = total
 
 
 def make_jobs(labels: Mapping[str, str], *, seeds: int = 2, head: str = "attention", epochs: int = 6) -> list[FitJob]:
@@ -57,26 +87,73 @@ def test_a_job_that_has_stopped_drops_out_and_the_others_go_on() -> None:
     assert len(lengths) > 1
 
 
-def test_the_same_call_gives_the_same_bits_and_leaves_the_callers_random_state() -> None:
-    import torch
+def assert_same_bits(one: SlideModel, other: SlideModel) -> None:
+    assert one.training == other.training
+    assert np.array_equal(one.standardisation.sd, other.standardisation.sd)
+    for a, b in zip(one.head.state_dict().values(), other.head.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
 
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_job_is_the_same_bits_alone_in_any_company_and_on_any_number_of_threads(precision: str) -> None:
+    bags, labels = make_bags(width=150)
+    jobs = [*make_jobs(labels), *make_jobs(labels, head="gated", seeds=1)]
+    whole = fit_together(bags, jobs, CLASSES, precision=precision, n_threads=1)
+    threads = fit_together(bags, jobs[::-1], CLASSES, precision=precision, n_threads=3)[::-1]
+    for one, other in zip(whole, threads, strict=True):
+        assert_same_bits(one, other)
+    (alone,) = fit_together(bags, [jobs[3]], CLASSES, precision=precision)
+    assert_same_bits(whole[3], alone)
+
+
+def test_what_is_standardised_at_each_read_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     bags, labels = make_bags()
-    jobs = make_jobs(labels)
-    torch.manual_seed(5)
-    before = torch.get_rng_state()
-    first, second = (fit_together(bags, jobs, CLASSES, n_threads=1) for _ in range(2))
-    assert torch.equal(torch.get_rng_state(), before)
-    for one, other in zip(first, second, strict=True):
-        for a, b in zip(one.head.state_dict().values(), other.head.state_dict().values(), strict=True):
-            assert torch.equal(a, b)
+    jobs = make_jobs(labels)[:2]
+    held = fit_together(bags, jobs, CLASSES)
+    monkeypatch.setattr(together, "_HELD_BYTES", 0)
+    for one, other in zip(held, fit_together(bags, jobs, CLASSES), strict=True):
+        assert_same_bits(one, other)
 
 
-def test_a_job_hardly_depends_on_its_company() -> None:
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_nothing_of_the_callers_is_changed(n_threads: int) -> None:
     bags, labels = make_bags()
-    jobs = make_jobs(labels)
-    whole = fit_together(bags, jobs, CLASSES, precision="fp32")
-    (alone,) = fit_together(bags, [jobs[3]], CLASSES, precision="fp32")
-    assert alone.predict(bags["S1"]).logits == pytest.approx(whole[3].predict(bags["S1"]).logits, abs=2e-4)
+    bags = {name: bag.astype(np.float32) for name, bag in bags.items()}
+    for bag in bags.values():
+        bag.flags.writeable = False
+    before = torch.get_rng_state(), torch.get_num_threads()
+    models = fit_together(bags, make_jobs(labels), CLASSES, n_threads=n_threads)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert torch.get_num_threads() == before[1]
+    assert torch.is_grad_enabled()
+    for parameter in models[0].head.parameters():
+        assert not parameter.requires_grad
+        assert parameter.grad is None
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_each_model_is_handed_over_once_and_each_epoch_counted(n_threads: int) -> None:
+    bags, labels = make_bags()
+    jobs = make_jobs(labels, epochs=12)
+    jobs.append(replace(jobs[0], settings=replace(jobs[0].settings, dropout=0.1)))
+    count = Counted()
+    kept: dict[int, SlideModel] = {}
+    models = fit_together(
+        bags, jobs, CLASSES, n_threads=n_threads, progress=count, keep=lambda place, one: kept.update({place: one})
+    )
+    assert sorted(kept) == list(range(len(jobs)))
+    assert all(kept[place] is model for place, model in enumerate(models))
+    n_epochs = sum(len(model.training.history) for model in models)
+    assert (count.n, count.total) == (n_epochs, n_epochs)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_a_loss_that_is_no_number_ends_all(n_threads: int) -> None:
+    bags, labels = make_bags()
+    jobs = make_jobs(labels, epochs=300)
+    jobs.insert(1, replace(jobs[0], settings=replace(jobs[0].settings, lr=1e30)))
+    with pytest.raises(ModelError, match="left the finite numbers"):
+        fit_together(bags, jobs, CLASSES, n_threads=n_threads)
 
 
 def test_jobs_may_have_labels_of_their_own_and_several_classes() -> None:

@@ -30,12 +30,14 @@ class Deficits:
     Attributes:
         differences: `(J, J)` float64, AUC of the column's arm less the row's: row i, column b is D_bi.
         errors: `(J, J)` float64, their standard errors.
+        skewness: `(J, J)` float64, theirs where it is above 0, else 0.
         upper: `(J,)` float64, the largest D_bi + z_bi SE_bi over the others b; 0 where there is no other.
         z: The normal quantile, before it is corrected for skewness.
     """
 
     differences: Floats
     errors: Floats
+    skewness: Floats
     upper: Floats
     z: float
 
@@ -58,10 +60,16 @@ def find_deficits(estimate: AucEstimate, *, seed_auc: Floats | None = None) -> D
                 return None
             differences[i, b], differences[b, i] = found.difference, -found.difference
             errors[i, b] = errors[b, i] = found.standard_error
-    bounds = differences + (z + _find_skewness(estimate, errors) * (2 * z**2 + 1) / 6) * errors
+    skewness = _find_skewness(estimate, errors)
+    bounds = differences + correct_quantile(z, skewness) * errors
     np.fill_diagonal(bounds, -np.inf)
     upper = bounds.max(axis=1) if n > 1 else np.zeros(n)
-    return Deficits(differences=differences, errors=errors, upper=upper, z=z)
+    return Deficits(differences=differences, errors=errors, skewness=skewness, upper=upper, z=z)
+
+
+def correct_quantile(z: float, skewness: Floats) -> Floats:
+    """Return the quantile of a difference of some skewness over its estimated standard error (Hall 1992, one term)."""
+    return np.asarray(z + skewness * (2 * z**2 + 1) / 6)
 
 
 def _find_skewness(estimate: AucEstimate, errors: Floats) -> Floats:

@@ -7,11 +7,12 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from lamella.analysis.auc import AucEstimate, find_cv_factor
-from lamella.analysis.recommend import Deficits
+from lamella.analysis.recommend import Deficits, correct_quantile
 
 Floats = NDArray[np.float64]
 _POWER = 0.80
 _N_SAMPLES = 1000
+_N_STEPS = 4
 
 
 def find_patients_needed(
@@ -27,9 +28,9 @@ def find_patients_needed(
     """Return how many patients would let the cheapest arm be accepted in 80% of studies, if all arms are truly equal.
 
     Accepted means held against *all* others at once: with T the standardised differences from them, correlated as
-    they are, the n below which 80% of draws of T need no more than max over b of the n at which
-    (z + T_b) SE_b(n) = margin. With one other arm that is (z + 0.84) SE(n) = margin. SE_b(n)^2 falls as 1/n, its terms
-    for a patient on which arms disagree as 1/n^2.
+    they are, the n that is enough in 80% of draws of T: max over b of the n at which (z_b + T_b) SE_b(n) = margin. With
+    one other arm that is (z + 0.84) SE(n) = margin. SE_b(n)^2 falls as 1/n, its terms for a patient on which arms
+    disagree as 1/n^2, the skewness in z_b as 1/sqrt(n).
 
     Args:
         estimate: Of all arms.
@@ -60,13 +61,16 @@ def find_patients_needed(
     disagreement = factor * estimate.disagreement
     # What is left of SE^2 is the noise of training, taken to fall as 1/n too.
     noise = np.maximum(deficits.errors[cheapest, others] ** 2 - factor * variance - disagreement, 0)
-    apart_by = np.maximum(deficits.z + _sample_correlated(own, rng), 0)  # (samples, J-1)
+    luck, skewness = _sample_correlated(own, rng), deficits.skewness[cheapest, others]
 
     def needed(spread: Floats) -> float:
-        # n^2 - 2 half n - ratio disagreement n_patients^2 = 0
-        ratio = (apart_by / margin) ** 2
-        half = ratio * (factor * spread + noise) * n_patients / 2
-        n = half + np.sqrt(half**2 + ratio * disagreement * n_patients**2)
+        n: Floats = np.full_like(luck, n_patients)
+        for _ in range(_N_STEPS):  # the skewness hangs on n, weakly
+            z = correct_quantile(deficits.z, skewness * np.sqrt(n_patients / np.maximum(n, 1)))
+            ratio = (np.maximum(z + luck, 0) / margin) ** 2
+            # n^2 - 2 half n - ratio disagreement n_patients^2 = 0
+            half = ratio * (factor * spread + noise) * n_patients / 2
+            n = half + np.sqrt(half**2 + ratio * disagreement * n_patients**2)
         return float(np.quantile(n.max(axis=1), _POWER))
 
     low, high = np.quantile([needed(spread) for spread in drawn], (0.05, 0.95))

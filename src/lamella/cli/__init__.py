@@ -29,6 +29,7 @@ _VERBS = (
     "cka",
     "run",
     "predict",
+    "export",
     "heatmap",
     "cam",
     "localise",

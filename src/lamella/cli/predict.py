@@ -11,7 +11,12 @@ from lamella.cli.tables import print_json, print_table, tell_failures
 
 @takes_groups
 def predict(
-    run: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a finished `lamella run`.", show_default=False)],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="Folder of a finished `lamella run`, or of `lamella export`.", show_default=False
+        ),
+    ],
     slides: Annotated[
         list[Path],
         typer.Argument(metavar="SLIDE...|COHORT", help="New slides, or one table of them.", show_default=False),
@@ -29,29 +34,30 @@ def predict(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Predict new slides with a finished run.
+    """Predict new slides with a finished run or an exported model.
 
-    Slides are cut and encoded as it did; the prediction is the mean of its models' logits. Heatmaps are drawn.
+    Slides are cut and encoded as it did; the prediction is the mean of its models' logits. Heatmaps are drawn. An
+    exported model also says which slides are unlike those it was trained on.
 
-    Where the table has labels, metrics.json is written too, at the threshold that the run froze: external validation.
-    Slides and patients that the run has learned from are refused then.
+    Where the table has labels, metrics.json is written too, at the threshold that was frozen: external validation.
+    Slides and patients that it has learned from are refused then.
     """
     progress = talk.open()
 
     from lamella.pipeline import predict_slides
-    from lamella.study.predict import open_run
+    from lamella.study.exported import open_predictor
 
-    finished = open_run(run)
+    predictor = open_predictor(model)
     cohort = columns.gather(slides, slide_mpp=slide_mpp)
-    predictions, failures = predict_slides(finished, cohort, out, progress=progress)
+    predictions, failures = predict_slides(predictor, cohort, out, progress=progress)
     rows = [
         {"slide_id": found.slide.slide_id, "label": found.slide.label or ""}
-        | {name: round(float(p), 4) for name, p in zip(finished.classes, found.probabilities, strict=True)}
+        | {name: round(float(p), 4) for name, p in zip(predictor.classes, found.probabilities, strict=True)}
         for found in predictions
     ]
     if as_json:
         print_json({"out": str(out), "predictions": rows})
     else:
-        print_table(["slide_id", "label", *finished.classes], rows)
+        print_table(["slide_id", "label", *predictor.classes], rows)
         progress.say(f"Predictions and heatmaps are in '{out}'.")
     tell_failures(failures, out / "failures.csv")

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lamella.encoders.cards import EncoderCard, read_card
-from lamella.encoders.names import split_name
+from lamella.encoders.cards import EncoderCard, EncoderSpec, cut_card, find_encoder, read_card
+from lamella.encoders.names import is_tuned, split_name
 from lamella.errors import EncoderError, WeightsError
 from lamella.files import replacing
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from lamella.encoders.network import TileNetwork
 
 FORMAT = "lamella-encoder"
@@ -93,8 +95,6 @@ def save_tuned_encoder(
     Raises:
         OutputError: If the folder cannot be written.
     """
-    from safetensors.torch import save_file
-
     state = {key: tensor.detach().contiguous() for key, tensor in network.blocks.named_state().items()}
     digest = hashlib.sha256()
     for key in sorted(state):
@@ -102,17 +102,81 @@ def save_tuned_encoder(
     stem = split_name(Path(base.name).name)[0].removesuffix(".safetensors").replace(":", "_")
     own = f"@{base.depth}" if base.depth < 4 else ""
     path = folder / f"{stem}{own}-tuned-{digest.hexdigest()[:8]}.safetensors".replace("@", "_")
-    card = dataclasses.asdict(base) | {"name": base.name if base.depth < 4 else base.whole_name}
+    card = dataclasses.replace(base, name=base.name if base.depth < 4 else base.whole_name)
+    save_encoder_file(state, card, path, seen=seen, trained=trained)
+    return path
+
+
+def carry_encoder(spec: EncoderSpec, path: Path, *, with_ids: bool = True) -> "TileNetwork":
+    """Save any encoder as one file that needs no weights from elsewhere; return its network.
+
+    The file is asked for by its path, as a fine-tuned encoder is. What a fine-tuned encoder has seen comes along.
+
+    Args:
+        spec: Which encoder with which weights.
+        path: The file, `NAME.safetensors`.
+        with_ids: Whether the salted hashes of slides and patients come along; without them, slides are known again by
+            their bytes and looks.
+
+    Raises:
+        EncoderError: If the network is built by the user's own code, which no file of weights can carry.
+        WeightsError: If the weights are not on this machine.
+        OutputError: If the folder cannot be written.
+    """
+    from lamella.encoders.network import build_network
+
+    card = find_encoder(spec.name)
+    if card.is_own:
+        raise EncoderError(
+            f"encoder '{Path(card.name).name}' is built by your own code, which a file of weights cannot carry. Use "
+            "an encoder of `lamella encoders`, timm:NAME or hf-hub:OWNER/NAME, or pass on the whole run."
+        )
+    network = build_network(spec)
+    state = {key: tensor.detach().contiguous() for key, tensor in network.blocks.named_state().items()}
+    trained: dict[str, Any] = {}
+    if card.is_tuned:
+        content = _read_header(Path(card.whole_name))
+        own = read_card(content["card"])
+        if card.depth < own.depth:
+            own = cut_card(own, card.depth)
+        card, trained = dataclasses.replace(own, name=_drop_folders(own.name)), dict(content["trained"])
+    elif spec.weights != "auto":
+        tag = "random" if spec.weights == "random" else "given by the user"
+        unknown: dict[str, Any] = {"imagenet_top1": None, "trained_on": (), "source": f"weights {tag}", "licence": "not stated"}
+        card = dataclasses.replace(card, weights_tag=tag, **unknown)
+    seen = load_seen(spec.name)
+    if not with_ids:
+        seen = SeenSlides("", tuple(dataclasses.replace(one, slide="", patient="") for one in seen.slides))
+    save_encoder_file(state, card, path, seen=seen, trained=trained)
+    return network
+
+
+def save_encoder_file(
+    state: "dict[str, Tensor]", card: EncoderCard, path: Path, *, seen: SeenSlides, trained: dict[str, Any]
+) -> None:
+    """Write weights with their card and what they have seen, whole or not at all.
+
+    Args:
+        state: Tensors under the names of the whole network.
+        card: Of the encoder, without folders.
+        path: The file.
+        seen: The slides that training has seen.
+        trained: How it was fine-tuned, as JSON; empty where it was not.
+
+    Raises:
+        OutputError: If the folder cannot be written.
+    """
+    from safetensors.torch import save_file
+
     content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "card": card,
+        "card": dataclasses.asdict(card),
         "trained": trained,
         "seen": dataclasses.asdict(seen),
     }
     with replacing(path) as temporary:
         save_file(state, temporary, metadata={"lamella": json.dumps(content, sort_keys=True)})
-    return path
 
 
 def find_tuned_card(name: str) -> EncoderCard:
@@ -126,18 +190,17 @@ def find_tuned_card(name: str) -> EncoderCard:
         base = read_card(content["card"])
     except (KeyError, TypeError) as error:
         raise EncoderError(f"encoder '{name}' has no card this version can read ({error}). Train it again.") from error
+    nowhere_else: dict[str, Any] = {"package": None, "package_file": None, "sha256": None, "hub_id": None, "url": None}
+    if not content["trained"]:  # carried here as it was, by `carry_encoder`
+        return dataclasses.replace(base, name=name, **nowhere_else)
     return dataclasses.replace(
         base,
         name=name,
         source=f"fine-tuned from {base.name} ({base.weights_tag})",
         weights_tag="fine-tuned",
         trained_on=(*base.trained_on, f"{len(content['seen']['slides'])} slides of its own cohort"),
-        package=None,
-        package_file=None,
-        sha256=None,
-        hub_id=None,
-        url=None,
         imagenet_top1=None,
+        **nowhere_else,
     )
 
 
@@ -152,6 +215,11 @@ def load_seen(name: str) -> SeenSlides:
         return SeenSlides()
     seen = _read_header(Path(whole))["seen"]
     return SeenSlides(seen["salt"], tuple(SeenSlide(**one) for one in seen["slides"]))
+
+
+def _drop_folders(name: str) -> str:
+    """Return an encoder's name without the folders of a file that was named."""
+    return Path(name).name if is_tuned(name) else name
 
 
 def _read_header(path: Path) -> dict[str, Any]:

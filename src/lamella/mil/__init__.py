@@ -10,6 +10,7 @@ from lamella.mil.model import (
     SlideModel,
     SlidePrediction,
     TrainingRecord,
+    average_predictions,
     check_bag_fits,
     predict_ensemble,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "Standardisation",
     "TrainSettings",
     "TrainingRecord",
+    "average_predictions",
     "check_bag_fits",
     "find_standardisation",
     "fit_model",

@@ -143,7 +143,11 @@ def predict_ensemble(models: Sequence[SlideModel], features: Bag) -> SlidePredic
                 f"one model has classes {', '.join(models[0].classes)} and another {', '.join(model.classes)}. "
                 "Pass models of one run."
             )
-    predictions = [model.predict(features) for model in models]
+    return average_predictions([model.predict(features) for model in models])
+
+
+def average_predictions(predictions: Sequence[SlidePrediction]) -> SlidePrediction:
+    """Return the mean of several models' logits, and of their attention, over the same tiles of one slide."""
     logits = np.mean([prediction.logits for prediction in predictions], axis=0)
     return _make_prediction(logits, np.mean([prediction.attention for prediction in predictions], axis=0))
 

@@ -46,13 +46,23 @@ def find_standardisation(bags: Iterable[NDArray[np.floating]], *, floor: float =
         >>> find_standardisation([bag]).sd
         array([1. , 0.1, 3. ], dtype=float32)
     """
+    return combine_moments((find_moments(bag) for bag in bags), floor=floor)
+
+
+def combine_moments(
+    moments: Iterable[tuple[NDArray[np.float64], NDArray[np.float64]]], *, floor: float = SD_FLOOR
+) -> Standardisation:
+    """Find the standardisation from the moments of each slide, as `find_moments` gives them.
+
+    Raises:
+        BagError: If there is no slide.
+    """
     n_slides, mean, square = 0, np.zeros(0), np.zeros(0)
-    for bag in bags:
-        bag_mean, bag_square = _find_moments(bag)
+    for own_mean, own_square in moments:
         if n_slides == 0:
-            mean, square = np.zeros_like(bag_mean), np.zeros_like(bag_mean)
-        mean += bag_mean
-        square += bag_square
+            mean, square = np.zeros_like(own_mean), np.zeros_like(own_mean)
+        mean += own_mean
+        square += own_square
         n_slides += 1
     if n_slides == 0:
         raise BagError(
@@ -68,7 +78,7 @@ def find_standardisation(bags: Iterable[NDArray[np.floating]], *, floor: float =
     return Standardisation(mean.astype(np.float32), sd.astype(np.float32))
 
 
-def _find_moments(bag: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def find_moments(bag: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the mean and the mean square of each dimension, `(D,)` float64, a few thousand rows at a time."""
     total, square = np.zeros(bag.shape[1]), np.zeros(bag.shape[1])
     for start in range(0, len(bag), _ROWS):

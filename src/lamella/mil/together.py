@@ -1,36 +1,40 @@
-"""Training many heads on one set of bags at once: folds, seeds and labels as one batched model.
+"""Training many heads on one set of bags: folds, seeds, labels and kinds of head in one call.
 
 Each job trains as `fit_model` would train it alone: the same first weights, order of slides, standardisation, class
-weights, optimiser and stopping. What differs is the arithmetic. The first layer, which is nearly all of it, is a matrix
-product of each job's own bag with its own weights, without padding and without autograd; all further layers of all jobs
-are one batched computation. A job whose training has stopped drops out.
+weights, optimiser and stopping. What differs is the arithmetic. Bags are checked, measured and standardised once for
+all jobs; a step is a few matrix products and written-out gradients, with nothing recorded; and the jobs go side by
+side, one a core.
+
+So that a job's model never depends on its company: the same bits alone, in any call, with any number of threads.
 """
 
-import copy
-import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.func import functional_call
 
 from lamella.errors import SettingsError
 from lamella.mil.batches import Bag, check_widths
-from lamella.mil.heads import HEADS, Head
-from lamella.mil.model import EpochRecord, SlideModel, TrainingRecord, using_threads
+from lamella.mil.gradients import count_rows
+from lamella.mil.heads import HEADS
+from lamella.mil.model import SlideModel, TrainingRecord, using_threads
 from lamella.mil.settings import TrainSettings
-from lamella.mil.standardise import Standardisation, find_standardisation
-from lamella.mil.train import check_finite, find_bag, find_class_weights, find_targets, fit_model
+from lamella.mil.standardise import Standardisation, combine_moments, find_moments
+from lamella.mil.train import find_bag, find_class_weights, find_targets, fit_model
+from lamella.mil.trainee import StandardRows, Trainee
 from lamella.progress import Progress, SilentProgress, Stage
 
-_BF16_FROM_FLOPS = 2e13  # below this much work nothing is gained that one would notice
-_THREADS_FROM_FLOPS = 1e12
-_CACHE_BYTES = 3 * 2**30
+_BF16_FROM_FLOPS = 1e12  # of one job; below this nothing is gained that one would notice
+_THREADS_FROM_FLOPS = 1e11  # of all jobs
+_HELD_BYTES = 3 * 2**30
+
+Keep = Callable[[int, SlideModel], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -58,21 +62,24 @@ def fit_together(
     precision: str = "auto",
     n_threads: int | None = None,
     progress: Progress | None = None,
+    keep: Keep | None = None,
 ) -> list[SlideModel]:
-    """Fit heads to the bags of one encoder, all at once.
+    """Fit heads to the bags of one encoder, all in one call.
 
-    The same jobs, bags, precision and thread count give the same models bit for bit on one machine. A job trained in
-    other company agrees up to the order in which its sums are taken. Jobs that the batched computation cannot take
-    (dropout, draws of tiles, several slides a step, CUDA) are trained one by one.
+    A job's model is the same bit for bit on one machine whatever other jobs are trained beside it and on however many
+    threads, so what a killed run has finished need not be trained again. In fp32 it agrees with `fit_model` up to
+    rounding. Jobs with dropout, draws of tiles, several slides a step or a CUDA device are trained by `fit_model`.
 
     Args:
-        bags: Per slide id `(N, D)` float16 or float32; each is looked up once.
+        bags: Per slide id `(N, D)` float16 or float32; each is looked up once and held in memory.
         jobs: What to train; any splits, seeds, labels and heads.
         classes: All classes, in the order of the logits.
-        precision: `fp32`; `bf16` for the products of the first layer (weights and sums stay fp32); `auto` takes bf16
-            where the processor computes it and there is much to do.
-        n_threads: CPU threads; None takes those of the settings, and all cores where there is much to do.
-        progress: Told of each slide seen.
+        precision: `fp32`; `bf16` for the products of the embedding (weights, pooling and sums stay fp32); `auto` takes
+            bf16 for a job where the processor computes it and the job is large.
+        n_threads: CPU threads, each with a job of its own; None takes those of the settings, and all cores where there
+            is much to do.
+        progress: Told of each epoch.
+        keep: Told of each model as soon as it is trained, with its place in `jobs`; called in the caller's thread.
 
     Returns:
         A model for each job, in order, as `fit_model` returns it.
@@ -81,255 +88,168 @@ def fit_together(
         CohortError: If a slide is in both splits, has no label, or a class is missing from `train`.
         BagError: If a bag is missing, empty, holds NaN, or differs in width.
         ModelError: If a loss does not stay finite.
-        SettingsError: If the precision is not known.
+        SettingsError: If the precision is not known, or a job's device is not there.
     """
     if precision not in ("auto", "fp32", "bf16"):
         raise SettingsError(f"heads train in auto, fp32 or bf16, not in '{precision}'. Leave it out.")
-    progress = progress or SilentProgress()
-    models: dict[int, SlideModel] = {}
-    groups: dict[TrainSettings, list[int]] = {}
-    for place, job in enumerate(jobs):
-        if _can_be_batched(job.settings):
-            groups.setdefault(_without_seed(job.settings), []).append(place)
-        else:
-            models[place] = fit_model(
-                bags, job.labels, train=job.train, val=job.val, classes=classes, settings=job.settings
-            )
+    # All is checked before anything is trained.
+    targets = [find_targets(job.labels, job.train, job.val, classes) for job in jobs]
     held = {i: find_bag(bags, i) for i in dict.fromkeys(i for job in jobs for i in (*job.train, *job.val))}
-    for group in groups.values():
-        own = [jobs[place] for place in group]
-        threads = n_threads or _choose_threads(own, held)
-        with torch.random.fork_rng(devices=[]), using_threads(threads):
-            found = _Group(own, held, classes, _choose(precision, own, held)).run(progress)
-        models |= dict(zip(group, found, strict=True))
+    check_widths(held)
+    work = _Work(held, jobs, targets, tuple(classes), precision)
+    with (progress or SilentProgress()).stage("train", sum(job.settings.epochs for job in jobs), "epochs") as stage:
+        models = {}
+        for place, model in work.run(n_threads or _choose_threads(jobs, held), _Count(stage, jobs)):
+            models[place] = model
+            if keep is not None:
+                keep(place, model)
     return [models[place] for place in range(len(jobs))]
 
 
-@dataclass(eq=False)
-class _Trainee:
-    """One job on its way."""
-
-    job: FitJob
-    head: Head
-    optimiser: torch.optim.Optimizer
-    standardisation: Standardisation
-    targets: dict[str, int]
-    weights: NDArray[np.float64]
-    rng: np.random.Generator
-    low: Tensor  # first layer's weights in the products' precision, (E, D)
-    history: list[EpochRecord] = field(default_factory=list)
-    best_loss: float = math.inf
-    best_epoch: int = 0
-    best: dict[str, Tensor] = field(default_factory=dict)
-    order: list[str] = field(default_factory=list)
-    train_loss: float = 0.0
-    done: bool = False
-
-    @property
-    def first(self) -> nn.Linear:
-        """The layer that reads embeddings."""
-        layer = self.head.embed[0]  # type: ignore[index]
-        assert isinstance(layer, nn.Linear)
-        return layer
-
-
-class _Group:
-    """Jobs of one head and the same hyperparameters."""
+class _Work:
+    """The jobs of one call, ready to be trained."""
 
     def __init__(
-        self, jobs: Sequence[FitJob], bags: Mapping[str, Bag], classes: Sequence[str], dtype: torch.dtype
+        self,
+        bags: Mapping[str, Bag],
+        jobs: Sequence[FitJob],
+        targets: Sequence[NDArray[np.int64]],
+        classes: tuple[str, ...],
+        precision: str,
     ) -> None:
-        self._bags, self._classes, self._dtype = bags, tuple(classes), dtype
-        self._width = check_widths({i: bags[i] for job in jobs for i in (*job.train, *job.val)})
-        shared: dict[tuple[str, ...], Standardisation] = {}
-        self._trainees = []
-        for job in jobs:
-            targets = find_targets(job.labels, job.train, job.val, classes)
-            if job.train not in shared:
-                shared[job.train] = find_standardisation(bags[i] for i in job.train)
-            torch.manual_seed(job.settings.seed)
-            head = HEADS[job.settings.head](self._width, len(classes), job.settings.dropout)
-            settings = job.settings
-            self._trainees.append(
-                _Trainee(
-                    job=job,
-                    head=head,
-                    optimiser=torch.optim.AdamW(
-                        head.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
-                    ),
-                    standardisation=shared[job.train],
-                    targets=dict(zip((*job.train, *job.val), targets.tolist(), strict=True)),
-                    weights=find_class_weights(targets[: len(job.train)], len(classes)),
-                    rng=np.random.default_rng(settings.seed),
-                    low=torch.empty(0),
+        self._bags, self._jobs, self._targets, self._classes = bags, jobs, targets, classes
+        # Jobs of one training side stand together: they share what is held for them.
+        first = {job.train: place for place, job in reversed(list(enumerate(jobs)))}
+        ours = [place for place, job in enumerate(jobs) if _is_written_out(job.settings)]
+        self._order = sorted(ours, key=lambda place: first[jobs[place].train])
+        self._dtypes = {place: _choose_dtype(precision, jobs[place], bags) for place in ours}
+        self._stop = threading.Event()
+
+    def run(self, n_threads: int, count: "_Count") -> Iterator[tuple[int, SlideModel]]:
+        """Train all, yield each model with its place as soon as it is there."""
+        for place, job in enumerate(self._jobs):
+            if place not in self._dtypes:
+                yield place, self._fit_alone(job, count)
+        trainees = self._prepare(n_threads)
+        with using_threads(1):
+            if n_threads == 1:
+                for place, trainee in trainees:
+                    yield place, self._fit(self._jobs[place], trainee, count)
+                return
+            with ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                try:
+                    places = {
+                        pool.submit(self._fit, self._jobs[place], trainee, count): place for place, trainee in trainees
+                    }
+                    for future in as_completed(places):
+                        yield places[future], future.result()
+                finally:
+                    self._stop.set()
+                    pool.shutdown(cancel_futures=True)
+
+    def _prepare(self, n_threads: int) -> list[tuple[int, Trainee]]:
+        """Return the jobs that are trained here, with first weights and standardised bags, in the order of training."""
+        readers = Counter((self._jobs[place].train, self._dtypes[place]) for place in self._order)
+        hold = n_threads * self._count_bytes() <= _HELD_BYTES
+        moments = {
+            slide_id: find_moments(self._bags[slide_id])
+            for slide_id in dict.fromkeys(i for place in self._order for i in self._jobs[place].train)
+        }
+        standards: dict[tuple[str, ...], Standardisation] = {}
+        shared: dict[tuple[tuple[str, ...], torch.dtype], StandardRows] = {}
+        trainees = []
+        with torch.random.fork_rng(devices=[]):
+            for place in self._order:
+                job, dtype = self._jobs[place], self._dtypes[place]
+                if job.train not in standards:
+                    standards[job.train] = combine_moments(moments[slide_id] for slide_id in job.train)
+                key = job.train, dtype
+                if key not in shared:
+                    shared[key] = StandardRows(
+                        self._bags, standards[job.train], dtype, n_readers=readers[key], hold=hold
+                    )
+                torch.manual_seed(job.settings.seed)
+                head = HEADS[job.settings.head](len(standards[job.train].mean), len(self._classes), 0.0)
+                targets = dict(zip((*job.train, *job.val), self._targets[place].tolist(), strict=True))
+                trainees.append(
+                    (
+                        place,
+                        Trainee(
+                            head=head,
+                            settings=job.settings,
+                            train=job.train,
+                            val=job.val,
+                            targets=targets,
+                            weights=find_class_weights(self._targets[place][: len(job.train)], len(self._classes)),
+                            rows=shared[key],
+                        ),
+                    )
                 )
-            )
-        self._rest = _Rest(copy.deepcopy(self._trainees[0].head))
-        n_rows = sum(len(bags[i]) for i in dict.fromkeys(i for job in jobs for i in (*job.train, *job.val)))
-        size = n_rows * self._width * torch.empty(0, dtype=dtype).element_size() * len(shared)
-        self._cache: dict[tuple[int, str], Tensor] | None = {} if size <= _CACHE_BYTES else None
+        return trainees
 
-    def run(self, progress: Progress) -> list[SlideModel]:
-        """Train all; return their models."""
-        settings = self._trainees[0].job.settings
-        total = settings.epochs * sum(len(one.job.train) for one in self._trainees)
-        with progress.stage("train heads together", total, "slides") as stage:
-            for epoch in range(1, settings.epochs + 1):
-                active = [one for one in self._trainees if not one.done]
-                if not active:
-                    break
-                self._train_epoch(active, stage)
-                losses = self._find_val_losses(active)
-                for one, val_loss in zip(active, losses, strict=True):
-                    self._close_epoch(one, epoch, val_loss)
-        return [self._finish(one) for one in self._trainees]
+    def _count_bytes(self) -> int:
+        """Return how much is held for the job that reads most."""
+        sizes = [0]
+        for place in self._order:
+            job = self._jobs[place]
+            rows = sum(count_rows(len(self._bags[i])) for i in (*job.train, *job.val))
+            sizes.append(rows * self._bags[job.train[0]].shape[1] * self._dtypes[place].itemsize)
+        return max(sizes)
 
-    def _train_epoch(self, active: Sequence[_Trainee], stage: Stage) -> None:
-        for one in active:
-            own = one.rng.permutation(len(one.job.train))
-            one.order = [one.job.train[i] for i in own]
-            one.train_loss = 0.0
-        for step in range(max(len(one.order) for one in active)):
-            present = [one for one in active if step < len(one.order)]
-            self._step(present, [one.order[step] for one in present])
-            stage.advance(len(present))
-
-    def _step(self, present: Sequence[_Trainee], slides: Sequence[str]) -> None:
-        """Take one step of each job, on one slide each."""
-        inputs = [self._read(one, slide) for one, slide in zip(present, slides, strict=True)]
-        hidden, real = self._embed(present, inputs)  # (J, N, E), (J, N)
-        hidden.requires_grad_()
-        rest = {
-            name: torch.stack([dict(one.head.named_parameters())[name] for one in present]) for name in self._rest.names
-        }
-        logits = self._rest.compute(rest, hidden, real)  # (J, C)
-        target = torch.tensor([one.targets[slide] for one, slide in zip(present, slides, strict=True)])
-        weights = torch.tensor([one.weights[one.targets[s]] for one, s in zip(present, slides, strict=True)])
-        loss = nn.functional.cross_entropy(logits, target, reduction="none") * weights.float()  # (J,)
-        for one in present:
-            one.optimiser.zero_grad(set_to_none=True)
-        loss.sum().backward()  # type: ignore[no-untyped-call]
-        gradient = hidden.grad
-        assert gradient is not None
-        for place, (one, x) in enumerate(zip(present, inputs, strict=True)):
-            own = gradient[place, : len(x)]  # (n, E)
-            one.first.weight.grad = (own.to(self._dtype).T @ x).float()
-            one.first.bias.grad = own.sum(dim=0)
-            one.optimiser.step()
-            one.low = one.first.weight.detach().to(self._dtype)
-            one.train_loss += float(loss[place].detach())
-
-    @torch.no_grad()
-    def _embed(self, present: Sequence[_Trainee], inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Return what the first layer gives, padded, `(J, N, E)` float32, and which rows are real `(J, N)`."""
-        longest = max(len(x) for x in inputs)
-        hidden = torch.zeros(len(present), longest, present[0].first.out_features)
-        real = torch.zeros(len(present), longest, dtype=torch.bool)
-        for place, (one, x) in enumerate(zip(present, inputs, strict=True)):
-            if not len(one.low):
-                one.low = one.first.weight.detach().to(self._dtype)
-            torch.add((x @ one.low.T).float(), one.first.bias, out=hidden[place, : len(x)])
-            real[place, : len(x)] = True
-        return hidden, real
-
-    @torch.no_grad()
-    def _find_val_losses(self, active: Sequence[_Trainee]) -> list[float | None]:
-        """Return for each job the mean log-loss of the corrected probabilities over its validation slides."""
-        totals = [0.0] * len(active)
-        rest = {
-            name: torch.stack([dict(one.head.named_parameters())[name] for one in active]) for name in self._rest.names
-        }
-        for step in range(max(len(one.job.val) for one in active)):
-            places = [place for place, one in enumerate(active) if step < len(one.job.val)]
-            present = [active[place] for place in places]
-            slides = [one.job.val[step] for one in present]
-            hidden, real = self._embed(present, [self._read(o, s) for o, s in zip(present, slides, strict=True)])
-            own = {name: stacked[places] for name, stacked in rest.items()} if len(places) < len(active) else rest
-            logits = self._rest.compute(own, hidden, real).double()  # (J, C)
-            logits -= torch.from_numpy(np.log(np.stack([one.weights for one in present])))
-            target = torch.tensor([one.targets[slide] for one, slide in zip(present, slides, strict=True)])
-            for place, loss in zip(
-                places, nn.functional.cross_entropy(logits, target, reduction="none").tolist(), strict=True
-            ):
-                totals[place] += loss
-        return [t / len(one.job.val) if one.job.val else None for t, one in zip(totals, active, strict=True)]
-
-    def _close_epoch(self, one: _Trainee, epoch: int, val_loss: float | None) -> None:
-        train_loss = one.train_loss / len(one.job.train)
-        check_finite(train_loss, val_loss, epoch)
-        one.history.append(EpochRecord(epoch=epoch, train_loss=train_loss, val_log_loss=val_loss))
-        if val_loss is None or val_loss < one.best_loss:
-            one.best_loss, one.best_epoch = math.inf if val_loss is None else val_loss, epoch
-            one.best = copy.deepcopy(one.head.state_dict())
-        one.done = epoch - one.best_epoch >= one.job.settings.patience
-
-    def _read(self, one: _Trainee, slide: str) -> Tensor:
-        """Return a slide's bag, standardised as the job does, `(n, D)` in the products' precision."""
-        key = (id(one.standardisation), slide)
-        if self._cache is not None and key in self._cache:
-            return self._cache[key]
-        own = one.standardisation
-        bag = torch.from_numpy(np.asarray(self._bags[slide])).float()
-        ready = bag.sub_(torch.from_numpy(own.mean)).div_(torch.from_numpy(own.sd)).to(self._dtype)
-        if self._cache is not None:
-            self._cache[key] = ready
-        return ready
-
-    def _finish(self, one: _Trainee) -> SlideModel:
-        one.head.load_state_dict(one.best)
-        job = one.job
+    def _fit(self, job: FitJob, trainee: Trainee, count: "_Count") -> SlideModel:
+        """Train one job, in any thread."""
+        try:
+            history, best_epoch = trainee.fit(count.advance, self._stop)
+        finally:
+            trainee.rows.leave()
+        count.end(job, len(history))
         record = TrainingRecord(
             train=job.train,
             val=job.val,
-            class_weights=tuple(one.weights.tolist()),
-            best_epoch=one.best_epoch,
-            history=tuple(one.history),
+            class_weights=tuple(trainee.weights.tolist()),
+            best_epoch=best_epoch,
+            history=history,
         )
         return SlideModel(
             classes=self._classes,
             settings=job.settings,
-            head=one.head.eval().requires_grad_(False),  # noqa: FBT003 - torch's own signature
-            standardisation=one.standardisation,
+            head=trainee.head.eval().requires_grad_(False),  # noqa: FBT003 - torch's own signature
+            standardisation=trainee.rows.standardisation,
             training=record,
         )
 
-
-class _Rest:
-    """What a head does after its first layer, for many heads at once."""
-
-    def __init__(self, head: Head) -> None:
-        self._module = _AfterFirst(head)
-        self.names = tuple(name for name, _ in head.named_parameters() if not name.startswith("embed.0."))
-        self._compute = torch.vmap(self._one)
-
-    def compute(self, parameters: Mapping[str, Tensor], hidden: Tensor, real: Tensor) -> Tensor:
-        """Return logits `(J, C)` from `(J, N, E)` and `(J, N)`, each head with its own parameters."""
-        logits: Tensor = self._compute(dict(parameters), hidden, real)
-        return logits
-
-    def _one(self, parameters: dict[str, Tensor], hidden: Tensor, real: Tensor) -> Tensor:
-        named = {f"head.{name}": value for name, value in parameters.items()}
-        logits: Tensor = functional_call(self._module, named, (hidden, real))
-        return logits
+    def _fit_alone(self, job: FitJob, count: "_Count") -> SlideModel:
+        """Train a job as `fit_model` does."""
+        model = fit_model(
+            self._bags, job.labels, train=job.train, val=job.val, classes=self._classes, settings=job.settings
+        )
+        count.advance(len(model.training.history))
+        count.end(job, len(model.training.history))
+        return model
 
 
-class _AfterFirst(nn.Module):
-    """A head without its first layer."""
+class _Count:
+    """Epochs told to a stage from several threads; a job that stops early lowers what is to come."""
 
-    def __init__(self, head: Head) -> None:
-        super().__init__()
-        self.head = head
+    def __init__(self, stage: Stage, jobs: Sequence[FitJob]) -> None:
+        self._stage, self._total = stage, sum(job.settings.epochs for job in jobs)
+        self._lock = threading.Lock()
 
-    def forward(self, hidden: Tensor, real: Tensor) -> Tensor:
-        """Return `(C,)` from `(N, E)` of the first layer, before its ReLU, and `(N,)`."""
-        layers: Any = self.head.embed
-        for layer in list(layers)[1:]:
-            hidden = layer(hidden)
-        logits: Tensor = self.head.pool_and_classify(hidden.unsqueeze(0), real.unsqueeze(0)).logits[0]
-        return logits
+    def advance(self, n: int = 1) -> None:
+        """Count epochs."""
+        with self._lock:
+            self._stage.advance(n)
+
+    def end(self, job: FitJob, n_epochs: int) -> None:
+        """Count a job as done after so many epochs."""
+        if n_epochs < job.settings.epochs:
+            with self._lock:
+                self._total -= job.settings.epochs - n_epochs
+                self._stage.expect(self._total)
 
 
-def _can_be_batched(settings: TrainSettings) -> bool:
+def _is_written_out(settings: TrainSettings) -> bool:
+    """Say whether the written-out gradients take a job with these settings."""
     return (
         settings.batch_size == 1
         and settings.dropout == 0
@@ -338,20 +258,18 @@ def _can_be_batched(settings: TrainSettings) -> bool:
     )
 
 
-def _without_seed(settings: TrainSettings) -> TrainSettings:
-    return replace(settings, seed=0)
-
-
-def _choose(precision: str, jobs: Sequence[FitJob], bags: Mapping[str, Bag]) -> torch.dtype:
-    """Return the type of the first layer's products."""
-    if precision != "auto":
-        return torch.bfloat16 if precision == "bf16" else torch.float32
-    return torch.bfloat16 if _count_flops(jobs, bags) > _BF16_FROM_FLOPS and has_bf16() else torch.float32
+def _choose_dtype(precision: str, job: FitJob, bags: Mapping[str, Bag]) -> torch.dtype:
+    """Return the type of a job's products: of this job alone, not of those beside it."""
+    if precision == "auto":
+        precision = "bf16" if _count_flops(job, bags) >= _BF16_FROM_FLOPS and has_bf16() else "fp32"
+    return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
 def _choose_threads(jobs: Sequence[FitJob], bags: Mapping[str, Bag]) -> int:
-    asked = jobs[0].settings.n_threads
-    return asked if asked > 1 or _count_flops(jobs, bags) < _THREADS_FROM_FLOPS else count_threads()
+    """Return how many jobs go side by side."""
+    asked = max((job.settings.n_threads for job in jobs), default=1)
+    much = sum(_count_flops(job, bags) for job in jobs) >= _THREADS_FROM_FLOPS
+    return min(max(asked, count_threads() if much else 1), max(len(jobs), 1))
 
 
 def count_threads() -> int:
@@ -359,11 +277,10 @@ def count_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _count_flops(jobs: Sequence[FitJob], bags: Mapping[str, Bag]) -> float:
-    """Return the operations of the first layers of all jobs, all epochs."""
-    width = next(iter(bags.values())).shape[1]
-    rows = sum(len(bags[i]) for job in jobs for i in job.train)
-    return float(4 * rows * width * 256 * jobs[0].settings.epochs)
+def _count_flops(job: FitJob, bags: Mapping[str, Bag]) -> float:
+    """Return the operations of the first layer, all epochs."""
+    rows = sum(len(bags[i]) for i in job.train)
+    return 4.0 * rows * int(bags[job.train[0]].shape[1]) * 256 * job.settings.epochs
 
 
 def has_bf16() -> bool:

@@ -16,9 +16,9 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-INK, FAINT, ACCENT, SECOND = "#1b2a33", "#6a7780", "#0072b2", "#d55e00"
-THEME = {"ink": INK, "faint": FAINT, "accent": ACCENT, "second": SECOND}
-SERIES = (ACCENT, SECOND, "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+INK, FAINT, ACCENT, SECOND, SKY = "#1b2a33", "#6a7780", "#0072b2", "#d55e00", "#56b4e9"
+THEME = {"ink": INK, "faint": FAINT, "accent": ACCENT, "second": SECOND, "sky": SKY}
+SERIES = (ACCENT, SECOND, "#009e73", "#cc79a7", "#e69f00", SKY)
 DASHES = ("-", "--", "-.", ":")
 _FONT = "'DejaVu Sans'"
 _FONTS = "system-ui, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans'"

@@ -269,9 +269,10 @@ def draw_by_block(series: Sequence[BlockSeries], *, label: str, name: str = "cka
 
 
 def _draw_folds(axes: Axes, scores: Scores) -> None:
-    """Draw the ROC curve of each fold that holds both kinds of slides, as thin lines."""
+    """Draw the ROC curve of each fold that holds both kinds of slides, thin; nothing where there is one fold."""
     label: str | None = "single folds"
-    for fold in np.unique(scores.fold):
+    folds = np.unique(scores.fold)
+    for fold in folds if len(folds) > 1 else ():
         rows = scores.fold == fold
         curve = find_roc(scores.score[rows], scores.truth[rows])
         if curve is not None:

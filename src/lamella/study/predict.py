@@ -1,26 +1,27 @@
-"""Predicting new slides with a finished run: cut and encode as it did, average its models' logits."""
+"""Predicting new slides with a finished run or an export: cut and encode as it did, average its models' logits."""
 
+import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lamella.cohort import Cohort, save_cohort
+from lamella.cohort import Cohort, CohortSlide, save_cohort
 from lamella.encoders import EncoderSpec
-from lamella.errors import LeakageError, ModelError
-from lamella.features.extract import Failure, extract_cohort
+from lamella.errors import ModelError
+from lamella.features.extract import Failure, extract_cohort, name_in_files
 from lamella.files import sweep_temporaries, write_json
-from lamella.mil import SlideModel, check_bag_fits, load_model, predict_ensemble
+from lamella.mil import SlideModel, average_predictions, check_bag_fits, load_model
 from lamella.progress import Progress, SilentProgress
-from lamella.slide import hash_quickly
 from lamella.study.attention import locate_attention, save_attention
 from lamella.study.bags import StudyBags, hash_json, load_bags
 from lamella.study.folder import RunFolder
 from lamella.study.leaks import refuse_seen_by_encoder
 from lamella.study.measure import measure_external
+from lamella.study.predictor import Member, Predictor, list_seen, measure_spread, refuse_seen
 from lamella.study.record import list_versions, save_predictions
 from lamella.study.rounds import RoundPrediction
 from lamella.study.settings import restore_extract_settings
@@ -37,6 +38,7 @@ class FinishedRun:
         settings: How it cut, encoded and trained.
         models: All models of its rounds and seeds.
         threshold: What was frozen for new slides; None where there is none.
+        folds: Of each model, the round it was trained in.
     """
 
     folder: RunFolder
@@ -45,6 +47,24 @@ class FinishedRun:
     settings: dict[str, Any]
     models: tuple[SlideModel, ...]
     threshold: dict[str, Any] | None
+    folds: tuple[int, ...]
+
+    def predictor(self) -> Predictor:
+        """Return its models as what predicts new slides."""
+        encoder = find_run_encoder(self)
+        return Predictor(
+            called="run",
+            folder=self.folder.path,
+            classes=self.classes,
+            positive=self.positive,
+            settings=self.settings,
+            members=tuple(
+                Member(model=model, fold=fold, encoder=encoder)
+                for model, fold in zip(self.models, self.folds, strict=True)
+            ),
+            threshold=self.threshold,
+            seen=list_seen(self.models),
+        )
 
 
 def open_run(path: Path) -> FinishedRun:
@@ -75,16 +95,17 @@ def open_run(path: Path) -> FinishedRun:
         settings=settings,
         models=tuple(load_model(one) for one in found),
         threshold=threshold,
+        folds=tuple(int(one.parent.name.removeprefix("fold")) for one in found),
     )
 
 
 def predict_cohort(
-    run: FinishedRun, cohort: Cohort, out: Path, *, progress: Progress | None = None
+    source: FinishedRun | Predictor, cohort: Cohort, out: Path, *, progress: Progress | None = None
 ) -> tuple[list[RoundPrediction], tuple[Failure, ...]]:
     """Cut, encode and predict new slides; with labels, measure at the frozen threshold (external validation).
 
     Args:
-        run: Of `open_run`.
+        source: Of `open_run`, `open_export` or `open_predictor`.
         cohort: New slides, labelled or not.
         out: Where to write predictions, attention and, with labels, `metrics.json`.
         progress: Where to report to.
@@ -93,37 +114,48 @@ def predict_cohort(
         One prediction a slide, and the slides that could not be done.
 
     Raises:
-        LeakageError: If labels are given and the run has learned from one of these slides or patients.
+        LeakageError: If labels are given and the models have learned from one of these slides or patients.
         ModelError: If the bags do not fit the models.
     """
     progress = progress or SilentProgress()
+    predictor = source.predictor() if isinstance(source, FinishedRun) else source
     folder = RunFolder(out)
     sweep_temporaries(folder.path)
     labelled = all(slide.label is not None for slide in cohort.slides)
-    _refuse_seen(run, cohort, labelled=labelled, progress=progress)
+    refuse_seen(predictor, cohort, labelled=labelled, progress=progress)
     save_cohort(cohort, folder.local / "cohort.csv")
-    extract = restore_extract_settings(run.settings, find_run_encoder(run))
+    extract = dataclasses.replace(
+        restore_extract_settings(predictor.settings, predictor.encoders[0]), encoders=predictor.encoders
+    )
     report = extract_cohort(cohort.slides, extract, folder.features, progress=progress)
     failed = {failure.slide_id for failure in report.failures}
     done = [slide for slide in cohort.slides if slide.slide_id not in failed]
-    bags = load_bags(report.folder, [slide.slide_id for slide in done])
+    ids = [slide.slide_id for slide in done]
+    bags = {encoder: load_bags(place, ids) for encoder, place in zip(predictor.encoders, report.folders, strict=True)}
     if labelled:
-        refuse_seen_by_encoder([slide.slide_id for slide in done], bags.provenance, cohort)
-    predictions = [_predict(run, slide, bags, folder) for slide in done]
-    save_predictions(predictions, run.classes, folder.predictions)
+        for own in bags.values():
+            refuse_seen_by_encoder(ids, own.provenance, cohort)
+    predictions = [_predict(predictor, slide, bags, folder) for slide in done]
+    save_predictions(predictions, predictor.classes, folder.predictions)
     if labelled and predictions:
-        write_json(folder.metrics, measure_external(predictions, run.classes, run.positive, run.threshold))
-    record = {"classes": list(run.classes), "positive": run.positive, "settings": run.settings, "external": True}
-    write_json(folder.settings, record | {"versions": list_versions(), "notes": list(report.notes)})
+        measured = measure_external(predictions, predictor.classes, predictor.positive, predictor.threshold)
+        write_json(folder.metrics, measured)
+    notes = [*report.notes, *_say_unlike(predictions, progress)]
+    record = {"classes": list(predictor.classes), "positive": predictor.positive, "settings": dict(predictor.settings)}
+    write_json(folder.settings, record | {"external": True, "versions": list_versions(), "notes": notes})
     return predictions, report.failures
 
 
-def _predict(run: FinishedRun, slide: Any, bags: StudyBags, folder: RunFolder) -> RoundPrediction:
-    own, features = bags.provenance[slide.slide_id], bags.features[slide.slide_id]
-    for model in run.models:
+def _predict(
+    predictor: Predictor, slide: CohortSlide, bags: Mapping[EncoderSpec, StudyBags], folder: RunFolder
+) -> RoundPrediction:
+    found = []
+    for member in predictor.members:
+        own = bags[member.encoder].provenance[slide.slide_id]
+        features = bags[member.encoder].features[slide.slide_id]
         try:
             check_bag_fits(
-                model,
+                member.model,
                 fingerprint=str(own["fingerprint"]),
                 mpp=float(own["mpp"]),
                 tile_px=int(own["tile_px"]),
@@ -131,14 +163,41 @@ def _predict(run: FinishedRun, slide: Any, bags: StudyBags, folder: RunFolder) -
                 encoder=str(own["encoder"]),
             )
         except ModelError as error:
-            raise ModelError(f"slide '{slide.slide_id}' cannot be predicted by this run: {error}") from error
-    found = predict_ensemble(run.models, features)
-    key = hash_json([np.asarray(found.attention).tobytes().hex(), bags.key(slide.slide_id)])
-    record = locate_attention(found.attention, bags.corners_l0[slide.slide_id], own, key=key)
+            raise ModelError(
+                f"slide '{slide.slide_id}' cannot be predicted by this {predictor.called}: {error}"
+            ) from error
+        found.append(member.model.predict(features))
+    mean = average_predictions(found)
+    first = bags[predictor.encoders[0]]
+    key = hash_json([np.asarray(mean.attention).tobytes().hex(), first.key(slide.slide_id)])
+    own = first.provenance[slide.slide_id]
+    record = locate_attention(mean.attention, first.corners_l0[slide.slide_id], own, key=key)
     save_attention(record, folder.attention / f"{slide.slide_id}.h5")
+    unlike = None
+    if predictor.reference is not None:
+        features_by_name = {name_in_files(encoder): one.features[slide.slide_id] for encoder, one in bags.items()}
+        unlike = predictor.reference.judge(own, features_by_name)
     return RoundPrediction(
-        slide=slide, fold=0, logits=found.logits, probabilities=found.probabilities, attention=found.attention
+        slide=slide,
+        fold=0,
+        logits=mean.logits,
+        probabilities=mean.probabilities,
+        attention=mean.attention,
+        spread=measure_spread(predictor.members, found),
+        unlike=unlike,
     )
+
+
+def _say_unlike(predictions: Sequence[RoundPrediction], progress: Progress) -> list[str]:
+    """Say aloud which slides are unlike those of training; return the same as notes."""
+    notes = []
+    for found in predictions:
+        if found.unlike is not None and found.unlike.reasons:
+            notes.append(
+                f"slide '{found.slide.slide_id}' is unlike those of training: {'; '.join(found.unlike.reasons)}"
+            )
+            progress.say(notes[-1])
+    return notes
 
 
 def find_run_encoder(run: FinishedRun) -> EncoderSpec:
@@ -152,25 +211,3 @@ def find_run_encoder(run: FinishedRun) -> EncoderSpec:
             raise ModelError(f"'{local}' is damaged. Run `lamella run` again, or delete that file.") from error
     weights = "random" if run.settings["weights"] == "random" else "auto"
     return EncoderSpec(name=str(run.settings["encoder"]), weights=weights)
-
-
-def _refuse_seen(run: FinishedRun, cohort: Cohort, *, labelled: bool, progress: Progress) -> None:
-    """Refuse to measure on what the models learned from; predicting it without labels is only said aloud."""
-    images = {str(i) for model in run.models for i in model.provenance.get("seen_images", ())}
-    patients = {str(i) for model in run.models for i in model.provenance.get("seen_patients", ())}
-    same_image = [s.slide_id for s in cohort.slides if s.path.exists() and hash_quickly(s.path) in images]
-    same_patient = [s.slide_id for s in cohort.slides if s.patient_id in patients]
-    seen = same_image or same_patient
-    if not seen:
-        return
-    what = "the image" if same_image else "the patient"
-    if labelled:
-        raise LeakageError(
-            f"{what} of slide '{seen[0]}' was learned from by this run ({_count(seen)}), so a measurement on it would "
-            "flatter. Take these slides out, or leave the labels out."
-        )
-    progress.say(f"the models have learned from {what} of slide '{seen[0]}' ({_count(seen)}); they know the answer.")
-
-
-def _count(seen: Sequence[str]) -> str:
-    return f"{len(seen)} slide{'' if len(seen) == 1 else 's'} of the table"

@@ -17,6 +17,7 @@ from lamella.mil.together import FitJob, fit_together
 from lamella.progress import Progress
 from lamella.study.bags import StudyBags, hash_json
 from lamella.study.folder import RunFolder
+from lamella.study.reference import Unlike
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,21 @@ class Protocol:
 
     name: str
     rounds: tuple[Round, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Spread:
+    """How far models differ on one slide.
+
+    Attributes:
+        sd: `(C,)` float64, SD of the probabilities.
+        low: `(C,)` float64, the least.
+        high: `(C,)` float64, the greatest.
+    """
+
+    sd: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -37,6 +53,8 @@ class RoundPrediction:
         logits: `(C,)` float64.
         probabilities: `(C,)` float64.
         attention: `(N,)` float32, in the order of the bag.
+        spread: How far the folds' models differ, where several predicted a new slide.
+        unlike: How a new slide is unlike those of training, where that is known.
     """
 
     slide: CohortSlide
@@ -44,6 +62,8 @@ class RoundPrediction:
     logits: NDArray[np.float64]
     probabilities: NDArray[np.float64]
     attention: NDArray[np.float32]
+    spread: Spread | None = None
+    unlike: Unlike | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -168,8 +168,8 @@ def test_under_pseudonyms_no_identifier_reaches_the_page(folder, copied):
     names = Pseudonyms("kept with the slides")
     page = write_study_page(copied, names=names).read_text(encoding="utf-8")
     cohort = pd.read_csv(folder / "cohort.csv")
-    for name in (*cohort["slide_id"], *cohort["patient_id"]):
-        assert not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", page)
+    assert {*cohort["slide_id"].str[:2], *cohort["patient_id"].str[:2]} == {"S-", "P-"}
+    assert re.findall(r"(?<![\w-])[SP]-\d{3}(?![\w-])", page) == []
     assert names.slide(cohort["slide_id"].iloc[-1]) in page
     assert "under pseudonyms" in page
     assert page.count('class="compare"') == 12
@@ -178,10 +178,10 @@ def test_under_pseudonyms_no_identifier_reaches_the_page(folder, copied):
 def test_pictures_shrink_and_then_go_until_the_page_fits(copied):
     rng = np.random.default_rng(0)
     for view in copied.glob("slides/*/*.jpg"):
-        noise = rng.integers(0, 255, (900, 1400, 3), dtype=np.uint8)
+        noise = rng.integers(0, 255, (450, 700, 3), dtype=np.uint8)
         Image.fromarray(noise).save(view, quality=95)
     sizes, shown = [], []
-    for max_mb in (15.0, 3.0, 0.7):
+    for max_mb in (15.0, 2.5, 0.7):
         path = write_study_page(copied, settings=StudyPageSettings(max_mb=max_mb))
         sizes.append(path.stat().st_size)
         shown.append(path.read_text(encoding="utf-8").count("<article"))

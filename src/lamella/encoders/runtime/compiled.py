@@ -10,9 +10,10 @@ import dataclasses
 import hashlib
 import json
 import logging
+import shutil
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -74,13 +75,25 @@ class CompiledEntry:
         Raises:
             OutputError: If the store cannot be written.
         """
-        import openvino
+        self._write(lambda folder: save_network(model, folder / _FILES[0]))
 
+    def adopt(self, network: Path) -> None:
+        """Take over a network that `save_network` wrote elsewhere, from the same encoder by the same OpenVINO.
+
+        Args:
+            network: The `.xml`; its `.bin` lies beside it.
+
+        Raises:
+            OutputError: If the store cannot be written.
+        """
+        self._write(lambda folder: _copy_network(network, folder))
+
+    def _write(self, fill: Callable[[Path], None]) -> None:
         with replacing(self.folder / "manifest.json"):
             pass  # the folder is writable; an old manifest no longer vouches for the files that follow
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=".") as name:
             folder = Path(name)
-            openvino.save_model(model, folder / _FILES[0], compress_to_fp16=False)
+            fill(folder)
             manifest = {file: find_sha256(folder / file) for file in _FILES}
             for file in _FILES:
                 with replacing(self.folder / file) as temporary:
@@ -107,6 +120,18 @@ class CompiledEntry:
     def _check_path(self, precision: str) -> Path:
         processor = hashlib.sha256(self.processor.encode()).hexdigest()[:12]
         return self.folder / f"check-{precision}-{processor}.json"
+
+
+def save_network(model: Any, path: Path) -> None:
+    """Write a converted network in fp32: `path`, which ends in `.xml`, and a `.bin` beside it."""
+    import openvino
+
+    openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def _copy_network(network: Path, folder: Path) -> None:
+    for source, name in zip((network, network.with_suffix(".bin")), _FILES, strict=True):
+        shutil.copyfile(source, folder / name)
 
 
 def convert(network: Any, *, tile_px: int, batch_size: int, n_weights: int | None = None) -> Any:

@@ -6,6 +6,7 @@ from lamella.report.study.record import StudyRecord
 from lamella.report.study.tables import (
     NONE,
     NOT_ADJUSTED,
+    PRETRAINING,
     Row,
     StudyTable,
     format_interval,
@@ -103,7 +104,7 @@ def tabulate_costs(record: StudyRecord) -> StudyTable:
             format_short(one["gflops"]),
             format_number(millions, 2),
             str(row.get("dim", NONE)),
-            str(row.get("pretraining") or NONE),
+            PRETRAINING.get(str(row.get("pretraining")), NONE),
             format_number(row.get("imagenet_top1"), 1),
         )
         rows.append(Row(cells=cells, kind=record.kind_of(name), badges=badge_arm(record, one)))

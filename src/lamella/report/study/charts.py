@@ -16,7 +16,8 @@ from lamella.report.canvas import ACCENT, DASHES, FAINT, INK, SECOND, SERIES, op
 
 _MARKS = {"frozen": "o", "head": "s", "tuned": "D"}
 _SAID = {"frozen": "frozen", "head": "head only", "tuned": "fine-tuned"}
-_SPOTS = ((6, 3), (6, -11), (-13, 3), (-13, -11), (-3, 9), (-3, -17), (16, 3), (-24, 3), (16, -11), (-24, -11))
+_ANGLES = (30, -40, 150, 220, 90, 270, 0, 180, 60, -65, 120, 240)  # where a number is looked for first
+_DISTANCES_PT = (9.0, 17.0, 26.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +63,11 @@ def draw_forest(arms: Sequence[ArmMark], *, name: str, narrow: bool = False) -> 
     width, step = (3.9, 0.5) if narrow else (9.4, 0.33)
     height = 0.62 + step * max(len(arms), 1)
     figure, axes = open_figure(width, height)
-    axes.axvline(0.5, color=FAINT, linewidth=0.9, linestyle=":")
+    if not narrow:
+        axes.axvline(0.5, color=FAINT, linewidth=0.9, linestyle=":")
     for line, arm in enumerate(arms):
+        if narrow:  # not through the names
+            axes.vlines(0.5, line - 0.15, line + 0.3, color=FAINT, linewidth=0.9, linestyle=":")
         _draw_line(axes, line, arm)
         weight = "bold" if arm.emphasised else "normal"
         text = f"{arm.auc:.3f}"
@@ -153,18 +157,25 @@ def _colour_series(arms: Sequence[ArmMark]) -> dict[str, tuple[str, str]]:
 
 
 def _number_points(axes: Axes, arms: Sequence[ArmMark]) -> None:
-    """Write each arm's number beside its point, where no other number or point stands."""
+    """Write each arm's number beside its point, where no other number or point stands; a far one has a leader."""
     axes.figure.canvas.draw()
-    points = axes.transData.transform([(arm.cost, arm.auc) for arm in arms]) * 72 / axes.figure.dpi if arms else ()
-    taken: list[tuple[float, float, float, float]] = [(x - 3, y - 3, x + 3, y + 3) for x, y in points]
+    points = [axes.transData.transform((arm.cost, arm.auc)) * 72 / axes.figure.dpi for arm in arms]
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in points]
     for arm, (x, y) in zip(arms, points, strict=True):
-        width = 6.0 * len(str(arm.number))
-        spots = [(x + dx, y + dy, x + dx + width, y + dy + 8) for dx, dy in _SPOTS]
-        crowded = [sum(_overlaps(spot, other) for other in taken) for spot in spots]
+        half = 3.4 * len(str(arm.number))
+        spots = [
+            (distance * np.cos(np.radians(angle)), distance * np.sin(np.radians(angle)))
+            for distance in _DISTANCES_PT
+            for angle in _ANGLES
+        ]
+        boxes = [(x + dx - half, y + dy - 4.5, x + dx + half, y + dy + 4.5) for dx, dy in spots]
+        crowded = [sum(_overlaps(box, other) for other in taken) for box in boxes]
         best = crowded.index(min(crowded))
-        taken.append(spots[best])
-        axes.annotate(str(arm.number), (arm.cost, arm.auc), xytext=_SPOTS[best], textcoords="offset points", color=INK,
-                      fontsize=9, fontweight="bold" if arm.emphasised else "normal")  # fmt: skip
+        taken.append(boxes[best])
+        leader = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2}
+        axes.annotate(str(arm.number), (arm.cost, arm.auc), xytext=spots[best], textcoords="offset points", color=INK,
+                      fontsize=8.5, fontweight="bold" if arm.emphasised else "normal", ha="center", va="center",
+                      arrowprops=leader if best >= len(_ANGLES) else None)  # fmt: skip
 
 
 def _cut(name: str, most: int) -> str:

@@ -11,7 +11,7 @@ _STEP = {"slide_id": "slide", "stage": "step"}
 def tabulate_classes(record: StudyRecord) -> StudyTable:
     """Return slides and patients by class, and by the fold or split that they are in."""
     rows = []
-    places = sorted({_place(row) for row in record.cohort} - {""}, key=lambda text: (len(text), text))
+    places = sorted({_place(row) for row in record.cohort} - {""}, key=_order)
     for label in record.classes:
         own = [row for row in record.cohort if row.get("label") == label]
         by_place = Counter(_place(row) for row in own)
@@ -25,6 +25,11 @@ def tabulate_classes(record: StudyRecord) -> StudyTable:
         note="Patients are whole in one fold or split: none is trained on and tested by the same model.",
         empty="There is no cohort.csv, so slides cannot be counted by class.",
     )
+
+
+def _order(place: str) -> tuple[int, int, str]:
+    """Return where a fold or split stands among the columns: train, val, test; folds by their numbers."""
+    return (("train", "val", "test").index(place) if place in ("train", "val", "test") else 3, len(place), place)
 
 
 def _place(row: dict[str, str]) -> str:

@@ -14,6 +14,7 @@ from lamella.report.study.arm_tables import number_arms
 from lamella.report.study.charts import ArmMark, PermutedMark, draw_cost, draw_forest, draw_permutations
 from lamella.report.study.evidence import BASELINES
 from lamella.report.study.record import StudyRecord
+from lamella.report.study.sentences import find_exchanged
 
 _MOST_CURVES = 6
 _MOST_TUNED = 8
@@ -44,13 +45,14 @@ def draw_arm_charts(record: StudyRecord) -> dict[str, StudyChart]:
     forest = sorted(marks, key=lambda mark: (-mark.auc, not mark.emphasised, mark.name))
     numbered = sorted(marks, key=lambda mark: mark.number)
     widened = ", widened for cross-validation" if record.verdict.get("cross_validated") else ""
+    spread = " Small dots are single folds: a spread, not an interval." if any(mark.folds for mark in marks) else ""
     return {
         "forest": _draw_both(
             "forest",
             draw_forest,
             forest,
-            f"AUC of every arm with its 95% interval{widened}, not adjusted for there being many. Small dots are "
-            "single folds: a spread, not an interval. In colour: what is recommended, and the highest. Dotted: chance.",
+            f"AUC of every arm with its 95% interval{widened}, not adjusted for there being many.{spread} In colour: "
+            "what is recommended, and the highest. Dotted: chance.",
         ),
         "cost": _draw_both(
             "cost",
@@ -88,7 +90,7 @@ def draw_permuted(record: StudyRecord) -> StudyChart | None:
     own = found.get("auc")
     if own is None:
         own = next((one["auc"] for one in record.arms if one["arm"] == found["arm"]), 0.5)
-    mark = PermutedMark(own=own, aucs=found["aucs"], within=found.get("within") or ())
+    mark = PermutedMark(own=own, aucs=found["aucs"], within=find_exchanged(found))
     caption = "Everything retrained on permuted labels, a dot a run. Dotted: chance, where the dots should lie."
     return StudyChart(svg=theme_chart(draw_permutations(mark), caption), caption=caption)
 
@@ -105,8 +107,10 @@ def draw_curves(record: StudyRecord) -> dict[str, StudyChart]:
     drawn = [one for one in series if one is not None]
     if not drawn:
         return {}
-    caption = "ROC curve, the mean over folds weighted by their pairs: the area under it is the AUC within folds."
-    if len(drawn) == 1:
+    caption = "ROC curve; the area under it is the AUC."
+    if record.verdict.get("cross_validated"):
+        caption = "ROC curve, the mean over folds weighted by their pairs: the area under it is the AUC within folds."
+    if len(drawn) == 1 and len(np.unique(drawn[0].fold)) > 1:
         caption += " Thin lines are single folds: a spread, not an interval."
     charts = {"roc": StudyChart(svg=theme_chart(draw_roc(drawn), caption), caption=caption)}
     if len(record.classes) == 2:
@@ -162,14 +166,14 @@ def _draw_both(key: str, draw: Any, marks: Sequence[ArmMark], caption: str) -> S
 
 
 def _mark(record: StudyRecord, one: Mapping[str, Any]) -> ArmMark:
-    row = record.described.get(one["arm"], {})
+    row, folds = record.described.get(one["arm"], {}), one.get("fold_auc") or ()
     series = re.sub(r"@\d", "", one["arm"]).replace(", head only", "").replace(", tuned", "")
     return ArmMark(
         name=one["arm"],
         auc=one["auc"],
         low=one["interval"][0],
         high=one["interval"][1],
-        folds=tuple(one.get("fold_auc") or ()),
+        folds=tuple(folds) if len(folds) > 1 else (),
         cost=max(float(one["cost"]), 1e-9),
         number=number_arms(record)[one["arm"]],
         series=series,

@@ -1,5 +1,6 @@
 """What stands beside the arms as tables: other measures, baselines, batches, CKA, localisation."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -192,17 +193,23 @@ def tabulate_localisation(record: StudyRecord) -> StudyTable:
         share = one.get("tile_share")
         share = share.get("value") if isinstance(share, Mapping) else share
         is_control = name == "darkness" or "," in name
-        n = (str(one.get("n_slides", NONE)), str(one.get("n_patients", NONE)))
         rows.append(
             Row(
-                cells=(arm, name, *cells, format_number(score), format_number(share), *n),
+                cells=(
+                    arm,
+                    re.sub(r"^cam\b", "class activation map", name),
+                    *cells,
+                    format_number(score),
+                    format_number(share),
+                    str(one.get("n_patients", NONE)),
+                ),
                 badges=("control",) if is_control else (),
             )
         )
     return StudyTable(
         key="localisation",
         title="Maps against outlines",
-        head=("arm", "map", *_MAP_MEASURES.values(), "FROC score", "share of tiles inside", "slides", "patients"),
+        head=("arm", "map", *_MAP_MEASURES.values(), "FROC score", "share inside", "patients"),
         rows=tuple(rows),
         note=f"Averaged over slides, then patients. {NOT_ADJUSTED} {HELD_FIXED} By chance an AUC is 0.5, and an AP the "
         "share that lies inside. Darkness, random weights and permuted labels are controls: a map that does no better "
@@ -220,5 +227,7 @@ def _list_maps(content: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, 
 def _say_map(one: Any) -> str:
     if not isinstance(one, Mapping):
         return format_number(one)
-    interval = one.get("interval")
-    return format_number(one.get("value")) + (f" ({format_interval(interval, digits=2)})" if interval else "")
+    if one.get("interval") is None:
+        return format_number(one.get("value"))
+    interval = format_interval(one["interval"], digits=2).replace(" ", "\u00a0")  # stays on its line
+    return f"{format_number(one.get('value'))} ({interval})"

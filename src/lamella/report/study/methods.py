@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from lamella.report.sentences import count, join_words
 from lamella.report.study.record import StudyRecord
+from lamella.report.study.tables import PRETRAINING
 
 SOURCES = (
     ("Collins GS et al. TRIPOD+AI statement: updated guidance for reporting clinical prediction models that use "
@@ -81,16 +83,19 @@ def _say_images(record: StudyRecord) -> str:
     done = [row for row in record.study["arms"] if row["state"] == "done"]
     trunks: dict[str, list[int]] = {}
     for row in done:
-        weights = {"auto": f"{row.get('pretraining') or 'own'} weights", "random": "random weights"}
+        weights = {
+            "auto": f"{PRETRAINING.get(str(row.get('pretraining')), 'other')} weights",
+            "random": "random weights",
+        }
         label = f"{row['encoder']} ({weights.get(row['weights'], row['weights'])})"
         trunks.setdefault(label, []).append(row["depth"])
     named = "; ".join(
-        f"{label}, {'block' if len(set(depths)) == 1 else 'blocks'} 1 to {', '.join(map(str, sorted(set(depths))))}"
+        f"{label} after block {join_words([str(depth) for depth in sorted(set(depths))])}"
         for label, depths in trunks.items()
     )
     return (
-        f"Tissue was found on a thumbnail and cut into tiles ({tiles}). Encoders, whole or cut after one of their four "
-        f"blocks, turned each tile into features: {named or 'none ran'}."
+        f"Tissue was found on a thumbnail and cut into tiles ({tiles}). Encoders, whole (block 4) or cut after an "
+        f"earlier one of their four blocks, turned each tile into features: {named or 'none ran'}."
     )
 
 
@@ -113,11 +118,11 @@ def _say_finetuning(record: StudyRecord) -> str:
     if "tuned" not in kinds:
         return ""
     own = record.study["design"]["finetune"]
-    blocks = "all blocks" if own["train_blocks"] is None else f"the last {own['train_blocks']} block(s)"
+    blocks = "all blocks" if own["train_blocks"] is None else f"the last {count(own['train_blocks'], 'block')}"
     text = (
         f"Fine-tuned arms went on from the frozen ones: {blocks} and the head were trained end to end on each slide's "
         f"{own['k']} most attended tiles (Adam, {own['encoder_lr']:g} and {own['head_lr']:g}, at most {own['epochs']} "
-        f"epochs, {own['n_seeds']} seed(s))"
+        f"epochs, {count(own['n_seeds'], 'seed')})"
     )
     if own.get("flips") or own.get("stain_jitter"):
         jitter = f"stain jitter {own['stain_jitter']:g}" if own.get("stain_jitter") else ""
@@ -134,19 +139,23 @@ def _say_validation(record: StudyRecord) -> str:
         if rounds > 1
         else "one division into training, validation and test patients"
     )
+    by = "the cohort's own" if design["split"] == "given" else f"split seed {design['split_seed']}"
     return (
-        f"Validation was internal: {split} (split seed {design['split_seed']}). All arms had the same folds and seeds. "
-        "Standardisation, class weights, stopping and thresholds never saw the patients that were tested. [state: "
-        "external validation, or that there was none]."
+        f"Validation was internal: {split} ({by}). All arms had the same division and seeds. Standardisation, class "
+        "weights, stopping and thresholds never saw the patients that were tested. [state: external validation, or "
+        "that there was none]."
     )
 
 
 def _say_statistics(record: StudyRecord) -> str:
     margin = record.verdict.get("margin", record.study["design"]["margin"])
-    cross = ", widened for cross-validation" if record.verdict.get("cross_validated", True) else ""
+    crossed = record.verdict.get("cross_validated", True)
+    unit = "The patient was the unit: logits were averaged over a patient's slides and over seeds."
+    if record.verdict.get("units") == "slides":
+        unit = "Slides of a patient differ in label, so slides were scored and errors clustered by patient."
     return (
-        "The patient was the unit: logits were averaged over a patient's slides and over seeds. AUC counts pairs of "
-        f"patients of the same fold (LeDell 2015), with score intervals (Newcombe 2006){cross}. Differences are paired "
+        f"{unit} AUC counts pairs{' of the same fold (LeDell 2015)' if crossed else ''}, with score intervals "
+        f"(Newcombe 2006){', widened for cross-validation' if crossed else ''}. Differences are paired "
         "(DeLong 1988), p values adjusted by Holm (1979) within a declared table; intervals are not adjusted. An arm "
         "was called not worse when the upper bound of how far it lies below every other arm was under the margin of "
         f"{margin:g} AUC, by Bonferroni over the other arms (Hsu 1981); the cheapest such arm is recommended. Cost is "
@@ -160,7 +169,7 @@ def _say_controls(record: StudyRecord) -> str:
     found = record.controls.get("permutations")
     if found:
         said += (
-            f" Labels were permuted among patients within fold and batch and everything retrained, "
+            f" Labels were permuted among patients within fold and, where given, batch, and everything was retrained, "
             f"{len(found['aucs'])} times, for {found['arm']}."
         )
     if any("cka" in pair for pair in record.cka.get("pairs", [])):
@@ -178,10 +187,10 @@ def _say_sample(record: StudyRecord) -> str:
     lost = record.verdict.get("n_lost") or 0
     failed = len({row.get("slide_id") for row in record.failures})
     return (
-        f"[state: how the number of patients was arrived at{'; ' if said else ''}{said.rstrip(', ')}]. {failed} slides "
-        f"could not be done in full and {lost} patients were left out of all comparisons. [state: how other missing "
-        "data were handled]. [state: performance in subgroups, and fairness]. [state: involvement of patients and the "
-        "public]."
+        f"[state: how the number of patients was arrived at{'; ' if said else ''}{said.rstrip(', ')}]. "
+        f"{count(failed, 'slide')} could not be done in full and {count(lost, 'patient')} were left out of all "
+        "comparisons. [state: how other missing data were handled]. [state: performance in subgroups, and fairness]. "
+        "[state: involvement of patients and the public]."
     )
 
 

@@ -1,5 +1,6 @@
 """What a study's page says in words: the figures behind the recommendation, cautions, and why a part is not there."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,11 +62,13 @@ def list_facts(record: StudyRecord) -> list[Fact]:
         )
     if record.verdict:
         lost = record.verdict.get("n_lost") or 0
+        whole = record.verdict.get("cross_validated", True)
+        same = "the same for every arm" if whole else "of the test set, the same for every arm"
         facts.append(
             Fact(
                 name="patients compared",
                 value=str(record.verdict["n_patients"]),
-                beside=f"{lost} lost by an arm and left out of all" if lost else "the same for every arm",
+                beside=f"{lost} lost by an arm and left out of all" if lost else same,
             )
         )
     return facts
@@ -102,6 +105,8 @@ def say_patients_needed(record: StudyRecord) -> str:
 def list_cautions(record: StudyRecord) -> list[str]:
     """List what a reader of the first figure must know."""
     cautions = []
+    if record.study.get("scope"):  # what the figures hold for, where that is less than patients like these
+        cautions.append(record.scrub(str(record.study["scope"])))
     if record.study.get("status") != "finished":
         cautions.append(f"This study is not finished ({record.study.get('status')}): arms may be missing below.")
     few = [f"{n} of {name}" for name, n in record.study["cohort"]["per_class"].items() if n < 10]
@@ -146,6 +151,12 @@ def say_leak(record: StudyRecord) -> str:
     )
 
 
+def find_exchanged(found: Mapping[str, Any]) -> tuple[float, ...]:
+    """Return the AUCs among those whose labels were exchanged, where that is not everybody."""
+    within = found.get("within") or ()
+    return tuple(within) if list(within) != list(found["aucs"]) else ()
+
+
 def say_permutations(record: StudyRecord) -> str:
     """Return what the control with permuted labels found, or why there is none."""
     found = record.controls.get("permutations")
@@ -157,7 +168,7 @@ def say_permutations(record: StudyRecord) -> str:
     )
     if found.get("sd") is not None:
         said += f", SD {found['sd']:.3f}"
-    if found.get("mean_within") is not None and found.get("within"):
+    if found.get("mean_within") is not None and find_exchanged(found):
         said += (
             f"; among those whose labels were exchanged {found['mean_within']:.3f} (a batch of mostly one class keeps "
             "its labels, so the first may lie above 1/2 without a leak)"

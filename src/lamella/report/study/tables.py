@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 NONE = "-"
+PRETRAINING = {"imagenet": "ImageNet", "histology": "histology", "random": "random"}
 NOT_ADJUSTED = "Intervals are of 95%, each by itself: they are not adjusted for there being many."
 HELD_FIXED = (
     "Bootstrap intervals hold the trained models fixed and draw patients; under cross-validation they are too narrow."

@@ -8,7 +8,7 @@ for (const box of document.querySelectorAll(".compare")) {
   slider.addEventListener("input", () => box.style.setProperty("--at", slider.value + "%"));
 }
 // Tables: a click sorts, typing filters, a button saves what is shown, as it is shown.
-const text = (cell) => cell.dataset.text ?? cell.textContent.trim();
+const text = (cell) => (cell.dataset.text ?? cell.textContent).replaceAll("\u00a0", " ").trim();
 const NUMBER = /^[<>]?[+-]?\d*\.?\d+(%|\s\*|\sto\s.*|\s\(.*\)|\s(s|min|h))?$/;
 const UNITS = { min: 60, h: 3600 };
 const number = (value) =>

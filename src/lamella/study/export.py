@@ -1,0 +1,274 @@
+"""Exporting a model: one folder that predicts new slides without the study, the cohort, the network or any weights.
+
+MODEL/model.json                     the card: what it is, how to cut, thresholds, figures, limits, SHA-256 of each file
+MODEL/README.md                      the card for people
+MODEL/encoder.safetensors            weights and card; `.json` says what it is, `.xml` and `.bin` are OpenVINO's
+MODEL/encoders/fold<k>-seed<s>.*     the same, of a tuned arm, which has an encoder a fold and seed
+MODEL/heads/fold<k>-seed<s>/         a head each (lamella.mil.save_model)
+MODEL/reference.npz                  what slides of training look like
+MODEL/seen.json                      what the models have learned from, as hashes
+
+No file names a slide, a patient or a path.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import secrets
+import time
+from collections import Counter
+from collections.abc import Mapping
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from lamella import __version__
+from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder
+from lamella.encoders.tuned import carry_encoder, hash_id
+from lamella.errors import OutputError
+from lamella.files import find_sha256, remove, replacing, sweep_temporaries, write_json, write_text
+from lamella.mil import SlideModel, save_model
+from lamella.progress import Progress, SilentProgress
+from lamella.study.export_card import list_limits, write_readme
+from lamella.study.export_source import ExportSource, find_source
+from lamella.study.predictor import list_seen
+from lamella.study.record import list_versions
+from lamella.study.reference import build_reference, save_reference
+
+_log = logging.getLogger(__name__)
+
+FORMAT = "lamella-export"
+FORMAT_VERSION = 1
+CARD, REFERENCE, SEEN = "model.json", "reference.npz", "seen.json"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ExportSettings:
+    """What an export holds besides what it must.
+
+    Attributes:
+        arm: Of a study, an arm's name; None is the recommended one. Of a run `frozen`, `head` or `tuned`.
+        onnx: Whether encoder and heads are written as ONNX too.
+        pseudonyms: Whether the salt of the ids' hashes stays behind. Nobody can then try ids against the export, and
+            patients of training are known again by their slides' files alone.
+    """
+
+    arm: str | None = None
+    onnx: bool = False
+    pseudonyms: bool = False
+
+
+def export_model(
+    source: Path | str, out: Path | str, settings: ExportSettings | None = None, *, progress: Progress | None = None
+) -> Path:
+    """Export a finished run, or an arm of a study, as one folder that predicts new slides by itself.
+
+    Args:
+        source: Folder of a finished run or study.
+        out: The folder to write; an earlier export in it is replaced.
+        settings: Which arm, and what else.
+        progress: Where to report to.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ModelError: If there is no such arm, or its bags are gone.
+        WeightsError: If the encoder's weights are not on this machine.
+        OutputError: If the folder cannot be written, or holds something else.
+    """
+    settings, progress, out = settings or ExportSettings(), progress or SilentProgress(), Path(out)
+    found = find_source(Path(source), settings.arm)
+    _clear(out)
+    names = _name_encoders(found)
+    described: dict[str, Any] = {}
+    with progress.stage("export encoders", len(names), "encoders") as stage:
+        for encoder, name in names.items():
+            described[name] = _save_encoder(found, encoder, out / name, with_ids=not settings.pseudonyms)
+            stage.advance()
+    salt = _find_salt(found, pseudonyms=settings.pseudonyms)
+    members = []
+    for member in found.members:
+        head, own = f"fold{member.fold}-seed{member.model.settings.seed}", names[member.encoder]
+        stripped = _strip_model(member.model, PurePosixPath(own).name, described[own]["fingerprint"], salt)
+        save_model(stripped, out / "heads" / head)
+        members.append({"fold": member.fold, "seed": member.model.settings.seed, "head": head, "encoder": own})
+    _save_seen(found, out, salt=None if settings.pseudonyms else salt)
+    reference = build_reference(
+        {slide.slide_id: slide.provenance for slide in found.slides},
+        {PurePosixPath(names[encoder]).name: own for encoder, own in found.embeddings.items()},
+        {slide.slide_id: slide.patient_id for slide in found.slides},
+    )
+    save_reference(reference, out / REFERENCE)
+    card = _describe(found, described, members, settings)
+    if settings.onnx:
+        from lamella.study.export_onnx import save_onnx
+
+        card["onnx"] = save_onnx(found, names, out, progress=progress)
+    write_text(out / "README.md", write_readme(card))
+    card["files"] = {name: find_sha256(out / name) for name in _list_files(out)}
+    write_json(out / CARD, card | {"card_sha256": hash_card(card)})
+    return out
+
+
+def hash_card(card: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a card's content, less the entry that holds it."""
+    content = {key: value for key, value in card.items() if key != "card_sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _clear(out: Path) -> None:
+    """Make room for an export: an earlier one is removed file by file, anything else is refused.
+
+    Raises:
+        OutputError: If the folder holds something else.
+    """
+    if not out.exists():
+        return
+    card = out / CARD
+    try:
+        content = json.loads(card.read_text(encoding="utf-8"))
+        old = list(content["files"]) if content["format"] == FORMAT else None
+    except (OSError, ValueError, KeyError, TypeError):
+        old = None
+    sweep_temporaries(out)
+    if old is None and any(out.iterdir()):
+        raise OutputError(f"'{out}' is not empty and holds no earlier export. Choose another --out.")
+    remove(card)  # first: what is left is no export any more
+    for name in old or ():
+        remove(out / name)
+
+
+def _name_encoders(found: ExportSource) -> dict[EncoderSpec, str]:
+    """Return where each encoder goes, relative to the export, without a suffix."""
+    if len(found.encoders) == 1:
+        return {found.encoders[0]: "encoder"}
+    return {one.encoder: f"encoders/fold{one.fold}-seed{one.model.settings.seed}" for one in found.members}
+
+
+def _save_encoder(found: ExportSource, encoder: EncoderSpec, stem: Path, *, with_ids: bool) -> dict[str, Any]:
+    """Write an encoder in all its forms; return what `<stem>.json` holds."""
+    weights = stem.with_name(f"{stem.name}.safetensors")
+    network = carry_encoder(encoder, weights, with_ids=with_ids)
+    spec = EncoderSpec(str(weights))
+    card = find_encoder(spec.name)
+    described = {
+        "name": str(found.settings["encoder"]),
+        "network": card.network,
+        "depth": card.depth,
+        "width": card.embedding_dim,
+        "mean": list(card.mean),
+        "std": list(card.std),
+        "pixels": "RGB, 0 to 255, divided by 255, less mean, divided by std",
+        "resized_to_px": card.input_px if card.fixed_input else None,
+        "source": card.source,
+        "weights": card.weights_tag,
+        "trained_on": list(card.trained_on),
+        "licence": card.licence,
+        "fingerprint": fingerprint_encoder(spec),
+        "openvino": _save_openvino(network, stem, int(found.settings["tile_px"])),
+    }
+    write_json(stem.with_name(f"{stem.name}.json"), described)
+    return described
+
+
+def _save_openvino(network: Any, stem: Path, tile_px: int) -> dict[str, Any] | None:
+    """Write a network as OpenVINO's, and return how it is fed; None where OpenVINO is not here or cannot convert it."""
+    if find_spec("openvino") is None:
+        return None
+    from lamella.encoders.runtime.compiled import convert, save_network
+    from lamella.encoders.runtime.opening import choose_batch_size
+
+    batch_size = choose_batch_size("cpu", tile_px)
+    try:
+        model = convert(network, tile_px=tile_px, batch_size=batch_size)
+    except RuntimeError as error:
+        _log.warning("OpenVINO cannot convert the encoder, which torch will compute: %s", error)
+        return None
+    with replacing(stem.with_name(f"{stem.name}.xml")) as temporary:
+        save_network(model, temporary)
+        temporary.with_suffix(".bin").replace(stem.with_name(f"{stem.name}.bin"))
+    return {
+        "version": version("openvino"),
+        "tile_px": tile_px,
+        "batch_size": batch_size,
+        "input": "uint8 (batch, tile_px, tile_px, 3), RGB",
+        "output": "float32 (batch, width)",
+    }
+
+
+def _strip_model(model: SlideModel, encoder: str, fingerprint: str, salt: str) -> SlideModel:
+    """Return a model that names nobody and reads bags of the exported encoder."""
+    kept = ("weights", "tile_px", "mpp", "stride_px", "min_tissue", "tissue", "precision", "stage_2")
+    training = dataclasses.replace(
+        model.training,
+        train=tuple(hash_id(i, salt) for i in model.training.train),
+        val=tuple(hash_id(i, salt) for i in model.training.val),
+    )
+    return dataclasses.replace(
+        model,
+        training=training,
+        provenance={name: model.provenance[name] for name in kept if name in model.provenance}
+        | {"encoder": encoder, "fingerprint": fingerprint},
+    )
+
+
+def _find_salt(found: ExportSource, *, pseudonyms: bool) -> str:
+    """Return a new salt; under pseudonyms the one that the run keeps under `local/`."""
+    if not pseudonyms:
+        return secrets.token_hex(16)
+    path = found.local / "salt.txt"
+    if not path.exists():
+        write_text(path, secrets.token_hex(16) + "\n")
+    return path.read_text(encoding="utf-8").strip()
+
+
+def _save_seen(found: ExportSource, out: Path, *, salt: str | None) -> None:
+    """Write what was learned from; without a salt the files' hashes alone."""
+    seen = list_seen(member.model for member in found.members)
+    patients = [] if salt is None else sorted(hash_id(name, salt) for name in seen.patients)
+    write_json(out / SEEN, {"salt": salt, "patients": patients, "images": sorted(seen.images)})
+
+
+def _describe(
+    found: ExportSource, encoders: Mapping[str, Any], members: list[dict[str, Any]], settings: ExportSettings
+) -> dict[str, Any]:
+    """Return the card, but for the files' hashes."""
+    slides = found.slides
+    mpps = [max(float(s.provenance["slide_mpp_x"]), float(s.provenance["slide_mpp_y"])) for s in slides]
+    trained_on = {
+        "n_slides": len(slides),
+        "n_patients": len({slide.patient_id for slide in slides}),
+        "n_tiles": sum(slide.n_tiles for slide in slides),
+        "n_slides_by_class": {name: sum(s.label == name for s in slides) for name in found.classes},
+        "slide_mpp": [min(mpps), max(mpps)],
+        "formats": dict(sorted(Counter(str(s.provenance.get("slide_format") or "not stated") for s in slides).items())),
+        "in_regions": any(str(s.provenance.get("regions") or "") for s in slides),
+    }
+    card: dict[str, Any] = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "lamella_version": __version__,
+        "made": time.strftime("%Y-%m-%d"),
+        "arm": found.arm,
+        "finetuned": found.finetuned,
+        "classes": list(found.classes),
+        "positive": found.positive,
+        "threshold": None if found.threshold is None else dict(found.threshold),
+        "settings": dict(found.settings),
+        "encoders": dict(encoders),
+        "members": members,
+        "trained_on": trained_on,
+        "figures": dict(found.figures),
+        "notes": list(found.notes),
+        "pseudonyms": settings.pseudonyms,
+        "versions": list_versions(),
+    }
+    card["limits"] = list_limits(card)
+    return card
+
+
+def _list_files(out: Path) -> list[str]:
+    return sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file() and path != out / CARD)

@@ -1,0 +1,295 @@
+"""What an export needs, gathered from a finished run or from an arm of a study."""
+
+import csv
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamella.encoders import EncoderSpec, fingerprint_encoder
+from lamella.errors import ModelError
+from lamella.features.bag import BagFolder, read_own_bag
+from lamella.mil import SlideModel, load_model
+from lamella.study.arms import Arm
+from lamella.study.folder import RunFolder
+from lamella.study.predict import FinishedRun, find_run_encoder, open_run
+from lamella.study.predictor import Member
+from lamella.study.reference import find_mean_embedding
+from lamella.study.settings import restore_extract_settings
+from lamella.study.study_folder import StudyFolder
+
+_FIGURES = ("auc", "auc_pooled", "balanced_accuracy", "sensitivity", "specificity", "ppv", "npv", "average_precision",
+            "brier", "log_loss", "calibration")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSlide:
+    """A slide that at least one of the models has learned from.
+
+    Attributes:
+        slide_id: Which slide.
+        patient_id: Whose it is.
+        label: Its class.
+        provenance: Attributes of its bag.
+        n_tiles: How many tiles it has.
+    """
+
+    slide_id: str
+    patient_id: str
+    label: str
+    provenance: Mapping[str, Any]
+    n_tiles: int
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ExportSource:
+    """What an export needs.
+
+    Attributes:
+        arm: What people call it.
+        finetuned: `frozen`, `head` or `tuned`.
+        classes: In the order of the logits.
+        positive: The class whose probability is scored.
+        settings: How slides were cut and encoded, as `describe_settings` gives it.
+        threshold: What was frozen for new slides; None where there is none.
+        members: Models, each beside its encoder.
+        slides: What they have learned from.
+        embeddings: By encoder, mean embeddings of slides of the cohort by slide id; empty where there are no bags.
+        figures: What is known of how good it is, as JSON.
+        notes: What must be said of these figures, a sentence each.
+        local: Folder for what is not passed on.
+    """
+
+    arm: str
+    finetuned: str
+    classes: tuple[str, ...]
+    positive: str | None
+    settings: Mapping[str, Any]
+    threshold: Mapping[str, Any] | None
+    members: tuple[Member, ...]
+    slides: tuple[SourceSlide, ...]
+    embeddings: Mapping[EncoderSpec, Mapping[str, NDArray[np.float64]]]
+    figures: Mapping[str, Any]
+    notes: tuple[str, ...]
+    local: Path
+
+    @property
+    def encoders(self) -> tuple[EncoderSpec, ...]:
+        """Its encoders, each once."""
+        return tuple(dict.fromkeys(member.encoder for member in self.members))
+
+
+def find_source(path: Path, arm: str | None = None) -> ExportSource:
+    """Gather what an export of a run, or of an arm of a study, needs.
+
+    Args:
+        path: Folder of a finished run or study.
+        arm: Of a study, the arm's name; None takes the one that is recommended. Of a run `frozen`, `head` or `tuned`;
+            None takes `frozen`.
+
+    Raises:
+        ModelError: If the folder holds neither, or not that arm, or the study recommends none.
+        WeightsError: If the encoder's weights are not on this machine.
+    """
+    study = StudyFolder(Path(path))
+    return _find_in_study(study, arm) if study.record.exists() else _find_in_run(RunFolder(Path(path)), arm)
+
+
+def _find_in_run(folder: RunFolder, arm: str | None) -> ExportSource:
+    kind = arm or "frozen"
+    if kind not in ("frozen", "head", "tuned"):
+        raise ModelError(f"a run has the arms frozen, head and tuned, not '{arm}'. Pass one of those, or leave it out.")
+    run = open_run(folder.path)
+    metrics = _read_json(folder.metrics)
+    model = metrics.get("arms", {}).get("model", {})
+    figures = _choose_figures(model)
+    notes = [str(note) for note in model.get("notes", ())]
+    if kind != "frozen":
+        rows = [row for row in metrics.get("stage_two", {}).get("arms", ()) if row["arm"] == kind]
+        whole: Mapping[str, Any] = next((row for row in rows if row["reading"] == "all"), {})
+        figures = {"auc": {"value": whole.get("auc"), "interval": whole.get("interval")}} if whole else {}
+        figures["less_stage_1"] = whole.get("less_stage_1")
+    name = {"frozen": "", "head": ", head only", "tuned": ", tuned"}[kind]
+    return _gather(run, f"{run.settings['encoder']}{name}", kind, figures=figures, notes=notes)
+
+
+def _find_in_study(folder: StudyFolder, name: str | None) -> ExportSource:
+    record, verdict = _read_json(folder.record), _read_json(folder.verdict)
+    rows = {str(row["arm"]): row for row in record.get("arms", ())}
+    name = name or _find_recommended(folder, verdict)
+    if name not in rows:
+        raise ModelError(f"the study has no arm '{name}'. Its arms: {'; '.join(rows)}.")
+    row = rows[name]
+    if row["state"] != "done":
+        raise ModelError(f"arm '{name}' is '{row['state']}': {row['reason']}. Run it first: lamella study.")
+    run = open_run(folder.models(_find_base_key(row, rows)))
+    metrics = _read_json(folder.metrics).get(name, {})
+    judged: Mapping[str, Any] = next((one for one in verdict.get("arms", ()) if one["arm"] == name), {})
+    said = verdict.get("verdict") or {}
+    figures = _choose_figures(metrics)
+    figures["among_arms"] = {
+        key: judged.get(key)
+        for key in ("auc", "interval", "auc_pooled", "auc_pooled_interval", "seed_sd", "deficit", "deficit_upper")
+    }
+    notes = [str(note) for note in metrics.get("notes", ())]
+    if said:
+        notes.append(f"The study of {len(rows)} arms: {said.get('sentence')}")
+    if len(rows) > 1:
+        notes.append("An arm chosen among several looks better than it is; only slides of elsewhere tell.")
+    source = _gather(run, name, str(row["finetuned"]), figures=figures, notes=notes)
+    return dataclasses.replace(source, local=folder.local)
+
+
+def _find_recommended(folder: StudyFolder, verdict: Mapping[str, Any]) -> str:
+    said = verdict.get("verdict") or {}
+    if not said:
+        raise ModelError(f"the study in '{folder.path}' is not finished. Run it again: it makes what is missing.")
+    if said.get("arm") is None:
+        raise ModelError(
+            f"the study recommends no arm ({said.get('kind')}). Choose one yourself: --arm '{said.get('best_arm')}'"
+        )
+    return str(said["arm"])
+
+
+def _find_base_key(row: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the key of the frozen arm in whose folder an arm lies."""
+    same = ("encoder", "depth", "weights", "head", "tiles")
+    for other in rows.values():
+        if other["finetuned"] == "frozen" and all(other[name] == row[name] for name in same):
+            return str(other["key"])
+    return Arm(**{name: row[name] for name in same}).key
+
+
+def _gather(
+    run: FinishedRun, name: str, kind: str, *, figures: Mapping[str, Any], notes: Sequence[str]
+) -> ExportSource:
+    """Bring models, bags and figures of one arm together."""
+    encoder = find_run_encoder(run)
+    members = _list_members(run, kind, encoder)
+    _refuse_other_weights(members)
+    bags = restore_extract_settings(run.settings, encoder).folder(run.folder.features)
+    slides, embeddings = _read_slides(run, members, bags)
+    by_encoder: dict[EncoderSpec, dict[str, NDArray[np.float64]]] = {}
+    if kind == "tuned":
+        patients = _read_cohort(run.folder)
+        for member in members:
+            own = run.folder.finetuned / f"fold{member.fold}" / f"seed{member.model.settings.seed}" / "tuned"
+            place = restore_extract_settings(run.settings, member.encoder).folder(own / "features")
+            found = {path.stem: path for path in sorted(place.features.glob("*.h5"))}
+            by_encoder[member.encoder] = {
+                i: find_mean_embedding(read_own_bag(path)[0]) for i, path in found.items() if i in patients
+            }
+    else:
+        by_encoder[encoder] = embeddings
+    return ExportSource(
+        arm=name,
+        finetuned=kind,
+        classes=run.classes,
+        positive=run.positive,
+        settings=run.settings,
+        threshold=run.threshold if kind == "frozen" else None,
+        members=members,
+        slides=slides,
+        embeddings=by_encoder,
+        figures=figures,
+        notes=tuple(notes),
+        local=run.folder.local,
+    )
+
+
+def _list_members(run: FinishedRun, kind: str, encoder: EncoderSpec) -> tuple[Member, ...]:
+    if kind == "frozen":
+        return tuple(
+            Member(model=model, fold=fold, encoder=encoder) for model, fold in zip(run.models, run.folds, strict=True)
+        )
+    places = sorted(run.folder.finetuned.glob(f"fold*/seed*/{kind}/model"))
+    if not places:
+        raise ModelError(
+            f"'{run.folder.path}' holds no arm '{kind}'. Fine-tune first (lamella run --finetune tuned), or name "
+            "another --arm."
+        )
+    members = []
+    for place in places:
+        model = load_model(place)
+        file = place.parent / str(model.provenance.get("encoder_file"))
+        own = EncoderSpec(str(file)) if kind == "tuned" else encoder
+        fold = int(place.parents[2].name.removeprefix("fold"))
+        members.append(Member(model=model, fold=fold, encoder=own))
+    return tuple(members)
+
+
+def _refuse_other_weights(members: Sequence[Member]) -> None:
+    """Refuse an encoder that is not the one whose bags the models learned from."""
+    found = {encoder: fingerprint_encoder(encoder) for encoder in {member.encoder for member in members}}
+    for member in members:
+        if member.model.provenance.get("fingerprint") != found[member.encoder]:
+            raise ModelError(
+                f"the weights of encoder '{Path(member.encoder.name).name}' on this machine are not those that the "
+                "models were trained with. Put back those weights (lamella weights), or run again."
+            )
+
+
+def _read_slides(
+    run: FinishedRun, members: Sequence[Member], bags: BagFolder
+) -> tuple[tuple[SourceSlide, ...], dict[str, NDArray[np.float64]]]:
+    """Return the slides that the models have learned from, and their mean embeddings."""
+    cohort = _read_cohort(run.folder)
+    learned = sorted({i for member in members for i in _list_learned(member.model)})
+    slides, embeddings = [], {}
+    for slide_id in learned:
+        path = bags.features_path(slide_id)
+        if not path.exists() or slide_id not in cohort:
+            raise ModelError(
+                f"the bag of slide '{slide_id}' is not in '{run.folder.features}', and what slides of training look "
+                "like is learned from the bags. Export where the run was made, with its features folder."
+            )
+        features, _, provenance = read_own_bag(path)
+        embeddings[slide_id] = find_mean_embedding(features)
+        patient_id, label = cohort[slide_id]
+        slides.append(
+            SourceSlide(
+                slide_id=slide_id, patient_id=patient_id, label=label, provenance=provenance, n_tiles=len(features)
+            )
+        )
+    return tuple(slides), embeddings
+
+
+def _list_learned(model: SlideModel) -> tuple[str, ...]:
+    return (*model.training.train, *model.training.val)
+
+
+def _read_cohort(folder: RunFolder) -> dict[str, tuple[str, str]]:
+    """Return patient and label of each slide."""
+    try:
+        with folder.cohort.open(encoding="utf-8", newline="") as stream:
+            return {row["slide_id"]: (row["patient_id"], row["label"]) for row in csv.DictReader(stream)}
+    except (OSError, KeyError) as error:
+        raise ModelError(f"'{folder.cohort}' cannot be read. Run `lamella run` again.") from error
+
+
+def _choose_figures(measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the headline figures of what `measure` gave, without what names batches or folds."""
+    unit = str(measured.get("headline") or "patients")
+    own = measured.get(unit) or {}
+    found = {name: own[name] for name in _FIGURES if own.get(name) is not None}
+    return {
+        "unit": unit,
+        "cross_validated": measured.get("cross_validated"),
+        "n_patients": own.get("n_patients"),
+        "n_by_class": own.get("n_by_class"),
+        **found,
+    }
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"'{path}' is damaged. Run the same command again that wrote it.") from error

@@ -1,0 +1,138 @@
+"""What predicts new slides: the models of a finished run or of an export, each beside its encoder."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lamella.cohort import Cohort
+from lamella.encoders import EncoderSpec
+from lamella.encoders.tuned import hash_id
+from lamella.errors import LeakageError
+from lamella.mil import SlideModel, SlidePrediction
+from lamella.progress import Progress
+from lamella.slide import hash_quickly
+from lamella.study.reference import Reference
+from lamella.study.rounds import Spread
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Member:
+    """One model, the fold it was trained in, and the encoder whose bags it reads."""
+
+    model: SlideModel
+    fold: int
+    encoder: EncoderSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenBefore:
+    """What models have learned from.
+
+    Attributes:
+        patients: Their ids, as salted hashes where there is a salt.
+        images: Hashes of the slides' files.
+        salt: Of the hashes; empty where ids stand as they are.
+        knows_patients: False where patients did not come along, so that only files can be compared.
+    """
+
+    patients: frozenset[str]
+    images: frozenset[str]
+    salt: str = ""
+    knows_patients: bool = True
+
+    def has_patient(self, patient_id: str) -> bool:
+        """True for a patient that was learned from."""
+        return (hash_id(patient_id, self.salt) if self.salt else patient_id) in self.patients
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Predictor:
+    """What predicts new slides.
+
+    Attributes:
+        called: What it is, in a word for people: `run` or `model`.
+        folder: Where it lies.
+        classes: In the order of the logits.
+        positive: The class whose probability is scored.
+        settings: How slides are cut and encoded, as `describe_settings` gives it.
+        members: Its models; their logits are averaged.
+        threshold: What was frozen for new slides; None where there is none.
+        seen: What the models have learned from.
+        reference: What the slides of training look like; None where that is not known.
+    """
+
+    called: str
+    folder: Path
+    classes: tuple[str, ...]
+    positive: str | None
+    settings: Mapping[str, Any]
+    members: tuple[Member, ...]
+    threshold: Mapping[str, Any] | None
+    seen: SeenBefore
+    reference: Reference | None = None
+
+    @property
+    def encoders(self) -> tuple[EncoderSpec, ...]:
+        """Its encoders, each once."""
+        return tuple(dict.fromkeys(member.encoder for member in self.members))
+
+
+def list_seen(models: Iterable[SlideModel]) -> SeenBefore:
+    """Return what models say of themselves that they have learned from."""
+    models = list(models)
+    return SeenBefore(
+        patients=frozenset(str(i) for model in models for i in model.provenance.get("seen_patients", ())),
+        images=frozenset(str(i) for model in models for i in model.provenance.get("seen_images", ()) if i),
+    )
+
+
+def measure_spread(members: Sequence[Member], predictions: Sequence[SlidePrediction]) -> Spread | None:
+    """Return how far the folds' models differ in probability; of one fold, its seeds'; None for one model."""
+    folds = sorted({member.fold for member in members})
+    if len(folds) > 1:
+        logits = np.stack(
+            [
+                np.mean([p.logits for m, p in zip(members, predictions, strict=True) if m.fold == fold], axis=0)
+                for fold in folds
+            ]
+        )
+    else:
+        logits = np.stack([prediction.logits for prediction in predictions])
+    if len(logits) < 2:
+        return None
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities = shifted / shifted.sum(axis=1, keepdims=True)
+    return Spread(sd=probabilities.std(axis=0, ddof=1), low=probabilities.min(axis=0), high=probabilities.max(axis=0))
+
+
+def refuse_seen(predictor: Predictor, cohort: Cohort, *, labelled: bool, progress: Progress) -> None:
+    """Refuse to measure on what the models learned from; predicting it without labels is only said aloud.
+
+    Raises:
+        LeakageError: If there are labels, and one of the slides or patients was learned from.
+    """
+    known = predictor.seen
+    same_image = [s.slide_id for s in cohort.slides if s.path.exists() and hash_quickly(s.path) in known.images]
+    same_patient = [s.slide_id for s in cohort.slides if known.has_patient(s.patient_id)]
+    seen = same_image or same_patient
+    if labelled and not known.knows_patients:
+        progress.say(
+            "the ids of the patients of training did not come along (exported with --pseudonyms): slides are compared "
+            "by their files alone"
+        )
+    if not seen:
+        return
+    what = "the image" if same_image else "the patient"
+    if labelled:
+        raise LeakageError(
+            f"{what} of slide '{seen[0]}' was learned from by this {predictor.called} ({_count(seen)}), so a "
+            "measurement on it would flatter. Take these slides out, or leave the labels out."
+        )
+    progress.say(f"the models have learned from {what} of slide '{seen[0]}' ({_count(seen)}); they know the answer.")
+
+
+def _count(seen: Sequence[str]) -> str:
+    return f"{len(seen)} slide{'' if len(seen) == 1 else 's'} of the table"

@@ -1,0 +1,162 @@
+"""What the slides of training look like, as an export carries it: numbers over all of them, none of a single slide.
+
+reference.npz   mpp (2,): finest and coarsest level 0, um per pixel
+                colour.*: mean and SD of red, green and blue over tissue, as a `Likeness`
+                embedding.<encoder>.*: mean embedding of a slide, as a `Likeness`, for each encoder
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamella.analysis.unlike import Likeness, find_distance, fit_likeness, is_unlike, is_unlike_mpp
+from lamella.errors import ModelError
+from lamella.files import replacing
+
+FLAGS = ("mpp", "colour", "embedding")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unlike:
+    """How a slide is unlike those of training: a reason each, empty where it is not.
+
+    Attributes:
+        mpp: Its level 0 is finer or coarser.
+        colour: Its tissue is stained or scanned otherwise.
+        embedding: The encoder sees something else in it.
+    """
+
+    mpp: str = ""
+    colour: str = ""
+    embedding: str = ""
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """All that is to be said."""
+        return tuple(reason for reason in (self.mpp, self.colour, self.embedding) if reason)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Reference:
+    """What the slides of training look like.
+
+    Attributes:
+        mpp: `(finest, coarsest)` level 0, um per pixel.
+        colour: Of tissue; None where the bags did not state it.
+        embeddings: Of a slide's mean embedding, by the name of the encoder's file.
+    """
+
+    mpp: tuple[float, float]
+    colour: Likeness | None
+    embeddings: Mapping[str, Likeness]
+
+    def judge(self, provenance: Mapping[str, Any], embeddings: Mapping[str, NDArray[Any]]) -> Unlike:
+        """Say how a slide is unlike those of training.
+
+        Args:
+            provenance: Attributes of its bag.
+            embeddings: `(N, D)` by the name of the encoder's file.
+        """
+        mpp = max(float(provenance["slide_mpp_x"]), float(provenance["slide_mpp_y"]))
+        low, high = self.mpp
+        said = {}
+        if is_unlike_mpp(mpp, low, high):
+            known = f"{low:.3g}" if f"{low:.3g}" == f"{high:.3g}" else f"{low:.3g} to {high:.3g}"
+            said["mpp"] = f"scanned at {mpp:.3g} um/px, those of training at {known}"
+        colour = read_colour(provenance)
+        if self.colour is not None and colour is not None and is_unlike(self.colour, colour):
+            ratio = find_distance(self.colour, colour) / cast("float", self.colour.limit)
+            said["colour"] = f"colour of tissue lies {ratio:.1f} times as far off as slides of training may"
+        ratios = [
+            find_distance(likeness, find_mean_embedding(embeddings[name])) / likeness.limit
+            for name, likeness in self.embeddings.items()
+            if likeness.limit is not None
+        ]
+        if ratios and float(np.median(ratios)) > 1:
+            ratio = float(np.median(ratios))
+            said["embedding"] = f"what the encoder sees lies {ratio:.1f} times as far off as slides of training may"
+        return Unlike(**said)
+
+
+def read_colour(provenance: Mapping[str, Any]) -> NDArray[np.float64] | None:
+    """Return mean and SD of red, green and blue over tissue, `(6,)`; None where the bag does not state them."""
+    if "colour" not in provenance:
+        return None
+    return np.array([float(value) for value in str(provenance["colour"]).strip("[]").split(",")])
+
+
+def find_mean_embedding(features: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the mean of a bag's rows, `(D,)`."""
+    return cast("NDArray[np.float64]", features.mean(axis=0, dtype=np.float64))
+
+
+def build_reference(
+    provenance: Mapping[str, Mapping[str, Any]],
+    embeddings: Mapping[str, Mapping[str, NDArray[np.float64]]],
+    patients: Mapping[str, str],
+) -> Reference:
+    """Return what slides look like.
+
+    Args:
+        provenance: Attributes of each slide's bag.
+        embeddings: By the name of the encoder's file, each slide's mean embedding.
+        patients: Whose each slide is.
+    """
+    mpps = [max(float(own["slide_mpp_x"]), float(own["slide_mpp_y"])) for own in provenance.values()]
+    colours = {i: colour for i, own in provenance.items() if (colour := read_colour(own)) is not None}
+    return Reference(
+        mpp=(min(mpps), max(mpps)),
+        colour=_fit(colours, patients) if len(colours) == len(provenance) else None,
+        embeddings={name: _fit(own, patients) for name, own in embeddings.items() if own},
+    )
+
+
+def save_reference(reference: Reference, path: Path) -> None:
+    """Write it, whole or not at all."""
+    arrays: dict[str, Any] = {"mpp": np.array(reference.mpp)}
+    parts = {f"embedding.{name}": one for name, one in reference.embeddings.items()}
+    if reference.colour is not None:
+        parts["colour"] = reference.colour
+    for name, likeness in parts.items():
+        for field in fields(Likeness):
+            value = getattr(likeness, field.name)
+            arrays[f"{name}.{field.name}"] = np.array(np.nan if value is None else value)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def load_reference(path: Path) -> Reference:
+    """Load what `save_reference` wrote.
+
+    Raises:
+        ModelError: If it is absent or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            arrays = {name: kept[name] for name in kept.files}
+        prefixes = sorted({name.rpartition(".")[0] for name in arrays if name != "mpp"})
+        parts = {prefix: _read(arrays, prefix) for prefix in prefixes}
+        low, high = arrays["mpp"].tolist()
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise ModelError(f"'{path}' cannot be read. Fetch the folder again from where it came.") from error
+    return Reference(
+        mpp=(low, high),
+        colour=parts.pop("colour", None),
+        embeddings={name.removeprefix("embedding."): one for name, one in parts.items()},
+    )
+
+
+def _fit(vectors: Mapping[str, NDArray[np.float64]], patients: Mapping[str, str]) -> Likeness:
+    ids: Sequence[str] = sorted(vectors)
+    return fit_likeness(np.stack([vectors[i] for i in ids]), [patients[i] for i in ids])
+
+
+def _read(arrays: Mapping[str, NDArray[Any]], prefix: str) -> Likeness:
+    own = {field.name: arrays[f"{prefix}.{field.name}"] for field in fields(Likeness)}
+    limit = float(own.pop("limit"))
+    rest = float(own.pop("rest"))
+    return Likeness(**own, rest=rest, limit=None if np.isnan(limit) else limit)
