@@ -142,7 +142,12 @@ def carry_encoder(spec: EncoderSpec, path: Path, *, with_ids: bool = True) -> "T
         card, trained = dataclasses.replace(own, name=_drop_folders(own.name)), dict(content["trained"])
     elif spec.weights != "auto":
         tag = "random" if spec.weights == "random" else "given by the user"
-        unknown: dict[str, Any] = {"imagenet_top1": None, "trained_on": (), "source": f"weights {tag}", "licence": "not stated"}
+        unknown: dict[str, Any] = {
+            "imagenet_top1": None,
+            "trained_on": (),
+            "source": f"weights {tag}",
+            "licence": "not stated",
+        }
         card = dataclasses.replace(card, weights_tag=tag, **unknown)
     seen = load_seen(spec.name)
     if not with_ids:

@@ -117,7 +117,7 @@ class _Study:
         refuse_other_design(self._earlier, design, folder)
         sweep_temporaries(folder.path)
         self._cohort = _divide(cohort, design)
-        self._notes = [*options.cautions, *self._cohort.notes]
+        self._notes = list(self._cohort.notes)
         self._rows: dict[str, dict[str, Any]] = {}
         self._frozen: dict[Arm, FrozenRun] = {}
         self._outcomes: dict[Arm, ArmOutcome] = {}
@@ -389,7 +389,7 @@ class _Study:
     def _save_record(self, status: str) -> dict[str, Any]:
         record = describe_study(self._cohort, self._design, status=status, rows=self._rows.values())
         record["cohort"] |= {"n_failed": len(self._failures), "tiles_a_slide": dict(self._tiles_a_slide)}
-        record["notes"] = self._notes
+        record |= {"notes": self._notes, "scope": " ".join(self._options.cautions) or None}
         write_json(self._folder.record, record)
         return record
 
