@@ -236,3 +236,21 @@ def save_attention_file(path: str, *, slide_size: tuple[int, int]) -> None:
         key="",
     )
     save_attention(record, Path(path))
+
+
+def save_study(folder: str, design: str) -> None:
+    """Write a study's record of three seeds, a cohort, and a file that declares two."""
+    from lamella.study.design import check_design
+
+    write_cohort("slides.csv", n_slides=12)
+    arms = {"arms": [{"encoders": ["efficientnet-lite0"]}]}
+    plain = check_design(arms, "here").as_plain()
+    record = {"format": "lamella-study", "format_version": 1, "status": "finished", "design": plain, "arms": []}
+    write_json(Path(folder) / "study.json", record)
+    write_table(design, "arms:", "  - encoders: [efficientnet-lite0]", "seeds: 2")
+
+
+def write_given(design: str) -> None:
+    """Write a cohort without folds, and a file that takes given ones."""
+    write_cohort("slides.csv", n_slides=12)
+    write_table(design, "arms:", "  - encoders: [efficientnet-lite0]", "split: given")

@@ -42,7 +42,7 @@ def test_every_arm_has_a_name_and_a_key_of_its_own() -> None:
             "arms:\n  - encoders: [resnet18]\n    dephts: [4]\n",
             "line 3: 'arms.0.dephts' is no key of a study. The nearest",
         ),
-        ("arms:\n  - encoders: [resnet81]\n", "line 2: arms.0.encoders"),
+        ("arms:\n  - encoders: [resnet81]\n", "line 2: no encoder is called 'resnet81'"),
         ("arms:\n  - encoders: [resnet18]\nmargin: 2\n", "line 3: margin is 2"),
         ("arms:\n  - encoders: ['resnet18@3']\n", "Write the encoder alone"),
         ("arms:\n  - encoders: [resnet18]\nbudget: soon\n", "Write it such as 3h"),

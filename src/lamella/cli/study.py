@@ -187,8 +187,8 @@ def _need(path: Path | None, remedy: str) -> Path:
 
 def _tell_status(folder: Path, *, as_json: bool) -> None:
     from lamella.errors import SettingsError
-    from lamella.study.execute import load_record
     from lamella.study.study_folder import StudyFolder
+    from lamella.study.study_record import load_record
 
     record = load_record(StudyFolder(folder).record)
     if record is None:

@@ -393,6 +393,7 @@ def compare_tuned(
             "cka": np.diagonal(second.values).tolist(),
             "low": np.diagonal(second.low).tolist(),
             "high": np.diagonal(second.high).tolist(),
+            "matrix": second.values.tolist(),
             "random": np.diagonal(random.values).tolist(),
             "another_seed": np.diagonal(another[0].values).tolist() if another else None,
             "one_block": None if found.one_block is None else found.one_block.values[0].tolist(),

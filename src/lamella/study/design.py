@@ -281,8 +281,11 @@ def check_design(content: Mapping[str, Any], where: str, node: yaml.Node | None 
         name = ".".join(map(str, place))
         if first["type"] == "extra_forbidden":
             raise SettingsError(f"{at}: '{name}' is no key of a study. {_nearest(place)}") from error
-        said = str(first["msg"]).removeprefix("Value error, ")
-        raise SettingsError(f"{at}: {name} is {first['input']!r}. {said.rstrip('.')}.") from error
+        said = str(first["msg"]).rstrip(".")
+        if first["type"] == "value_error":
+            raise SettingsError(f"{at}: {said.removeprefix('Value error, ')}.") from error
+        said = said.replace("Input should", "and should", 1)
+        raise SettingsError(f"{at}: {name} is {first['input']!r} {said}. Leave it out for the default.") from error
     design.list_arms()
     return design
 

@@ -13,12 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lamella.analysis.contest import ArmFacts, Contest, judge_arms
 from lamella.analysis.permutation import judge_permutations
 from lamella.cohort import Cohort, list_rounds, split_folds, split_holdout
 from lamella.encoders import EncoderSpec, RuntimeSettings
-from lamella.encoders.names import N_BLOCKS
-from lamella.errors import CohortError, LamellaError, LeakageError, OutputError, SettingsError
+from lamella.errors import CohortError, LamellaError, LeakageError, OutputError
 from lamella.features.extract import ExtractReport, ExtractSettings, Failure, extract_cohort, save_failures
 from lamella.files import sweep_temporaries, write_json
 from lamella.progress import Progress, SilentProgress
@@ -29,17 +27,16 @@ from lamella.study.bags import StudyBags, load_bags
 from lamella.study.costs import draw_cost_tiles, load_costs, measure_costs, name_cost
 from lamella.study.design import StudyDesign
 from lamella.study.folder import RunFolder
+from lamella.study.judge import ArmCost, judge_outcomes
 from lamella.study.localise import LocaliseSettings, localise_run
-from lamella.study.outcome import ArmOutcome, pair_scores, save_outcomes
+from lamella.study.outcome import ArmOutcome, save_outcomes
 from lamella.study.plan import gather_facts
 from lamella.study.plan_study import LEFT, plan_units, say_time
 from lamella.study.predict import open_run
-from lamella.study.record import list_versions
 from lamella.study.run import check_images, save_ledger, save_run_cohort
 from lamella.study.settings import CamSettings, TrainingSettings
 from lamella.study.study_folder import StudyFolder
-
-RECORD_FORMAT = 1
+from lamella.study.study_record import describe_study, load_record, refuse_other_design, was_declared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,10 +114,10 @@ class _Study:
         self._design, self._folder, self._options, self._progress = design, folder, options, progress
         self._began = time.monotonic()
         self._earlier = load_record(folder.record)
-        _refuse_other_design(self._earlier, design, folder)
+        refuse_other_design(self._earlier, design, folder)
         sweep_temporaries(folder.path)
         self._cohort = _divide(cohort, design)
-        self._notes = [*options.cautions, *self._cohort.notes]
+        self._notes = list(self._cohort.notes)
         self._rows: dict[str, dict[str, Any]] = {}
         self._frozen: dict[Arm, FrozenRun] = {}
         self._outcomes: dict[Arm, ArmOutcome] = {}
@@ -137,7 +134,7 @@ class _Study:
         save_run_cohort(self._cohort, RunFolder(self._folder.path))
         arms = list(self._design.list_arms())
         for arm in arms:
-            self._rows[arm.name] = describe_arm(arm, declared=self._was_declared(arm))
+            self._rows[arm.name] = describe_arm(arm, declared=was_declared(arm, self._earlier))
         runnable = [arm for arm in arms if self._rows[arm.name]["command"] is None]
         if self._options.budget_s is not None:
             runnable = self._keep_within_budget(runnable, self._options.budget_s)
@@ -222,13 +219,15 @@ class _Study:
         name = "random" if weights == "random" else Path(weights).stem
         return self._folder.features / f"weights-{name}"
 
-    def _cost_of(self, arm: Arm) -> float:
-        """Return what an arm costs: seconds a slide, on average."""
+    def _find_cost(self, arm: Arm) -> ArmCost:
+        """Return what an arm costs: that of its encoder, frozen or fine-tuned."""
         own = self._costs[name_cost(arm.tiles, EncoderSpec(arm.trunk, arm.weights))]
-        return float(own["seconds_per_tile"]) * self._tiles_a_slide.get(arm.tiles, 1.0)
+        a_tile = float(own["seconds_per_tile"])
+        a_slide = a_tile * self._tiles_a_slide.get(arm.tiles, 1.0)
+        return ArmCost(a_slide=a_slide, a_tile=a_tile, gflops=float(own["gflops"]))
 
     def _by_cost(self, bases: Sequence[Arm]) -> list[Arm]:
-        return sorted(bases, key=lambda arm: (self._cost_of(arm), arm.name))
+        return sorted(bases, key=lambda arm: (self._find_cost(arm).a_slide, arm.name))
 
     # Arms -------------------------------------------------------------------------------------------------------
 
@@ -370,108 +369,29 @@ class _Study:
         outcomes = list(self._outcomes.values())
         if not outcomes:
             return None
-        costs = {o.arm.name: self._cost_of(_base_of(o.arm)) for o in outcomes}
-        a_tile = {
-            o.arm.name: self._costs[name_cost(o.arm.tiles, EncoderSpec(o.arm.trunk, o.arm.weights))] for o in outcomes
-        }
+        costs = {o.arm.name: self._find_cost(o.arm) for o in outcomes}
+        verdict = judge_outcomes(outcomes, self._cohort, self._design, rows=self._rows, costs=costs)
+        if verdict["n_lost"]:
+            self._notes.append(
+                f"{verdict['n_lost']} patients could not be scored by every arm and are left out of all."
+            )
         save_outcomes(
             outcomes,
             self._cohort,
-            {name: one["seconds_per_tile"] for name, one in a_tile.items()},
+            {name: one.a_tile for name, one in costs.items()},
             self._folder.predictions,
             self._folder.results,
         )
         write_json(self._folder.metrics, {o.arm.name: dict(o.metrics) for o in outcomes})
-        paired = pair_scores(outcomes, self._cohort)
-        if paired.lost:
-            self._notes.append(f"{len(paired.lost)} patients could not be scored by every arm and are left out of all.")
-        contest = Contest(
-            names=paired.names,
-            logits=paired.logits,
-            by_seed=paired.by_seed,
-            targets=paired.targets,
-            folds=paired.folds,
-            patients=paired.patients,
-        )
-        whole = {o.arm.name for o in outcomes if o.arm.finetuned == "frozen" and o.arm.depth == N_BLOCKS}
-        facts = ArmFacts(
-            costs=costs,
-            gflops={name: float(one["gflops"]) for name, one in a_tile.items()},
-            imagenet_top1={name: row["imagenet_top1"] for name, row in self._rows.items() if name in whole},
-            added_later={name for name, row in self._rows.items() if not row["declared"]},
-        )
-        tables = self._design.list_tables([o.arm for o in outcomes])
-        verdict = judge_arms(contest, facts, margin=self._design.margin, tables=tables)
-        verdict["n_lost"] = len(paired.lost)
         write_json(self._folder.verdict, verdict)
         return verdict
 
-    def _was_declared(self, arm: Arm) -> bool:
-        """Say whether an arm stood in the design before any result was seen."""
-        if self._earlier is None or self._earlier.get("status") == "running":
-            known = {row["arm"]: row for row in (self._earlier or {}).get("arms", [])}
-            return bool(known.get(arm.name, {"declared": True})["declared"])
-        known = {row["arm"]: row for row in self._earlier["arms"]}
-        return arm.name in known and bool(known[arm.name]["declared"])
-
     def _save_record(self, status: str) -> dict[str, Any]:
-        slides = self._cohort.slides
-        record = {
-            "format": "lamella-study",
-            "format_version": RECORD_FORMAT,
-            "status": status,
-            "preset": self._design.preset,
-            "design": self._design.as_plain(),
-            "classes": list(self._cohort.classes),
-            "positive": self._cohort.positive,
-            "arms": list(self._rows.values()),
-            "cohort": {
-                "n_slides": len(slides),
-                "n_patients": len({slide.patient_id for slide in slides}),
-                "n_failed": len(self._failures),
-                "per_class": {
-                    name: len({s.patient_id for s in slides if s.label == name}) for name in self._cohort.classes
-                },
-                "n_rounds": len(list_rounds(self._cohort)),
-                "tiles_a_slide": dict(self._tiles_a_slide),
-            },
-            "notes": self._notes,
-            "versions": list_versions(),
-        }
+        record = describe_study(self._cohort, self._design, status=status, rows=self._rows.values())
+        record["cohort"] |= {"n_failed": len(self._failures), "tiles_a_slide": dict(self._tiles_a_slide)}
+        record |= {"notes": self._notes, "scope": " ".join(self._options.cautions) or None}
         write_json(self._folder.record, record)
         return record
-
-
-def load_record(path: Path) -> dict[str, Any] | None:
-    """Return what `study.json` holds; None where there is none.
-
-    Raises:
-        SettingsError: If it cannot be read.
-    """
-    if not path.exists():
-        return None
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record["format"] != "lamella-study" or record["format_version"] != RECORD_FORMAT:
-            raise KeyError("format")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SettingsError(f"'{path}' is no record of a study that this version reads. Name another --out.") from error
-    return dict(record)
-
-
-def _refuse_other_design(earlier: Mapping[str, Any] | None, design: StudyDesign, folder: StudyFolder) -> None:
-    """Refuse to go on in a folder whose study was divided, cut or trained otherwise: its figures would be mixed."""
-    if earlier is None:
-        return
-    now = design.as_plain()
-    free = {"arms", "comparisons", "margin", "budget", "preset", "permutations", "cka", "cam", "localise",
-            "finetune_best", "control_arm"}  # fmt: skip
-    for key in now:
-        if key not in free and earlier["design"].get(key) != now[key]:
-            raise SettingsError(
-                f"'{folder.path}' holds a study whose '{key}' is {earlier['design'].get(key)} and {now[key]} is asked "
-                "for. Arms may be added to a study; for other settings name another --out."
-            )
 
 
 def _divide(cohort: Cohort, design: StudyDesign) -> Cohort:
