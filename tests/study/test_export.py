@@ -9,20 +9,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from lamella.cli import build_app
 from lamella.cohort import Cohort, CohortSlide, load_cohort
 from lamella.encoders import EncoderSpec, RuntimeSettings, find_encoder, weights
+from lamella.encoders.tuned import SeenSlides, save_encoder_file
 from lamella.errors import EncoderError, LeakageError, ModelError, OutputError, WeightsError
 from lamella.features.extract import ExtractSettings
 from lamella.features.plan import CutSettings
+from lamella.files import find_sha256
 from lamella.mil.settings import TrainSettings
 from lamella.pipeline import predict_slides
 from lamella.study import export_source
 from lamella.study.design import check_design
 from lamella.study.execute import StudyOptions, StudyOutcome, run_arms
-from lamella.study.export import ExportSettings, export_model
+from lamella.study.export import ExportSettings, export_model, hash_card
 from lamella.study.exported import load_card, open_export, open_predictor
 from lamella.study.predict import open_run
 from lamella.study.reference import load_reference
@@ -162,6 +165,7 @@ def test_the_openvino_network_spares_the_conversion(
     monkeypatch.setattr(opening, "convert", lambda *args, **options: pytest.fail("it is converted anew"))
     one = dataclasses.replace(new, slides=new.slides[:1])
     predict_slides(model, one, tmp_path / "out")
+    assert str(model.parent) not in (tmp_path / "out" / "run.json").read_text()
     assert len(list((tmp_path / "home" / "compiled").glob("*/check-fp32-*.json"))) == 1
 
 
@@ -273,6 +277,27 @@ def test_the_card_says_what_it_was_trained_on_its_figures_and_limits(model: Path
     page = (model / "README.md").read_text(encoding="utf-8")
     for text in ("12 slides of 12 patients", "AUC within folds", "apache-2.0", "Tiles of 64 px at 0.5 um/px"):
         assert text in page
+
+
+def test_a_folder_of_others_runs_no_code_and_fetches_nothing(model: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(model, tmp_path / "copy")
+    card = json.loads((copy / "model.json").read_text())
+    for network in ("evil.py:build", "hf-hub:owner/name"):
+        evil = dataclasses.replace(find_encoder(str(model / "encoder.safetensors")), network=network)
+        save_encoder_file({"a": torch.zeros(1)}, evil, copy / "encoder.safetensors", seen=SeenSlides(), trained={})
+        card["files"]["encoder.safetensors"] = find_sha256(copy / "encoder.safetensors")
+        (copy / "model.json").write_text(json.dumps(card | {"card_sha256": hash_card(card)}))
+        with pytest.raises(ModelError, match="none of timm's"):
+            open_export(copy)
+
+
+def test_replacing_an_export_removes_nothing_outside_it(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("kept")
+    (tmp_path / "model").mkdir()
+    card = {"format": "lamella-export", "files": {"../precious.txt": ""}}
+    (tmp_path / "model" / "model.json").write_text(json.dumps(card))
+    export_model(run, tmp_path / "model")
+    assert (tmp_path / "precious.txt").read_text() == "kept"
 
 
 def test_a_network_that_only_your_code_can_build_is_refused(tmp_path: Path, cohort: Cohort) -> None:
@@ -409,4 +434,6 @@ def test_the_command_exports_and_predict_takes_the_folder(run: Path, new: Cohort
     command = ["predict", str(tmp_path / "model"), str(new.slides[0].path), "--out", str(tmp_path / "out"), "--json"]
     done = CliRunner().invoke(build_app(), command)
     assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["predictions"][0]["slide_id"] == "N-0"
+    (row,) = json.loads(done.stdout)["predictions"]
+    assert (row["slide_id"], row["unlike"]) == ("N-0", "")
+    assert 0 <= row["sd"] <= 1

@@ -1,12 +1,15 @@
 """lamella predict."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lamella.cli.options import JsonOption, LabelColumnOptions, TalkOptions, takes_groups
 from lamella.cli.tables import print_json, print_table, tell_failures
+
+if TYPE_CHECKING:
+    from lamella.study.rounds import RoundPrediction
 
 
 @takes_groups
@@ -50,14 +53,22 @@ def predict(
     predictor = open_predictor(model)
     cohort = columns.gather(slides, slide_mpp=slide_mpp)
     predictions, failures = predict_slides(predictor, cohort, out, progress=progress)
-    rows = [
-        {"slide_id": found.slide.slide_id, "label": found.slide.label or ""}
-        | {name: round(float(p), 4) for name, p in zip(predictor.classes, found.probabilities, strict=True)}
-        for found in predictions
-    ]
+    rows = [_describe(found, predictor.classes) for found in predictions]
     if as_json:
         print_json({"out": str(out), "predictions": rows})
     else:
-        print_table(["slide_id", "label", *predictor.classes], rows)
+        columns_shown = list(rows[0]) if rows else ["slide_id", "label", *predictor.classes]
+        print_table(columns_shown, rows)
         progress.say(f"Predictions and heatmaps are in '{out}'.")
     tell_failures(failures, out / "failures.csv")
+
+
+def _describe(found: "RoundPrediction", classes: tuple[str, ...]) -> dict[str, Any]:
+    """Return one slide's row: probabilities, where folds differ their SD, and how it is unlike those of training."""
+    row: dict[str, Any] = {"slide_id": found.slide.slide_id, "label": found.slide.label or ""}
+    row |= {name: round(float(p), 4) for name, p in zip(classes, found.probabilities, strict=True)}
+    if found.spread is not None:
+        row["sd"] = round(float(found.spread.sd.max()), 4)
+    if found.unlike is not None:
+        row["unlike"] = ", ".join(name for name in ("mpp", "colour", "embedding") if getattr(found.unlike, name))
+    return row

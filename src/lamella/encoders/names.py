@@ -79,6 +79,19 @@ def is_tuned(name: str) -> bool:
     return split_name(name)[0].endswith(".safetensors")
 
 
+def drop_folders(name: str) -> str:
+    """Return an encoder's name without the folders of the file that it names, for what is written down and passed on.
+
+    Example:
+        >>> drop_folders("/home/ann/model/encoder.safetensors@2,4"), drop_folders("/home/ann/mine.py:build")
+        ('encoder.safetensors@2,4', 'mine.py:build')
+        >>> drop_folders("hf-hub:OWNER/NAME")
+        'hf-hub:OWNER/NAME'
+    """
+    is_file = re.search(r"\.(?:safetensors|py:\w+)(?:@[\w,]*)?$", name)
+    return re.split(r"[/\\]", name)[-1] if is_file else name
+
+
 def no_encoder_called(name: str, names: list[str], where: str) -> str:
     """Compose the error for a name that nothing has, with the nearest that something has."""
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 
 from lamella.encoders.cards import EncoderCard
+from lamella.encoders.names import drop_folders
 
 # How the slides of public cohorts are called by those who publish them.
 _COHORTS = {
@@ -32,7 +33,7 @@ def find_overlap(card: EncoderCard, slide_names: Iterable[str]) -> str:
         alike = [name for name in names if pattern.match(name)]
         if alike and cohort in trained_on:
             return (
-                f"encoder '{card.name}' was trained on {cohort} and {len(alike)} slides bear its names "
+                f"encoder '{drop_folders(card.name)}' was trained on {cohort} and {len(alike)} slides bear its names "
                 f"('{alike[0]}'): figures on them flatter"
             )
     return ""

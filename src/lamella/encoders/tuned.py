@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lamella.encoders.cards import EncoderCard, EncoderSpec, cut_card, find_encoder, read_card
-from lamella.encoders.names import is_tuned, split_name
+from lamella.encoders.names import drop_folders, split_name
 from lamella.errors import EncoderError, WeightsError
 from lamella.files import replacing
 
@@ -102,7 +102,7 @@ def save_tuned_encoder(
     stem = split_name(Path(base.name).name)[0].removesuffix(".safetensors").replace(":", "_")
     own = f"@{base.depth}" if base.depth < 4 else ""
     path = folder / f"{stem}{own}-tuned-{digest.hexdigest()[:8]}.safetensors".replace("@", "_")
-    card = dataclasses.replace(base, name=base.name if base.depth < 4 else base.whole_name)
+    card = dataclasses.replace(base, name=drop_folders(base.name if base.depth < 4 else base.whole_name))
     save_encoder_file(state, card, path, seen=seen, trained=trained)
     return path
 
@@ -135,7 +135,7 @@ def carry_encoder(spec: EncoderSpec, path: Path, *, with_ids: bool = True) -> "T
         own = read_card(content["card"])
         if card.depth < own.depth:
             own = cut_card(own, card.depth)
-        card, trained = dataclasses.replace(own, name=_drop_folders(own.name)), dict(content["trained"])
+        card, trained = dataclasses.replace(own, name=drop_folders(own.name)), dict(content["trained"])
     elif spec.weights != "auto":
         tag = "random" if spec.weights == "random" else "given by the user"
         card = dataclasses.replace(card, weights_tag=tag, source=f"weights {tag}", licence="not stated")
@@ -224,11 +224,6 @@ def load_seen(name: str) -> SeenSlides:
         return SeenSlides()
     seen = _read_header(Path(whole))["seen"]
     return SeenSlides(seen["salt"], tuple(SeenSlide(**one) for one in seen["slides"]))
-
-
-def _drop_folders(name: str) -> str:
-    """Return an encoder's name without the folders of a file that was named."""
-    return Path(name).name if is_tuned(name) else name
 
 
 def _read_header(path: Path) -> dict[str, Any]:

@@ -143,7 +143,8 @@ def _list_earlier(out: Path) -> tuple[str, ...]:
 def _remove_earlier(out: Path, files: Sequence[str]) -> None:
     remove(out / CARD)  # first: what is left is no export any more
     for name in files:
-        remove(out / name)
+        if (out / name).resolve().is_relative_to(out.resolve()):  # a card that was tampered with reaches nothing else
+            remove(out / name)
 
 
 def _name_encoders(found: ExportSource) -> dict[EncoderSpec, str]:

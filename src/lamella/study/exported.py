@@ -3,11 +3,12 @@
 import importlib.metadata
 import json
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lamella.encoders import EncoderSpec
+from lamella.encoders import EncoderSpec, find_encoder
 from lamella.errors import ModelError, OutputError
 from lamella.files import find_sha256
 from lamella.mil import load_model
@@ -65,6 +66,7 @@ def open_export(path: Path | str) -> Predictor:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"'{path / CARD}' lacks {error}. Get the folder again from where it came.") from error
+    _refuse_code(predictor)
     for name, described in card["encoders"].items():
         _adopt_network(path / f"{name}.xml", described)
     return predictor
@@ -115,6 +117,17 @@ def check_files(path: Path, card: Mapping[str, Any]) -> None:
             raise ModelError(
                 f"'{name}' of '{path}' is not the file that was exported: its SHA-256 begins {found[:12]} and must "
                 f"begin {str(sha256)[:12]}. Get the folder again from where it came."
+            )
+
+
+def _refuse_code(predictor: Predictor) -> None:
+    """Refuse an encoder that is more than a network of timm with its weights: nothing in a folder of others is run."""
+    for encoder in predictor.encoders:
+        network = find_encoder(encoder.name).network
+        if not re.fullmatch(r"[\w.]+", network):
+            raise ModelError(
+                f"an encoder of '{predictor.folder}' asks for the network '{network}', which is none of timm's. Get "
+                "the folder again from where it came."
             )
 
 

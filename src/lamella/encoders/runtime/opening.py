@@ -13,6 +13,7 @@ import numpy as np
 
 from lamella.encoders.cards import EncoderSpec, Trunk, find_encoder
 from lamella.encoders.fingerprint import fingerprint_encoder
+from lamella.encoders.names import drop_folders
 from lamella.encoders.runtime import machine
 from lamella.encoders.runtime.checking import (
     MIN_COSINE,
@@ -133,7 +134,7 @@ def open_runtime(
     fingerprints = [fingerprint_encoder(spec) for spec in trunk.specs]
     plan = _plan(settings, tile_px=tile_px)
     if trunk.deepest.weights == "random":
-        random = f"encoder '{trunk.name}' has random weights, seeded by its name: a control, not a result"
+        random = f"encoder '{drop_folders(trunk.name)}' has random weights, seeded by its name: a control, not a result"
         plan = replace(plan, notes=(*plan.notes, random))
     widths = tuple(find_encoder(spec.name).embedding_dim for spec in trunk.specs)
     reference = _Reference(trunk, widths, plan, tile_px, check_tiles)
@@ -303,7 +304,8 @@ def _open_openvino(trunk: Trunk, plan: _Plan, fingerprint: str, tile_px: int, re
     except RuntimeError as error:  # a network with a part that OpenVINO cannot convert or compile
         reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
         _log.warning("OpenVINO cannot run '%s': %s", trunk.name, error)
-        notes = (*notes, f"OpenVINO cannot run '{trunk.name}' ({reason[:160]}): torch computes it, slower")
+        name = drop_folders(trunk.name)
+        notes = (*notes, f"OpenVINO cannot run '{name}' ({reason[:160]}): torch computes it, slower")
     return _open_torch(trunk, replace(plan, precision="fp32", notes=notes), tile_px, reference)
 
 
@@ -367,8 +369,9 @@ def _too_far(trunk: Trunk, checks: tuple[PrecisionCheck, ...]) -> str:
     """Say which depth strays furthest, and what computes instead."""
     worst, spec = min(zip(checks, trunk.specs, strict=True), key=lambda pair: pair[0].cosine_mean)
     instead = "torch computes it" if worst.precision_used == "fp32" else "fp32 is used"
+    name = drop_folders(spec.name)
     return (
-        f"encoder '{spec.name}' in {worst.precision_used} strays from torch in fp32 over {worst.n_tiles} tiles (mean "
+        f"encoder '{name}' in {worst.precision_used} strays from torch in fp32 over {worst.n_tiles} tiles (mean "
         f"cosine {worst.cosine_mean:.4f} where {MIN_COSINE} is needed, least {worst.cosine_min:.4f} where "
         f"{MIN_COSINE_OF_A_TILE}): {instead}"
     )
