@@ -100,3 +100,98 @@ def test_a_design_needs_arms() -> None:
     with pytest.raises(SettingsError, match="arms"):
         check_design({}, "here")
     assert StudyDesign.model_validate({"arms": [{"encoders": ["resnet18"]}]}).list_arms() == (Arm(encoder="resnet18"),)
+
+
+ONE = "arms:\n  - encoders: [resnet18]\n    finetuned: [frozen, tuned]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (ONE + "seeds: 2\nfolds: 4\nseeds: 3\n", "line 6: 'seeds' stands twice. Keep one"),
+        (
+            ONE + "tiles:\n  default: {tile_px: 224, mp: 0.5}\n",
+            "line 5: 'tiles.default.mp' is no key of a study. The nearest is 'mpp'",
+        ),
+        (ONE + "train: {epoch: 3}\n", "line 4: 'train.epoch' is no key of a study. The nearest is 'epochs'"),
+        (ONE + "split: folds5\n", "line 4: split is 'folds5'. The nearest is 'folds'; there are folds, holdout, given"),
+        (ONE + "folds: 2\n", "line 4: folds is 2 and should be greater than or equal to 3"),
+        (ONE + "seeds: some\n", "line 4: seeds is 'some' and should be a whole number. Leave"),
+        ("arms:\n  - depths: [4]\n", "line 2: 'arms.0.encoders' is missing. Add it"),
+        ("arms:\n  - encoders: resnet18\n", "line 2: arms.0.encoders is 'resnet18' and should be a list"),
+        ("arms:\n  - encoders: [resnet18]\n    depths: [4, 5]\n", "line 3: arms.0.depths.1 is 5"),
+        (
+            ONE + "control_arm: resnet18\n",
+            "line 4: 'resnet18' is no frozen arm of the study. The nearest is 'resnet18@4'",
+        ),
+        (ONE + "comparisons:\n  - {name: X, title: t}\n", "line 5: table 'X' needs a rule or pairs, one of the two"),
+        (
+            ONE + "comparisons:\n  - name: X\n    title: t\n    pairs: [['resnet18@4, tund', 'resnet18@4']]\n",
+            "line 7: table 'X' names 'resnet18@4, tund', which is no arm. The nearest is 'resnet18@4, tuned'",
+        ),
+        (
+            ONE + "comparisons:\n  - name: X\n    title: t\n    rule: depth against 4\n    encoders: [resnet50]\n",
+            "line 8: table 'X' names 'resnet50' and no arm has it. The nearest is 'resnet18'",
+        ),
+        ("arms:\n  - encoders: [resnet18]\n    weights: [a/w.pth, b/w.pth]\n", "line 1: two arms would be called"),
+        ("arms:\n  - encoders: [resnet18]\n    tiles: [fine]\n", "line 3: an arm's tiles are called 'fine'"),
+    ],
+)
+def test_a_mistake_says_its_line_and_the_nearest_that_there_is(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SettingsError) as caught:
+        load_design(path)
+    assert f"'mine.yaml', {said}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_passed_on_names_files_without_their_folders() -> None:
+    design = check_design(
+        {
+            "arms": [{"encoders": ["resnet18"], "weights": ["auto", "/home/someone/w.pth"]}],
+            "localise": "C:\\someone\\out",
+        },
+        "here",
+    )
+    plain = design.as_plain()
+    assert "someone" not in str(plain)
+    assert plain["arms"][0]["weights"] == ["auto", "w.pth"]
+    assert plain["localise"] == "out"
+
+
+def test_a_printed_design_explains_every_key() -> None:
+    text = dump_design(find_preset("quick"))
+    for key in StudyDesign.model_fields:
+        lines = text.splitlines()
+        at = next(i for i, line in enumerate(lines) if line.startswith(f"{key}:"))
+        assert lines[at - 1].startswith("# ")
+
+
+def test_a_budget_is_seconds() -> None:
+    assert StudyDesign.model_validate({"arms": [{"encoders": ["resnet18"]}], "budget": "90m"}).budget_s == 5400
+    assert StudyDesign.model_validate({"arms": [{"encoders": ["resnet18"]}]}).budget_s is None
+
+
+def test_the_best_arm_once_fine_tuned_may_stand_in_a_table() -> None:
+    content = {
+        "arms": [{"encoders": ["resnet18"], "depths": [4, 3]}],
+        "comparisons": [{"name": "III", "title": "t", "pairs": [["resnet18@3, tuned", "resnet18@3"]]}],
+    }
+    assert check_design(content | {"finetune_best": True}, "here").comparisons[0].pairs[0][0] == "resnet18@3, tuned"
+    with pytest.raises(SettingsError, match="which is no arm"):
+        check_design(content, "here")
+
+
+def test_histology_weights_are_compared_with_imagenets_of_the_same_network_head_and_tiles() -> None:
+    content = {
+        "tiles": {"default": {}, "fine": {"mpp": 0.25}},
+        "arms": [
+            {"encoders": ["resnet18", "resnet18-ciga"], "tiles": ["default", "fine"], "heads": ["attention", "mean"]}
+        ],
+        "comparisons": [{"name": "II", "title": "t", "rule": "histology against ImageNet"}],
+    }
+    design = check_design(content, "here")
+    (table,) = design.list_tables(design.list_arms())
+    assert len(table["rows"]) == 4
+    assert all(arm.replace("-ciga", "") == base for arm, base in table["rows"])

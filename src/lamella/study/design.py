@@ -9,154 +9,44 @@ comparisons:
 margin: 0.05
 """
 
-import difflib
-import itertools
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
-from lamella.encoders import find_encoder
-from lamella.errors import LamellaError, SettingsError
-from lamella.features.plan import CutSettings
-from lamella.finetune.settings import FinetuneSettings
-from lamella.mil.settings import TrainSettings
-from lamella.study.arms import Arm
-from lamella.study.settings import StageTwo
-from lamella.tiles import TileSpec
+from lamella.errors import SettingsError
+from lamella.study.arms import FINETUNED, Arm
+from lamella.study.design_errors import Place, find_line, find_twice, say_mistake, say_nearest
+from lamella.study.design_parts import RULES, ArmBlock, Comparison, FinetuneDesign, Part, TileDesign, TrainDesign
 
-Depth = Literal[1, 2, 3, 4]
-Finetuned = Literal["frozen", "head", "tuned"]
-Rule = Literal["each against the first", "histology against ImageNet", "tuned against frozen", "depth against 4"]
-
-
-class _Part(BaseModel):
-    """A frozen part of a design that knows no other keys than its own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TileDesign(_Part):
-    """How slides are cut; the field names are those of the command line."""
-
-    tile_px: int = Field(default=512, ge=16)
-    mpp: float = Field(default=0.5, gt=0)
-    stride_px: int | None = Field(default=None, ge=1)
-    min_tissue: float = Field(default=0.5, ge=0, lt=1)
-    tissue: Literal["glass", "otsu"] = "glass"
-    max_upsample: float = Field(default=1.10, ge=1)
-
-    def cut(self) -> CutSettings:
-        """Return it as the pipeline takes it."""
-        spec = TileSpec(tile_px=self.tile_px, mpp=self.mpp, stride_px=self.stride_px, min_tissue=self.min_tissue)
-        return CutSettings(spec=spec, tissue=self.tissue, max_upsample=self.max_upsample)
+_COMMENTS = {
+    "preset": "where this comes from; any word of your own",
+    "tiles": "tile specs by name; arms name theirs. mpp is um per pixel; stride_px null is tile_px",
+    "arms": "blocks whose lists are multiplied. weights: auto, random or a file; finetuned: frozen, head, tuned; "
+    "depths: blocks kept, 1 to 4",
+    "finetune_best": "whether the frozen arm best on validation is fine-tuned too, beside its head-only control",
+    "seeds": "heads trained in each round; their logits are averaged",
+    "folds": "rounds, at least 3, where the cohort brings neither folds nor splits",
+    "split": "folds, holdout (65/15/20 by patient) or given (the cohort's own)",
+    "split_seed": "of the folds or the split",
+    "train": "how heads are trained: Adam, stopped on validation log-loss",
+    "finetune": "how encoder and head are trained on, on each slide's k most attended tiles; train_blocks null is all",
+    "comparisons": f"tables: a rule ({'; '.join(RULES)}) or pairs of arms",
+    "margin": "how much AUC the recommended arm may lie below any other",
+    "permutations": "runs with permuted labels, everything retrained",
+    "control_arm": "the frozen arm that is permuted; null is the cheapest",
+    "cka": "whether fine-tuned encoders are compared with frozen ones, block by block",
+    "cam": "whether class activation maps are drawn and measured",
+    "localise": "folder of lesion outlines, <slide_id>.geojson or .xml; null measures none",
+    "budget": "time that may be spent, such as 3h or 90m; null is no limit",
+}
 
 
-class ArmBlock(_Part):
-    """Arms that are the product of some lists."""
-
-    encoders: tuple[str, ...] = Field(min_length=1)
-    depths: tuple[Depth, ...] = (4,)
-    weights: tuple[str, ...] = ("auto",)
-    finetuned: tuple[Finetuned, ...] = ("frozen",)
-    heads: tuple[Literal["attention", "ilse", "gated", "mean", "max"], ...] = ("attention",)
-    tiles: tuple[str, ...] = ("default",)
-
-    @field_validator("encoders")
-    @classmethod
-    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if "@" in name:
-                raise ValueError(f"'{name}' names a depth. Write the encoder alone and its depths under depths.")
-            try:
-                find_encoder(name)
-            except LamellaError as error:
-                raise ValueError(str(error)) from error
-        return names
-
-    def expand(self) -> tuple[Arm, ...]:
-        """Return the arms."""
-        product = itertools.product(self.tiles, self.encoders, self.weights, self.heads, self.depths, self.finetuned)
-        return tuple(
-            Arm(encoder=encoder, depth=depth, weights=weights, finetuned=finetuned, head=head, tiles=tiles)
-            for tiles, encoder, weights, head, depth, finetuned in product
-        )
-
-
-class TrainDesign(_Part):
-    """How heads are trained."""
-
-    epochs: int = Field(default=40, ge=1)
-    patience: int = Field(default=10, ge=1)
-    lr: float = Field(default=1e-3, gt=0)
-    weight_decay: float = Field(default=1e-4, ge=0)
-
-    def settings(self, head: str, seed: int) -> TrainSettings:
-        """Return them for one head and the first seed."""
-        return TrainSettings(
-            head=head, epochs=self.epochs, patience=self.patience, lr=self.lr, weight_decay=self.weight_decay, seed=seed
-        )
-
-
-class FinetuneDesign(_Part):
-    """How encoder and head are trained on, on each slide's most attended tiles."""
-
-    k: int = Field(default=64, ge=1)
-    epochs: int = Field(default=20, ge=1)
-    patience: int = Field(default=5, ge=1)
-    encoder_lr: float = Field(default=1e-5, gt=0)
-    head_lr: float = Field(default=1e-4, gt=0)
-    train_blocks: Depth | None = None
-    flips: bool = False
-    stain_jitter: float = Field(default=0.0, ge=0, le=0.5)
-    precision: Literal["fp32", "bf16"] = "fp32"
-    n_seeds: int = Field(default=1, ge=1)
-    evaluate: Literal["all", "top-k"] = "all"
-
-    def stage(self, arm: str) -> StageTwo:
-        """Return them for one arm: `tuned` brings its control `head` along."""
-        own = self.model_dump(exclude={"n_seeds", "evaluate"})
-        return StageTwo(finetune=FinetuneSettings(arm=arm, **own), n_seeds=self.n_seeds, evaluate=self.evaluate)
-
-
-class Comparison(_Part):
-    """A declared table: arms beside what they are compared with, by a rule or as listed."""
-
-    name: str
-    title: str
-    rule: Rule | None = None
-    encoders: tuple[str, ...] | None = None
-    pairs: tuple[tuple[str, str], ...] = ()
-
-    def list_rows(self, arms: Sequence[Arm]) -> list[tuple[str, str]]:
-        """Return the (arm, base) rows whose arms are both among `arms`."""
-        names = {arm.name for arm in arms}
-        if self.rule is None:
-            return [pair for pair in self.pairs if set(pair) <= names]
-        own = [arm for arm in arms if self.encoders is None or arm.encoder in self.encoders]
-        return [(arm.name, base.name) for arm in own if (base := self._find_base(arm, own)) is not None]
-
-    def _find_base(self, arm: Arm, arms: Sequence[Arm]) -> Arm | None:
-        """Return what an arm is compared with; None where it stands in no row of this table."""
-        if self.rule == "each against the first":
-            frozen = [a for a in arms if a.finetuned == "frozen" and a.depth == 4 and a.head == arms[0].head]
-            return frozen[0] if arm in frozen[1:] else None
-        if self.rule == "tuned against frozen":
-            wanted = {**_fields(arm), "finetuned": "frozen"}
-            return None if arm.finetuned == "frozen" else _find(arms, wanted)
-        if self.rule == "depth against 4":
-            return None if arm.depth == 4 else _find(arms, {**_fields(arm), "depth": 4})
-        if arm.finetuned != "frozen" or _is_imagenet(arm):
-            return None
-        network = find_encoder(arm.encoder).network
-        alike = [a for a in arms if a.finetuned == "frozen" and a.depth == arm.depth and _is_imagenet(a)]
-        return next((a for a in alike if find_encoder(a.encoder).network == network), None)
-
-
-class StudyDesign(_Part):
+class StudyDesign(Part):
     """What a study compares, and how.
 
     Attributes:
@@ -165,7 +55,7 @@ class StudyDesign(_Part):
         arms: Blocks of arms.
         finetune_best: Whether the frozen arm that is best on validation is fine-tuned too, beside its control.
         seeds: Heads trained in each round; their logits are averaged.
-        folds: Rounds, where the cohort brings neither folds nor splits.
+        folds: Rounds, at least 3, where the cohort brings neither folds nor splits.
         split: `folds`, `holdout` (65/15/20 by patient) or `given` (the cohort's own only).
         split_seed: Of the folds or splits.
         train: How heads are trained.
@@ -185,7 +75,7 @@ class StudyDesign(_Part):
     arms: tuple[ArmBlock, ...] = Field(min_length=1)
     finetune_best: bool = False
     seeds: int = Field(default=3, ge=1)
-    folds: int = Field(default=5, ge=2)
+    folds: int = Field(default=5, ge=3)
     split: Literal["folds", "holdout", "given"] = "folds"
     split_seed: int = Field(default=0, ge=0)
     train: TrainDesign = TrainDesign()
@@ -213,25 +103,32 @@ class StudyDesign(_Part):
         """Return the arms, each once, in the order of the file.
 
         Raises:
-            SettingsError: If an arm names tiles that are not declared.
+            SettingsError: If an arm names tiles that are not declared, or two arms would have one name.
         """
-        arms = tuple(dict.fromkeys(arm for block in self.arms for arm in block.expand()))
-        for arm in arms:
-            if arm.tiles not in self.tiles:
-                raise SettingsError(
-                    f"an arm's tiles are called '{arm.tiles}' and there are {', '.join(self.tiles)}. Correct the name."
-                )
-        return arms
+        mistake = find_mistake(self)
+        if mistake is not None:
+            raise SettingsError(mistake[1])
+        return _expand(self)
 
     def list_tables(self, arms: Sequence[Arm]) -> list[dict[str, Any]]:
         """Return the declared tables over the arms that ran: `name`, `title`, `rows` of (arm, base)."""
         return [{"name": one.name, "title": one.title, "rows": one.list_rows(arms)} for one in self.comparisons]
 
     def as_plain(self) -> dict[str, Any]:
-        """Return it as plain data, without folders."""
+        """Return it as plain data without folders: of what lies on this machine, names alone."""
         plain = self.model_dump(mode="json")
-        plain["localise"] = None if self.localise is None else Path(self.localise).name
+        plain["localise"] = None if self.localise is None else _strip(self.localise)
+        for block in plain["arms"]:
+            block["encoders"] = [
+                _strip(name) if ".py:" in name or _is_file(name) else name for name in block["encoders"]
+            ]
+            block["weights"] = [name if name in ("auto", "random") else _strip(name) for name in block["weights"]]
         return plain
+
+    @property
+    def budget_s(self) -> float | None:
+        """Seconds that may be spent; None is no limit."""
+        return None if self.budget is None else parse_time(self.budget)
 
     def with_changes(self, **changes: Any) -> "StudyDesign":
         """Return it with what the command line changes; None leaves a value as it is.
@@ -262,6 +159,9 @@ def load_design(path: Path) -> StudyDesign:
         raise SettingsError(f"'{Path(path).name}'{where} is not YAML. Look at quotes, brackets and indents.") from error
     if not isinstance(content, dict):
         raise SettingsError(f"'{Path(path).name}' declares nothing. Begin with: lamella study --print-preset quick")
+    twice = find_twice(node)
+    if twice is not None:
+        raise SettingsError(f"'{Path(path).name}', line {twice[1]}: '{twice[0]}' stands twice. Keep one of the two.")
     return check_design(content, f"'{Path(path).name}'", node)
 
 
@@ -269,31 +169,65 @@ def check_design(content: Mapping[str, Any], where: str, node: yaml.Node | None 
     """Return a design from plain data.
 
     Raises:
-        SettingsError: If a key or value is none that a design has.
+        SettingsError: If a key or value is none that a design has, or what it names is not declared.
     """
     try:
         design = StudyDesign.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = [part for part in first["loc"] if not str(part).startswith("function-")]
-        line = _find_line(node, place)
-        at = where if line is None else f"{where}, line {line}"
-        name = ".".join(map(str, place))
-        if first["type"] == "extra_forbidden":
-            raise SettingsError(f"{at}: '{name}' is no key of a study. {_nearest(place)}") from error
-        said = str(first["msg"]).rstrip(".")
-        if first["type"] == "value_error":
-            raise SettingsError(f"{at}: {said.removeprefix('Value error, ')}.") from error
-        said = said.replace("Input should", "and should", 1)
-        raise SettingsError(f"{at}: {name} is {first['input']!r} {said}. Leave it out for the default.") from error
-    design.list_arms()
+        place, said = say_mistake(StudyDesign, error.errors()[0])
+        raise SettingsError(f"{_at(where, node, place)}: {said}") from error
+    mistake = find_mistake(design)
+    if mistake is not None:
+        raise SettingsError(f"{_at(where, node, mistake[0])}: {mistake[1]}")
     return design
 
 
+def find_mistake(design: StudyDesign) -> tuple[Place, str] | None:
+    """Return where parts of a design do not fit together, and what to do; None where all do."""
+    for number, block in enumerate(design.arms):
+        for name in block.tiles:
+            if name not in design.tiles:
+                said = f"an arm's tiles are called '{name}' and are not declared."
+                return ("arms", number, "tiles"), f"{said} {say_nearest(name, list(design.tiles))}"
+    arms = _expand(design)
+    names = [arm.name for arm in arms]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        return ("arms",), f"two arms would be called '{twice}': their weights' files have one name. Rename one file."
+    frozen = [arm.name for arm in arms if arm.finetuned == "frozen"]
+    if design.control_arm is not None and design.control_arm not in frozen:
+        said = f"'{design.control_arm}' is no frozen arm of the study."
+        return ("control_arm",), f"{said} {say_nearest(design.control_arm, frozen)}"
+    for number, table in enumerate(design.comparisons):
+        found = _find_wrong_table(design, table, arms)
+        if found is not None:
+            return ("comparisons", number, found[0]), found[1]
+    return None
+
+
+def _find_wrong_table(design: StudyDesign, table: Comparison, arms: Sequence[Arm]) -> tuple[str, str] | None:
+    """Return the key of a table that does not fit, and what to do."""
+    if (table.rule is None) == (not table.pairs):
+        return "name", f"table '{table.name}' needs a rule or pairs, one of the two. Write rule: {RULES[0]}"
+    encoders = list(dict.fromkeys(arm.encoder for arm in arms))
+    for name in table.encoders or ():
+        if name not in encoders:
+            return "encoders", f"table '{table.name}' names '{name}' and no arm has it. {say_nearest(name, encoders)}"
+    known = [arm.name for arm in arms]
+    if design.finetune_best:
+        known += [replace(arm, finetuned=kind).name for arm in arms for kind in FINETUNED]
+    for name in (name for pair in table.pairs for name in pair):
+        if name not in known:
+            return "pairs", f"table '{table.name}' names '{name}', which is no arm. {say_nearest(name, known)}"
+    return None
+
+
 def dump_design(design: StudyDesign) -> str:
-    """Return a design as YAML that `load_design` reads back to the same."""
-    head = "# A study for `lamella study FILE --cohort TABLE`; every key is explained in docs/study.md.\n"
-    return head + yaml.safe_dump(design.model_dump(mode="json"), sort_keys=False, width=100, default_flow_style=None)
+    """Return a design as YAML with comments that `load_design` reads back to the same."""
+    text = yaml.safe_dump(design.model_dump(mode="json"), sort_keys=False, width=100, default_flow_style=None)
+    for key, comment in _COMMENTS.items():
+        text = re.sub(rf"^(?={key}:)", f"\n# {comment}\n", text, flags=re.MULTILINE)
+    return f"# A study for `lamella study FILE --cohort TABLE`; docs/study.md tells more of every key.\n{text}"
 
 
 def parse_time(text: str) -> float:
@@ -318,38 +252,19 @@ def parse_time(text: str) -> float:
     return seconds
 
 
-def _fields(arm: Arm) -> dict[str, Any]:
-    return {name: getattr(arm, name) for name in ("encoder", "depth", "weights", "finetuned", "head", "tiles")}
+def _expand(design: StudyDesign) -> tuple[Arm, ...]:
+    return tuple(dict.fromkeys(arm for block in design.arms for arm in block.expand()))
 
 
-def _find(arms: Sequence[Arm], wanted: Mapping[str, Any]) -> Arm | None:
-    return next((arm for arm in arms if _fields(arm) == wanted), None)
+def _at(where: str, node: yaml.Node | None, place: Place) -> str:
+    line = find_line(node, place)
+    return where if line is None else f"{where}, line {line}"
 
 
-def _is_imagenet(arm: Arm) -> bool:
-    seen = find_encoder(arm.encoder).trained_on
-    return bool(seen) and all("imagenet" in name.lower() for name in seen)
+def _is_file(name: str) -> bool:
+    return name.endswith((".py", ".safetensors"))
 
 
-def _find_line(node: yaml.Node | None, place: Sequence[Any]) -> int | None:
-    """Return the line, from 1, of the value that a place in the data names; of its nearest parent otherwise."""
-    line = None
-    for part in place:
-        if isinstance(node, yaml.MappingNode):
-            pair = next((pair for pair in node.value if pair[0].value == part), None)
-            if pair is None:
-                break
-            line, node = pair[0].start_mark.line + 1, pair[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-        else:
-            break
-    return line
-
-
-def _nearest(place: Sequence[Any]) -> str:
-    parts: list[type[BaseModel]] = [StudyDesign, TileDesign, ArmBlock, TrainDesign, FinetuneDesign, Comparison]
-    known = sorted({name for part in parts for name in part.model_fields})
-    nearest = difflib.get_close_matches(str(place[-1]), known, n=1, cutoff=0.0)[0]
-    return f"The nearest is '{nearest}'."
+def _strip(path: str) -> str:
+    """Return a path's last part, whichever system wrote it."""
+    return path.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]

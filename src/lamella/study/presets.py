@@ -3,13 +3,13 @@
 import difflib
 
 from lamella.errors import SettingsError
-from lamella.study.design import (
+from lamella.study.design import StudyDesign
+from lamella.study.design_parts import (
     ArmBlock,
     Comparison,
     Depth,
     Finetuned,
     FinetuneDesign,
-    StudyDesign,
     TileDesign,
     TrainDesign,
 )

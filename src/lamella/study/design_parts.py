@@ -1,0 +1,158 @@
+"""Parts of a declared study: tile specs, blocks of arms, how training goes, tables."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from lamella.encoders import find_encoder
+from lamella.errors import LamellaError
+from lamella.features.plan import CutSettings
+from lamella.finetune.settings import FinetuneSettings
+from lamella.mil.settings import TrainSettings
+from lamella.study.arms import Arm
+from lamella.study.settings import StageTwo
+from lamella.tiles import TileSpec
+
+Depth = Literal[1, 2, 3, 4]
+Finetuned = Literal["frozen", "head", "tuned"]
+Rule = Literal["each against the first", "histology against ImageNet", "tuned against frozen", "depth against 4"]
+
+RULES: tuple[Rule, ...] = get_args(Rule)
+
+
+class Part(BaseModel):
+    """A frozen part of a design that knows no other keys than its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TileDesign(Part):
+    """How slides are cut; the field names are those of the command line."""
+
+    tile_px: int = Field(default=512, ge=16)
+    mpp: float = Field(default=0.5, gt=0)
+    stride_px: int | None = Field(default=None, ge=1)
+    min_tissue: float = Field(default=0.5, ge=0, lt=1)
+    tissue: Literal["glass", "otsu"] = "glass"
+    max_upsample: float = Field(default=1.10, ge=1)
+
+    def cut(self) -> CutSettings:
+        """Return it as the pipeline takes it."""
+        spec = TileSpec(tile_px=self.tile_px, mpp=self.mpp, stride_px=self.stride_px, min_tissue=self.min_tissue)
+        return CutSettings(spec=spec, tissue=self.tissue, max_upsample=self.max_upsample)
+
+
+class ArmBlock(Part):
+    """Arms that are the product of some lists."""
+
+    encoders: tuple[str, ...] = Field(min_length=1)
+    depths: tuple[Depth, ...] = (4,)
+    weights: tuple[str, ...] = ("auto",)
+    finetuned: tuple[Finetuned, ...] = ("frozen",)
+    heads: tuple[Literal["attention", "ilse", "gated", "mean", "max"], ...] = ("attention",)
+    tiles: tuple[str, ...] = ("default",)
+
+    @field_validator("encoders")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if "@" in name:
+                raise ValueError(f"'{name}' names a depth. Write the encoder alone and its depths under depths.")
+            try:
+                find_encoder(name)
+            except LamellaError as error:
+                raise ValueError(str(error)) from error
+        return names
+
+    def expand(self) -> tuple[Arm, ...]:
+        """Return the arms."""
+        product = itertools.product(self.tiles, self.encoders, self.weights, self.heads, self.depths, self.finetuned)
+        return tuple(
+            Arm(encoder=encoder, depth=depth, weights=weights, finetuned=finetuned, head=head, tiles=tiles)
+            for tiles, encoder, weights, head, depth, finetuned in product
+        )
+
+
+class TrainDesign(Part):
+    """How heads are trained."""
+
+    epochs: int = Field(default=40, ge=1)
+    patience: int = Field(default=10, ge=1)
+    lr: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+
+    def settings(self, head: str, seed: int) -> TrainSettings:
+        """Return them for one head and the first seed."""
+        return TrainSettings(
+            head=head, epochs=self.epochs, patience=self.patience, lr=self.lr, weight_decay=self.weight_decay, seed=seed
+        )
+
+
+class FinetuneDesign(Part):
+    """How encoder and head are trained on, on each slide's most attended tiles."""
+
+    k: int = Field(default=64, ge=1)
+    epochs: int = Field(default=20, ge=1)
+    patience: int = Field(default=5, ge=1)
+    encoder_lr: float = Field(default=1e-5, gt=0)
+    head_lr: float = Field(default=1e-4, gt=0)
+    train_blocks: Depth | None = None
+    flips: bool = False
+    stain_jitter: float = Field(default=0.0, ge=0, le=0.5)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    n_seeds: int = Field(default=1, ge=1)
+    evaluate: Literal["all", "top-k"] = "all"
+
+    def stage(self, arm: str) -> StageTwo:
+        """Return them for one arm: `tuned` brings its control `head` along."""
+        own = self.model_dump(exclude={"n_seeds", "evaluate"})
+        return StageTwo(finetune=FinetuneSettings(arm=arm, **own), n_seeds=self.n_seeds, evaluate=self.evaluate)
+
+
+class Comparison(Part):
+    """A declared table: arms beside what they are compared with, by a rule or as listed."""
+
+    name: str
+    title: str
+    rule: Rule | None = None
+    encoders: tuple[str, ...] | None = None
+    pairs: tuple[tuple[str, str], ...] = ()
+
+    def list_rows(self, arms: Sequence[Arm]) -> list[tuple[str, str]]:
+        """Return the (arm, base) rows whose arms are both among `arms`."""
+        names = {arm.name for arm in arms}
+        if self.rule is None:
+            return [pair for pair in self.pairs if set(pair) <= names]
+        own = [arm for arm in arms if self.encoders is None or arm.encoder in self.encoders]
+        return [(arm.name, base.name) for arm in own if (base := self._find_base(arm, own)) is not None]
+
+    def _find_base(self, arm: Arm, arms: Sequence[Arm]) -> Arm | None:
+        """Return what an arm is compared with; None where it stands in no row of this table."""
+        if self.rule == "each against the first":
+            frozen = [a for a in arms if a.finetuned == "frozen" and a.depth == 4 and a.head == arms[0].head]
+            return frozen[0] if arm in frozen[1:] else None
+        if self.rule == "tuned against frozen":
+            wanted = {**_fields(arm), "finetuned": "frozen"}
+            return None if arm.finetuned == "frozen" else _find(arms, wanted)
+        if self.rule == "depth against 4":
+            return None if arm.depth == 4 else _find(arms, {**_fields(arm), "depth": 4})
+        if arm.finetuned != "frozen" or _is_imagenet(arm):
+            return None
+        network = find_encoder(arm.encoder).network
+        alike = [a for a in arms if _is_imagenet(a) and _fields(a) == {**_fields(arm), "encoder": a.encoder}]
+        return next((a for a in alike if find_encoder(a.encoder).network == network), None)
+
+
+def _fields(arm: Arm) -> dict[str, Any]:
+    return {name: getattr(arm, name) for name in ("encoder", "depth", "weights", "finetuned", "head", "tiles")}
+
+
+def _find(arms: Sequence[Arm], wanted: Mapping[str, Any]) -> Arm | None:
+    return next((arm for arm in arms if _fields(arm) == wanted), None)
+
+
+def _is_imagenet(arm: Arm) -> bool:
+    seen = find_encoder(arm.encoder).trained_on
+    return bool(seen) and all("imagenet" in name.lower() for name in seen)
