@@ -216,6 +216,34 @@ MUTANTS = (
         "if seen.hash_id('') in",
         "tests/study/test_finetune.py",
     ),
+    Mutant(
+        "an exported model used though a file of it was changed",
+        "study/exported.py",
+        "        if found != sha256:",
+        "        if False:",
+        "tests/study/test_export.py",
+    ),
+    Mutant(
+        "patients of training looked for by name where their hashes are kept",
+        "study/predictor.py",
+        "return (hash_id(patient_id, self.salt) if self.salt else patient_id) in self.patients",
+        "return patient_id in self.patients",
+        "tests/study/test_export.py",
+    ),
+    Mutant(
+        "the spread over folds taken over all models",
+        "study/predictor.py",
+        "    if len(folds) > 1:",
+        "    if len(folds) > 99:",
+        "tests/study/test_export.py",
+    ),
+    Mutant(
+        "slides held against a model of themselves",
+        "analysis/unlike.py",
+        "others, own = vectors[folds != fold], vectors[folds == fold]",
+        "others, own = vectors, vectors[folds == fold]",
+        "tests/analysis/test_unlike.py",
+    ),
 )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
 from typer.testing import CliRunner
 
 from lamella.cli import build_app
@@ -17,6 +18,7 @@ from lamella.cohort import Cohort, CohortSlide, load_cohort
 from lamella.encoders import EncoderSpec, RuntimeSettings, find_encoder, weights
 from lamella.encoders.tuned import SeenSlides, save_encoder_file
 from lamella.errors import EncoderError, LeakageError, ModelError, OutputError, WeightsError
+from lamella.features.bag import read_own_bag
 from lamella.features.extract import ExtractSettings
 from lamella.features.plan import CutSettings
 from lamella.files import find_sha256
@@ -173,9 +175,17 @@ def test_the_spread_is_that_of_the_folds(model: Path, new: Cohort, tmp_path: Pat
     predictor = open_export(model)
     assert sorted({member.fold for member in predictor.members}) == [0, 1, 2]
     found, _ = predict_slides(predictor, unlabelled(new), tmp_path / "out")
+    bag = next((tmp_path / "out" / "features").rglob("features_encoder/N-0.h5"))
+    features = read_own_bag(bag)[0]
+    folds = []
+    for fold in range(3):
+        logits = [m.model.predict(features).logits for m in predictor.members if m.fold == fold]
+        assert len(logits) == 2
+        folds.append(softmax(np.mean(logits, axis=0)))
     assert found[0].spread is not None
-    assert np.all(found[0].spread.low <= found[0].probabilities)
-    assert np.all(found[0].probabilities <= found[0].spread.high)
+    np.testing.assert_allclose(found[0].spread.sd, np.std(folds, axis=0, ddof=1))
+    np.testing.assert_allclose(found[0].spread.low, np.min(folds, axis=0))
+    np.testing.assert_allclose(found[0].spread.high, np.max(folds, axis=0))
     row = read_rows(tmp_path / "out" / "predictions.csv")[0]
     assert float(row["sd_malignant"]) == pytest.approx(float(found[0].spread.sd[1]), abs=1e-6)
     assert float(row["min_malignant"]) <= float(row["prob_malignant"]) <= float(row["max_malignant"])
