@@ -1,6 +1,8 @@
 """Fixtures that every part of the tests may use."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,3 +23,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the real slides of ../shared/data are not on this machine")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _gradients_are_left_on() -> Iterator[None]:
+    """Fail the test that leaves torch without gradients: the next one to train would fail in its place."""
+    yield
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        off = not torch.is_grad_enabled() or torch.is_inference_mode_enabled()
+        torch.set_grad_enabled(True)
+        assert not off, "gradients are off after this test: a generator waits inside torch.inference_mode()"

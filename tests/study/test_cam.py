@@ -186,6 +186,9 @@ def test_weighted_cells_are_the_feature_maps_times_the_weights(name, runtime, tm
     cells = np.concatenate(list(reader.read((tiles[i : i + 1], weights[i : i + 1]) for i in range(2))))
     wanted = np.einsum("ndhw,nd->nhw", maps.numpy(), weights)
     np.testing.assert_allclose(cells, wanted, atol=2e-5 * np.abs(wanted).max())
+    half_read = reader.read([(tiles[:1], weights[:1])] * 2)
+    next(half_read)
+    assert torch.is_grad_enabled()  # whoever reads half of it may train in between
 
 
 @pytest.mark.parametrize("name", ["resnet18@2", "densenet121@2", "efficientnet-lite0@2"])

@@ -14,6 +14,7 @@ from PIL import Image
 from lamella.errors import ModelError, SettingsError
 from lamella.report.pseudonyms import Pseudonyms
 from lamella.report.study import StudyPageSettings, write_study_page
+from lamella.report.study.charts import ArmMark, draw_cost
 from tests.report.study.fake_study import TABLES, WAITING, write_study
 
 OPTIONAL = (
@@ -240,6 +241,13 @@ def test_a_page_of_several_classes_draws_each_against_the_rest(tmp_path):
 def test_charts_of_the_page_share_no_id(page):
     found = re.findall(r'\bid="([^"]+)"', page)
     assert len(found) == len(set(found))
+
+
+@pytest.mark.parametrize("cost", [1e-9, 0.0033, 0.01, 1.0, 123.0])
+def test_a_single_arm_of_any_cost_has_a_chart(cost):
+    arm = ArmMark(name="resnet18@1", auc=0.5, cost=cost, number=1)
+    for narrow in (False, True):
+        assert "seconds a slide" in draw_cost([arm], name="cost", narrow=narrow)
 
 
 def test_the_same_folder_makes_the_same_page(folder, page):

@@ -185,7 +185,8 @@ class _TorchReader:
             check_batch(tiles, encoder=self._encoder, batch_size=self.batch_size, tile_px=self._tile_px)
             with torch.inference_mode():
                 pixels = torch.from_numpy(tiles).to(self._device).permute(0, 3, 1, 2).float()
-                yield self._cells(pixels, torch.from_numpy(weights).to(self._device)).cpu().numpy()
+                cells = self._cells(pixels, torch.from_numpy(weights).to(self._device)).cpu().numpy()
+            yield cells  # outside: a generator that waits inside would leave its reader without gradients
 
 
 class _GradientReader:

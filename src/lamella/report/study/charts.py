@@ -122,7 +122,7 @@ def draw_cost(arms: Sequence[ArmMark], *, name: str, narrow: bool = False) -> st
         SVG text.
     """
     figure, axes = open_figure(*((3.9, 4.2) if narrow else (9.4, 4.6)))
-    axes.set_xscale("log")
+    axes.set(xscale="log", xlim=_span_costs([arm.cost for arm in arms]))
     colours = _colour_series(arms)
     for series, (colour, dash) in colours.items():
         own = sorted((arm for arm in arms if arm.series == series), key=lambda arm: arm.cost)
@@ -136,7 +136,7 @@ def draw_cost(arms: Sequence[ArmMark], *, name: str, narrow: bool = False) -> st
                       markeredgewidth=1.6 if arm.emphasised else 0.8)  # fmt: skip
     for kind in dict.fromkeys(arm.finetuned for arm in arms):
         axes.plot([], [], marker=_MARKS.get(kind, "o"), color=FAINT, linestyle="none", label=_SAID.get(kind, kind))
-    axes.margins(x=0.1, y=0.06)
+    axes.margins(y=0.06)
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -148,6 +148,13 @@ def draw_cost(arms: Sequence[ArmMark], *, name: str, narrow: bool = False) -> st
     figure.subplots_adjust(left=0.17 if narrow else 0.08, right=0.98, top=0.98, bottom=0.13 if narrow else 0.12)
     _number_points(axes, arms)
     return render(figure, name)
+
+
+def _span_costs(costs: Sequence[float]) -> tuple[float, float]:
+    """Return the ends of a logarithmic axis: a tenth of its length beside the outermost costs, at least a factor of 4."""
+    low, high = min(costs), max(costs)
+    beside = max((high / low) ** 0.1, 2 / (high / low) ** 0.5)
+    return low / beside, high * beside
 
 
 def _colour_series(arms: Sequence[ArmMark]) -> dict[str, tuple[str, str]]:
