@@ -7,9 +7,10 @@ import numpy as np
 
 from lamella.cohort import Cohort, CohortSlide, load_cohort
 from lamella.errors import LamellaError, OutputError
-from lamella.features.extract import Failure, save_failures
+from lamella.features.extract import Failure
 from lamella.pipeline import locate_tiles
 from lamella.progress import Progress, SilentProgress
+from lamella.renaming import hide_names, rename_cohort, rename_outlines, save_public_failures
 from lamella.report.panels import draw_panels
 from lamella.report.study import write_study_page
 from lamella.slide import open_slide
@@ -33,6 +34,7 @@ def compare_arms(
     out: Path | str,
     *,
     options: StudyOptions | None = None,
+    pseudonyms: bool = False,
     progress: Progress | None = None,
 ) -> StudyOutcome:
     """Run a study from slides and labels to its page; what is finished is kept.
@@ -42,21 +44,31 @@ def compare_arms(
         design: What is compared: a design, the name of a preset (`paper`, `quick`, `camelyon16`, `gastro`), or a file.
         out: The study folder; `report.html` in it is the page.
         options: Where it runs, and for how long at most.
+        pseudonyms: Whether patients and slides go by salted hashes from the first step on; the key and everything
+            that holds paths stay under `local/`.
         progress: Where to report to.
 
     Raises:
         LamellaError: Whatever cannot be done, in one line.
     """
-    progress = progress or SilentProgress()
+    progress, options, out = progress or SilentProgress(), options or StudyOptions(), Path(out)
     if not isinstance(cohort, Cohort):
         cohort = load_cohort(cohort)
     if not isinstance(design, StudyDesign):
         design = load_design(Path(design)) if Path(design).suffix in (".yaml", ".yml") else find_preset(str(design))
-    outcome = run_arms(cohort, design, Path(out), options=options, progress=progress)
+    if pseudonyms:
+        renamed = rename_cohort(cohort, out)
+        options = dataclasses.replace(
+            options, lesions=rename_outlines(options.lesions, cohort, renamed, out, kind="lesions")
+        )
+        cohort = renamed
+    outcome = run_arms(cohort, design, out, options=options, progress=progress)
     failures = outcome.failures
     if outcome.outcomes:
         failures = (*failures, *_draw_pictures(outcome, maps=design.cam, progress=progress))
-        save_failures(failures, outcome.folder.path / "failures.csv")
+    if pseudonyms:
+        failures = hide_names(failures, cohort)
+    save_public_failures(failures, cohort, outcome.folder.path / "failures.csv")
     write_study_page(outcome.folder.path)
     return dataclasses.replace(outcome, failures=failures)
 

@@ -4,9 +4,6 @@
 """
 
 import dataclasses
-import os
-import re
-import secrets
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,16 +13,14 @@ import numpy as np
 from lamella.cohort import Cohort, CohortSlide, gather_slides, load_cohort
 from lamella.encoders import DEFAULT_ENCODER, EncoderSpec
 from lamella.errors import BagError, LamellaError, OutputError
-from lamella.features.extract import ExtractSettings, Failure, save_failures
+from lamella.features.extract import ExtractSettings, Failure
 from lamella.features.plan import CutSettings
-from lamella.files import remove, write_bytes, write_table, write_text
 from lamella.mil.settings import TrainSettings
 from lamella.progress import Progress, SilentProgress
+from lamella.renaming import hide_names, rename_cohort, rename_outlines, save_public_failures
 from lamella.report.heatmap import SlideAttention
 from lamella.report.overlay import OverlayStyle
 from lamella.report.page import write_page
-from lamella.report.pseudonyms import Pseudonyms
-from lamella.report.scrub import drop_folders
 from lamella.report.slides import SlideCaption, draw_slide, is_drawn
 from lamella.slide import open_slide
 from lamella.study.attention import AttentionRecord, load_attention
@@ -122,8 +117,8 @@ def run_cohort(
         drawn = [found.slide.slide_id for found in result.predictions[: settings.n_heatmaps]]
         failures = (*failures, *map_classes(out, settings.cam, slide_ids=drawn, progress=progress)[1])
     if pseudonyms:
-        failures = _hide_names(failures, cohort)
-    _save_failures(failures, cohort, result.folder.failures)
+        failures = hide_names(failures, cohort)
+    save_public_failures(failures, cohort, result.folder.failures)
     write_page(out)
     return dataclasses.replace(result, failures=failures)
 
@@ -148,85 +143,21 @@ def predict_slides(
     folder = RunFolder(Path(out))
     classes = _Classes(opened.classes, opened.positive)
     failures = (*failures, *_draw_heatmaps(predictions, folder, cohort, classes, progress))
-    _save_failures(failures, cohort, folder.failures)
+    save_public_failures(failures, cohort, folder.failures)
     if predictions:
         write_page(Path(out))
     return predictions, failures
 
 
-def rename_cohort(cohort: Cohort, out: Path) -> Cohort:
-    """Return the cohort under pseudonyms; salt and key are kept under `local/`, so that a second run uses the same."""
-    folder = RunFolder(out)
-    salt_path = folder.local / "salt.txt"
-    if not salt_path.exists():
-        write_text(salt_path, secrets.token_hex(16) + "\n")
-    names = Pseudonyms(salt_path.read_text(encoding="utf-8").strip())
-    slides = tuple(
-        dataclasses.replace(s, slide_id=names.slide(s.slide_id), patient_id=names.patient(s.patient_id))
-        for s in cohort.slides
-    )
-    key = [
-        {"pseudonym": new.slide_id, "slide_id": old.slide_id, "patient": new.patient_id, "patient_id": old.patient_id}
-        for old, new in zip(cohort.slides, slides, strict=True)
-    ]
-    write_table(folder.local / "pseudonyms.csv", ["pseudonym", "slide_id", "patient", "patient_id"], key)
-    return dataclasses.replace(cohort, slides=slides, notes=_hide_in_notes(cohort, slides))
-
-
-def _hide_in_notes(cohort: Cohort, slides: Sequence[CohortSlide]) -> tuple[str, ...]:
-    """Return the cohort's notes with ids and file names replaced."""
-    notes = []
-    for note in cohort.notes:
-        for old, new in zip(cohort.slides, slides, strict=True):
-            for name in (str(old.path), old.path.name, old.slide_id, old.patient_id):
-                note = note.replace(f"'{name}'", f"'{new.slide_id}'")
-        notes.append(note)
-    return tuple(notes)
-
-
 def _rename_regions(settings: RunSettings, cohort: Cohort, renamed: Cohort, out: Path) -> RunSettings:
-    """Return settings whose folders of regions name their files by pseudonym; they are copied to `local/`."""
+    """Return settings whose folders of regions name their files by pseudonym."""
     cut = settings.extract.cut
-    folders: dict[str, Path | None] = {"include": cut.include, "exclude": cut.exclude}
-    for kind, folder in folders.items():
-        if folder is None or not folder.is_dir():
-            continue
-        own = RunFolder(out).local / "regions" / kind
-        own.mkdir(parents=True, exist_ok=True)
-        for old, new in zip(cohort.slides, renamed.slides, strict=True):
-            source, target = folder / f"{old.slide_id}.geojson", own / f"{new.slide_id}.geojson"
-            if source.exists():
-                write_bytes(target, source.read_bytes())
-            else:
-                remove(target)
-        folders[kind] = own
-    cut = dataclasses.replace(cut, include=folders["include"], exclude=folders["exclude"])
-    extract = dataclasses.replace(settings.extract, cut=cut)
-    return dataclasses.replace(settings, extract=extract)
-
-
-def _save_failures(failures: Sequence[Failure], cohort: Cohort, path: Path) -> None:
-    """Write `failures.csv` without the folders of the slides: it lies beside what is passed on."""
-    folders = {slide.slide_id: f"{slide.path.parent}{os.sep}" for slide in cohort.slides}
-    save_failures(
-        [
-            dataclasses.replace(one, reason=drop_folders(one.reason.replace(folders[one.slide_id], "")))
-            for one in failures
-        ],
-        path,
+    cut = dataclasses.replace(
+        cut,
+        include=rename_outlines(cut.include, cohort, renamed, out, kind="include"),
+        exclude=rename_outlines(cut.exclude, cohort, renamed, out, kind="exclude"),
     )
-
-
-def _hide_names(failures: Sequence[Failure], cohort: Cohort) -> tuple[Failure, ...]:
-    """Return failures with the files' names replaced by the slides' pseudonyms."""
-    paths = {slide.slide_id: slide.path for slide in cohort.slides}
-    hidden = []
-    for failure in failures:
-        path, reason = paths[failure.slide_id], failure.reason
-        for name in (str(path), str(path.parent), path.name, path.stem):
-            reason = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", failure.slide_id, reason)
-        hidden.append(dataclasses.replace(failure, reason=reason))
-    return tuple(hidden)
+    return dataclasses.replace(settings, extract=dataclasses.replace(settings.extract, cut=cut))
 
 
 def draw_heatmap(

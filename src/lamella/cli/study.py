@@ -82,6 +82,10 @@ def study(
             show_default=False,
         ),
     ] = None,
+    pseudonyms: Annotated[
+        bool,
+        typer.Option("--pseudonyms", help="Call patients and slides by salted hashes; the key stays in OUT/local."),
+    ] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Print arms, tiles, disk and time; run nothing.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Say how far the study in DIR is; run nothing.")] = False,
     print_preset: Annotated[
@@ -139,7 +143,7 @@ def study(
     folder = _need(out, "Name a folder for the study: --out DIR")
     if lesions is None and is_camelyon16(table):
         options = dataclasses.replace(options, lesions=gather_camelyon16_outlines(table, folder / "local" / "outlines"))
-    result = compare_arms(given, design, folder, options=options, progress=progress)
+    result = compare_arms(given, design, folder, options=options, pseudonyms=pseudonyms, progress=progress)
     verdict = result.verdict or {}
     if as_json:
         print_json({"out": str(folder), "verdict": verdict.get("verdict"), "arms": verdict.get("arms", [])})

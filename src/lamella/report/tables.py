@@ -213,6 +213,8 @@ def tabulate_localisation(record: RunRecord) -> list[tuple[str, Table]]:
 def _say_estimate(one: Mapping[str, Any] | None, *, digits: int = 3) -> str:
     if one is None:
         return _NONE
+    if one["interval"] is None:
+        return f"{one['value']:.{digits}f}"
     low, high = one["interval"]
     return f"{one['value']:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 

@@ -33,7 +33,7 @@ def describe_arm(arm: Arm, *, declared: bool) -> dict[str, Any]:
         "head": arm.head,
         "tiles": arm.tiles,
         "state": "waiting for weights" if command else "not run",
-        "reason": command,
+        "reason": "its weights are not here" if command else None,
         "command": command,
         "estimated_seconds": None,
         "declared": declared,

@@ -17,7 +17,7 @@ from lamella.analysis.permutation import judge_permutations
 from lamella.cohort import Cohort, list_rounds, split_folds, split_holdout
 from lamella.encoders import EncoderSpec, RuntimeSettings
 from lamella.errors import CohortError, LamellaError, LeakageError, OutputError
-from lamella.features.extract import ExtractReport, ExtractSettings, Failure, extract_cohort, save_failures
+from lamella.features.extract import ExtractReport, ExtractSettings, Failure, extract_cohort
 from lamella.files import sweep_temporaries, write_json
 from lamella.progress import Progress, SilentProgress
 from lamella.study.arm_rows import describe_arm
@@ -117,6 +117,7 @@ class _Study:
         refuse_other_design(self._earlier, design, folder)
         sweep_temporaries(folder.path)
         self._cohort = _divide(cohort, design)
+        self._own_division = self._cohort is cohort
         self._notes = list(self._cohort.notes)
         self._rows: dict[str, dict[str, Any]] = {}
         self._frozen: dict[Arm, FrozenRun] = {}
@@ -141,6 +142,8 @@ class _Study:
         self._save_record("running")
         bases = list(dict.fromkeys(_base_of(arm) for arm in runnable))
         self._extract(bases)
+        if len(runnable) < len(arms):
+            self._estimate()
         for base in self._by_cost(bases):
             self._run_frozen(base, declared=base in runnable)
         runnable += self._choose_best(runnable)
@@ -152,7 +155,6 @@ class _Study:
         write_json(self._folder.localisation, self._localise())
         verdict = self._judge()
         record = self._save_record("finished" if not self._is_over_budget() else "budget spent")
-        save_failures(list(self._failures.values()), self._folder.path / "failures.csv")
         return StudyOutcome(
             folder=self._folder,
             cohort=self._cohort,
@@ -174,6 +176,13 @@ class _Study:
             reason = f"past the budget: it would have taken about {say_time(one.seconds)}"
             self._rows[name] |= {"state": LEFT, "reason": reason, "estimated_seconds": one.seconds}
         return [arm for arm in runnable if arm.name not in left]
+
+    def _estimate(self) -> None:
+        """Say of each arm that waits or may be left out what it would take, at the rates that were measured."""
+        facts = gather_facts(self._design, self._cohort, self._folder.path, options=self._options.runtime)
+        for one in plan_units(self._design, facts).arms:
+            if one.arm.name in self._rows and self._rows[one.arm.name]["estimated_seconds"] is None:
+                self._rows[one.arm.name]["estimated_seconds"] = round(one.seconds, 1)
 
     def _fits(self, kind: str) -> bool:
         """Say whether the plan has room for a kind of work besides arms, or has done it, and there is time left."""
@@ -388,7 +397,11 @@ class _Study:
 
     def _save_record(self, status: str) -> dict[str, Any]:
         record = describe_study(self._cohort, self._design, status=status, rows=self._rows.values())
-        record["cohort"] |= {"n_failed": len(self._failures), "tiles_a_slide": dict(self._tiles_a_slide)}
+        record["cohort"] |= {
+            "n_failed": len(self._failures),
+            "tiles_a_slide": dict(self._tiles_a_slide),
+            "own_division": self._own_division,
+        }
         record |= {"notes": self._notes, "scope": " ".join(self._options.cautions) or None}
         write_json(self._folder.record, record)
         return record

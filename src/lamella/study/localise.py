@@ -443,13 +443,15 @@ def _summarise(
 
 
 def _average(pairs: Sequence[tuple[str, float]]) -> dict[str, Any] | None:
-    """Return the mean over patients, with a percentile interval over draws of patients."""
+    """Return the mean over patients, with a percentile interval over draws of patients; one patient has none."""
     by_patient: dict[str, list[float]] = {}
     for patient, value in pairs:
         by_patient.setdefault(patient, []).append(value)
     if not by_patient:
         return None
     means = np.array([np.mean(values) for values in by_patient.values()])
+    if len(means) < 2:
+        return {"value": float(means[0]), "interval": None, "n": 1}
     rng = np.random.default_rng(0)
     draws = means[rng.integers(0, len(means), (_N_DRAWS, len(means)))].mean(axis=1)
     low, high = np.quantile(draws, [0.025, 0.975])

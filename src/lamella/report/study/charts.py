@@ -151,7 +151,7 @@ def draw_cost(arms: Sequence[ArmMark], *, name: str, narrow: bool = False) -> st
 
 
 def _span_costs(costs: Sequence[float]) -> tuple[float, float]:
-    """Return the ends of a logarithmic axis: a tenth of its length beside the outermost costs, at least a factor of 4."""
+    """Return the ends of a logarithmic axis: a tenth of its length beside the outermost costs, at least 4 times."""
     low, high = min(costs), max(costs)
     beside = max((high / low) ** 0.1, 2 / (high / low) ** 0.5)
     return low / beside, high * beside

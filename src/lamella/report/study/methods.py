@@ -139,7 +139,8 @@ def _say_validation(record: StudyRecord) -> str:
         if rounds > 1
         else "one division into training, validation and test patients"
     )
-    by = "the cohort's own" if design["split"] == "given" else f"split seed {design['split_seed']}"
+    own = cohort.get("own_division", design["split"] == "given")
+    by = "the cohort's own" if own else f"split seed {design['split_seed']}"
     return (
         f"Validation was internal: {split} ({by}). All arms had the same division and seeds. Standardisation, class "
         "weights, stopping and thresholds never saw the patients that were tested. [state: external validation, or "

@@ -1,0 +1,124 @@
+"""A cohort under pseudonyms: renamed at the door, so that nothing after it knows a name.
+
+OUT/local/ keeps what leads back and everything that holds paths; it is not to be passed on:
+
+salt.txt          what ids are hashed with, so that a second run uses the same
+pseudonyms.csv    pseudonym and id of each slide and patient
+outlines/KIND/    regions and outlines of lesions, under the new names
+"""
+
+import dataclasses
+import os
+import re
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from lamella.cohort import Cohort, CohortSlide
+from lamella.features.extract import Failure, save_failures
+from lamella.files import remove, write_bytes, write_table, write_text
+from lamella.report.pseudonyms import Pseudonyms
+from lamella.report.scrub import drop_folders
+from lamella.study.folder import RunFolder
+
+
+def rename_cohort(cohort: Cohort, out: Path) -> Cohort:
+    """Return the cohort under pseudonyms; salt and key are kept under `local/`, so that a second run uses the same.
+
+    Args:
+        cohort: Whose slides and patients go by their ids.
+        out: The run or study folder.
+
+    Raises:
+        OutputError: If the folder cannot be written.
+    """
+    folder = RunFolder(out)
+    salt_path = folder.local / "salt.txt"
+    if not salt_path.exists():
+        write_text(salt_path, secrets.token_hex(16) + "\n")
+    names = Pseudonyms(salt_path.read_text(encoding="utf-8").strip())
+    slides = tuple(
+        dataclasses.replace(s, slide_id=names.slide(s.slide_id), patient_id=names.patient(s.patient_id))
+        for s in cohort.slides
+    )
+    key = [
+        {"pseudonym": new.slide_id, "slide_id": old.slide_id, "patient": new.patient_id, "patient_id": old.patient_id}
+        for old, new in zip(cohort.slides, slides, strict=True)
+    ]
+    write_table(folder.local / "pseudonyms.csv", ["pseudonym", "slide_id", "patient", "patient_id"], key)
+    return dataclasses.replace(cohort, slides=slides, notes=_hide_in_notes(cohort, slides))
+
+
+def _hide_in_notes(cohort: Cohort, slides: Sequence[CohortSlide]) -> tuple[str, ...]:
+    """Return the cohort's notes with ids and file names replaced."""
+    notes = []
+    for note in cohort.notes:
+        for old, new in zip(cohort.slides, slides, strict=True):
+            for name in (str(old.path), old.path.name, old.slide_id, old.patient_id):
+                note = note.replace(f"'{name}'", f"'{new.slide_id}'")
+        notes.append(note)
+    return tuple(notes)
+
+
+def rename_outlines(folder: Path | None, cohort: Cohort, renamed: Cohort, out: Path, *, kind: str) -> Path | None:
+    """Copy a folder of `<slide_id>.geojson` to `local/` under the pseudonyms; return the copy.
+
+    Args:
+        folder: Where outlines lie; a file that holds for all slides, or None, is returned as it is.
+        cohort: Under the ids.
+        renamed: The same, under pseudonyms.
+        out: The run or study folder.
+        kind: What they are, `include` for one: the name of the copy.
+
+    Raises:
+        OutputError: If the copy cannot be written.
+    """
+    if folder is None or not folder.is_dir():
+        return folder
+    own = RunFolder(out).local / "outlines" / kind
+    own.mkdir(parents=True, exist_ok=True)
+    for old, new in zip(cohort.slides, renamed.slides, strict=True):
+        source, target = folder / f"{old.slide_id}.geojson", own / f"{new.slide_id}.geojson"
+        if source.exists():
+            write_bytes(target, source.read_bytes())
+        else:
+            remove(target)
+    return own
+
+
+def hide_names(failures: Sequence[Failure], cohort: Cohort) -> tuple[Failure, ...]:
+    """Return failures with the files' names replaced by the slides' pseudonyms.
+
+    Args:
+        failures: Of slides of the cohort.
+        cohort: Under pseudonyms.
+    """
+    paths = {slide.slide_id: slide.path for slide in cohort.slides}
+    hidden = []
+    for failure in failures:
+        path, reason = paths[failure.slide_id], failure.reason
+        for name in (str(path), str(path.parent), path.name, path.stem):
+            reason = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", failure.slide_id, reason)
+        hidden.append(dataclasses.replace(failure, reason=reason))
+    return tuple(hidden)
+
+
+def save_public_failures(failures: Sequence[Failure], cohort: Cohort, path: Path) -> None:
+    """Write `failures.csv` without the folders of the slides: it lies beside what is passed on.
+
+    Args:
+        failures: Of slides of the cohort.
+        cohort: Whose slides they are.
+        path: Where to write.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    folders = {slide.slide_id: f"{slide.path.parent}{os.sep}" for slide in cohort.slides}
+    save_failures(
+        [
+            dataclasses.replace(one, reason=drop_folders(one.reason.replace(folders[one.slide_id], "")))
+            for one in failures
+        ],
+        path,
+    )
