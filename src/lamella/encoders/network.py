@@ -94,19 +94,22 @@ def build_network(spec: EncoderSpec, depths: Sequence[int] | None = None) -> Til
     if card.batchnorm_eps is not None:
         _set_batchnorm_eps(trunk, card.batchnorm_eps)
     if path is not None:
-        kept = _kept_names(card, max(depths))
+        kept = None if max(depths) == N_BLOCKS else _kept_names(card, max(depths))
         trunk.load_state_dict(fit_state(load_state(path), trunk, card, path, kept=kept), strict=kept is None)
     blocks = WholeBlocks(trunk) if card.is_own else cut_network(trunk, card.name, max(depths))
     return TileNetwork(blocks, card, depths).eval().requires_grad_(requires_grad=False)
 
 
-def _kept_names(card: EncoderCard, depth: int) -> frozenset[str] | None:
-    """Name the weights of an encoder's first blocks; None is all."""
-    if depth == N_BLOCKS:
-        return None
-    return frozenset(
-        cut_network(create_trunk(card.network, card.model_args, device="meta"), card.name, depth).named_state()
-    )
+_KEPT: dict[tuple[str, str, int], frozenset[str]] = {}
+
+
+def _kept_names(card: EncoderCard, depth: int) -> frozenset[str]:
+    """Name the weights of an encoder's first blocks; found once for each network and depth."""
+    key = card.network, repr(card.model_args), depth
+    if key not in _KEPT:
+        trunk = create_trunk(card.network, card.model_args, device="meta")
+        _KEPT[key] = frozenset(cut_network(trunk, card.name, depth).named_state())
+    return _KEPT[key]
 
 
 def check_weights(card: EncoderCard, path: Path) -> None:

@@ -150,6 +150,7 @@ class _Fit:
         self._sd = torch.from_numpy(model.standardisation.sd)
         self._class_weights = torch.tensor(model.training.class_weights, dtype=torch.float32)
         self._start = self._choose_blocks()
+        network.to(memory_format=torch.channels_last)  # depthwise convolutions go back 1.5 times as fast on a CPU
         self._encoder_parameters = [p for p in network.parameters() if p.requires_grad]
         # Tiles or maps that never change need be encoded to the first trained block only once.
         keeps = self._start > 0 and not settings.augments and settings.choose_again is None
@@ -191,6 +192,7 @@ class _Fit:
         if self._start == blocks.depth:
             return pool(maps).float()
         assert isinstance(blocks, ChainBlocks)
+        maps = maps.contiguous(memory_format=torch.channels_last)
         return pool(blocks.forward_from(self._start, maps, self._network.depths)[0]).float()
 
     @torch.no_grad()
@@ -274,7 +276,7 @@ class _Fit:
                 self._save(checkpoint, state)
                 self._choose(epoch)
         self._restore(state.best)
-        self._network.eval().requires_grad_(False)  # noqa: FBT003
+        self._network.eval().requires_grad_(False).to(memory_format=torch.contiguous_format)  # noqa: FBT003
         return FinetuneResult(
             network=self._network,
             head=self._head.eval().requires_grad_(False),  # noqa: FBT003
@@ -382,8 +384,9 @@ class _State:
 
 
 def _to_float(tiles: Tensor) -> Tensor:
-    """Return `(c, 3, H, W)` float32 from tiles `(c, H, W, 3)` uint8; floats as they are."""
-    return tiles.permute(0, 3, 1, 2).float() if tiles.dtype == torch.uint8 else tiles
+    """Return `(c, 3, H, W)` float32, channels last in memory, from tiles `(c, H, W, 3)` uint8 or such floats."""
+    tiles = tiles.permute(0, 3, 1, 2).float() if tiles.dtype == torch.uint8 else tiles
+    return tiles.contiguous(memory_format=torch.channels_last)
 
 
 def refuse_unknown_blocks(network: TileNetwork, settings: FinetuneSettings) -> None:

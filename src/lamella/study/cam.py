@@ -88,16 +88,18 @@ def map_run(
     sweep_temporaries(root)
     extract = restore_extract_settings(run.settings, find_run_encoder(run))
     mapper = CamMapper(run.classes, settings, run.positive, extract)
-    records, failures = [], []
+    records: dict[str, CamRecord] = {}
+    failures = []
     with progress.stage("map classes", None, "tiles") as stage:
-        for item in wanted:
+        for item in sorted(wanted, key=lambda item: parts.find_fold(item.slide_id)):  # each encoder is opened once
             try:
-                records.append(mapper.map_slide(item, parts.find(item.slide_id), root / item.slide_id, stage))
+                found = mapper.map_slide(item, parts.find(item.slide_id), root / item.slide_id, stage)
+                records[item.slide_id] = found
             except OutputError:
                 raise
             except (LamellaError, OSError) as error:
                 failures.append(Failure(item.slide_id, "cam", str(error)))
-    return records, tuple(failures)
+    return [records[item.slide_id] for item in wanted if item.slide_id in records], tuple(failures)
 
 
 def find_target(classes: Sequence[str], settings: CamSettings, positive: str | None) -> int:
@@ -171,6 +173,10 @@ class PartFinder:
         """Say whether there are models that did not learn from a slide."""
         return self._predicted is not None or slide_id in self._fold
 
+    def find_fold(self, slide_id: str) -> int:
+        """Return the fold that tested a slide; -1 where all models map it."""
+        return self._fold.get(slide_id, -1)
+
     def has_bag(self, slide_id: str) -> bool:
         """Say whether the run has encoded a slide; those that could not be read stand in its failures.csv."""
         return self._extract.folder(self._home.features).features_path(slide_id).exists()
@@ -181,7 +187,7 @@ class PartFinder:
         Raises:
             ModelError: If the run has no such arm.
         """
-        fold = self._fold.get(slide_id, -1)
+        fold = self.find_fold(slide_id)
         if fold not in self._found:
             self._found[fold] = self._find_tuned(fold) if self._settings.arm == "tuned" else (self._find_frozen(fold),)
         return self._found[fold]

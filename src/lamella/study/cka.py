@@ -30,7 +30,7 @@ from lamella.study.bags import hash_json
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lamella.encoders.blocks import ChainBlocks
+    from lamella.encoders.blocks import Blocks, ChainBlocks
     from lamella.encoders.network import TileNetwork
 
 _TILES_AT_ONCE = 8
@@ -143,6 +143,7 @@ class _Comparison:
     networks: "list[TileNetwork]"
     depths: list[int]
     key: str
+    swaps: bool  # whether the second encoder is the first's network with other weights, piece for piece
 
     @classmethod
     def open(cls, encoders: Sequence[EncoderSpec], settings: CkaSettings) -> "_Comparison":
@@ -168,17 +169,7 @@ class _Comparison:
             ]
         )
         names = [_name(spec) for spec in encoders]
-        return cls(settings, names, networks, depths, key)
-
-    @property
-    def swaps(self) -> bool:
-        """True where the second encoder is the first's network with other weights, piece for piece."""
-        first, second = (network.blocks for network in self.networks[:2])
-        return (
-            getattr(first, "paths", 1) == getattr(second, "paths", 2)
-            and first.named_state().keys() == second.named_state().keys()
-            and all(a.shape == second.named_state()[key].shape for key, a in first.named_state().items())
-        )
+        return cls(settings, names, networks, depths, key, _are_of_one_kind(networks[0].blocks, networks[1].blocks))
 
     def save_activations(self, item: CohortSlide, folder: Path) -> None:
         """Compute a slide's activations `(n_tiles, D)` float32, all networks and blocks side by side."""
@@ -304,6 +295,14 @@ def _join_diagonal(parts: Sequence[BlockAlignment]) -> BlockAlignment:
         n_batches=parts[0].n_batches,
         undefined=np.hstack([part.undefined for part in parts]),
     )
+
+
+def _are_of_one_kind(first: "Blocks", second: "Blocks") -> bool:
+    """Say whether two encoders are of one network, piece for piece, so that a block of one fits into the other."""
+    if getattr(first, "paths", 1) != getattr(second, "paths", 2):
+        return False
+    shapes = [{key: weight.shape for key, weight in blocks.named_state().items()} for blocks in (first, second)]
+    return shapes[0] == shapes[1]
 
 
 def _name(spec: EncoderSpec) -> str:

@@ -189,15 +189,17 @@ def _cell(value: Any) -> Any:
 def _choose(
     cohort: Cohort, folder: Path, positive: str, has_bag: Callable[[str], bool]
 ) -> tuple[list[tuple[CohortSlide, Path | None]], list[str]]:
-    """Return the tested slides with their outlines (None: without a lesion), and those that lack outlines."""
+    """Return the tested slides with their outlines (None: without a lesion), and those that lack outlines.
+
+    Slides that the same models test stand together: each encoder is opened once.
+    """
     if not folder.is_dir():
         raise CohortError(f"there is no folder '{folder}'. Name the folder of the outlines, <slide_id>.geojson each.")
-    tested = {slide_id for one in list_rounds(cohort) for slide_id in one.test if has_bag(slide_id)}
+    slides = {item.slide_id: item for item in cohort.slides}
+    tested = [slide_id for one in list_rounds(cohort) for slide_id in one.test if has_bag(slide_id)]
     chosen: list[tuple[CohortSlide, Path | None]] = []
     left_out = []
-    for item in cohort.slides:
-        if item.slide_id not in tested:
-            continue
+    for item in (slides[slide_id] for slide_id in tested):
         if str(item.label) != positive:
             chosen.append((item, None))
         elif (path := find_truth(folder, item.slide_id)) is not None:
