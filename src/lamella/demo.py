@@ -17,9 +17,7 @@ def design_demo() -> StudyDesign:
     """Return the quick preset on the demo's tiles, with one seed instead of two, for a laptop that is waited for."""
     quick = find_preset("quick")
     finetune = quick.finetune.model_dump() | {"n_seeds": 1}
-    return quick.with_changes(
-        tile_px=DEMO_TILE_PX, mpp=DEMO_MPP, stride_px=DEMO_STRIDE_PX, seeds=1, finetune=finetune
-    )
+    return quick.with_changes(tile_px=DEMO_TILE_PX, mpp=DEMO_MPP, stride_px=DEMO_STRIDE_PX, seeds=1, finetune=finetune)
 
 
 def run_demo(
