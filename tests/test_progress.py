@@ -50,6 +50,19 @@ def test_anything_but_a_terminal_shows_no_bars_but_says_lines() -> None:
     assert written(console) == "slide 'S-1' [red]is[/red] skipped, " + "a" * 200 + "\n"
 
 
+def test_a_log_is_told_every_half_minute_how_far_a_stage_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 10.0, 31.0, 40.0, 62.0])
+    monkeypatch.setattr("lamella.cli.progress.time.monotonic", lambda: next(clock))
+    console = make_console(terminal=False)
+    with RichProgress(console=console).stage("encode", 400, "tiles") as stage:
+        for _ in range(4):
+            stage.advance(31)
+    assert written(console).splitlines() == [
+        "encode: 62/400 tiles, 2.0/s, 2.8 min left",
+        "encode: 124/400 tiles, 2.0/s, 2.3 min left",
+    ]
+
+
 def test_quiet_says_nothing() -> None:
     console = make_console(terminal=True)
     progress = RichProgress(console=console, quiet=True)

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from lamella.cohort import Cohort, load_cohort
 from lamella.encoders import RuntimeSettings
+from lamella.progress import say_time
 from lamella.study import plan as planning
 from lamella.study.arms import Arm
 from lamella.study.design import StudyDesign, check_design
 from lamella.study.plan import Rates, find_done, plan_study
-from lamella.study.plan_study import describe_plan, plan_units, say_time
+from lamella.study.plan_study import describe_plan, plan_units
 from lamella.study.study_folder import StudyFolder
 from lamella.study.units import EncoderFacts, PlanFacts, bags_of, base_of, core_keys
 from tests.tiny import draw_cohort

@@ -1,8 +1,9 @@
-"""Progress on a terminal: bars with rate and time left on standard error, and quiet anywhere else."""
+"""Progress: bars with rate and time left on a terminal, a line now and then in a log."""
 
 import logging
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -10,13 +11,16 @@ from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, T
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from lamella.progress import Stage
+from lamella.progress import Stage, say_time
+
+LINE_EVERY_S = 30.0
 
 
 class RichProgress:
     """A `lamella.progress.Progress` for people.
 
-    Bars are drawn only where standard error is a terminal; said lines are printed always, except when quiet.
+    Bars are drawn where standard error is a terminal. In a log, a stage that takes longer says every half minute how
+    far it is. Said lines are printed always, except when quiet.
 
     Args:
         verbose: Whether log lines of the library are printed too.
@@ -36,6 +40,9 @@ class RichProgress:
     @contextmanager
     def stage(self, name: str, total: int | None, unit: str) -> Iterator[Stage]:
         """Draw one more bar for as long as the context is open."""
+        if not self._console.is_terminal:
+            yield _LineStage(self.say, name, total, unit)
+            return
         bars = self._open_bars()
         task = bars.add_task(name, total=total, unit=unit)
         try:
@@ -60,7 +67,7 @@ class RichProgress:
                     _RateColumn(),
                     TimeRemainingColumn(compact=True, elapsed_when_finished=True),
                     console=self._console,
-                    disable=self._quiet or not self._console.is_terminal,
+                    disable=self._quiet,
                 )
                 self._bars.start()
             self._n_open += 1
@@ -88,6 +95,37 @@ class _BarStage:
     def expect(self, total: int) -> None:
         """Correct the number of units that there will be."""
         self._bars.update(self._task, total=total)
+
+
+class _LineStage:
+    """A stage that prints a line now and then."""
+
+    def __init__(self, say: Callable[[str], None], name: str, total: int | None, unit: str) -> None:
+        self._say, self._name, self._total, self._unit = say, name, total, unit
+        self._lock = threading.Lock()
+        self._n_done = 0
+        self._began = self._said = time.monotonic()
+
+    def advance(self, n: int = 1) -> None:
+        """Count `n` more units as done."""
+        with self._lock:
+            self._n_done += n
+            now = time.monotonic()
+            if now - self._said >= LINE_EVERY_S:
+                self._said = now
+                self._say(self._describe(now - self._began))
+
+    def expect(self, total: int) -> None:
+        """Correct the number of units that there will be."""
+        self._total = total
+
+    def _describe(self, seconds: float) -> str:
+        total = "" if self._total is None else f"/{self._total:,}"
+        rate = self._n_done / seconds
+        left = ""
+        if self._total is not None and rate > 0:
+            left = f", {say_time(max(self._total - self._n_done, 0) / rate)} left"
+        return f"{self._name}: {self._n_done:,}{total} {self._unit}, {describe_rate(rate)}{left}"
 
 
 class _CountColumn(ProgressColumn):

@@ -263,7 +263,7 @@ def draw_by_block(series: Sequence[BlockSeries], *, label: str, name: str = "cka
     axes.set_xticks(range(1, max(len(one.values) for one in series) + 1))
     axes.set(xlabel="block", ylabel=label)
     axes.spines[["top", "right"]].set_visible(False)
-    legend(axes, "lower left")
+    legend(axes, "best")
     figure.subplots_adjust(left=0.12, right=0.98, top=0.97, bottom=0.15)
     return render(figure, name)
 

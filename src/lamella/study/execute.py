@@ -19,7 +19,7 @@ from lamella.encoders import EncoderSpec, RuntimeSettings
 from lamella.errors import CohortError, LamellaError, LeakageError, OutputError
 from lamella.features.extract import ExtractReport, ExtractSettings, Failure, extract_cohort
 from lamella.files import sweep_temporaries, write_json
-from lamella.progress import Progress, SilentProgress
+from lamella.progress import Progress, SilentProgress, say_time
 from lamella.study.arm_rows import describe_arm
 from lamella.study.arm_runs import ArmPlace, FrozenRun, compare_blocks, permute_arm, run_frozen, run_stage_two
 from lamella.study.arms import Arm
@@ -31,7 +31,7 @@ from lamella.study.judge import ArmCost, judge_outcomes
 from lamella.study.localise import LocaliseSettings, localise_run
 from lamella.study.outcome import ArmOutcome, save_outcomes
 from lamella.study.plan import gather_facts
-from lamella.study.plan_study import LEFT, plan_units, say_time
+from lamella.study.plan_study import LEFT, plan_units
 from lamella.study.predict import open_run
 from lamella.study.run import check_images, save_ledger, save_run_cohort
 from lamella.study.settings import CamSettings, TrainingSettings

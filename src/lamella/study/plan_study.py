@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lamella.progress import say_time
 from lamella.study.arms import Arm
 from lamella.study.design import StudyDesign
 from lamella.study.units import OPTIONAL, PlanFacts, Unit, bags_of, core_keys, list_units
@@ -140,18 +141,6 @@ def plan_units(design: StudyDesign, facts: PlanFacts, *, budget_s: float | None 
 def describe_plan(plan: StudyPlan) -> list[dict[str, Any]]:
     """Return a row an arm, in order: `arm`, `state`, `GFLOPs a tile`, `time`."""
     return [one.as_row() for one in plan.arms]
-
-
-def say_time(seconds: float) -> str:
-    """Return a time for people.
-
-    Example:
-        >>> say_time(4.2), say_time(300), say_time(9000)
-        ('4 s', '5.0 min', '2.5 h')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class _Choice:
