@@ -208,7 +208,7 @@ def list_places() -> list[re.Pattern[str]]:
     asked = [sys.executable, "-m", "pip", "config", "list"]
     config = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
     hosts = {urlsplit(url).hostname for url in re.findall(r"https?://[^\s'\"]+", config)}
-    hosts -= {None, "localhost", "127.0.0.1", "pypi.org"}
+    hosts -= {None, "localhost", "127.0.0.1"}
     return [re.compile(rf"(?<![\w.~-]){re.escape(folder)}/") for folder in sorted(folders)] + [
         re.compile(re.escape(str(host))) for host in sorted(map(str, hosts))
     ]
