@@ -200,7 +200,9 @@ class _Study:
         for (tiles, weights), group in groups.items():
             specs = tuple(dict.fromkeys(EncoderSpec(arm.trunk, arm.weights) for arm in group))
             settings = self._settings(tiles, specs)
-            report = extract_cohort(self._cohort.slides, settings, self._features(weights), progress=self._progress)
+            report = extract_cohort(
+                self._cohort.slides, settings, self._folder.features_of(weights), progress=self._progress
+            )
             self._reports[tiles, weights] = report
             self._failures |= {failure.slide_id: failure for failure in report.failures}
             self._notes += [note for note in report.notes if note not in self._notes]
@@ -221,13 +223,6 @@ class _Study:
     def _settings(self, tiles: str, specs: tuple[EncoderSpec, ...]) -> ExtractSettings:
         return ExtractSettings(cut=self._design.tiles[tiles].cut(), encoders=specs, runtime=self._options.runtime)
 
-    def _features(self, weights: str) -> Path:
-        """Return where bags of some kind of weights lie: names in files do not tell random weights from others."""
-        if weights == "auto":
-            return self._folder.features
-        name = "random" if weights == "random" else Path(weights).stem
-        return self._folder.features / f"weights-{name}"
-
     def _find_cost(self, arm: Arm) -> ArmCost:
         """Return what an arm costs: that of its encoder, frozen or fine-tuned."""
         own = self._costs[name_cost(arm.tiles, EncoderSpec(arm.trunk, arm.weights))]
@@ -247,7 +242,7 @@ class _Study:
         began = time.monotonic()
         report = self._reports[arm.tiles, arm.weights]
         extract = self._settings(arm.tiles, (EncoderSpec(arm.trunk, arm.weights),))
-        features = self._features(arm.weights)
+        features = self._folder.features_of(arm.weights)
         bags = self._load_bags(extract, features)
         folder = RunFolder(self._folder.models(arm.key))
         if arm.tiles not in self._tiles_a_slide:

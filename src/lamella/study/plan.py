@@ -128,15 +128,8 @@ def find_done(design: StudyDesign, cohort: Cohort, folder: StudyFolder, *, n_rou
 
 def _has_bags(design: StudyDesign, cohort: Cohort, folder: StudyFolder, bags: BagSet) -> bool:
     spec = _spec(bags)
-    own = ExtractSettings(cut=design.tiles[bags.tiles].cut(), encoders=(spec,)).folder(_features(folder, bags))
+    own = ExtractSettings(cut=design.tiles[bags.tiles].cut(), encoders=(spec,)).folder(folder.features_of(bags.weights))
     return all(own.features_path(slide.slide_id).exists() for slide in cohort.slides)
-
-
-def _features(folder: StudyFolder, bags: BagSet) -> Path:
-    """Return where bags of some kind of weights lie, as `lamella.study.execute` puts them."""
-    if bags.weights == "auto":
-        return folder.features
-    return folder.features / f"weights-{'random' if bags.weights == 'random' else Path(bags.weights).stem}"
 
 
 def _find_finetuned(design: StudyDesign, folder: StudyFolder, arm: Arm, n_rounds: int) -> set[str]:

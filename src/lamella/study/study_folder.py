@@ -93,6 +93,12 @@ class StudyFolder:
         """Bags, shared by all arms."""
         return self.path / "features"
 
+    def features_of(self, weights: str) -> Path:
+        """Return where bags of some kind of weights lie: names in files do not tell random weights from others."""
+        if weights == "auto":
+            return self.features
+        return self.features / f"weights-{Path(weights).stem}"
+
     @property
     def local(self) -> Path:
         """What is not to be passed on."""
@@ -101,7 +107,3 @@ class StudyFolder:
     def models(self, key: str) -> Path:
         """Return the folder of an arm's models."""
         return self.path / "arms" / key
-
-    def model(self, key: str, fold: int, seed: int) -> Path:
-        """Return the folder of one model."""
-        return self.models(key) / f"fold{fold}" / f"seed{seed}"
