@@ -19,8 +19,10 @@ from lamella.finetune.gradients import backpropagate_bag, choose_chunk
 from lamella.mil.heads import make_attention
 name, n, px, mib = sys.argv[1], *map(int, sys.argv[2:])
 network = build_network(EncoderSpec(name, "random")).requires_grad_(True)
+network.to(memory_format=torch.channels_last)  # as fine-tuning has it
 tiles = torch.randint(0, 256, (n, px, px, 3), dtype=torch.uint8)
-encode = lambda x: pool(network.read_maps(x.permute(0, 3, 1, 2).float())[0])
+last = torch.channels_last
+encode = lambda x: pool(network.read_maps(x.permute(0, 3, 1, 2).float().contiguous(memory_format=last))[0])
 with torch.no_grad():
     head = make_attention(encode(tiles[:1]).shape[1], 2)
 def find_loss(embeddings):
