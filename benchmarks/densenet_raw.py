@@ -15,8 +15,9 @@ import numpy as np
 from lamella.cli.progress import RichProgress
 from lamella.cohort import load_cohort
 from lamella.encoders import EncoderSpec
-from lamella.features.extract import ExtractSettings, extract_cohort
+from lamella.features.extract import extract_cohort
 from lamella.features.plan import CutSettings
+from lamella.features.settings import ExtractSettings
 from lamella.study.run import train_on_bags
 from lamella.study.settings import TrainingSettings
 from lamella.tiles import TileSpec

@@ -22,8 +22,9 @@ import numpy as np
 from lamella.cli.progress import RichProgress
 from lamella.cohort import load_cohort
 from lamella.encoders import EncoderSpec
-from lamella.features.extract import ExtractSettings, extract_cohort
+from lamella.features.extract import extract_cohort
 from lamella.features.plan import CutSettings
+from lamella.features.settings import ExtractSettings
 from lamella.files import write_text
 from lamella.finetune.settings import FinetuneSettings
 from lamella.mil.settings import TrainSettings

@@ -59,7 +59,7 @@ _HOME = {
     "FeatureBag": "features.bag",
     "load_bag": "features.layouts",
     "CutSettings": "features.plan",
-    "ExtractSettings": "features.extract",
+    "ExtractSettings": "features.settings",
     "extract_cohort": "features.extract",
     "TrainSettings": "mil.settings",
     "SlideModel": "mil",

@@ -27,9 +27,10 @@ from lamella.encoders import (
 from lamella.encoders.profile import profile_encoder
 from lamella.errors import LamellaError
 from lamella.features.bag import FeatureBag
-from lamella.features.extract import ExtractSettings, extract_cohort
+from lamella.features.extract import extract_cohort
 from lamella.features.layouts import load_bag
 from lamella.features.plan import CutSettings
+from lamella.features.settings import ExtractSettings
 from lamella.finetune.settings import FinetuneSettings
 from lamella.mil import SlideModel, SlidePrediction, fit_model, load_model, save_model
 from lamella.mil.settings import TrainSettings

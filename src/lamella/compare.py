@@ -7,7 +7,7 @@ import numpy as np
 
 from lamella.cohort import Cohort, CohortSlide, load_cohort
 from lamella.errors import LamellaError, OutputError
-from lamella.features.extract import Failure
+from lamella.features.failures import Failure
 from lamella.pipeline import locate_tiles
 from lamella.progress import Progress, SilentProgress
 from lamella.renaming import hide_names, rename_cohort, rename_outlines, save_public_failures

@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from lamella import __version__
+from lamella.cores import count_threads
 from lamella.errors import LamellaError
 
 _EXTRAS = {
@@ -78,7 +79,7 @@ def _examine_python() -> list[Finding]:
 
 def _describe_cores() -> str:
     """Return the number of cores this process may use, and whether they compute bf16."""
-    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    n_cores = count_threads()
     text = _read_text(Path("/proc/cpuinfo"))
     flags = next((line.split() for line in text.splitlines() if line.startswith(("flags", "Features"))), [])
     fast = [flag for flag in ("amx_bf16", "avx512_bf16", "bf16") if flag in flags]

@@ -13,8 +13,9 @@ import numpy as np
 from lamella.cohort import Cohort, CohortSlide, gather_slides, load_cohort
 from lamella.encoders import DEFAULT_ENCODER, EncoderSpec
 from lamella.errors import BagError, LamellaError, OutputError
-from lamella.features.extract import ExtractSettings, Failure
+from lamella.features.failures import Failure
 from lamella.features.plan import CutSettings
+from lamella.features.settings import ExtractSettings
 from lamella.mil.settings import TrainSettings
 from lamella.progress import Progress, SilentProgress
 from lamella.renaming import hide_names, rename_cohort, rename_outlines, save_public_failures

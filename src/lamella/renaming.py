@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lamella.cohort import Cohort, CohortSlide
-from lamella.features.extract import Failure, save_failures
+from lamella.features.failures import Failure, save_failures
 from lamella.files import remove, write_bytes, write_table, write_text
 from lamella.report.pseudonyms import Pseudonyms
 from lamella.report.scrub import drop_folders

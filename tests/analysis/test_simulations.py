@@ -1,4 +1,4 @@
-"""A cut of benchmarks/statistics.py: 300 cohorts a row, bars two points looser. Letters are those of the design."""
+"""A cut of benchmarks/study_statistics.py: 300 cohorts a row, bars two points looser. Letters are the design's."""
 
 import numpy as np
 import pytest

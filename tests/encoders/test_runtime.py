@@ -361,7 +361,6 @@ def test_this_machine_can_be_described() -> None:
     assert (openvino.name, pytorch.name) == ("openvino", "torch")
     assert "fp32" in openvino.precisions
     assert pytorch.version
-    assert 1 <= machine.count_cores() <= 4096
 
 
 def test_a_compiled_network_is_kept_apart_by_tile_size_batch_and_fingerprint() -> None:

@@ -12,7 +12,7 @@ from lamella.cohort import gather_slides
 from lamella.encoders import EncoderSpec, RuntimeSettings, open_runtime
 from lamella.encoders.network import build_network
 from lamella.errors import SettingsError, SlideError
-from lamella.features import extract
+from lamella.features import stream
 from lamella.features.extract import ExtractSettings, extract_cohort
 from lamella.features.layouts import load_bag
 from lamella.features.plan import CutSettings
@@ -101,14 +101,14 @@ def test_a_bad_slide_is_listed_and_the_others_finish(slides, tmp_path):
 
 def test_a_slide_damaged_inside_loses_only_itself(slides, tmp_path, monkeypatch):
     """The error comes while tiles of another slide are already with the encoder."""
-    read = extract.read_block
+    read = stream.read_block
 
     def fail_once(slide, block, spec, level):
         if slide.path.name == "S-1.tiff":
             raise SlideError("slide 'S-1.tiff' is damaged there. Copy it again.")
         return read(slide, block, spec, level)
 
-    monkeypatch.setattr(extract, "read_block", fail_once)
+    monkeypatch.setattr(stream, "read_block", fail_once)
     report = extract_cohort(gather_slides(slides).slides, SETTINGS, tmp_path)
     assert set(report.done) == {"S-0", "S-2"}
     assert [(failure.slide_id, failure.stage) for failure in report.failures] == [("S-1", "decode")]
@@ -142,10 +142,10 @@ DEEP = tuple(EncoderSpec(name, "random") for name in ("resnet18@1", "resnet18@2"
 def test_depths_extracted_together_equal_those_extracted_apart_and_read_each_tile_once(slides, tmp_path, monkeypatch):
     both = (*DEEP, EncoderSpec("efficientnet-lite0@2"))
     read, batches = [], []
-    read_block, open_one = extract.read_block, extract.open_runtime
-    monkeypatch.setattr(extract, "read_block", lambda *given: read.append(given) or read_block(*given))
+    read_block, open_one = stream.read_block, stream.open_runtime
+    monkeypatch.setattr(stream, "read_block", lambda *given: read.append(given) or read_block(*given))
     monkeypatch.setattr(
-        extract, "open_runtime", lambda trunk, *a, **k: batches.append(trunk.name) or open_one(trunk, *a, **k)
+        stream, "open_runtime", lambda trunk, *a, **k: batches.append(trunk.name) or open_one(trunk, *a, **k)
     )
     cohort = gather_slides(slides[:2])
     settings = dataclasses.replace(SETTINGS, encoders=both, dtype="float32")
@@ -178,9 +178,9 @@ def test_a_slide_that_has_some_of_the_depths_gets_only_the_missing_ones(slides, 
     extract_cohort(cohort.slides[:1], few, tmp_path)
     first = few.folder(tmp_path).features_path(cohort.slides[0].slide_id)
     before = first.stat().st_mtime_ns
-    opened, open_one = [], extract.open_runtime
+    opened, open_one = [], stream.open_runtime
     monkeypatch.setattr(
-        extract, "open_runtime", lambda trunk, *a, **k: opened.append(trunk.name) or open_one(trunk, *a, **k)
+        stream, "open_runtime", lambda trunk, *a, **k: opened.append(trunk.name) or open_one(trunk, *a, **k)
     )
     settings = dataclasses.replace(SETTINGS, encoders=DEEP[:2])
     report = extract_cohort(cohort.slides, settings, tmp_path)

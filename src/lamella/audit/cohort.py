@@ -1,7 +1,6 @@
 """The audit of a cohort: every slide at once, then what only shows between them."""
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from lamella.audit.row import AUDIT_COLUMNS, AuditRow
 from lamella.audit.slide import Cut, audit_slide
 from lamella.cohort import Cohort, list_rounds, list_same_images
+from lamella.cores import count_threads
 from lamella.errors import CohortError
 from lamella.files import write_table
 from lamella.progress import Progress, SilentProgress
@@ -73,7 +73,7 @@ def audit_cohort(cohort: Cohort, cut: Cut, *, n_threads: int | None = None, prog
         n_threads: Slides looked at at once; None is one a core, at most 8.
         progress: Where to report to.
     """
-    n_threads = n_threads or min(_count_cores(), 8)
+    n_threads = n_threads or min(count_threads(), 8)
     rows: dict[str, AuditRow] = {}
     with (progress or SilentProgress()).stage("Audit", len(cohort.slides), "slides") as stage:
         pool = ThreadPoolExecutor(n_threads)
@@ -158,8 +158,3 @@ def _check_cohort(cohort: Cohort) -> list[str]:
     except CohortError as error:
         return [str(error)]
     return []
-
-
-def _count_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

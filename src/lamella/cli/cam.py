@@ -51,7 +51,7 @@ def cam(
     progress = talk.open()
 
     from lamella.encoders import RuntimeSettings
-    from lamella.features.extract import save_failures
+    from lamella.features.failures import save_failures
     from lamella.pipeline import map_classes
     from lamella.report.page import write_page
     from lamella.study.settings import CamSettings

@@ -35,7 +35,8 @@ def extract(
     """
     progress = talk.open()
 
-    from lamella.features.extract import ExtractSettings, extract_cohort
+    from lamella.features.extract import extract_cohort
+    from lamella.features.settings import ExtractSettings
 
     settings = ExtractSettings(cut=tiles.cut(), encoders=encoder.specs(), runtime=encoder.settings(), dtype=dtype)
     cohort = columns.gather(slides, slide_mpp=tiles.slide_mpp)

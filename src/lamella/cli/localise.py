@@ -46,7 +46,7 @@ def localise(
     """
     progress = talk.open()
 
-    from lamella.features.extract import save_failures
+    from lamella.features.failures import save_failures
     from lamella.report.page import write_page
     from lamella.study.localise import LocaliseSettings, localise_run
     from lamella.study.predict import open_run

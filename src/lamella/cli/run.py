@@ -58,7 +58,7 @@ def run(
     given = columns.load(cohort, progress)
 
     from lamella.cohort import give_resolution
-    from lamella.features.extract import ExtractSettings
+    from lamella.features.settings import ExtractSettings
     from lamella.pipeline import run_cohort
     from lamella.report.summary import summarise_run
     from lamella.study.settings import CamSettings, join_settings

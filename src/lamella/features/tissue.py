@@ -8,9 +8,10 @@ from typing import Any
 import cv2
 
 from lamella.cohort import CohortSlide
+from lamella.cores import count_threads
 from lamella.errors import BagError, LamellaError, OutputError, TileError
 from lamella.features.bag import PATCH_KEYS, BagFolder, find_differences, save_patches
-from lamella.features.extract import Failure, count_cores, save_failures
+from lamella.features.failures import Failure, save_failures
 from lamella.features.plan import CutSettings, find_slide_tissue, plan_slide, refuse_empty, refuse_shared_regions
 from lamella.files import write_bytes, write_table
 from lamella.progress import Progress, SilentProgress
@@ -111,7 +112,7 @@ def _each(
     """Do one thing to each slide, in threads; go on past those that cannot be done."""
     rows: Rows = []
     failures = []
-    with progress.stage(name, len(slides), "slides") as stage, ThreadPoolExecutor(min(8, count_cores())) as pool:
+    with progress.stage(name, len(slides), "slides") as stage, ThreadPoolExecutor(min(8, count_threads())) as pool:
         futures = [pool.submit(one, item) for item in slides]
         try:
             for item, future in zip(slides, futures, strict=True):

@@ -8,7 +8,6 @@ side, one a core.
 So that a job's model never depends on its company: the same bits alone, in any call, with any number of threads.
 """
 
-import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lamella.cores import count_threads
 from lamella.errors import SettingsError
 from lamella.mil.batches import Bag, check_widths
 from lamella.mil.gradients import count_rows
@@ -270,11 +270,6 @@ def _choose_threads(jobs: Sequence[FitJob], bags: Mapping[str, Bag]) -> int:
     asked = max((job.settings.n_threads for job in jobs), default=1)
     much = sum(_count_flops(job, bags) for job in jobs) >= _THREADS_FROM_FLOPS
     return min(max(asked, count_threads() if much else 1), max(len(jobs), 1))
-
-
-def count_threads() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _count_flops(job: FitJob, bags: Mapping[str, Bag]) -> float:

@@ -21,7 +21,8 @@ from lamella.analysis.metrics import measure
 from lamella.analysis.predictions import number_groups
 from lamella.cohort import Cohort, CohortSlide, list_rounds
 from lamella.errors import ModelError
-from lamella.features.extract import ExtractReport, ExtractSettings
+from lamella.features.extract import ExtractReport
+from lamella.features.settings import ExtractSettings
 from lamella.files import write_json, write_text
 from lamella.mil import SlideModel, load_model
 from lamella.progress import Progress, SilentProgress

@@ -24,7 +24,8 @@ from lamella.encoders.runtime.cells import CellReader, open_cell_reader
 from lamella.errors import BagError, CohortError, LamellaError, ModelError, OutputError, SettingsError
 from lamella.features.bag import read_own_bag
 from lamella.features.blocks import list_blocks, order_by_block, read_block
-from lamella.features.extract import ExtractSettings, Failure
+from lamella.features.failures import Failure
+from lamella.features.settings import ExtractSettings
 from lamella.files import remove, replacing, sweep_temporaries, write_json
 from lamella.maps import CellStitcher, plan_map_grid, save_map
 from lamella.mil import SlideModel, load_model, predict_ensemble

@@ -19,9 +19,10 @@ from lamella.cohort import CohortSlide
 from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder
 from lamella.encoders.tuned import load_seen
 from lamella.errors import EncoderError, LamellaError, LeakageError, SettingsError
-from lamella.features.extract import Failure, name_in_files, save_failures
+from lamella.features.failures import Failure, save_failures
 from lamella.features.leaks import find_leak
 from lamella.features.plan import CutSettings, plan_slide, refuse_empty
+from lamella.features.settings import name_in_files
 from lamella.files import replacing, sweep_temporaries, write_json, write_table
 from lamella.progress import Progress, SilentProgress
 from lamella.slide import hash_quickly

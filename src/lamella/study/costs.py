@@ -4,7 +4,6 @@ DIR/costs.json    by tile spec, weights and encoder: seconds a tile (median of t
 """
 
 import json
-import os
 import platform
 import statistics
 import time
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamella.cohort import CohortSlide
+from lamella.cores import count_threads
 from lamella.encoders import EncoderSpec, Runtime, RuntimeSettings, open_runtime
 from lamella.encoders.names import split_name
 from lamella.encoders.profile import profile_encoder
@@ -139,5 +139,5 @@ def _describe(spec: EncoderSpec, runs: list[float], runtime: Runtime, tile_px: i
         "precision": runtime.precision,
         "runtime": runtime.name,
         "processor": platform.processor() or platform.machine(),
-        "n_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "n_cores": count_threads(),
     }

@@ -17,7 +17,9 @@ from lamella.analysis.permutation import judge_permutations
 from lamella.cohort import Cohort, list_rounds, split_folds, split_holdout
 from lamella.encoders import EncoderSpec, RuntimeSettings
 from lamella.errors import CohortError, LamellaError, LeakageError, OutputError
-from lamella.features.extract import ExtractReport, ExtractSettings, Failure, extract_cohort
+from lamella.features.extract import ExtractReport, extract_cohort
+from lamella.features.failures import Failure
+from lamella.features.settings import ExtractSettings
 from lamella.files import sweep_temporaries, write_json
 from lamella.progress import Progress, SilentProgress, say_time
 from lamella.study.arm_rows import describe_arm

@@ -22,7 +22,8 @@ from lamella.cohort import Cohort, CohortSlide, Round
 from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder
 from lamella.encoders.tuned import SeenSlides, make_seen, save_tuned_encoder
 from lamella.errors import LamellaError
-from lamella.features.extract import ExtractSettings, extract_cohort
+from lamella.features.extract import extract_cohort
+from lamella.features.settings import ExtractSettings
 from lamella.files import replacing, write_json, write_table
 from lamella.finetune.settings import FinetuneSettings
 from lamella.finetune.tiles import ChosenTiles, SlideTiles, choose_top

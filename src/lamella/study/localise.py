@@ -32,7 +32,9 @@ from lamella.cohort import Cohort, CohortSlide, list_rounds
 from lamella.encoders import EncoderSpec
 from lamella.errors import CohortError, LamellaError, OutputError, SettingsError
 from lamella.features.bag import read_own_bag
-from lamella.features.extract import ExtractSettings, Failure, extract_cohort
+from lamella.features.extract import extract_cohort
+from lamella.features.failures import Failure
+from lamella.features.settings import ExtractSettings
 from lamella.files import write_json, write_table
 from lamella.maps import fit_map, load_map, stitch_tiles
 from lamella.mil.settings import TrainSettings

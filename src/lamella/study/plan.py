@@ -5,7 +5,6 @@ $LAMELLA_HOME/rates.json    arithmetic and seconds a tile of encoders on this ma
 
 import json
 import math
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,14 +13,15 @@ from typing import Any
 
 from lamella import __version__
 from lamella.cohort import Cohort
+from lamella.cores import count_threads
 from lamella.encoders import EncoderSpec, RuntimeSettings
 from lamella.encoders.names import N_BLOCKS
 from lamella.encoders.profile import DepthProfile, profile_encoder
 from lamella.encoders.runtime.opening import time_encoder
 from lamella.encoders.store import find_store
 from lamella.errors import EncoderError, LamellaError
-from lamella.features.extract import ExtractSettings
 from lamella.features.plan import CutSettings, plan_slide
+from lamella.features.settings import ExtractSettings
 from lamella.files import write_json
 from lamella.study.arm_rows import find_command
 from lamella.study.arms import Arm
@@ -217,8 +217,7 @@ class Rates:
     def seconds_per_gflop(self, encoder: str, weights: str, tile_px: int) -> float:
         """Return the seconds an encoder takes for a billion operations; weights do not change it."""
         options = self._options
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        machine = f"{platform.node()} {platform.machine()} {cores}"
+        machine = f"{platform.node()} {platform.machine()} {count_threads()}"
         where = f"{options.runtime} {options.device} {options.precision} {options.n_threads} {machine}"
         key = f"seconds {encoder} {tile_px} {where} {__version__}"
         if key not in self._kept:

@@ -12,7 +12,9 @@ import numpy as np
 from lamella.cohort import Cohort, CohortSlide, save_cohort
 from lamella.encoders import EncoderSpec
 from lamella.errors import ModelError
-from lamella.features.extract import Failure, extract_cohort, name_in_files
+from lamella.features.extract import extract_cohort
+from lamella.features.failures import Failure
+from lamella.features.settings import name_in_files
 from lamella.files import sweep_temporaries, write_json
 from lamella.mil import SlideModel, average_predictions, check_bag_fits, load_model
 from lamella.progress import Progress, SilentProgress

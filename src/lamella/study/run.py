@@ -17,7 +17,8 @@ from lamella.cohort import (
     split_folds,
 )
 from lamella.errors import CohortError
-from lamella.features.extract import Failure, extract_cohort
+from lamella.features.extract import extract_cohort
+from lamella.features.failures import Failure
 from lamella.features.plan import ledger_of
 from lamella.files import sweep_temporaries, write_json, write_table
 from lamella.mil import SlideModel

@@ -7,8 +7,8 @@ from typing import Any
 
 from lamella.encoders import EncoderSpec, RuntimeSettings
 from lamella.errors import ModelError, SettingsError
-from lamella.features.extract import ExtractSettings, name_in_files
 from lamella.features.plan import CutSettings
+from lamella.features.settings import ExtractSettings, name_in_files
 from lamella.finetune.settings import FinetuneSettings
 from lamella.mil.settings import TrainSettings
 from lamella.tiles import TileSpec

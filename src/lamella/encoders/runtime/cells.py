@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lamella.cores import count_cores
 from lamella.encoders.cards import EncoderSpec, find_encoder
 from lamella.encoders.fingerprint import fingerprint_encoder
 from lamella.encoders.geometry import CellGrid, find_cell_grid
@@ -78,7 +79,7 @@ def open_cell_reader(
     if core is not None and precision in machine.cpu_precisions(core):
         try:
             model = _load_or_convert(network, encoder, tile_px, core)
-            n_threads = settings.n_threads or machine.count_cores()
+            n_threads = settings.n_threads or count_cores()
             return _OpenVINOReader(model, grid, precision, n_threads, encoder.name)
         except RuntimeError:  # a network with a part that OpenVINO cannot convert or compile
             pass

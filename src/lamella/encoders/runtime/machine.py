@@ -2,15 +2,13 @@
 
 import ctypes
 import importlib.util
-import math
-import os
 import platform
 import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
+from lamella.cores import count_cores
 from lamella.errors import EncoderError
 
 _CAPABILITY = {"bf16": "BF16", "fp16": "FP16"}
@@ -38,17 +36,6 @@ class RuntimeDescription:
 def describe_runtimes() -> tuple[RuntimeDescription, ...]:
     """Describe both runtimes, for `lamella doctor`; imports torch and OpenVINO where they are installed."""
     return _describe_openvino(), _describe_torch()
-
-
-def count_cores() -> int:
-    """Count the physical cores this process may use: its affinity, cut to the container's quota.
-
-    Two hyperthreads of a core share the arithmetic that convolutions are made of, so they count once.
-    """
-    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    cores = {_siblings_of(cpu) for cpu in allowed}
-    quota = _read_quota()
-    return max(1, min(len(cores), quota) if quota else len(cores))
 
 
 def find_openvino_core() -> Any:
@@ -110,22 +97,6 @@ def _driver_sees_cuda() -> bool:
         return False
     count = ctypes.c_int(0)
     return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
-
-
-def _siblings_of(cpu: int) -> str:
-    try:
-        return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text().strip()
-    except OSError:
-        return str(cpu)
-
-
-def _read_quota() -> int | None:
-    """Read how many cores the control group grants, rounded up; None where it sets no limit."""
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return None if quota == "max" else math.ceil(int(quota) / int(period))
-    except (OSError, ValueError):
-        return None
 
 
 def _describe_openvino() -> RuntimeDescription:

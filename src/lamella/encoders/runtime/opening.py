@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lamella.cores import count_cores
 from lamella.encoders.cards import EncoderSpec, Trunk, find_encoder
 from lamella.encoders.fingerprint import fingerprint_encoder
 from lamella.encoders.names import drop_folders
@@ -218,7 +219,7 @@ def _plan(settings: RuntimeSettings, *, tile_px: int) -> _Plan:
         runtime=runtime,
         device=device,
         precision=precision,
-        n_threads=settings.n_threads or machine.count_cores(),
+        n_threads=settings.n_threads or count_cores(),
         batch_size=settings.batch_size or choose_batch_size(device, tile_px),
         notes=notes,
         core=core,

@@ -1,7 +1,7 @@
 """Whether the study's figures hold what they say, on simulated cohorts whose truth is known; prints every row.
 
-    python benchmarks/statistics.py                            # 1,000 cohorts a row, a few minutes on 2 cores
-    python benchmarks/statistics.py --write docs/statistics.md # the rows go between the marks there
+    python benchmarks/study_statistics.py                            # 1,000 cohorts a row, a few minutes on 2 cores
+    python benchmarks/study_statistics.py --write docs/statistics.md # the rows go between the marks there
 
 Lines a to h are those of docs/statistics.md. A row that misses its bar is marked, and the exit status is 1.
 """
@@ -25,7 +25,7 @@ from tests.analysis import simulators as sim  # noqa: E402
 from tests.analysis import trials  # noqa: E402
 
 RHO = 0.8
-BEGIN, END = "<!-- made by benchmarks/statistics.py -->", "<!-- until here -->"
+BEGIN, END = "<!-- made by benchmarks/study_statistics.py -->", "<!-- until here -->"
 
 
 @dataclass(frozen=True)

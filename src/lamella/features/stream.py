@@ -1,0 +1,380 @@
+"""The stream of an extraction: slides -> tiles -> embeddings -> bags, with all of it overlapped.
+
+    plan thread      opens the next slides, finds tissue, places tiles
+    decode threads   read blocks of tiles, a bounded number ahead
+    runtimes         encode batches; a batch may hold tiles of two slides, so the encoder never waits for a slide's end
+    this thread      hands tiles to the runtimes and rows to the writers
+
+A slide that fails is listed and the others go on. A bag gets its name only when all its rows are there.
+"""
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamella.cohort import CohortSlide
+from lamella.cores import count_threads
+from lamella.encoders import Runtime, Trunk, group_by_trunk, open_runtime
+from lamella.encoders.tuned import load_seen
+from lamella.errors import BagError, LamellaError, OutputError, SlideError, TissueError
+from lamella.features.bag import PATCH_KEYS, BagWriter, find_differences, load_patches, save_patches
+from lamella.features.blocks import Block, list_blocks, read_block
+from lamella.features.check_tiles import gather_check_tiles
+from lamella.features.failures import Failure, name_stage
+from lamella.features.leaks import find_leak
+from lamella.features.plan import TilePlan, plan_slide, refuse_empty
+from lamella.features.settings import BagTarget, ExtractSettings, name_in_files
+from lamella.features.todo import say_differences
+from lamella.progress import Progress, Stage
+from lamella.slide import Slide, hash_fully
+
+_PLANS_AHEAD = 2
+
+
+@dataclass(slots=True, eq=False)
+class _SlideWork:
+    """One slide on its way through the threads."""
+
+    item: CohortSlide
+    plan: TilePlan
+    sha256: Future[str]
+    blocks_left: int
+    in_flight: int = 0
+    leaks: dict[BagTarget, str] = field(default_factory=dict)
+    writers: dict[BagTarget, BagWriter] = field(default_factory=dict)
+    n_finished: int = 0
+    failed: bool = False
+
+
+class Extraction:
+    """One run of the pipeline over slides that lack the bags of the same encoders."""
+
+    def __init__(
+        self,
+        todo: Sequence[CohortSlide],
+        settings: ExtractSettings,
+        targets: Sequence[BagTarget],
+        failures: list[Failure],
+    ) -> None:
+        self._todo = todo
+        self._settings = settings
+        self._trunks = group_by_trunk([target.encoder for target in targets])
+        by_encoder = {target.encoder: target for target in targets}
+        self._targets = [by_encoder[spec] for trunk in self._trunks for spec in trunk.specs]
+        self._seen = {target: load_seen(target.encoder.name) for target in targets}
+        self._folder = targets[0].folder
+        self._failures = failures
+        self._n_threads = settings.n_threads or max(2, min(8, count_threads()))
+        self._plans: dict[int, Future[TilePlan]] = {}
+        self._works: list[_SlideWork] = []  # on their way; what is finished or failed leaves, and its memory with it
+        self._owners: deque[list[tuple[_SlideWork, int]]] = deque()
+        self._n_planned = self._n_tiles_planned = 0
+        self._overridden: list[tuple[str, float, float]] = []
+        self.done: list[str] = []
+        self.notes: list[str] = []
+        self.n_tiles = 0
+        self.seconds = 0.0
+        self.runtime_name = ""
+
+    def run(self, progress: Progress) -> None:
+        """Encode all slides."""
+        self._planner = ThreadPoolExecutor(1, "lamella-plan")
+        self._decoders = ThreadPoolExecutor(self._n_threads, "lamella-decode")
+        runtimes: list[Runtime] = []
+        try:
+            if not self._any_tiles():
+                return
+            for trunk in self._trunks:
+                runtimes.append(self._open(trunk))
+                for note in runtimes[-1].notes:
+                    self.notes.append(note)
+                    progress.say(note)
+            self.runtime_name = runtimes[0].name
+            started = time.perf_counter()
+            with progress.stage("encode tiles", None, "tiles") as stage:
+                # Each runtime reads a few batches ahead; what one has read and another not is held here meanwhile.
+                feeds = itertools.tee(self._batches(min(r.batch_size for r in runtimes), stage), len(runtimes))
+                rows = [runtime.encode(feed) for runtime, feed in zip(runtimes, feeds, strict=True)]
+                for parts in zip(*rows, strict=True):
+                    self._deliver(parts, runtimes, stage)
+            self.seconds = time.perf_counter() - started
+            self._say_overridden(progress)
+        finally:
+            self._planner.shutdown(wait=True, cancel_futures=True)
+            self._decoders.shutdown(wait=True, cancel_futures=True)
+            self._abandon()
+            for runtime in runtimes:
+                runtime.close()
+
+    def _open(self, trunk: Trunk) -> Runtime:
+        return open_runtime(
+            trunk, self._settings.runtime, tile_px=self._settings.cut.spec.tile_px, check_tiles=self._check_tiles
+        )
+
+    # Planning ---------------------------------------------------------------------------------------------------
+
+    def _plan(self, index: int) -> Future[TilePlan]:
+        """Return the plan of a slide, begun at the first call."""
+        if index not in self._plans:
+            self._plans[index] = self._planner.submit(plan_slide, self._todo[index], self._settings.cut)
+        return self._plans[index]
+
+    def _any_tiles(self) -> bool:
+        """Say whether at least one slide has tiles; else no encoder need be opened, and each failure is listed."""
+        for index in range(len(self._todo)):
+            try:
+                if len(self._plan(index).result().corners_l0):
+                    return True
+            except (LamellaError, OSError):
+                continue
+        for _ in self._open_works():
+            pass
+        return False
+
+    def _open_works(self) -> Iterator[_SlideWork]:
+        """Yield the slides that have tiles, planning a little ahead; list the others as failures."""
+        for index, item in enumerate(self._todo):
+            for ahead in range(index, min(len(self._todo), index + 1 + _PLANS_AHEAD)):
+                self._plan(ahead)
+            try:
+                plan = self._plan(index).result()
+            except (LamellaError, OSError) as error:
+                self._fail(item.slide_id, name_stage(error), error)
+                continue
+            finally:
+                del self._plans[index]
+                self._n_planned += 1
+            self._n_tiles_planned += len(plan.corners_l0)
+            self._note_other_resolution(item, plan.slide)
+            work = _SlideWork(
+                item, plan, self._decoders.submit(hash_fully, item.path), blocks_left=len(plan.block_sizes)
+            )
+            self._works.append(work)
+            try:
+                refuse_empty(item, plan)
+                self._save_patches(work)
+                work.leaks = {target: find_leak(seen, item, plan.slide) for target, seen in self._seen.items()}
+            except (TissueError, BagError, SlideError) as error:
+                self._fail(item.slide_id, name_stage(error), error)
+                self._forget(work)
+                continue
+            yield work
+
+    def _note_other_resolution(self, item: CohortSlide, slide: Slide) -> None:
+        """Keep in mind where a resolution was given that is not what the file states."""
+        stated = slide.stated_mpp
+        if item.slide_mpp is None or stated is None or not all(0.05 <= value <= 20 for value in stated):
+            return
+        if max(abs(item.slide_mpp / value - 1) for value in stated) > 0.05:
+            self._overridden.append((item.slide_id, stated[0], item.slide_mpp))
+
+    def _say_overridden(self, progress: Progress) -> None:
+        """Say aloud which files were taken for another resolution than they state."""
+        if not self._overridden:
+            return
+        slide_id, stated, given = self._overridden[0]
+        more = f" (and {len(self._overridden) - 1} more slides)" if len(self._overridden) > 1 else ""
+        note = (
+            f"slide '{slide_id}' states {stated:.4g} um/px and is taken for {given:g}, as given{more}. Where only some "
+            "files lack theirs, give it by a column slide_mpp instead"
+        )
+        self.notes.append(note)
+        progress.say(note)
+
+    def _save_patches(self, work: _SlideWork) -> None:
+        """Write where the tiles lie, unless a file of another provenance stands there."""
+        path = self._folder.patches_path(work.item.slide_id)
+        if path.exists():
+            differences = find_differences(path, work.plan.provenance, PATCH_KEYS)
+            if differences:
+                raise BagError(say_differences(work.item.slide_id, path, differences))
+            if np.array_equal(load_patches(path)[0], work.plan.corners_l0):
+                return
+        save_patches(path, work.plan.corners_l0, work.plan.provenance)
+
+    def _check_tiles(self) -> NDArray[np.uint8]:
+        cut = self._settings.cut
+        plans = (self._plan(index) for index in range(len(self._todo)))
+        return gather_check_tiles(plans, cut, n_slides=len(self._todo))
+
+    # Decoding ---------------------------------------------------------------------------------------------------
+
+    def _tiles(self) -> Iterator[tuple[_SlideWork, NDArray[np.uint8]]]:
+        """Yield decoded blocks in order, a bounded number read ahead."""
+        waiting: deque[tuple[_SlideWork, Future[NDArray[np.uint8]]]] = deque()
+        blocks = ((work, block) for work in self._open_works() for block in self._blocks(work))
+        exhausted = False
+        while True:
+            while not exhausted and len(waiting) <= self._n_threads:
+                found = next(blocks, None)
+                if found is None:
+                    exhausted = True
+                    break
+                found[0].in_flight += 1
+                waiting.append((found[0], self._decoders.submit(self._read, *found)))
+            if not waiting:
+                return
+            work, future = waiting.popleft()
+            try:
+                tiles = future.result()
+            except (LamellaError, OSError) as error:
+                if not work.failed:
+                    work.failed = True
+                    self._fail(work.item.slide_id, "decode", error)
+                tiles = np.empty((0, 0, 0, 3), np.uint8)
+            work.blocks_left -= 1
+            work.in_flight -= 1
+            if work.failed and work.in_flight == 0:  # a slide is not closed under the hands of its decoders
+                self._forget(work)
+            elif work.blocks_left == 0:
+                self._close(work)
+            if not work.failed:
+                yield work, tiles
+
+    @staticmethod
+    def _blocks(work: _SlideWork) -> Iterator[Block]:
+        for block in list_blocks(work.plan.corners_l0, work.plan.block_sizes):
+            if work.failed:
+                return
+            yield block
+
+    def _read(self, work: _SlideWork, block: Block) -> NDArray[np.uint8]:
+        return read_block(work.plan.slide, block, self._settings.cut.spec, work.plan.level)
+
+    def _batches(self, batch_size: int, stage: Stage) -> Iterator[NDArray[np.uint8]]:
+        """Yield batches of exactly `batch_size` tiles (the last may be smaller), across blocks and slides."""
+        parts: list[NDArray[np.uint8]] = []
+        owners: list[tuple[_SlideWork, int]] = []
+        n = 0
+        for work, tiles in self._tiles():
+            stage.expect(self._expected_tiles())
+            start = 0
+            while start < len(tiles):
+                piece = tiles[start : start + batch_size - n]
+                parts.append(piece)
+                owners.append((work, len(piece)))
+                n, start = n + len(piece), start + len(piece)
+                if n == batch_size:
+                    self._owners.append(owners)
+                    yield parts[0] if len(parts) == 1 else np.concatenate(parts)
+                    parts, owners, n = [], [], 0
+        if parts:
+            self._owners.append(owners)
+            yield parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _expected_tiles(self) -> int:
+        """Extrapolate the number of tiles from the slides planned so far."""
+        return round(self._n_tiles_planned / max(1, self._n_planned) * len(self._todo))
+
+    # Writing ----------------------------------------------------------------------------------------------------
+
+    def _deliver(self, parts: Sequence[NDArray[np.float32]], runtimes: Sequence[Runtime], stage: Stage) -> None:
+        """Hand the rows of one batch to the slides and encoders they belong to.
+
+        Args:
+            parts: From each runtime `(b, D)`, the embeddings of its depths side by side.
+            runtimes: What made them.
+            stage: Where to report to.
+        """
+        made = _list_made(runtimes)
+        columns = [
+            column
+            for part, runtime in zip(parts, runtimes, strict=True)
+            for column in np.split(part, np.cumsum(runtime.widths)[:-1], axis=1)
+        ]
+        start = 0
+        for work, n in self._owners.popleft():
+            end = start + n
+            stage.advance(n)
+            self.n_tiles += n
+            for target, column, one in zip(self._targets, columns, made, strict=True):
+                if work.failed:
+                    break
+                try:
+                    self._write(work, target, column[start:end], one)
+                except OutputError:
+                    raise
+                except BagError as error:
+                    work.failed = True
+                    self._fail(work.item.slide_id, "write", error)
+            start = end
+
+    def _write(self, work: _SlideWork, target: BagTarget, rows: NDArray[np.float32], made: dict[str, Any]) -> None:
+        """Write rows of one slide's bag of one encoder, and finish the bag with its last row."""
+        if target not in work.writers:
+            path = target.folder.features_path(work.item.slide_id)
+            work.writers[target] = BagWriter(path, work.plan.corners_l0, dim=rows.shape[1], dtype=self._settings.dtype)
+        writer = work.writers[target]
+        writer.append(rows)
+        if writer.n_written < len(work.plan.corners_l0):
+            return
+        del work.writers[target]
+        seen = self._seen[target]
+        carried = {"leak": work.leaks[target], "seen_salt": seen.salt} if seen.slides else {}
+        writer.finish(
+            work.plan.provenance
+            | carried
+            | {
+                "encoder": name_in_files(target.encoder),
+                "weights": target.encoder.weights if target.encoder.weights == "random" else "pretrained",
+                "fingerprint": target.fingerprint,
+                "dtype": self._settings.dtype,
+                "embedding_dim": rows.shape[1],
+                **made,
+                "slide_sha256": work.sha256.result(),
+            },
+            seen_patients=[one.patient for one in seen.slides],
+        )
+        work.n_finished += 1
+        if work.n_finished == len(self._targets):
+            self.done.append(work.item.slide_id)
+            self._forget(work)
+
+    def _fail(self, slide_id: str, stage: str, error: BaseException) -> None:
+        self._failures.append(Failure(slide_id, stage, str(error)))
+
+    @staticmethod
+    def _close(work: _SlideWork) -> None:
+        work.plan.slide.close()
+
+    def _forget(self, work: _SlideWork) -> None:
+        """Let go of a slide that is finished, or that could not be."""
+        for writer in work.writers.values():
+            writer.discard()
+        work.writers.clear()
+        self._close(work)
+        if work in self._works:
+            self._works.remove(work)
+
+    def _abandon(self) -> None:
+        """Close slides and remove unfinished bags, whatever ended the run."""
+        for work in self._works:
+            for writer in work.writers.values():
+                writer.discard()
+            work.plan.slide.close()
+        for future in self._plans.values():
+            if future.done() and not future.cancelled() and future.exception() is None:
+                future.result().slide.close()
+
+
+def _list_made(runtimes: Sequence[Runtime]) -> list[dict[str, Any]]:
+    """List, for each depth of each runtime, how its embeddings were made, as the bag states it."""
+    made = []
+    for runtime in runtimes:
+        for check in runtime.checks or (None,) * len(runtime.widths):
+            made.append(
+                {
+                    "runtime": runtime.name,
+                    "precision": runtime.precision,
+                    "check_cosine": -1.0 if check is None else float(check.cosine_min),
+                    "check_tiles": 0 if check is None else int(check.n_tiles),
+                }
+            )
+    return made
