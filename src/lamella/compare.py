@@ -24,6 +24,7 @@ from lamella.study.outcome import ArmOutcome
 from lamella.study.predict import open_run
 from lamella.study.presets import find_preset
 from lamella.study.settings import CamSettings
+from lamella.study.units import base_of
 
 N_PICTURES = 12
 
@@ -76,7 +77,7 @@ def compare_arms(
 def _draw_pictures(outcome: StudyOutcome, *, maps: bool, progress: Progress) -> list[Failure]:
     """Draw the slides of the arm that the page speaks of, the worst errors first."""
     shown = _choose_arm(outcome)
-    run = outcome.runs[dataclasses.replace(shown.arm, finetuned="frozen").name]
+    run = outcome.runs[base_of(shown.arm).name]
     slides = {slide.slide_id: slide for slide in outcome.cohort.slides}
     chosen = rank_errors(shown, outcome.cohort)[:N_PICTURES]
     records: dict[str, CamRecord] = {}

@@ -201,15 +201,20 @@ def test_camelyon16_as_downloaded_is_studied_on_its_split_and_localised_on_compl
 
 
 def test_a_budget_leaves_out_what_does_not_fit_and_says_what_it_would_cost(
-    study: StudyOutcome, cohort: Cohort, tmp_path: Path
+    study: StudyOutcome, cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from lamella.study import execute
     from lamella.study.plan import gather_facts
     from lamella.study.plan_study import plan_units
 
     facts = gather_facts(DESIGN, cohort, tmp_path / "out", options=OPTIONS.runtime)
     whole = plan_units(DESIGN, facts).seconds
     options = dataclasses.replace(OPTIONS, budget_s=max(30.0, whole / 3))
+    gathered: list[object] = []
+    gather = execute.gather_facts
+    monkeypatch.setattr(execute, "gather_facts", lambda *a, **k: gathered.append(a) or gather(*a, **k))
     found = run_arms(cohort, DESIGN, tmp_path / "out", options=options)
+    assert len(gathered) == 1  # slides are looked at and encoders timed once
     left = [row for row in found.record["arms"] if row["state"] == "not run"]
     assert len(found.outcomes) + len(left) == 4
     assert all(row["estimated_seconds"] > 0 and "budget" in row["reason"] for row in left)

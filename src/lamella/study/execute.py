@@ -33,12 +33,13 @@ from lamella.study.judge import ArmCost, judge_outcomes
 from lamella.study.localise import LocaliseSettings, localise_run
 from lamella.study.outcome import ArmOutcome, save_outcomes
 from lamella.study.plan import gather_facts
-from lamella.study.plan_study import LEFT, plan_units
+from lamella.study.plan_study import LEFT, PlannedArm, plan_units
 from lamella.study.predict import open_run
 from lamella.study.run import check_images, save_ledger, save_run_cohort
 from lamella.study.settings import CamSettings, TrainingSettings
 from lamella.study.study_folder import StudyFolder
 from lamella.study.study_record import describe_study, load_record, refuse_other_design, was_declared
+from lamella.study.units import PlanFacts, base_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,15 +143,15 @@ class _Study:
         if self._options.budget_s is not None:
             runnable = self._keep_within_budget(runnable, self._options.budget_s)
         self._save_record("running")
-        bases = list(dict.fromkeys(_base_of(arm) for arm in runnable))
+        bases = list(dict.fromkeys(base_of(arm) for arm in runnable))
         self._extract(bases)
-        if len(runnable) < len(arms):
-            self._estimate()
+        if len(runnable) < len(arms) and self._options.budget_s is None:
+            self._estimate(plan_units(self._design, self._gather_facts()).arms)
         for base in self._by_cost(bases):
             self._run_frozen(base, declared=base in runnable)
         runnable += self._choose_best(runnable)
         for base in bases:
-            self._run_stage_two(base, [arm for arm in runnable if arm.finetuned != "frozen" and _base_of(arm) == base])
+            self._run_stage_two(base, [arm for arm in runnable if arm.finetuned != "frozen" and base_of(arm) == base])
         controls = self._run_controls()
         write_json(self._folder.controls, controls)
         write_json(self._folder.cka, self._compare_blocks())
@@ -169,21 +170,24 @@ class _Study:
 
     def _keep_within_budget(self, runnable: Sequence[Arm], budget_s: float) -> list[Arm]:
         """Return the arms that the plan lets run; the others are listed with what they would have cost."""
-        facts = gather_facts(self._design, self._cohort, self._folder.path, options=self._options.runtime)
+        facts = self._gather_facts()
         plan = plan_units(self._design, facts, budget_s=budget_s)
         self._planned = {unit.key for unit in plan.units} | set(facts.done)
         self._notes += [note for note in plan.notes if note not in self._notes]
-        left = {one.arm.name: one for one in plan.arms if one.state == LEFT}
-        for name, one in left.items():
-            reason = f"past the budget: it would have taken about {say_time(one.seconds)}"
-            self._rows[name] |= {"state": LEFT, "reason": reason, "estimated_seconds": one.seconds}
+        self._estimate(plan.arms)
+        left = {one.arm.name: one.seconds for one in plan.arms if one.state == LEFT}
+        for name, seconds in left.items():
+            reason = f"past the budget: it would have taken about {say_time(seconds)}"
+            self._rows[name] |= {"state": LEFT, "reason": reason}
         return [arm for arm in runnable if arm.name not in left]
 
-    def _estimate(self) -> None:
-        """Say of each arm that waits or may be left out what it would take, at the rates that were measured."""
-        facts = gather_facts(self._design, self._cohort, self._folder.path, options=self._options.runtime)
-        for one in plan_units(self._design, facts).arms:
-            if one.arm.name in self._rows and self._rows[one.arm.name]["estimated_seconds"] is None:
+    def _gather_facts(self) -> PlanFacts:
+        return gather_facts(self._design, self._cohort, self._folder.path, options=self._options.runtime)
+
+    def _estimate(self, planned: Sequence[PlannedArm]) -> None:
+        """Say of each arm what it would take; of those that run it is replaced by what they took."""
+        for one in planned:
+            if one.arm.name in self._rows:
                 self._rows[one.arm.name]["estimated_seconds"] = round(one.seconds, 1)
 
     def _fits(self, kind: str) -> bool:
@@ -345,7 +349,7 @@ class _Study:
             "pairs": [
                 row
                 for arm in tuned
-                for row in compare_blocks(self._frozen[_base_of(arm)], arm, self._cohort, self._progress)
+                for row in compare_blocks(self._frozen[base_of(arm)], arm, self._cohort, self._progress)
             ]
         }
 
@@ -363,7 +367,7 @@ class _Study:
                 cam=CamSettings(arm=kind) if self._design.cam else None,
                 arm=kind,
             )
-            run = open_run(self._frozen[_base_of(arm)].folder.path)
+            run = open_run(self._frozen[base_of(arm)].folder.path)
             content, failures = localise_run(run, settings, progress=self._progress)
             self._failures |= {failure.slide_id: failure for failure in failures}
             found.append({"arm": arm.name, **content})
@@ -415,8 +419,3 @@ def _divide(cohort: Cohort, design: StudyDesign) -> Cohort:
     if design.split == "holdout":
         return split_holdout(cohort, seed=design.split_seed)
     return split_folds(cohort, n_folds=design.folds, seed=design.split_seed)
-
-
-def _base_of(arm: Arm) -> Arm:
-    """Return the frozen arm that an arm goes on from."""
-    return dataclasses.replace(arm, finetuned="frozen")

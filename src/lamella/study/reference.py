@@ -70,7 +70,7 @@ class Reference:
         colour = read_colour(provenance)
         if self.colour is not None and colour is not None and is_unlike(self.colour, colour):
             ratio = find_distance(self.colour, colour) / cast("float", self.colour.limit)
-            said["colour"] = f"colour of tissue lies {ratio:.1f} times as far off as slides of training may"
+            said["colour"] = f"colour of tissue lies {_say_how_far(ratio)}"
         ratios = [
             find_distance(likeness, find_mean_embedding(embeddings[name])) / likeness.limit
             for name, likeness in self.embeddings.items()
@@ -78,8 +78,14 @@ class Reference:
         ]
         if ratios and float(np.median(ratios)) > 1:
             ratio = float(np.median(ratios))
-            said["embedding"] = f"what the encoder sees lies {ratio:.1f} times as far off as slides of training may"
+            said["embedding"] = f"what the encoder sees lies {_say_how_far(ratio)}"
         return Unlike(**said)
+
+
+def _say_how_far(ratio: float) -> str:
+    """Put a distance over the greatest that a slide of training may have in words; it is above 1."""
+    times = f"{ratio:.1f}"
+    return f"{times if times != '1.0' else 'just over 1'} times as far off as slides of training may"
 
 
 def read_colour(provenance: Mapping[str, Any]) -> NDArray[np.float64] | None:
