@@ -48,9 +48,7 @@ def label_unit_square(axes: Axes, x_label: str, y_label: str, *, room: float = 0
     axes.figure.subplots_adjust(left=0.15, right=0.97, top=0.97, bottom=0.14)
 
 
-def legend(
-    axes: Axes, place: Literal["lower left", "lower right", "upper left", "best"], *, below: float = 1.0
-) -> None:
+def legend(axes: Axes, place: Literal["lower left", "lower right", "best"], *, below: float = 1.0) -> None:
     """Name the lines."""
     axes.legend(
         *axes.get_legend_handles_labels(),

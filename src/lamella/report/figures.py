@@ -135,7 +135,7 @@ def draw_calibration(scores: Scores) -> str:
         marks = scores.score[scores.truth == truth]
         axes.vlines(marks, edge, edge + sign * 0.03, color=SECOND if truth else FAINT, linewidth=0.8, clip_on=False)
     label_unit_square(axes, "predicted probability", "observed share", room=0.09)
-    legend(axes, "upper left", below=0.9)
+    legend(axes, "best", below=0.9)
     return render(figure, "calibration")
 
 
