@@ -27,7 +27,6 @@ from lamella.encoders.runtime.protocol import RuntimeSettings, Tiles, check_batc
 from lamella.errors import EncoderError, OutputError
 
 Weighted = tuple[Tiles, NDArray[np.float32]]
-_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
 class CellReader(Protocol):
@@ -126,19 +125,12 @@ class _OpenVINOReader:
     def __init__(self, model: Any, grid: CellGrid, precision: str, n_threads: int, encoder: str) -> None:
         import openvino
 
+        from lamella.encoders.runtime.openvino_runtime import choose_streams, compile_on_cpu
+
         self.grid, self._encoder = grid, encoder
         self.name = f"openvino {openvino.__version__.partition('-')[0]}, {precision}"
-        n_streams = min(n_threads, 16)
-        compiled = openvino.Core().compile_model(
-            model,
-            "CPU",
-            {
-                "INFERENCE_PRECISION_HINT": _HINTS[precision],
-                "NUM_STREAMS": n_streams,
-                "INFERENCE_NUM_THREADS": n_threads,
-                "ENABLE_CPU_PINNING": False,
-            },
-        )
+        n_streams = choose_streams(n_threads)
+        compiled = compile_on_cpu(model, precision=precision, n_threads=n_threads, n_streams=n_streams)
         self._tile_px = int(tuple(compiled.input(0).shape)[1])
         self._requests = [compiled.create_infer_request() for _ in range(2 * n_streams)]
 

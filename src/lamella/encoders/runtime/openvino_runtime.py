@@ -12,6 +12,33 @@ _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _MAX_STREAMS = 16
 
 
+def choose_streams(n_threads: int) -> int:
+    """Return how many batches are computed at once on so many cores: one a core, 16 at most."""
+    return min(n_threads, _MAX_STREAMS)
+
+
+def compile_on_cpu(model: Any, *, precision: str, n_threads: int, n_streams: int) -> Any:
+    """Compile OpenVINO's network, or the file of one, for the processor.
+
+    Args:
+        model: The network or its path.
+        precision: `fp32`, `bf16` or `fp16`.
+        n_threads: Cores to compute on.
+        n_streams: Requests computed at once.
+    """
+    return openvino.Core().compile_model(
+        model,
+        "CPU",
+        {
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            "NUM_STREAMS": n_streams,
+            "INFERENCE_NUM_THREADS": n_threads,
+            # Pinned streams cannot move when a decoding thread takes their core.
+            "ENABLE_CPU_PINNING": False,
+        },
+    )
+
+
 class OpenVINORuntime:
     """An encoder in OpenVINO, one stream a core: a core that is taken for decoding holds up its own stream only.
 
@@ -39,25 +66,15 @@ class OpenVINORuntime:
             widths: Width of the embedding at each depth; they sum to D.
             precision: `fp32`, `bf16` or `fp16`.
             n_threads: Cores to compute on.
-            n_streams: Batches computed at once; None is one a core, 16 at most.
+            n_streams: Batches computed at once; None is as `choose_streams` has it.
         """
         self.name = f"openvino {openvino.__version__.partition('-')[0]}"
         self.encoder = encoder
         self.widths = widths
         self.device = "cpu"
         self.precision = precision
-        n_streams = n_streams or min(n_threads, _MAX_STREAMS)
-        compiled = openvino.Core().compile_model(
-            model,
-            "CPU",
-            {
-                "INFERENCE_PRECISION_HINT": _HINTS[precision],
-                "NUM_STREAMS": n_streams,
-                "INFERENCE_NUM_THREADS": n_threads,
-                # Pinned streams cannot move when a decoding thread takes their core.
-                "ENABLE_CPU_PINNING": False,
-            },
-        )
+        n_streams = n_streams or choose_streams(n_threads)
+        compiled = compile_on_cpu(model, precision=precision, n_threads=n_threads, n_streams=n_streams)
         self.batch_size, self._tile_px = (int(extent) for extent in tuple(compiled.input(0).shape)[:2])
         # Four requests a stream: one is computed while others wait, so a slow reader or writer does not idle a core.
         self._requests = [compiled.create_infer_request() for _ in range(4 * n_streams)]
