@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from lamella.cli.progress import RichProgress, describe_rate
-from lamella.progress import Progress, SilentProgress
+from lamella.progress import AlikeOnce, Progress, SilentProgress
 
 
 def make_console(*, terminal: bool) -> Console:
@@ -114,3 +114,16 @@ def test_verbose_prints_the_log_of_the_library_and_of_nobody_else() -> None:
 @pytest.mark.parametrize(("rate", "words"), [(0.0, ""), (0.4, "2 s each"), (0.5, "0.5/s"), (9.96, "10.0/s")])
 def test_rates_read_well(rate: float, words: str) -> None:
     assert describe_rate(rate) == words
+
+
+def test_what_is_alike_but_for_names_and_figures_is_said_once() -> None:
+    console = make_console(terminal=False)
+    progress = AlikeOnce(RichProgress(console=console), of="all folds")
+    progress.say("encoder 'a-1' strays (0.991 of 64 tiles)")
+    progress.say("encoder 'b-2' strays (0.987 of 64 tiles)")
+    progress.say("slide 'a-1' is blank")
+    count_to(progress, 3)
+    assert written(console).splitlines() == [
+        "encoder 'a-1' strays (0.991 of 64 tiles) (said once for all folds)",
+        "slide 'a-1' is blank (said once for all folds)",
+    ]

@@ -4,6 +4,7 @@ The library is silent. A function that takes long accepts a `Progress` and repor
 that draws, everyone else may pass nothing.
 """
 
+import re
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
@@ -45,6 +46,30 @@ class SilentProgress:
 
     def say(self, message: str) -> None:
         """Do nothing."""
+
+
+class AlikeOnce:
+    """A `Progress` that says once what is alike but for names and figures.
+
+    Args:
+        progress: What is reported to.
+        of: What the message speaks for, as it is added in brackets.
+    """
+
+    def __init__(self, progress: Progress, *, of: str) -> None:
+        self._progress, self._of = progress, of
+        self._said: set[str] = set()
+
+    def stage(self, name: str, total: int | None, unit: str) -> AbstractContextManager[Stage]:
+        """Open a step of what is reported to."""
+        return self._progress.stage(name, total, unit)
+
+    def say(self, message: str) -> None:
+        """Pass a message on, unless one like it was said."""
+        kind = re.sub(r"'[^']*'|\d[\d.]*", "#", message)
+        if kind not in self._said:
+            self._said.add(kind)
+            self._progress.say(f"{message} (said once for {self._of})")
 
 
 def say_time(seconds: float) -> str:

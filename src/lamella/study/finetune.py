@@ -28,7 +28,7 @@ from lamella.files import replacing, write_json, write_table
 from lamella.finetune.settings import FinetuneSettings
 from lamella.finetune.tiles import ChosenTiles, SlideTiles, choose_top
 from lamella.mil import SlideModel, load_model, save_model
-from lamella.progress import Progress
+from lamella.progress import AlikeOnce, Progress
 from lamella.slide import hash_quickly, open_slide
 from lamella.slide.signature import sign_slide
 from lamella.study.bags import StudyBags, hash_json, load_bags
@@ -102,6 +102,7 @@ def finetune_rounds(
         SlideError: If a slide that is learned from cannot be read any more.
     """
     predictions: list[ArmPrediction] = []
+    progress = AlikeOnce(progress, of="the fine-tuned encoders of all folds and seeds")
     for one in stage_1.rounds:
         for seed, model in enumerate(list(stage_1.models[one.fold])[: stage.n_seeds]):
             place = _Place(
