@@ -13,7 +13,10 @@ from typer.testing import CliRunner
 
 import lamella.cli
 from lamella.cli import build_app
-from lamella.cli.options import ColumnOptions, EncoderOptions, TalkOptions, TileOptions, takes_groups
+from lamella.cli.encoder_options import EncoderOptions
+from lamella.cli.groups import takes_groups
+from lamella.cli.options import ColumnOptions, TalkOptions
+from lamella.cli.tile_options import TileOptions
 from lamella.errors import SlideError
 
 HEAVY = ("torch", "timm", "openvino", "cv2", "pandas", "openslide", "pyvips", "fastslide", "matplotlib", "scipy")

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lamella.cli.options import CohortArgument, ColumnOptions, JsonOption, TalkOptions, TileOptions, takes_groups
+from lamella.cli.groups import takes_groups
+from lamella.cli.options import CohortArgument, ColumnOptions, JsonOption, TalkOptions
 from lamella.cli.tables import describe_bytes, describe_seconds, print_json, print_table
+from lamella.cli.tile_options import TileOptions
 
 if TYPE_CHECKING:
     from lamella.audit import Audit, AuditRow, Cost

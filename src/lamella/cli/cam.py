@@ -5,8 +5,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from lamella.cli.options import Device as DeviceKind
-from lamella.cli.options import DeviceOption, JsonOption, Precision, TalkOptions, takes_groups
+from lamella.cli.encoder_options import Device as DeviceKind
+from lamella.cli.encoder_options import DeviceOption, Precision
+from lamella.cli.groups import takes_groups
+from lamella.cli.options import JsonOption, TalkOptions
 from lamella.cli.tables import print_json, print_table, tell_failures
 
 

@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
-from lamella.cli.options import Device, DeviceOption, JsonOption, Precision, PrecisionOption
+from lamella.cli.encoder_options import Device, DeviceOption, Precision, PrecisionOption
+from lamella.cli.options import JsonOption
 from lamella.cli.tables import print_json, print_table
 
 

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from lamella.cli.options import JsonOption, TalkOptions, takes_groups
+from lamella.cli.groups import takes_groups
+from lamella.cli.options import JsonOption, TalkOptions
 from lamella.cli.tables import print_json
 
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lamella.cli.options import JsonOption, LabelColumnOptions, TalkOptions, takes_groups
+from lamella.cli.groups import takes_groups
+from lamella.cli.options import JsonOption, LabelColumnOptions, TalkOptions
 from lamella.cli.tables import print_json, print_table, tell_failures
 
 if TYPE_CHECKING:

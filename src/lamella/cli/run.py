@@ -5,19 +5,12 @@ from typing import Annotated
 
 import typer
 
-from lamella.cli.options import (
-    CohortArgument,
-    ColumnOptions,
-    EncoderOptions,
-    FinetuneOptions,
-    JsonOption,
-    SeedOption,
-    TalkOptions,
-    TileOptions,
-    TrainOptions,
-    takes_groups,
-)
+from lamella.cli.encoder_options import EncoderOptions
+from lamella.cli.groups import takes_groups
+from lamella.cli.options import CohortArgument, ColumnOptions, JsonOption, SeedOption, TalkOptions
 from lamella.cli.tables import print_json, print_table, tell_failures
+from lamella.cli.tile_options import TileOptions
+from lamella.cli.training_options import FinetuneOptions, TrainOptions
 
 
 @takes_groups

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from lamella.cli.options import SeedOption, TalkOptions, takes_groups
+from lamella.cli.groups import takes_groups
+from lamella.cli.options import SeedOption, TalkOptions
 
 
 @takes_groups

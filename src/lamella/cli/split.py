@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lamella.cli.options import CohortArgument, ColumnOptions, JsonOption, SeedOption, TalkOptions, takes_groups
+from lamella.cli.groups import takes_groups
+from lamella.cli.options import CohortArgument, ColumnOptions, JsonOption, SeedOption, TalkOptions
 from lamella.cli.tables import print_json, print_table
 from lamella.errors import SettingsError
 

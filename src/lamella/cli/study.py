@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lamella.cli.options import ColumnOptions, DeviceOption, JsonOption, PrecisionOption, TalkOptions, takes_groups
-from lamella.cli.options import Device as _Device
-from lamella.cli.options import Precision as _Precision
+from lamella.cli.encoder_options import Device as _Device
+from lamella.cli.encoder_options import DeviceOption, PrecisionOption
+from lamella.cli.encoder_options import Precision as _Precision
+from lamella.cli.groups import takes_groups
+from lamella.cli.options import ColumnOptions, JsonOption, TalkOptions
 from lamella.cli.tables import print_json, print_table, print_verdict, tell_failures
 
 if TYPE_CHECKING:

@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
-from lamella.cli.options import JsonOption, SlideColumnOptions, TalkOptions, TileOptions, takes_groups
+from lamella.cli.groups import takes_groups
+from lamella.cli.options import JsonOption, SlideColumnOptions, TalkOptions
 from lamella.cli.tables import print_json, print_table, tell_failures
+from lamella.cli.tile_options import TileOptions
 
 
 @takes_groups

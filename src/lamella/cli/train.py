@@ -5,16 +5,10 @@ from typing import Annotated
 
 import typer
 
-from lamella.cli.options import (
-    CohortArgument,
-    ColumnOptions,
-    JsonOption,
-    SeedOption,
-    TalkOptions,
-    TrainOptions,
-    takes_groups,
-)
+from lamella.cli.groups import takes_groups
+from lamella.cli.options import CohortArgument, ColumnOptions, JsonOption, SeedOption, TalkOptions
 from lamella.cli.tables import print_json, print_table
+from lamella.cli.training_options import TrainOptions
 
 
 @takes_groups

@@ -1,0 +1,121 @@
+"""Options of encoders: which, with which weights, and where they run."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from lamella.encoders import EncoderSpec, RuntimeSettings
+
+_ENCODER = "Encoder"
+
+
+class Device(StrEnum):
+    """Where an encoder runs."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+
+class Precision(StrEnum):
+    """What an encoder computes in."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
+WeightsOption = Annotated[
+    str,
+    typer.Option(
+        "--weights",
+        metavar="PATH",
+        help="Weights: auto (those of the encoder's card), a file, or random (seeded by the encoder's name).",
+        rich_help_panel=_ENCODER,
+    ),
+]
+DeviceOption = Annotated[Device, typer.Option("--device", help="Where the encoder runs.", rich_help_panel=_ENCODER)]
+PrecisionOption = Annotated[
+    Precision,
+    typer.Option(
+        "--precision",
+        help="What the encoder computes in; auto takes the fastest that agrees with fp32 on the slides' own tiles.",
+        rich_help_panel=_ENCODER,
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderOptions:
+    """What turns tiles into embeddings, and where it runs."""
+
+    encoder: Annotated[
+        str,
+        typer.Option(
+            "--encoder",
+            metavar="NAME",
+            help="Encoder: a name of `lamella encoders`, timm:NAME, hf-hub:OWNER/NAME or FILE.py:build; NAME@3 keeps "
+            "its first 3 blocks of 4.",
+            rich_help_panel=_ENCODER,
+        ),
+    ] = "efficientnet-lite0"
+    weights: WeightsOption = "auto"
+    device: DeviceOption = Device.AUTO
+    precision: PrecisionOption = Precision.AUTO
+
+    def spec(self) -> "EncoderSpec":
+        """Return which encoder with which weights."""
+        from lamella.encoders import EncoderSpec
+
+        return EncoderSpec(name=self.encoder, weights=self.weights)
+
+    def settings(self) -> "RuntimeSettings":
+        """Return where and in what precision it runs."""
+        from lamella.encoders import RuntimeSettings
+
+        return RuntimeSettings(device=self.device.value, precision=self.precision.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodersOptions:
+    """What turns tiles into embeddings, several encoders at once, and where they run."""
+
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--encoder",
+            metavar="NAME",
+            help="Encoder: a name of `lamella encoders`, timm:NAME, hf-hub:OWNER/NAME or FILE.py:build; NAME@3 keeps "
+            "its first 3 blocks of 4, NAME@1,2,3,4 writes a bag for each. May be given again.",
+            show_default="efficientnet-lite0",
+            rich_help_panel=_ENCODER,
+        ),
+    ] = None
+    weights: WeightsOption = "auto"
+    device: DeviceOption = Device.AUTO
+    precision: PrecisionOption = Precision.AUTO
+
+    def specs(self) -> "tuple[EncoderSpec, ...]":
+        """Return which encoders with which weights."""
+        from lamella.encoders import DEFAULT_ENCODER, EncoderSpec
+        from lamella.encoders.names import expand_names, split_name
+        from lamella.errors import SettingsError
+
+        names = expand_names(self.encoder or [DEFAULT_ENCODER])
+        if self.weights not in ("auto", "random") and len({split_name(name)[0] for name in names}) > 1:
+            raise SettingsError(
+                f"--weights names one file but there are several encoders ({', '.join(names)}). Extract each with its "
+                "own, in runs of its own."
+            )
+        return tuple(EncoderSpec(name=name, weights=self.weights) for name in names)
+
+    def settings(self) -> "RuntimeSettings":
+        """Return where and in what precision they run."""
+        from lamella.encoders import RuntimeSettings
+
+        return RuntimeSettings(device=self.device.value, precision=self.precision.value)

@@ -1,0 +1,111 @@
+"""Options of tissue and tiles."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from lamella.features.plan import CutSettings
+    from lamella.tiles import TileSpec
+
+_TILES = "Tissue and tiles"
+
+
+class TissueMethod(StrEnum):
+    """How tissue is told from background."""
+
+    GLASS = "glass"
+    OTSU = "otsu"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TileOptions:
+    """Where tiles are cut, and how large."""
+
+    tile_px: Annotated[
+        int, typer.Option("--tile-px", help="Side of a tile, in pixels at --mpp.", rich_help_panel=_TILES)
+    ] = 512
+    stride: Annotated[
+        int | None,
+        typer.Option(
+            "--stride",
+            help="Distance between neighbouring tiles, in pixels at --mpp.",
+            show_default="the tile's side",
+            rich_help_panel=_TILES,
+        ),
+    ] = None
+    mpp: Annotated[
+        float, typer.Option("--mpp", help="Resolution the encoder sees, um per pixel.", rich_help_panel=_TILES)
+    ] = 0.5
+    min_tissue: Annotated[
+        float,
+        typer.Option(
+            "--min-tissue", help="A tile is kept when more than this share is tissue.", rich_help_panel=_TILES
+        ),
+    ] = 0.5
+    max_upsample: Annotated[
+        float,
+        typer.Option(
+            "--max-upsample",
+            help="By how much a slide coarser than --mpp may be enlarged; beyond it is refused.",
+            rich_help_panel=_TILES,
+        ),
+    ] = 1.10
+    slide_mpp: Annotated[
+        float | None,
+        typer.Option(
+            "--slide-mpp",
+            help="Resolution of level 0, um per pixel, for slides whose row gives none, whatever their files state.",
+            show_default="what the file states",
+            rich_help_panel=_TILES,
+        ),
+    ] = None
+    tissue: Annotated[
+        TissueMethod,
+        typer.Option(
+            "--tissue",
+            help="glass: what does not look like the scanner's empty glass. otsu: plain Otsu, which drops pale tissue.",
+            rich_help_panel=_TILES,
+        ),
+    ] = TissueMethod.GLASS
+    include: Annotated[
+        Path | None,
+        typer.Option(
+            "--include",
+            metavar="PATH",
+            help="Keep only these regions: GeoJSON from QuPath, one file or a folder of <slide_id>.geojson.",
+            show_default=False,
+            rich_help_panel=_TILES,
+        ),
+    ] = None
+    exclude: Annotated[
+        Path | None,
+        typer.Option(
+            "--exclude",
+            metavar="PATH",
+            help="Leave these regions out: GeoJSON from QuPath, one file or a folder of <slide_id>.geojson.",
+            show_default=False,
+            rich_help_panel=_TILES,
+        ),
+    ] = None
+
+    def spec(self) -> "TileSpec":
+        """Return size, resolution, stride and tissue threshold."""
+        from lamella.tiles import TileSpec
+
+        return TileSpec(tile_px=self.tile_px, mpp=self.mpp, stride_px=self.stride, min_tissue=self.min_tissue)
+
+    def cut(self) -> "CutSettings":
+        """Return how slides are cut into tiles."""
+        from lamella.features.plan import CutSettings
+
+        return CutSettings(
+            spec=self.spec(),
+            tissue=self.tissue.value,
+            max_upsample=self.max_upsample,
+            include=self.include,
+            exclude=self.exclude,
+        )

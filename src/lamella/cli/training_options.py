@@ -1,0 +1,178 @@
+"""Options of training: heads in stage 1, encoders in stage 2."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from lamella.study.settings import StageTwo, TrainingSettings
+
+_TRAINING, _FINETUNE = "Training and testing", "Fine-tuning"
+
+
+class Finetune(StrEnum):
+    """What is trained in stage 2."""
+
+    TUNED = "tuned"
+    HEAD = "head"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOptions:
+    """How heads are trained and tested."""
+
+    head: Annotated[
+        str,
+        typer.Option(
+            "--head",
+            help="How tiles are pooled: attention (the paper's), ilse, gated, mean or max.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = "attention"
+    folds: Annotated[
+        int,
+        typer.Option(
+            "--folds",
+            help="Number of folds, where the table brings neither folds nor splits.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = 5
+    seeds: Annotated[
+        int,
+        typer.Option(
+            "--seeds", help="Heads trained in each round; their logits are averaged.", rich_help_panel=_TRAINING
+        ),
+    ] = 3
+    epochs: Annotated[int, typer.Option("--epochs", help="Most epochs.", rich_help_panel=_TRAINING)] = 40
+    patience: Annotated[
+        int,
+        typer.Option(
+            "--patience",
+            help="Epochs without a better validation log-loss before training stops.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = 10
+    lr: Annotated[float, typer.Option("--lr", help="Learning rate.", rich_help_panel=_TRAINING)] = 1e-3
+    sensitivity: Annotated[
+        float | None,
+        typer.Option(
+            "--sensitivity",
+            help="Least sensitivity that the threshold must reach on validation.",
+            show_default="Youden's threshold",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None
+
+    def settings(self, *, seed: int = 0) -> "TrainingSettings":
+        """Return how bags become models, predictions and metrics."""
+        from lamella.mil.settings import TrainSettings
+        from lamella.study.settings import TrainingSettings
+
+        train = TrainSettings(head=self.head, epochs=self.epochs, patience=self.patience, lr=self.lr, seed=seed)
+        return TrainingSettings(
+            train=train,
+            n_seeds=self.seeds,
+            n_folds=self.folds,
+            split_seed=seed,
+            sensitivity=self.sensitivity,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinetuneOptions:
+    """Whether and how the encoder is trained on, on each slide's most attended tiles."""
+
+    finetune: Annotated[
+        Finetune | None,
+        typer.Option(
+            "--finetune",
+            help="Train on after stage 1: tuned (encoder and head, with the control) or head (the control alone).",
+            show_default="no",
+            rich_help_panel=_FINETUNE,
+        ),
+    ] = None
+    top_k: Annotated[
+        int,
+        typer.Option("--top-k", help="Most attended tiles of each slide that are used.", rich_help_panel=_FINETUNE),
+    ] = 64
+    finetune_epochs: Annotated[
+        int, typer.Option("--finetune-epochs", help="Most epochs.", rich_help_panel=_FINETUNE)
+    ] = 20
+    finetune_seeds: Annotated[
+        int, typer.Option("--finetune-seeds", help="Seeds of stage 1 that are trained on.", rich_help_panel=_FINETUNE)
+    ] = 1
+    encoder_lr: Annotated[
+        float, typer.Option("--encoder-lr", help="Learning rate of the encoder.", rich_help_panel=_FINETUNE)
+    ] = 1e-5
+    head_lr: Annotated[
+        float, typer.Option("--head-lr", help="Learning rate of the head.", rich_help_panel=_FINETUNE)
+    ] = 1e-4
+    train_blocks: Annotated[
+        int | None,
+        typer.Option(
+            "--train-blocks",
+            min=1,
+            max=4,
+            help="Train only so many of the encoder's last blocks; the maps that enter them are computed once.",
+            show_default="all",
+            rich_help_panel=_FINETUNE,
+        ),
+    ] = None
+    flips: Annotated[
+        bool,
+        typer.Option("--flips", help="Turn and mirror tiles at random while training.", rich_help_panel=_FINETUNE),
+    ] = False
+    stain_jitter: Annotated[
+        float,
+        typer.Option(
+            "--stain-jitter",
+            help="SD of a random factor on the amount of each stain while training.",
+            rich_help_panel=_FINETUNE,
+        ),
+    ] = 0.0
+    choose_again: Annotated[
+        int | None,
+        typer.Option(
+            "--choose-again",
+            min=1,
+            help="Choose the tiles again, by the network as it is, after each so many epochs.",
+            show_default="never",
+            rich_help_panel=_FINETUNE,
+        ),
+    ] = None
+    train_precision: Annotated[
+        str,
+        typer.Option("--train-precision", help="Arithmetic while training: fp32 or bf16.", rich_help_panel=_FINETUNE),
+    ] = "fp32"
+    evaluate: Annotated[
+        str,
+        typer.Option(
+            "--evaluate",
+            help="Test the tuned encoder on all tiles, encoded anew, or on the top-k that stage 1 attends most.",
+            rich_help_panel=_FINETUNE,
+        ),
+    ] = "all"
+
+    def settings(self, *, seed: int = 0) -> "StageTwo | None":
+        """Return how a run goes on to stage 2; None where it does not."""
+        if self.finetune is None:
+            return None
+        from lamella.finetune.settings import FinetuneSettings
+        from lamella.study.settings import StageTwo
+
+        finetune = FinetuneSettings(
+            arm=self.finetune.value,
+            k=self.top_k,
+            epochs=self.finetune_epochs,
+            encoder_lr=self.encoder_lr,
+            head_lr=self.head_lr,
+            train_blocks=self.train_blocks,
+            flips=self.flips,
+            stain_jitter=self.stain_jitter,
+            choose_again=self.choose_again,
+            precision=self.train_precision,
+            seed=seed,
+        )
+        return StageTwo(finetune=finetune, n_seeds=self.finetune_seeds, evaluate=self.evaluate)
