@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from lamella.errors import LamellaError, OutputError
 
 # Whose temporary file it is: a folder may be shared by several machines.
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 
 
 @contextmanager
@@ -47,7 +49,7 @@ def replacing(path: Path) -> Iterator[Path]:
         os.close(handle)
     temporary = Path(name)
     try:
-        with _output_errors(path):
+        with _output_errors(path, only_refusals=True):
             yield temporary
             temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
@@ -63,6 +65,17 @@ def remove(path: Path) -> None:
     """
     with _output_errors(Path(path)):
         Path(path).unlink(missing_ok=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder and all in it; it need not be there.
+
+    Raises:
+        OutputError: If something in it may not be removed.
+    """
+    with _output_errors(Path(path)):
+        if Path(path).exists():
+            shutil.rmtree(path)
 
 
 def sweep_temporaries(folder: Path) -> int:
@@ -109,8 +122,13 @@ def find_sha256(path: Path) -> str:
 
 
 @contextmanager
-def _output_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals to write into one line that says what to do."""
+def _output_errors(path: Path, *, only_refusals: bool = False) -> Iterator[None]:
+    """Turn the operating system's errors into one line that says what to do.
+
+    Args:
+        path: What is written.
+        only_refusals: Whether errors that may come from elsewhere (a caller's block may read too) pass as they are.
+    """
     try:
         yield
     except LamellaError:
@@ -121,11 +139,12 @@ def _output_errors(path: Path) -> Iterator[None]:
                 f"'{path}' cannot be written: the disk is full. Free some space and run the same "
                 "command again; what is finished is kept."
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-            raise OutputError(
-                f"'{path}' cannot be written ({error.strerror}). Choose another --out, or make that folder writable."
-            ) from error
-        raise
+        if only_refusals and error.errno not in _REFUSALS:
+            raise
+        raise OutputError(
+            f"'{path}' cannot be written ({error.strerror or error}). Choose another --out, or make that folder "
+            "writable."
+        ) from error
 
 
 def _is_running(pid: int) -> bool:

@@ -23,7 +23,7 @@ from lamella.report.heatmap import SlideAttention
 from lamella.report.overlay import OverlayStyle
 from lamella.report.page import write_page
 from lamella.report.slides import SlideCaption, draw_slide, is_drawn
-from lamella.slide import open_slide
+from lamella.slide import hash_quickly, open_slide
 from lamella.study.attention import AttentionRecord, load_attention
 from lamella.study.cam_record import CamRecord
 from lamella.study.exported import open_predictor
@@ -183,6 +183,11 @@ def draw_heatmap(
             raise BagError(
                 f"'{attention_path.name}' is of a slide of {record.slide_size[0]} x {record.slide_size[1]} px but "
                 f"'{slide_path.name}' has {slide.size[0]} x {slide.size[1]}. Name the slide it was made from."
+            )
+        if not record.is_of(hash_quickly(slide_path)):
+            raise BagError(
+                f"'{attention_path.name}' is of another slide of the same size than '{slide_path.name}'. Name the "
+                "slide it was made from."
             )
         caption = SlideCaption(title=record.slide_id, subtitle="", key="")
         draw_slide(slide, locate_tiles(record), out, caption, tile_px=record.tile_px, mpp=record.mpp, style=style)

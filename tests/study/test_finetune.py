@@ -14,15 +14,20 @@ from lamella.cohort import Cohort, gather_slides, load_cohort
 from lamella.encoders import EncoderSpec, RuntimeSettings, find_encoder
 from lamella.encoders.network import build_network
 from lamella.encoders.tuned import load_seen
-from lamella.errors import LeakageError
+from lamella.errors import LeakageError, ModelError, SettingsError
 from lamella.features.extract import ExtractSettings, extract_cohort
 from lamella.features.layouts import load_bag
 from lamella.features.plan import CutSettings
 from lamella.finetune.settings import FinetuneSettings
+from lamella.mil import load_model
 from lamella.mil.settings import TrainSettings
 from lamella.slide import open_slide
+from lamella.study import finetune
+from lamella.study.bags import load_bags
+from lamella.study.cam import map_run
+from lamella.study.predict import open_run
 from lamella.study.run import run_study, train_on_bags
-from lamella.study.settings import RunSettings, StageTwo, TrainingSettings
+from lamella.study.settings import CamSettings, RunSettings, StageTwo, TrainingSettings
 from lamella.tiles import TileSpec
 from tests.tiny import draw_tissue, save_slide
 
@@ -97,6 +102,99 @@ def test_run_again_it_trains_nothing_and_finds_the_same(run, monkeypatch):
     monkeypatch.setattr("lamella.finetune.fit.fit_encoder", None)
     run_study(result.cohort, SETTINGS, out)
     assert (out / "finetuned" / "arms.json").read_text() == before
+
+
+def test_run_again_with_other_settings_nothing_of_the_earlier_training_is_left(run, tmp_path):
+    """A second encoder beside the run's own was compared, mapped and exported in its place."""
+    result, first, _ = run
+    out = tmp_path / "run"
+    shutil.copytree(first, out)
+    assert not [*out.rglob("epoch-*.pt"), *out.rglob("maps-*")]  # of use to an unfinished training alone
+    for place in (out / "finetuned").glob("fold*/seed0/tuned"):
+        shutil.copy(next(place.glob("*.safetensors")), place / "a-stray.safetensors")
+    slower = StageTwo(finetune=dataclasses.replace(FINETUNE, encoder_lr=5e-4))
+    again = run_study(result.cohort, dataclasses.replace(SETTINGS, stage_two=slower), out)
+    for place in (out / "finetuned").glob("fold*/seed0/tuned"):
+        own = load_model(place / "model").provenance["encoder_file"]
+        assert [path.name for path in place.glob("*.safetensors")] == [own]
+        assert [path.name for path in (place / "features").glob("*/features_*")] == [f"features_{Path(own).stem}"]
+    epochs = again.metrics["stage_two"]["best_epochs"]
+    assert [(one["fold"], one["seed"], one["arm"]) for one in epochs] == [
+        (fold, 0, arm) for fold in range(3) for arm in ("head", "tuned")
+    ]
+
+
+def test_a_run_of_other_folds_leaves_no_model_of_the_earlier_ones(run, tmp_path):
+    """They would predict new slides too, and have learned from slides that the new split tests."""
+    result, first, _ = run
+    out = tmp_path / "run"
+    shutil.copytree(first, out)
+    assert len(open_run(out).models) == 3
+    sides = dict(zip(sorted({slide.fold for slide in result.cohort.slides}), ("test", "val", "train"), strict=True))
+    slides = tuple(dataclasses.replace(one, fold=None, split=sides[one.fold]) for one in result.cohort.slides)
+    settings = dataclasses.replace(SETTINGS, stage_two=None)
+    again = run_study(dataclasses.replace(result.cohort, slides=slides), settings, out)
+    found = open_run(out)
+    assert (len(found.models), found.folds) == (1, (0,))
+    assert {path.stem for path in found.folder.attention.glob("*.h5")} == {p.slide.slide_id for p in again.predictions}
+    assert len(again.predictions) == 4
+
+
+def test_a_network_tuned_from_another_stage_1_is_not_the_runs(run, tmp_path):
+    result, first, _ = run
+    out = tmp_path / "run"
+    shutil.copytree(first, out)
+    assert [one.fold for one in open_run(out).list_finetuned("tuned")] == [0, 1, 2]
+    other = dataclasses.replace(SETTINGS, stage_two=None, train=TrainSettings(epochs=2))
+    run_study(result.cohort, other, out)
+    assert open_run(out).list_finetuned("tuned") == []
+    with pytest.raises(ModelError, match="no fine-tuned encoders"):
+        map_run(open_run(out), CamSettings(arm="tuned"))
+
+
+def test_what_training_on_did_not_better_is_said(run, tmp_path):
+    result, first, _ = run
+    out = tmp_path / "run"
+    shutil.copytree(first, out)
+    wild = StageTwo(finetune=dataclasses.replace(FINETUNE, encoder_lr=0.3, head_lr=0.5, epochs=1))
+    again = run_study(result.cohort, dataclasses.replace(SETTINGS, stage_two=wild), out)
+    kept = [one["arm"] for one in again.metrics["stage_two"]["best_epochs"] if one["best_epoch"] == 0]
+    assert "tuned" in kept
+    assert f"in {kept.count('tuned')} of 3 trainings on of encoder and head no epoch" in " ".join(again.notes)
+
+
+def test_a_slide_that_the_tuned_encoder_cannot_read_is_left_out_of_every_arm(run, tmp_path, monkeypatch):
+    """It ended the run with a traceback once all folds were trained."""
+    result, first, _ = run
+    out = tmp_path / "run"
+    shutil.copytree(first, out)
+    shutil.rmtree(out / "finetuned" / "fold1" / "seed0" / "tuned" / "features")
+    gone = next(slide for slide in result.cohort.slides if slide.fold == 1)
+    extract = finetune.extract_cohort
+    monkeypatch.setattr(
+        finetune,
+        "extract_cohort",
+        lambda slides, *given, **named: extract([s for s in slides if s is not gone], *given, **named),
+    )
+    monkeypatch.setattr(
+        finetune, "load_bags", lambda folder, ids: load_bags(folder, [i for i in ids if i != gone.slide_id])
+    )
+    again = run_study(result.cohort, SETTINGS, out)
+    assert again.metrics["stage_two"]["n_patients"] == 11
+    assert f"left out of every arm of stage 2: {gone.slide_id}." in " ".join(again.notes)
+
+
+def test_folds_that_the_table_brings_are_used_and_said(run, tmp_path):
+    result, first, _ = run
+    out = tmp_path / "run"
+    shutil.copytree(first, out)
+    again = run_study(result.cohort, dataclasses.replace(SETTINGS, stage_two=None, n_folds=4), out)
+    assert "the table brings 3 folds, which are used: --folds 4 makes none" in " ".join(again.notes)
+
+
+def test_more_seeds_to_fine_tune_than_there_are_is_refused():
+    with pytest.raises(SettingsError, match=r"3 seeds of stage 1 are to be fine-tuned and it has 1.*--seeds 3"):
+        dataclasses.replace(SETTINGS, stage_two=StageTwo(finetune=FINETUNE, n_seeds=3))
 
 
 def test_the_tuned_encoder_has_a_card_of_its_own_and_can_be_cut_again(run):

@@ -1,5 +1,6 @@
 """Attention as numbers: one small file a slide, from which every picture is drawn."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ class AttentionRecord:
         slide_size: `(width, height)` of level 0, pixels.
         slide_mpp: `(x, y)` um per level-0 pixel.
         key: What the attention was computed from; pictures of another key are drawn again.
+        image: Mark of the slide's file, as `mark_image` makes it; empty where the bag does not know its file.
     """
 
     slide_id: str
@@ -38,6 +40,16 @@ class AttentionRecord:
     slide_size: tuple[int, int]
     slide_mpp: tuple[float, float]
     key: str
+    image: str = ""
+
+    def is_of(self, quickhash: str) -> bool:
+        """Say whether this is the attention on the slide of that hash, as far as that is known."""
+        return not self.image or self.image == mark_image(self.key, quickhash)
+
+
+def mark_image(key: str, quickhash: str) -> str:
+    """Return what tells a slide's file from others without being its hash, which must not leave the house."""
+    return hashlib.sha256(f"{key} {quickhash}".encode()).hexdigest()[:16]
 
 
 def locate_attention(
@@ -63,6 +75,7 @@ def locate_attention(
         slide_size=(int(provenance["slide_width"]), int(provenance["slide_height"])),
         slide_mpp=slide_mpp,
         key=key,
+        image=mark_image(key, str(provenance["slide_quickhash"])) if "slide_quickhash" in provenance else "",
     )
 
 
@@ -80,6 +93,7 @@ def save_attention(record: AttentionRecord, path: Path) -> None:
                 "slide_size": record.slide_size,
                 "slide_mpp": record.slide_mpp,
                 "key": record.key,
+                "image": record.image,
             }
         )
 
@@ -106,4 +120,5 @@ def load_attention(path: Path) -> AttentionRecord:
             slide_size=(int(size[0]), int(size[1])),
             slide_mpp=(float(mpp[0]), float(mpp[1])),
             key=str(attributes["key"]),
+            image=str(attributes.get("image", "")),
         )

@@ -165,7 +165,8 @@ class PartFinder:
         self._predicted = predicted
         self._home = run.folder if predicted is None else RunFolder(predicted)
         tuned = settings.arm == "tuned"
-        if tuned and (predicted is not None or not any(run.folder.finetuned.glob("fold*/seed*/tuned"))):
+        self._tuned = run.list_finetuned("tuned") if tuned and predicted is None else []
+        if tuned and not self._tuned:
             raise ModelError("the run has no fine-tuned encoders for these slides. Pass --arm frozen.")
         self._fold = {} if predicted is not None else {i: one.fold for one in list_rounds(cohort) for i in one.test}
         self._found: dict[int, tuple[CamPart, ...]] = {}
@@ -203,22 +204,17 @@ class PartFinder:
         return CamPart(encoder=self._extract.encoder, models=models, bags=bags)
 
     def _find_tuned(self, fold: int) -> tuple[CamPart, ...]:
-        homes = sorted(self._run.folder.finetuned.glob(f"fold{fold}/seed*/tuned"))
         parts = []
-        for home in homes:
-            model = load_model(home / "model")
-            encoder = EncoderSpec(str(home / str(model.provenance["encoder_file"])))
-            bags = self._extract.folder(home / "features", encoder).features
-            if not Path(encoder.name).is_file():
-                raise ModelError(
-                    f"fold {fold} has lost a fine-tuned encoder. Run `lamella run` again: it makes what is missing."
-                )
+        for one in self._tuned:
+            if one.fold != fold:
+                continue
+            bags = self._extract.folder(one.home / "features", one.encoder).features
             if not bags.is_dir():
                 raise ModelError(
                     "the fine-tuned encoder has read only the most attended tiles of its test slides. Run it again "
                     "with --evaluate all."
                 )
-            parts.append(CamPart(encoder=encoder, models=(model,), bags=bags))
+            parts.append(CamPart(encoder=one.encoder, models=(one.model,), bags=bags))
         if not parts:
             raise ModelError(
                 f"fold {fold} has no fine-tuned encoder. Run `lamella run` again: it makes what is missing."

@@ -24,6 +24,7 @@ from lamella.features.leaks import find_leak
 from lamella.features.plan import CutSettings, plan_slide, refuse_empty
 from lamella.features.settings import name_in_files
 from lamella.files import replacing, sweep_temporaries, write_json, write_table
+from lamella.mil import load_model
 from lamella.progress import Progress, SilentProgress
 from lamella.slide import hash_quickly
 from lamella.study.bags import hash_json
@@ -378,11 +379,12 @@ def compare_tuned(
         fold, seed = (int(part.name.lstrip("foldse")) for part in (place.parent.parent, place.parent))
         slides = tests.get(fold, ())
         row: dict[str, Any] = {"fold": fold, "seed": seed}
-        if len(slides) < MIN_SLIDES:
-            rows.append(row | {"note": f"fold {fold} tested {len(slides)} slides and CKA needs {MIN_SLIDES}."})
+        few = find_untestable({fold: slides})
+        if few:
+            rows.append(row | {"note": few[0]})
             continue
-        own = next(place.glob("*.safetensors"))
-        others = [path for path in sorted(home.glob(f"fold{fold}/seed*/tuned/*.safetensors")) if path != own]
+        own = _find_encoder(place)
+        others = [_find_encoder(path) for path in sorted(home.glob(f"fold{fold}/seed*/tuned")) if path != place]
         controls = [EncoderSpec(frozen.name, "random"), *(EncoderSpec(str(path)) for path in others[:1])]
         settings = CkaSettings(
             first=frozen, second=EncoderSpec(str(own)), controls=tuple(controls), cut=cut, n_tiles=n_tiles
@@ -401,3 +403,17 @@ def compare_tuned(
         }
         rows.append(row)
     return rows
+
+
+def find_untestable(tests: Mapping[int, Sequence[Any]]) -> list[str]:
+    """Say of each fold that tested too few slides for CKA how many it tested."""
+    return [
+        f"fold {fold} tested {len(slides)} slides and CKA needs {MIN_SLIDES}: it is left out there."
+        for fold, slides in tests.items()
+        if len(slides) < MIN_SLIDES
+    ]
+
+
+def _find_encoder(place: Path) -> Path:
+    """Return the encoder of a fine-tuned model, as the model names it."""
+    return place / str(load_model(place / "model").provenance["encoder_file"])

@@ -15,7 +15,7 @@ from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder
 from lamella.encoders.tuned import refuse_own_code
 from lamella.errors import ModelError
 from lamella.features.bag import BagFolder, read_own_bag
-from lamella.mil import SlideModel, load_model
+from lamella.mil import SlideModel
 from lamella.progress import Progress, SilentProgress
 from lamella.study.arms import Arm
 from lamella.study.export_validation import encode_validation, find_arm_threshold
@@ -211,20 +211,15 @@ def _list_members(run: FinishedRun, kind: str, encoder: EncoderSpec) -> tuple[Me
         return tuple(
             Member(model=model, fold=fold, encoder=encoder) for model, fold in zip(run.models, run.folds, strict=True)
         )
-    places = sorted(run.folder.finetuned.glob(f"fold*/seed*/{kind}/model"))
-    if not places:
+    found = run.list_finetuned(kind)
+    if not found:
         raise ModelError(
             f"'{run.folder.path}' holds no arm '{kind}'. Fine-tune first (lamella run --finetune tuned), or name "
             "another --arm."
         )
-    members = []
-    for place in places:
-        model = load_model(place)
-        file = place.parent / str(model.provenance.get("encoder_file"))
-        own = EncoderSpec(str(file)) if kind == "tuned" else encoder
-        fold = int(place.parents[2].name.removeprefix("fold"))
-        members.append(Member(model=model, fold=fold, encoder=own))
-    return tuple(members)
+    return tuple(
+        Member(model=one.model, fold=one.fold, encoder=one.encoder if kind == "tuned" else encoder) for one in found
+    )
 
 
 def _refuse_other_weights(members: Sequence[Member]) -> None:

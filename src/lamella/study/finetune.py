@@ -7,7 +7,6 @@ DIR/finetuned/fold<k>/seed<s>/tuned/features/    bags of the tuned encoder, of t
 """
 
 import dataclasses
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +20,10 @@ from lamella.analysis.predictions import PredictionTable, average_by_patient
 from lamella.cohort import Cohort, CohortSlide, Round
 from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder
 from lamella.encoders.tuned import SeenSlides, make_seen, save_tuned_encoder
-from lamella.errors import LamellaError
+from lamella.errors import CohortError, LamellaError
 from lamella.features.extract import extract_cohort
 from lamella.features.settings import ExtractSettings
-from lamella.files import replacing, write_json, write_table
+from lamella.files import remove, remove_folder, replacing, write_json, write_table
 from lamella.finetune.settings import FinetuneSettings
 from lamella.finetune.tiles import ChosenTiles, SlideTiles, choose_top
 from lamella.mil import SlideModel, load_model, save_model
@@ -36,6 +35,7 @@ from lamella.study.folder import RunFolder
 from lamella.study.settings import StageTwo
 
 READINGS = ("all", "top")
+_ONLY_TRAINING = ("epoch-", "maps-", "chosen-")  # states, maps and choices of tiles, each of one training
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -102,7 +102,9 @@ def finetune_rounds(
         SlideError: If a slide that is learned from cannot be read any more.
     """
     predictions: list[ArmPrediction] = []
-    progress = AlikeOnce(progress, of="the fine-tuned encoders of all folds and seeds")
+    places: list[_Place] = []
+    best_epochs: list[dict[str, Any]] = []
+    alike = AlikeOnce(progress, of="the fine-tuned encoders of all folds and seeds")
     for one in stage_1.rounds:
         for seed, model in enumerate(list(stage_1.models[one.fold])[: stage.n_seeds]):
             place = _Place(
@@ -116,11 +118,28 @@ def finetune_rounds(
                 ),
                 cohort=cohort,
                 bags=stage_1.bags,
-                progress=progress,
+                progress=alike,
             )
-            predictions += _run_place(place)
-    found = measure_arms(predictions, cohort)
+            places.append(place)
+            found_here, epochs = _run_place(place)
+            predictions += found_here
+            best_epochs += [
+                {"fold": one.fold, "seed": place.seed, "arm": a, "best_epoch": n} for a, n in epochs.items()
+            ]
+    _remove_strays(places, folder)
+    whole, lost = _keep_whole(predictions)
+    found = measure_arms(whole, cohort)
     found["settings"] = dataclasses.asdict(stage)
+    found["best_epochs"] = best_epochs
+    found["notes"] = _say_unchanged(best_epochs)
+    if lost:
+        found["notes"].append(
+            f"{len(lost)} slides could not be encoded with a fine-tuned encoder (finetuned/*/*/tuned/features/"
+            f"failures.csv says why) and are left out of every arm of stage 2: {', '.join(lost[:3])}"
+            f"{', ...' if len(lost) > 3 else ''}."
+        )
+    for note in found["notes"]:
+        progress.say(note)
     write_json(folder.finetuned / "arms.json", found)
     _save_predictions(predictions, cohort, folder.finetuned / "predictions.csv")
     return found
@@ -188,8 +207,41 @@ def _tabulate(predictions: Sequence[ArmPrediction], cohort: Cohort) -> Predictio
     )
 
 
-def _run_place(place: _Place) -> list[ArmPrediction]:
-    """Train and predict every arm of one fold and seed."""
+def _keep_whole(predictions: Sequence[ArmPrediction]) -> tuple[list[ArmPrediction], list[str]]:
+    """Return the predictions of the slides that every arm, reading and seed predicted, and the ids of the others.
+
+    Raises:
+        CohortError: If no slide was.
+    """
+    wanted = {(one.arm, one.reading, one.seed) for one in predictions}
+    found: dict[str, set[tuple[str, str, int]]] = {}
+    for one in predictions:
+        found.setdefault(one.slide.slide_id, set()).add((one.arm, one.reading, one.seed))
+    lost = sorted(slide_id for slide_id, own in found.items() if own != wanted)
+    if len(lost) == len(found):
+        raise CohortError(
+            "no slide could be predicted by every arm of stage 2. Mend the slides that "
+            "finetuned/*/*/tuned/features/failures.csv lists, and run the same command again."
+        )
+    return [one for one in predictions if one.slide.slide_id not in set(lost)], lost
+
+
+def _say_unchanged(best_epochs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say of each arm how often no epoch was better than stage 1, so that what is called trained is as it was."""
+    notes = []
+    for arm, name in (("head", "the head alone"), ("tuned", "encoder and head")):
+        own = [one["best_epoch"] for one in best_epochs if one["arm"] == arm]
+        if own.count(0):
+            notes.append(
+                f"in {own.count(0)} of {len(own)} trainings on of {name} no epoch did better on validation than stage "
+                "1, which was kept as it was: there, a difference from stage 1 says nothing of fine-tuning."
+            )
+    return notes
+
+
+def _run_place(place: _Place) -> tuple[list[ArmPrediction], dict[str, int]]:
+    """Train and predict every arm of one fold and seed; return the epoch of each arm that was kept, too."""
+    epochs: dict[str, int] = {}
     test = [slide_id for slide_id in place.fold.test if slide_id in place.bags.features]
     found = [
         one
@@ -198,6 +250,7 @@ def _run_place(place: _Place) -> list[ArmPrediction]:
     ]
     for arm in place.stage.arms:
         model, encoder = _train_or_load(place, arm)
+        epochs[arm] = model.training.best_epoch
         if arm == "head":
             features: Mapping[str, NDArray[Any]] = place.bags.features
         else:
@@ -205,7 +258,7 @@ def _run_place(place: _Place) -> list[ArmPrediction]:
         for slide_id in test:
             if slide_id in features:
                 found += _read_twice(place, slide_id, arm, model, features[slide_id])
-    return found
+    return found, epochs
 
 
 def _read_twice(
@@ -245,6 +298,9 @@ def _train(place: _Place, arm: str, settings: FinetuneSettings, key: str) -> tup
 
     folder, one, model = place.folder / arm, place.fold, place.model
     slides = {slide.slide_id: slide for slide in place.cohort.slides}
+    for path in sorted(folder.glob("*")):
+        if key[:12] not in path.name:  # of a training with other settings: its bags may bear this one's name
+            (remove_folder if path.is_dir() else remove)(path)
     network = build_network(place.extract.encoder)
     result = fit_encoder(
         network,
@@ -275,8 +331,41 @@ def _train(place: _Place, arm: str, settings: FinetuneSettings, key: str) -> tup
         provenance=provenance | {"stage_2_key": key, "stage_2": dataclasses.asdict(settings)},
     )
     save_model(tuned, folder / "model")
-    shutil.rmtree(folder / f"maps-{key[:12]}", ignore_errors=True)  # large, and of no use any more
     return tuned, encoder
+
+
+def _remove_strays(places: Sequence[_Place], folder: RunFolder) -> None:
+    """Remove what only an unfinished training needs, and what one of other folds, seeds or settings left.
+
+    Nothing may take a network that this run did not train for one that it did.
+    """
+    current = {place.folder for place in places}
+    for home in folder.finetuned.glob("fold*/seed*"):
+        if home not in current:
+            remove_folder(home)
+    for place in places:
+        for path in place.folder.glob("*/*"):
+            if path.name.startswith(_ONLY_TRAINING):
+                (remove_folder if path.is_dir() else remove)(path)
+        for arm in ("head", "tuned"):
+            _remove_other_networks(place, place.folder / arm)
+
+
+def _remove_other_networks(place: _Place, home: Path) -> None:
+    """Leave of an arm the network that goes on from this very stage 1, and its bags."""
+    if not home.exists():
+        return
+    model = load_model(home / "model") if (home / "model" / "model.json").exists() else None
+    if model is None or model.provenance.get("key") != place.model.provenance.get("key"):
+        remove_folder(home)
+        return
+    if "encoder_file" not in model.provenance:
+        return  # the control trains no encoder
+    own = home / str(model.provenance["encoder_file"])
+    bags = place.extract.folder(home / "features", EncoderSpec(str(own))).features
+    for path in (*home.glob("*.safetensors"), *(home / "features").glob("*/features_*")):
+        if path not in (own, bags):
+            (remove_folder if path.is_dir() else remove)(path)
 
 
 def _list_seen(slides: Any) -> SeenSlides:

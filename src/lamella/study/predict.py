@@ -30,6 +30,35 @@ from lamella.study.settings import restore_extract_settings
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Finetuned:
+    """A model of stage 2.
+
+    Attributes:
+        fold: Number of the round.
+        home: Folder of the arm; a tuned encoder and its bags lie in it.
+        model: The head.
+    """
+
+    fold: int
+    home: Path
+    model: SlideModel
+
+    @property
+    def encoder(self) -> EncoderSpec:
+        """The tuned encoder.
+
+        Raises:
+            ModelError: If it is lost.
+        """
+        path = self.home / str(self.model.provenance["encoder_file"])
+        if not path.is_file():
+            raise ModelError(
+                f"fold {self.fold} has lost a fine-tuned encoder. Run `lamella run` again: it makes what is missing."
+            )
+        return EncoderSpec(str(path))
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FinishedRun:
     """What of a finished run is needed to predict new slides.
 
@@ -67,6 +96,27 @@ class FinishedRun:
             threshold=self.threshold,
             seen=list_seen(self.models),
         )
+
+    def list_finetuned(self, arm: str) -> list[Finetuned]:
+        """List the models of stage 2 that go on from this run's own models, by fold and seed.
+
+        What an earlier run with other folds, seeds or settings left there is passed over.
+
+        Args:
+            arm: `head` or `tuned`.
+
+        Raises:
+            ModelError: If one is damaged.
+        """
+        found = []
+        for fold, first in zip(self.folds, self.models, strict=True):
+            home = self.folder.finetuned / f"fold{fold}" / f"seed{first.settings.seed}" / arm
+            if not (home / "model" / "model.json").exists():
+                continue
+            model = load_model(home / "model")
+            if model.provenance.get("key") == first.provenance.get("key"):
+                found.append(Finetuned(fold=fold, home=home, model=model))
+        return found
 
 
 def open_run(path: Path) -> FinishedRun:

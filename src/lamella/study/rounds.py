@@ -1,7 +1,7 @@
 """Training and predicting the rounds of a study: every model that is needed, none twice."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lamella.cohort import Cohort, CohortSlide, Round
 from lamella.errors import CohortError, ModelError
+from lamella.files import remove, remove_folder
 from lamella.mil import SlideModel, load_model, predict_ensemble, save_model
 from lamella.mil.settings import TrainSettings
 from lamella.mil.together import FitJob, fit_together
@@ -122,9 +123,11 @@ def train_protocol(
     paths = [folder.model(protocol.name, one.fold, own.seed) for one, own in places]
     keys = [_find_key(one, own, bags, labels, cohort) for one, own in places]
     found = [_load_finished(path, key) for path, key in zip(paths, keys, strict=True)]
+    remove_models(folder, protocol.name, but=paths)
     if any(model is None for model in found):
         jobs = [FitJob(train=one.train, val=one.val, settings=own, labels=labels) for one, own in places]
         fitted = fit_together(bags.features, jobs, cohort.classes, progress=progress)
+        remove(folder.settings)  # an earlier run's: from here on its models are not all there
         for number, (one, _) in enumerate(places):
             if found[number] is None:
                 made = _describe(fitted[number], one, keys[number], bags, cohort)
@@ -135,6 +138,17 @@ def train_protocol(
         assert model is not None
         models.setdefault(one.fold, []).append(model)
     return models
+
+
+def remove_models(folder: RunFolder, protocol: str, *, but: Collection[Path] = ()) -> None:
+    """Remove the models of a protocol that an earlier run with other folds or seeds left; nothing may read them."""
+    strays = [path for path in sorted(folder.models.glob(f"{protocol}[0-9]*/seed*")) if path not in but]
+    if strays:
+        remove(folder.settings)  # until this run is finished too
+    for path in strays:
+        remove_folder(path)
+        if not any(path.parent.iterdir()):
+            remove_folder(path.parent)
 
 
 def predict_protocol(

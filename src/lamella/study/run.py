@@ -20,13 +20,13 @@ from lamella.errors import CohortError
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.plan import ledger_of
-from lamella.files import sweep_temporaries, write_json, write_table
+from lamella.files import remove, sweep_temporaries, write_json, write_table
 from lamella.mil import SlideModel
 from lamella.progress import Progress, SilentProgress
 from lamella.slide import hash_quickly
 from lamella.study.attention import load_attention, locate_attention, save_attention
 from lamella.study.bags import StudyBags, hash_json, load_bag_folder, load_bags
-from lamella.study.cka import compare_tuned
+from lamella.study.cka import compare_tuned, find_untestable
 from lamella.study.finetune import StageOne, finetune_rounds
 from lamella.study.folder import RunFolder
 from lamella.study.leaks import refuse_seen_by_encoder
@@ -38,9 +38,10 @@ from lamella.study.rounds import (
     RoundPrediction,
     keep_available,
     predict_protocol,
+    remove_models,
     train_protocol,
 )
-from lamella.study.settings import RunSettings, TrainingSettings, describe_encoder
+from lamella.study.settings import DEFAULT_FOLDS, RunSettings, TrainingSettings, describe_encoder
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -82,6 +83,7 @@ def run_study(cohort: Cohort, settings: RunSettings, out: Path, *, progress: Pro
     folder = RunFolder(out)
     sweep_temporaries(folder.path)
     notes = list(cohort.notes)
+    notes += _say_division(cohort, settings, progress)
     cohort = make_rounds(cohort, settings)
     rounds = list_rounds(cohort)
     check_images(cohort)
@@ -99,13 +101,18 @@ def run_study(cohort: Cohort, settings: RunSettings, out: Path, *, progress: Pro
     save_ledger(cohort, bags, folder)
     found, metrics, stage_1 = analyse_bags(cohort, rounds, bags, settings, folder, notes, progress)
     if settings.stage_two is not None:
+        tests = {one.fold: [i for i in one.test if i in bags.features] for one in stage_1.protocol.rounds}
+        few = find_untestable(tests) if settings.cka else []
+        for note in few:
+            progress.say(note)
         begin = StageOne(rounds=stage_1.protocol.rounds, models=stage_1.models, bags=bags, extract=settings.extract)
         metrics["stage_two"] = finetune_rounds(begin, cohort, settings.stage_two, folder, progress)
+        notes += [*few, *metrics["stage_two"]["notes"]]
         if settings.cka:
             by_id = {slide.slide_id: slide for slide in cohort.slides}
-            tests = {one.fold: [by_id[i] for i in one.test if i in bags.features] for one in stage_1.protocol.rounds}
+            tested = {fold: [by_id[i] for i in ids] for fold, ids in tests.items()}
             encoder, cut = settings.extract.encoder, settings.extract.cut
-            metrics["cka"] = compare_tuned(folder.finetuned, encoder, tests, cut, progress=progress)
+            metrics["cka"] = compare_tuned(folder.finetuned, encoder, tested, cut, progress=progress)
         write_json(folder.metrics, metrics)
     save_run_record(settings, cohort, report, notes, folder)
     return StudyResult(
@@ -138,6 +145,7 @@ def train_on_bags(
     progress = progress or SilentProgress()
     folder, notes = RunFolder(out), list(cohort.notes)
     sweep_temporaries(folder.path)
+    notes += _say_division(cohort, settings, progress)
     cohort = make_rounds(cohort, settings)
     rounds = list_rounds(cohort)
     bags = load_bag_folder(bags_folder, [slide.slide_id for slide in cohort.slides])
@@ -176,6 +184,8 @@ def analyse_bags(
         Test predictions, what `metrics.json` holds, and the models of the cohort's own rounds.
     """
     protocols = _list_protocols(cohort, rounds, bags, settings, notes)
+    for name in {"fold", "batch"} - {protocol.name for protocol in protocols}:
+        remove_models(folder, name)
     for protocol in protocols:
         tested = [slide_id for one in protocol.rounds for slide_id in one.test]
         refuse_seen_by_encoder(tested, bags.provenance, cohort)
@@ -204,6 +214,21 @@ def make_rounds(cohort: Cohort, settings: TrainingSettings) -> Cohort:
     if any(slide.fold is not None or slide.split is not None for slide in cohort.slides):
         return cohort
     return split_folds(cohort, n_folds=settings.n_folds, seed=settings.split_seed)
+
+
+def _say_division(cohort: Cohort, settings: TrainingSettings, progress: Progress) -> list[str]:
+    """Say aloud where another number of folds is asked for than the table brings: the table's count."""
+    n_folds = len({slide.fold for slide in cohort.slides if slide.fold is not None})
+    brings_split = any(slide.split is not None for slide in cohort.slides)
+    if settings.n_folds in (n_folds, DEFAULT_FOLDS) or not (n_folds or brings_split):
+        return []
+    own = f"{n_folds} folds" if n_folds else "a split of train, val and test"
+    note = (
+        f"the table brings {own}, which are used: --folds {settings.n_folds} makes none. To have them made, take the "
+        f"column '{'fold' if n_folds else 'split'}' out of the table."
+    )
+    progress.say(note)
+    return [note]
 
 
 def check_images(cohort: Cohort) -> None:
@@ -262,6 +287,10 @@ def _list_protocols(
 
 
 def _save_attention(predictions: Sequence[RoundPrediction], bags: StudyBags, folder: RunFolder) -> None:
+    tested = {found.slide.slide_id for found in predictions}
+    for path in sorted(folder.attention.glob("*.h5")):
+        if path.stem not in tested:
+            remove(path)  # an earlier run's
     for found in predictions:
         slide_id = found.slide.slide_id
         own = bags.provenance[slide_id]

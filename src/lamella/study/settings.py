@@ -13,6 +13,8 @@ from lamella.finetune.settings import FinetuneSettings
 from lamella.mil.settings import TrainSettings
 from lamella.tiles import TileSpec
 
+DEFAULT_FOLDS = 5
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSettings:
@@ -29,7 +31,7 @@ class TrainingSettings:
 
     train: TrainSettings = field(default_factory=TrainSettings)
     n_seeds: int = 3
-    n_folds: int = 5
+    n_folds: int = DEFAULT_FOLDS
     split_seed: int = 0
     sensitivity: float | None = None
     by_batch: bool = True
@@ -117,6 +119,11 @@ class RunSettings(TrainingSettings):
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
         TrainingSettings.__post_init__(self)
+        if self.stage_two is not None and self.stage_two.n_seeds > self.n_seeds:
+            raise SettingsError(
+                f"{self.stage_two.n_seeds} seeds of stage 1 are to be fine-tuned and it has {self.n_seeds}. Pass "
+                f"--seeds {self.stage_two.n_seeds} or --finetune-seeds {self.n_seeds}."
+            )
         if self.cka and (self.stage_two is None or self.stage_two.finetune.arm != "tuned"):
             raise SettingsError("--cka compares the frozen encoder with the fine-tuned one. Pass --finetune tuned too.")
 
