@@ -204,6 +204,40 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         step="The table of slides",
+        heading="A row stands twice",
+        command="split slides.csv --out folds.csv",
+        scene=lambda: scenes.write_table("slides.csv", "slide,label", "S-0412.svs,benign", "S-0412.svs,benign"),
+        names="same file",
+        why="One slide counts once.",
+    ),
+    Case(
+        step="The table of slides",
+        heading="A column is one of ours but for its capitals",
+        command="split slides.csv --out folds.csv",
+        scene=lambda: scenes.write_table(
+            "slides.csv", "slide,label,Patient ID", "S-0412.svs,benign,P-1", "S-0587.svs,malignant,P-2"
+        ),
+        names="Patient ID",
+        why="Passed over in silence, it would let a patient into train and test, or your own split go unused.",
+    ),
+    Case(
+        step="The table of slides",
+        heading="Two labels differ in capitals only",
+        command="split slides.csv --out folds.csv",
+        scene=lambda: scenes.write_table("slides.csv", "slide,label", "S-0412.svs,Benign", "S-0587.svs,benign"),
+        names="Benign",
+        why="They would count as two classes.",
+    ),
+    Case(
+        step="The table of slides",
+        heading="The paths are written as on Windows",
+        command="split slides.csv --out folds.csv",
+        scene=lambda: scenes.write_table("slides.csv", "slide,label", "scans\\S-0412.svs,benign"),
+        names="S-0412.svs",
+        why="On Windows both are read; elsewhere a backslash is a letter of the name.",
+    ),
+    Case(
+        step="The table of slides",
         heading="An id cannot be a file's name",
         command="split slides.csv --out folds.csv",
         scene=lambda: scenes.write_table("slides.csv", "slide,slide_id,label", "S-0412.svs,2026/0412,benign"),
@@ -822,6 +856,17 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         step="Heatmaps",
+        heading="The attention is of another slide of the same size",
+        command="heatmap S-0412.tif run/attention/S-0587.h5 --out pictures",
+        scene=lambda: (
+            scenes.draw_slide("S-0412.tif"),
+            scenes.save_attention_file("run/attention/S-0587.h5", slide_size=(620, 500), image="of another file"),
+        ),
+        names="S-0587.h5",
+        why="Slides of one scan format are often of one size; the attention knows which file it was made from.",
+    ),
+    Case(
+        step="Heatmaps",
         heading="A bag is given for the attention",
         command="heatmap S-0412.tif bags/S-0412.h5 --out pictures",
         scene=lambda: (scenes.draw_slide("S-0412.tif"), scenes.save_bags("bags", ["S-0412"])),
@@ -840,6 +885,14 @@ CASES: tuple[Case, ...] = (
         why="All of matplotlib's are known; viridis, inferno and cividis are read by the colour-blind too.",
     ),
     # Fine-tuning, CKA, maps, localisation ------------------------------------------------------------------------
+    Case(
+        step="Fine-tuning, CKA, maps, localisation",
+        heading="More seeds are to be fine-tuned than are trained",
+        command="run slides.csv --finetune tuned --seeds 1 --finetune-seeds 3 --out run",
+        scene=lambda: scenes.write_cohort("slides.csv", n_slides=12),
+        names="--finetune-seeds",
+        why="Each goes on from a head of stage 1.",
+    ),
     Case(
         step="Fine-tuning, CKA, maps, localisation",
         heading="There is nothing to compare the encoder with",

@@ -220,7 +220,7 @@ def save_tested_run(folder: str) -> None:
     write_table(f"{folder}/local/cohort.csv", "slide,label,fold", *rows)
 
 
-def save_attention_file(path: str, *, slide_size: tuple[int, int]) -> None:
+def save_attention_file(path: str, *, slide_size: tuple[int, int], image: str = "") -> None:
     """Write attention over three tiles of a slide of `slide_size` level-0 pixels."""
     from lamella.study.attention import AttentionRecord, save_attention
 
@@ -234,6 +234,7 @@ def save_attention_file(path: str, *, slide_size: tuple[int, int]) -> None:
         slide_size=slide_size,
         slide_mpp=(0.5, 0.5),
         key="",
+        image=image,
     )
     save_attention(record, Path(path))
 

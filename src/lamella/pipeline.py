@@ -186,7 +186,7 @@ def draw_heatmap(
             )
         if not record.is_of(hash_quickly(slide_path)):
             raise BagError(
-                f"'{attention_path.name}' is of another slide of the same size than '{slide_path.name}'. Name the "
+                f"'{attention_path.name}' is of another slide, of the same size as '{slide_path.name}'. Name the "
                 "slide it was made from."
             )
         caption = SlideCaption(title=record.slide_id, subtitle="", key="")

@@ -243,3 +243,25 @@ def test_the_real_cohort_reads(shared_data: Path) -> None:
     assert len(cohort.slides) == 40
     assert not find_missing(cohort)
     assert {slide.slide_mpp for slide in cohort.slides} == {0.25}
+
+
+def test_patients_that_were_given_are_kept_also_where_each_has_one_slide(tmp_path: Path) -> None:
+    text = "slide,label,patient_id\nS-1.svs,x,S-1\nS-2.svs,y,S-2\n"
+    save_cohort(load_cohort(write(tmp_path, text)), tmp_path / "again.csv")
+    again = load_cohort(tmp_path / "again.csv")
+    assert again.patients_given
+    assert not any("patient" in note for note in again.notes)
+    save_cohort(load_cohort(write(tmp_path, GOOD)), tmp_path / "assumed.csv")
+    assert not load_cohort(tmp_path / "assumed.csv").patients_given
+
+
+@pytest.mark.parametrize("column", ["Split", "Fold", "Patient_ID", "patient id", "Slide-MPP", "BATCH"])
+def test_a_column_of_ours_in_another_spelling_is_not_passed_over(tmp_path: Path, column: str) -> None:
+    path = write(tmp_path, f"slide,label,{column}\na.svs,x,0\nb.svs,y,1\n")
+    with pytest.raises(CohortError, match=f"a column '{column}', which would be passed over. Pass --"):
+        load_cohort(path)
+
+
+def test_slides_that_are_not_divided_may_bring_any_split(tmp_path: Path) -> None:
+    path = write(tmp_path, "slide,Split\na.svs,x\n")
+    assert load_cohort(path, labelled=False).slides[0].split is None

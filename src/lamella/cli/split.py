@@ -59,6 +59,11 @@ def split(
         divided = split_by_batch(given)
     else:
         divided = split_folds(given, n_folds=_read_folds(folds), seed=seed)
+    for was in ("split", "fold"):
+        if any(getattr(slide, was) is not None for slide in given.slides):
+            progress.say(
+                f"The column '{getattr(columns.names(), was)}' of '{cohort.name}' is replaced in '{out.name}'."
+            )
     save_cohort(divided, out)
     rows = _count(divided)
     if as_json:

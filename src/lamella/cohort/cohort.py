@@ -55,12 +55,14 @@ class Cohort:
         classes: The labels that occur, sorted.
         positive: The label whose probability is scored; None without two classes.
         notes: What was assumed and has to be said aloud, one line each.
+        patients_given: Whether the table says whose each slide is; else each slide was taken for a patient.
     """
 
     slides: tuple[CohortSlide, ...]
     classes: tuple[str, ...] = ()
     positive: str | None = None
     notes: tuple[str, ...] = ()
+    patients_given: bool = True
 
     @property
     def folds_are_batches(self) -> bool:

@@ -40,7 +40,7 @@ def gather_slides(
         CohortSlide(slide_id=path.stem, path=path.absolute(), patient_id=path.stem, slide_mpp=slide_mpp)
         for path in paths
     )
-    return Cohort(slides=slides, classes=(), positive=None, notes=())
+    return Cohort(slides=slides, classes=(), positive=None, notes=(), patients_given=False)
 
 
 def give_resolution(cohort: Cohort, slide_mpp: float | None) -> Cohort:

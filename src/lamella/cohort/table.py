@@ -5,7 +5,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 from lamella.cohort.cohort import Cohort, CohortColumns, CohortSlide, find_mixed_patients, name_some
@@ -64,9 +64,17 @@ def load_cohort(
     columns = columns or CohortColumns()
     rows = read_rows(path)
     _check_names(path, rows, columns, labelled=labelled)
+    _check_spelling(path, rows, columns, labelled=labelled)
     reader = _CellReader(path, rows, columns)
     # The folder's links are followed once, so that ".." in a cell means what the system means by it.
     folder = path.resolve().parent
+    reader.refuse(
+        "slide",
+        reader.texts("slide"),
+        lambda cell: os.sep == "/" and "\\" in cell and not (folder / cell).exists(),
+        "says '{cell}', whose backslashes are no folders here,",
+        "Write / between folders.",
+    )
     paths = [Path(os.path.normpath(folder / Path(cell).expanduser())) for cell in reader.texts("slide")]
     slide_ids = reader.slide_ids(paths)
     _check_same_files(path, slide_ids, paths)
@@ -92,16 +100,16 @@ def load_cohort(
             "needed. Add slides of another class, or name the right column with --label-col."
         )
     chosen = _choose_positive(classes, positive, labelled=labelled)
-    cohort = Cohort(slides=slides, classes=classes, positive=chosen)
-    notes = _list_notes(cohort, columns, has_patients=reader.has("patient_id"), chosen_by_us=positive is None)
-    return Cohort(slides=slides, classes=classes, positive=chosen, notes=notes)
+    cohort = Cohort(slides=slides, classes=classes, positive=chosen, patients_given=reader.has("patient_id"))
+    return replace(cohort, notes=_list_notes(cohort, columns, chosen_by_us=positive is None))
 
 
 def save_cohort(cohort: Cohort, path: Path | str) -> None:
     """Write a cohort as CSV, under the usual column names; reading it again gives the same slides.
 
     Slide paths become relative to the table where both lie under one folder other than the root. Columns without
-    content are left out, and so is `patient_id` where it only repeats the slide: an assumption must not turn into data.
+    content are left out, and so is `patient_id` where each slide was only taken for a patient: an assumption must not
+    turn into data.
 
     Raises:
         OutputError: If the file cannot be written.
@@ -122,7 +130,7 @@ def save_cohort(cohort: Cohort, path: Path | str) -> None:
         for slide in cohort.slides
     ]
     used = [name for name in _OPTIONS if any(row[name] is not None for row in rows)]
-    if all(slide.patient_id == slide.slide_id for slide in cohort.slides):
+    if not cohort.patients_given:
         used.remove("patient_id")
     write_table(path, used, ({name: row[name] for name in used} for row in rows))
 
@@ -189,6 +197,8 @@ class _CellReader:
             places = [i for i, key in enumerate(folded) if key == twice]
             spellings = " and ".join(f"'{ids[i]}' (row {self.rows.numbers[i]})" for i in places[:3])
             remedy = "Give each slide its own id." if given else "Give each its own id in a column slide_id."
+            if len({paths[i] for i in places}) == 1:
+                remedy = "They are the same file: delete all rows but one."
             raise CohortError(
                 f"cohort '{self.path.name}' uses a slide id {len(places)} times: {spellings}; "
                 f"their results would overwrite each other. {remedy}"
@@ -206,7 +216,16 @@ class _CellReader:
                 "has no label ('{cell}')",
                 "Fill it in, or delete the row.",
             )
-        return [None if cell.lower() in _NO_LABEL else cell for cell in cells]
+        labels = [None if cell.lower() in _NO_LABEL else cell for cell in cells]
+        first: dict[str, str] = {}
+        for label in filter(None, labels):
+            other = first.setdefault(label.casefold(), label)
+            if other != label:
+                raise CohortError(
+                    f"cohort '{self.path.name}' has the labels '{other}' and '{label}', which differ in capitals only "
+                    "and would count as two classes. Write them alike."
+                )
+        return labels
 
     def splits(self) -> list[str | None]:
         """Return the splits: all given or none."""
@@ -271,6 +290,28 @@ def _check_names(path: Path, rows: Rows, columns: CohortColumns, *, labelled: bo
         raise CohortError(f"cohort '{path.name}' has no column '{name}'; it has {there}. Pass {option} {shown}.")
 
 
+def _check_spelling(path: Path, rows: Rows, columns: CohortColumns, *, labelled: bool) -> None:
+    """Refuse a column that is a usual one but for capitals, blanks or dashes: passed over, it would change results.
+
+    Slides without labels are not divided, so how their split, fold and batch are written is of no account.
+    """
+    for field, option in _OPTIONS.items():
+        name = getattr(columns, field)
+        if name in rows.columns or (not labelled and field in ("label", "split", "fold", "batch")):
+            continue
+        alike = [column for column in rows.columns if _simplify(column) == _simplify(name)]
+        if alike:
+            raise CohortError(
+                f"cohort '{path.name}' has no column '{name}' and a column '{alike[0]}', which would be passed over. "
+                f"Pass {option} '{alike[0]}', or give that column another name."
+            )
+
+
+def _simplify(name: str) -> str:
+    """Return a column's name without capitals, blanks, dashes and underscores."""
+    return "".join(character for character in name.casefold() if character.isalnum())
+
+
 def _check_same_files(table: Path, slide_ids: Sequence[str], paths: Sequence[Path]) -> None:
     """Refuse one file under two ids."""
     first: dict[Path, str] = {}
@@ -304,10 +345,10 @@ def _choose_positive(classes: Sequence[str], positive: str | None, *, labelled: 
     return positive
 
 
-def _list_notes(cohort: Cohort, columns: CohortColumns, *, has_patients: bool, chosen_by_us: bool) -> tuple[str, ...]:
+def _list_notes(cohort: Cohort, columns: CohortColumns, *, chosen_by_us: bool) -> tuple[str, ...]:
     """List what was assumed."""
     notes = []
-    if not has_patients:
+    if not cohort.patients_given:
         notes.append(
             f"There is no column '{columns.patient_id}', so each slide counts as its own patient. If patients have "
             "several slides, name their column with --patient-col."
