@@ -207,7 +207,7 @@ CASES: tuple[Case, ...] = (
         heading="A row stands twice",
         command="split slides.csv --out folds.csv",
         scene=lambda: scenes.write_table("slides.csv", "slide,label", "S-0412.svs,benign", "S-0412.svs,benign"),
-        names="same file",
+        names="the same file",
         why="One slide counts once.",
     ),
     Case(

@@ -198,7 +198,7 @@ class _CellReader:
             spellings = " and ".join(f"'{ids[i]}' (row {self.rows.numbers[i]})" for i in places[:3])
             remedy = "Give each slide its own id." if given else "Give each its own id in a column slide_id."
             if len({paths[i] for i in places}) == 1:
-                remedy = "They are the same file: delete all rows but one."
+                remedy = "Both name the same file. Delete one of the rows."
             raise CohortError(
                 f"cohort '{self.path.name}' uses a slide id {len(places)} times: {spellings}; "
                 f"their results would overwrite each other. {remedy}"
