@@ -72,3 +72,9 @@ def test_a_bootstrap_interval_of_a_mean_is_as_wide_as_its_error() -> None:
 def test_a_figure_that_most_draws_leave_undefined_has_no_interval() -> None:
     counts = np.ones((40, 3), dtype=np.int64)
     assert find_bootstrap_interval(lambda weights: np.full(len(weights), np.nan), counts) is None
+
+
+def test_draws_that_all_agree_make_no_interval():
+    """A perfect score is perfect in every draw: 1.00 to 1.00 would look like certainty."""
+    counts = draw_patients(np.arange(12), np.arange(12) % 2, n_draws=50, seed=0)
+    assert find_bootstrap_interval(lambda weights: np.ones(len(weights)), counts) is None

@@ -106,12 +106,15 @@ def find_bootstrap_interval(
         level: Coverage wanted.
 
     Returns:
-        The interval; None when more than one draw in twenty is undefined.
+        The interval; None when more than one draw in twenty is undefined, and where all draws agree: that a perfect
+        score is perfect in every draw of the same patients is no certainty, though it would look like one.
     """
     pieces = [statistic(piece.astype(np.float64)) for piece in np.array_split(counts, max(1, counts.size // 2_000_000))]
     values = np.concatenate(pieces)
     values = values[np.isfinite(values)]
     if len(values) < 0.95 * len(counts):
+        return None
+    if values.min() == values.max():
         return None
     low, high = np.quantile(values, [0.5 - level / 2, 0.5 + level / 2])
     return float(low), float(high)

@@ -112,6 +112,10 @@ class _Visit:
         """The resolution, its source, and whether the nominal magnification tells the same."""
         resolution = slide.resolution
         self.found |= {"mpp_x": resolution.x, "mpp_y": resolution.y, "mpp_source": resolution.source}
+        if slide.contradicts_given and slide.stated_mpp is not None:
+            self.remarks.append(
+                f"the file states {slide.stated_mpp[0]:.4g} um/px and {resolution.x:.4g} is given, which is used."
+            )
         if slide.magnification:
             expected = 10 / slide.magnification
             ratio = (resolution.x * resolution.y) ** 0.5 / expected

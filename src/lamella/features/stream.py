@@ -169,11 +169,8 @@ class Extraction:
 
     def _note_other_resolution(self, item: CohortSlide, slide: Slide) -> None:
         """Keep in mind where a resolution was given that is not what the file states."""
-        stated = slide.stated_mpp
-        if item.slide_mpp is None or stated is None or not all(0.05 <= value <= 20 for value in stated):
-            return
-        if max(abs(item.slide_mpp / value - 1) for value in stated) > 0.05:
-            self._overridden.append((item.slide_id, stated[0], item.slide_mpp))
+        if slide.contradicts_given and slide.stated_mpp is not None and item.slide_mpp is not None:
+            self._overridden.append((item.slide_id, slide.stated_mpp[0], item.slide_mpp))
 
     def _say_overridden(self, progress: Progress) -> None:
         """Say aloud which files were taken for another resolution than they state."""

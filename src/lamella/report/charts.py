@@ -109,7 +109,9 @@ def _draw_curves(record: RunRecord, predicted: list[SlideEntry]) -> list[Chart]:
         _finish(
             "roc",
             draw_roc(series, point=point),
-            "ROC curve, the mean of the folds weighted by their pairs: the area under it is the AUC within folds.",
+            "ROC curve: the area under it is the AUC."
+            if record.is_one_round
+            else "ROC curve, the mean of the folds weighted by their pairs: the area under it is the AUC within folds.",
         ),
         _finish(
             "recall", draw_precision_recall(series), f"Precision and recall, {pooled}. Dotted: what chance reaches."

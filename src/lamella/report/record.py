@@ -116,6 +116,11 @@ class RunRecord:
     missing: tuple[str, ...]
     localisation: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_one_round(self) -> bool:
+        """Whether all slides were tested in one round: a split of train, val and test, no cross-validation."""
+        return not self.external and len({slide.fold for slide in self.slides if slide.fold is not None}) == 1
+
 
 def load_record(folder: Path) -> RunRecord:
     """Read a run folder; files that are not there are listed in `missing`.

@@ -261,7 +261,7 @@ def _read_thresholds(metrics: Json, block: Json) -> tuple[dict[int, float], str]
             values[int(fold)] = float(value)
         if isinstance(one, Mapping) and one.get("note"):
             notes.append(str(one["note"]))
-    return values, "; ".join(dict.fromkeys(notes))
+    return values, "; in other folds ".join(dict.fromkeys(notes))
 
 
 def _read_notes(block: Json) -> tuple[str, ...]:

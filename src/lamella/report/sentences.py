@@ -35,7 +35,8 @@ def say_answer(record: RunRecord) -> str:
     counts = say_counts(record)
     if auc is None:
         return f"Predictions for {counts}; there is no figure to say how good they are."
-    where = "on slides new to it" if record.external else "within folds"
+    one_round = "on the test slides of one split" if record.is_one_round else "within folds"
+    where = "on slides new to it" if record.external else one_round
     kind = "an AUC" if len(record.classes) == 2 else "a mean one-against-rest AUC"
     interval = "" if auc.low is None else f" (95% interval {format_number(auc.low)} to {format_number(auc.high or 1)})"
     figure = f"{kind} of {format_number(auc.value)}{interval} {where}"
@@ -77,9 +78,15 @@ def say_validity(record: RunRecord) -> str:
         )
     return (
         "Internal validation: each slide was predicted by models that had not seen its patient, but all come from the "
-        "same source; this is not another hospital. New slides are predicted by the mean over the folds' models, which "
-        "was itself not measured."
+        f"same source; this is not another hospital. {_say_predictor(record)}"
     )
+
+
+def _say_predictor(record: RunRecord) -> str:
+    """Return what predicts new slides, and whether that very thing was measured."""
+    if record.is_one_round:
+        return "New slides are predicted by the models that were measured here."
+    return "New slides are predicted by the mean over the folds' models, which was itself not measured."
 
 
 def list_cautions(record: RunRecord) -> list[str]:

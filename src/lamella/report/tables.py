@@ -104,11 +104,14 @@ def tabulate_results(record: RunRecord) -> list[tuple[str, Table]]:
     results = record.results
     if results is None:
         return []
-    model = results.model
+    model, one = results.model, record.is_one_round
     arms = [model, *results.baselines]
     found = [
-        ("By slide", _tabulate_groups(arms, [arm.slides for arm in arms])),
-        ("By patient", _tabulate_groups(arms, [arm.patients for arm in arms]) if model.counts_patients else None),
+        ("By slide", _tabulate_groups(arms, [arm.slides for arm in arms], one_round=one)),
+        (
+            "By patient",
+            _tabulate_groups(arms, [arm.patients for arm in arms], one_round=one) if model.counts_patients else None,
+        ),
         ("By batch", _tabulate_batch_results(arms)),
     ]
     if results.left_out is not None:
@@ -266,15 +269,19 @@ def tabulate_settings(record: RunRecord, scrub: Callable[[str], str]) -> Table:
     return Table(head=("setting", "value"), rows=tuple(rows))
 
 
-def _tabulate_groups(arms: list[Arm], groups: list[Group | None]) -> Table | None:
-    """Lay arms beside each other, one figure a row; what a figure lacks is said in the note."""
+def _tabulate_groups(arms: list[Arm], groups: list[Group | None], *, one_round: bool = False) -> Table | None:
+    """Lay arms beside each other, one figure a row; what a figure lacks is said in the note.
+
+    In one round there are no folds to pool, so the AUC stands there once.
+    """
     known = [key for key in MEASURES if any(group and key in group.measures for group in groups)]
+    known = [key for key in known if not (one_round and key == "auc_pooled")]
     if not known or groups[0] is None:
         return None
     rows = []
     for key in known:
         cells = [str(group.measures[key]) if group and key in group.measures else _NONE for group in groups]
-        rows.append((MEASURES[key], *cells))
+        rows.append(("AUC" if one_round and key == "auc" else MEASURES[key], *cells))
     missing: dict[str, list[str]] = {}
     for arm, group in zip(arms, groups, strict=True):
         for reason in dict.fromkeys(reason for key, reason in (group.reasons.items() if group else ()) if key in known):

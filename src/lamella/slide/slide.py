@@ -104,6 +104,14 @@ class Slide:
         return self._given or check_stated_mpp(self.stated_mpp, name=self.path.name)
 
     @property
+    def contradicts_given(self) -> bool:
+        """Whether a resolution was given that lies over 5% from a believable one that the file states."""
+        if self._given is None or self.stated_mpp is None or not all(0.05 <= one <= 20 for one in self.stated_mpp):
+            return False
+        given = (self._given.x, self._given.y)
+        return max(abs(g / stated - 1) for g, stated in zip(given, self.stated_mpp, strict=True)) > 0.05
+
+    @property
     def mpp(self) -> tuple[float, float]:
         """`(x, y)` um per level-0 pixel.
 
