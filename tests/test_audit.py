@@ -137,6 +137,13 @@ def test_a_magnification_that_does_not_fit_the_resolution_is_a_remark(shared_dat
     assert wrong.problems == ()
 
 
+def test_a_resolution_that_is_not_the_files_is_a_remark(shared_data: Path) -> None:
+    path = shared_data / "slides" / "CMU-1-Small-Region.svs"
+    remarks = " ".join(audit_slide(slide(path, slide_mpp=1.0), Cut()).remarks)
+    assert "the file states 0.499 um/px and 1 is given" in remarks
+    assert "the file states" not in " ".join(audit_slide(slide(path, slide_mpp=0.5), Cut()).remarks)
+
+
 def test_a_blurred_slide_is_a_remark(tmp_path: Path) -> None:
     picture = cv2.GaussianBlur(draw_tissue_picture(), (0, 0), 8)
     row = audit_slide(slide(save_picture(tmp_path / "S-1.png", np.asarray(picture, np.uint8))), Cut())

@@ -67,6 +67,7 @@ class _Visit:
         self.found: dict[str, Any] = {}
         self.problems: list[str] = []
         self.remarks: list[str] = []
+        self.is_fine_enough = False
 
     def attempt(self, step: Callable[..., None], *given: Any) -> None:
         """Run a step; what it refuses becomes a problem, so that the other steps and slides go on."""
@@ -130,6 +131,7 @@ class _Visit:
     def find_level(self, slide: Slide) -> None:
         """Whether the slide is fine enough."""
         slide.find_read_level(self.cut.spec.mpp, max_upsample=self.cut.max_upsample)
+        self.is_fine_enough = True
 
     def find_tiles(self, slide: Slide) -> None:
         """Tissue, tiles to expect, and a look at some of them."""
@@ -138,7 +140,7 @@ class _Visit:
         corners = np.empty((0, 2), dtype=np.int64)
         try:
             corners = place_tiles(tissue.mask, spec, slide_size=slide.size, slide_mpp=slide.mpp)
-            self.found["n_tiles"] = len(corners)
+            self.found["n_tiles"] = len(corners) if self.is_fine_enough else 0
             if not len(corners):
                 self.say_empty(tissue)
         finally:

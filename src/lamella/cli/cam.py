@@ -66,6 +66,7 @@ def cam(
     )
     records, failures = map_classes(run, settings, slide_ids=slide_id, predicted=predicted, progress=progress)
     home = predicted or run
+    folder = home / "cam" if arm == "frozen" else home / "cam" / arm
     save_failures(failures, home / "cam" / "failures.csv")
     if (home / "index.html").exists():
         write_page(home)
@@ -81,8 +82,8 @@ def cam(
         for one in records
     ]
     if as_json:
-        print_json({"out": str(home / "cam"), "maps": rows, "failures": len(failures)})
+        print_json({"out": str(folder), "maps": rows, "failures": len(failures)})
     else:
         print_table(["slide", "contrast", "cells", "tiles", "constant", "missing"], rows)
-        progress.say(f"Maps are in '{home / 'cam'}'.")
+        progress.say(f"Maps are in '{folder}'.")
     tell_failures(failures, home / "cam" / "failures.csv")

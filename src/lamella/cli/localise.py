@@ -73,9 +73,10 @@ def localise(
             {"map": name}
             | {key: None if one[key] is None else round(one[key]["value"], 3) for key in _SHOWN}
             | {"FROC": None if one["froc"] is None else round(one["froc"]["score"], 3)}
+            | {"tile_ap by chance": None if one["tile_share"] is None else round(one["tile_share"]["value"], 3)}
             for name, one in content["maps"].items()
         ]
-        print_table(["map", *_SHOWN, "FROC"], rows)
+        print_table(["map", *_SHOWN, "FROC", "tile_ap by chance"], rows)
         for note in content["notes"]:
             progress.say(note)
     tell_failures(failures, run / "localisation-failures.csv")

@@ -57,9 +57,8 @@ def predict(
     rows = [_describe(found, predictor.classes) for found in predictions]
     if as_json:
         print_json({"out": str(out), "predictions": rows})
-    else:
-        columns_shown = list(rows[0]) if rows else ["slide_id", "label", *predictor.classes]
-        print_table(columns_shown, rows)
+    elif rows:
+        print_table(list(rows[0]), rows)
         progress.say(f"Predictions and heatmaps are in '{out}'.")
     tell_failures(failures, out / "failures.csv")
 

@@ -11,7 +11,7 @@ from lamella.cohort import CohortSlide
 from lamella.cores import count_threads
 from lamella.errors import BagError, LamellaError, OutputError, TileError
 from lamella.features.bag import PATCH_KEYS, BagFolder, find_differences, save_patches
-from lamella.features.failures import Failure, save_failures
+from lamella.features.failures import Failure, name_stage, save_failures
 from lamella.features.plan import CutSettings, find_slide_tissue, plan_slide, refuse_empty, refuse_shared_regions
 from lamella.files import write_bytes, write_table
 from lamella.progress import Progress, SilentProgress
@@ -121,7 +121,7 @@ def _each(
                 except OutputError:
                     raise  # it would be said of every slide
                 except LamellaError as error:
-                    failures.append(Failure(item.slide_id, name, str(error)))
+                    failures.append(Failure(item.slide_id, name_stage(error), str(error)))
                 stage.advance()
         finally:
             pool.shutdown(cancel_futures=True)

@@ -64,10 +64,12 @@ class FitPlaces:
     Attributes:
         checkpoint: File of the state after the last epoch; None keeps none.
         maps: Folder of the maps that enter the trained blocks, with `train_blocks`; None computes them each time.
+        name: What the training is called where progress is told.
     """
 
     checkpoint: Path | None = None
     maps: Path | None = None
+    name: str = "fine-tune"
 
 
 @runtime_checkable
@@ -155,6 +157,7 @@ class _Fit:
         # Tiles or maps that never change need be encoded to the first trained block only once.
         keeps = self._start > 0 and not settings.augments and settings.choose_again is None
         self._maps_folder = places.maps if keeps else None
+        self._name = places.name
         self._chunk = 0
         groups = [{"params": list(self._head.parameters()), "lr": settings.head_lr}]
         if self._encoder_parameters:
@@ -251,7 +254,7 @@ class _Fit:
         """Train until validation no longer improves; leave the best weights in network and head."""
         settings = self._settings
         state = self._load(checkpoint)
-        with progress.stage("fine-tune", settings.epochs * len(train), "slides") as stage:
+        with progress.stage(self._name, settings.epochs * len(train), "slides") as stage:
             if state is None:
                 loss = self._find_log_loss(val) if val else None
                 state = _State([EpochRecord(epoch=0, train_loss=math.nan, val_log_loss=loss)], 0, self._weights())

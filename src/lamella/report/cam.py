@@ -1,6 +1,7 @@
 """Pictures of a class activation map: a signed overlay, and contours for QuPath."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +72,16 @@ def find_signed_range(raster: NDArray[np.float32], record: CamRecord) -> ColourR
     high = float(np.quantile(values, 0.998)) if values.size else 0.0
     high = high if high > 0 else 1.0
     digits = (-high, -high / 2, 0.0, high / 2, high)
-    # Typographic minus; the unit stands in the label.
-    ticks = tuple((value, f"{value:+.2g}".replace("-", "\u2212") if value else "0") for value in digits)
+    power = math.floor(math.log10(high))
+    power = power if power < -1 else 0
+    # Typographic minus; the unit stands in the label, and so does a power of ten for which the bar has no room.
+    ticks = tuple((value, f"{value / 10**power:+.2g}".replace("-", "\u2212") if value else "0") for value in digits)
+    unit = "logits a cell" if power == 0 else f"1e{power} logits a cell".replace("-", "\u2212")
     return ColourRange(
         -high,
         high,
         capped=bool(values.size and values.max() > high),
-        label=f"logits a cell, for {record.target} over {record.others}",
+        label=f"{unit}, for {record.target} over {record.others}",
         ticks=ticks,
     )
 

@@ -131,6 +131,8 @@ def draw_calibration(scores: Scores) -> str:
         axes.vlines(predicted, low, high, color=ACCENT, linewidth=1.4, label="95% interval (Wilson)")
         size = f"{min(group['n'] for group in groups)} or more"
         axes.plot(predicted, observed, marker="o", markersize=6, color=ACCENT, linewidth=1.6, label=f"groups of {size}")
+    else:
+        axes.text(0.5, 0.02, "too few slides to group: ticks only", color=FAINT, fontsize=9, ha="center")
     for truth, edge, sign in ((True, 1.045, 1), (False, -0.045, -1)):
         marks = scores.score[scores.truth == truth]
         axes.vlines(marks, edge, edge + sign * 0.03, color=SECOND if truth else FAINT, linewidth=0.8, clip_on=False)
@@ -250,7 +252,7 @@ def draw_by_block(series: Sequence[BlockSeries], *, label: str, name: str = "cka
 
     Args:
         series: One or more; up to six are told apart.
-        label: Of the axis.
+        label: Of the axis; what it measures is at most 1.
         name: Of the chart, unique on its page.
     """
     figure, axes = open_figure(5.6, 3.6)
@@ -262,6 +264,8 @@ def draw_by_block(series: Sequence[BlockSeries], *, label: str, name: str = "cka
             axes.vlines(blocks, one.low, one.high, color=colour, linewidth=1.4)
     axes.set_xticks(range(1, max(len(one.values) for one in series) + 1))
     axes.set(xlabel="block", ylabel=label)
+    # From 0.8 at the least to the 1 that CKA and AUC end at: equal networks are a line at the top, not noise.
+    axes.set_ylim(min(axes.get_ylim()[0], 0.78), max(1.02, axes.dataLim.y1 + 0.01))
     axes.spines[["top", "right"]].set_visible(False)
     legend(axes, "best")
     figure.subplots_adjust(left=0.12, right=0.98, top=0.97, bottom=0.15)

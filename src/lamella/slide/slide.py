@@ -25,6 +25,8 @@ from lamella.slide.resampling import ReadLevel, SourceBlock, find_halo
 from lamella.slide.resolution import Resolution, check_given_mpp, check_stated_mpp
 
 MAX_UPSAMPLE = 1.10
+ASK_COARSER = "Ask for "
+"""How the remedy of a slide that is too coarse begins; whoever cannot ask otherwise puts another in its place."""
 _MAX_SOURCE_PX = 1 << 24  # pixels decoded at a time for one output: 48 MiB
 _MIN_REDUCED_FACTOR = 8.0  # level pixels per output pixel from which blocks are averaged before the filter
 _FINE_ENOUGH = 1e-3  # a level this much coarser than asked is not worth a level four times as large
@@ -179,7 +181,7 @@ class Slide:
             finest = _say(max(slide_mpp))
             raise ResolutionError(
                 f"tiles are asked for at {_say(mpp)} um/px but slide '{self.path.name}' stops at {finest} um/px. "
-                f"Ask for {finest} or coarser."
+                f"{ASK_COARSER}{finest} or coarser."
             )
         return read
 

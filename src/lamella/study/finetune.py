@@ -63,6 +63,7 @@ class _Place:
     cohort: Cohort
     bags: StudyBags
     progress: Progress
+    called: str
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -105,6 +106,7 @@ def finetune_rounds(
     places: list[_Place] = []
     best_epochs: list[dict[str, Any]] = []
     alike = AlikeOnce(progress, of="the fine-tuned encoders of all folds and seeds")
+    n_places = sum(min(stage.n_seeds, len(stage_1.models[one.fold])) for one in stage_1.rounds)
     for one in stage_1.rounds:
         for seed, model in enumerate(list(stage_1.models[one.fold])[: stage.n_seeds]):
             place = _Place(
@@ -119,6 +121,7 @@ def finetune_rounds(
                 cohort=cohort,
                 bags=stage_1.bags,
                 progress=alike,
+                called=f"{len(places) + 1} of {n_places}",
             )
             places.append(place)
             found_here, epochs = _run_place(place)
@@ -312,7 +315,11 @@ def _train(place: _Place, arm: str, settings: FinetuneSettings, key: str) -> tup
             val=one.val,
         ),
         settings=settings,
-        places=FitPlaces(checkpoint=folder / f"epoch-{key[:12]}.pt", maps=folder / f"maps-{key[:12]}"),
+        places=FitPlaces(
+            checkpoint=folder / f"epoch-{key[:12]}.pt",
+            maps=folder / f"maps-{key[:12]}",
+            name=f"fine-tune {'head' if arm == 'head' else 'encoder and head'}, {place.called}",
+        ),
         progress=place.progress,
     )
     base = find_encoder(place.extract.encoder.name)

@@ -177,6 +177,11 @@ def localise_run(
     content["notes"] = [
         f"slide '{slide_id}' is labelled {positive} and has no outlines: it was left out." for slide_id in left_out
     ]
+    if content["maps"] and all(one["froc"] is None for one in content["maps"].values()):
+        content["notes"].append(
+            f"no lesion is {settings.smallest_um:g} um long or longer, so there is none that FROC would count; a lower "
+            "--smallest-um counts smaller ones."
+        )
     name = "localisation" if settings.arm == "frozen" else f"localisation-{settings.arm}"
     write_json(run.folder.path / f"{name}.json", content)
     columns = ["slide_id", "patient_id", "map", *MEASURES, "tile_share", "pixel_share"]
