@@ -114,6 +114,9 @@ def test_run_again_with_other_settings_nothing_of_the_earlier_training_is_left(r
         shutil.copy(next(place.glob("*.safetensors")), place / "a-stray.safetensors")
     slower = StageTwo(finetune=dataclasses.replace(FINETUNE, encoder_lr=5e-4))
     again = run_study(result.cohort, dataclasses.replace(SETTINGS, stage_two=slower), out)
+    record = json.loads((out / "run.json").read_text())
+    assert record["runtime"] == json.loads((first / "run.json").read_text())["runtime"] != ""
+    assert record["extraction"]["n_encoded"] == 0
     for place in (out / "finetuned").glob("fold*/seed0/tuned"):
         own = load_model(place / "model").provenance["encoder_file"]
         assert [path.name for path in place.glob("*.safetensors")] == [own]

@@ -99,7 +99,7 @@ def run_frozen(
     write_json(folder.local / "encoder.json", describe_encoder(extract.encoder))
     rounds, notes = list_rounds(cohort), list(cohort.notes)
     _, metrics, trained = analyse_bags(cohort, rounds, bags, training, folder, notes, progress)
-    save_run_record(join_settings(training, extract), cohort, place.report, notes, folder)
+    save_run_record(join_settings(training, extract), cohort, place.report, bags, notes, folder)
     rows = [
         SlideLogits(slide=slide, fold=one.fold, seed=model.settings.seed, side=side, logits=found.logits)
         for one in trained.protocol.rounds

@@ -1,6 +1,5 @@
 """What a run writes down of itself: predictions as a table, settings and versions as JSON. No paths."""
 
-import json
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from lamella import __version__
 from lamella.cohort import Cohort
 from lamella.features.extract import ExtractReport
 from lamella.files import write_json, write_table
+from lamella.study.bags import StudyBags
 from lamella.study.folder import RunFolder
 from lamella.study.reference import FLAGS
 from lamella.study.rounds import RoundPrediction
@@ -55,7 +55,12 @@ def save_predictions(predictions: Sequence[RoundPrediction], classes: Sequence[s
 
 
 def save_run_record(
-    settings: RunSettings, cohort: Cohort, report: ExtractReport, notes: Sequence[str], folder: RunFolder
+    settings: RunSettings,
+    cohort: Cohort,
+    report: ExtractReport,
+    bags: StudyBags,
+    notes: Sequence[str],
+    folder: RunFolder,
 ) -> None:
     """Write `run.json`: what was asked, what it ran on, what was said aloud."""
     write_json(
@@ -66,7 +71,7 @@ def save_run_record(
             "classes": list(cohort.classes),
             "positive": cohort.positive,
             "settings": describe_settings(settings),
-            "runtime": report.runtime or _kept_runtime(folder),
+            "runtime": _say_runtime(bags),
             "extraction": {
                 "n_encoded": len(report.done),
                 "n_kept": len(report.kept),
@@ -91,11 +96,7 @@ def list_versions() -> dict[str, str]:
     return found
 
 
-def _kept_runtime(folder: RunFolder) -> str:
-    """Return what the earlier run's record says, where nothing had to be encoded now."""
-    if not folder.settings.exists():
-        return ""
-    try:
-        return str(json.loads(folder.settings.read_text(encoding="utf-8")).get("runtime", ""))
-    except ValueError:
-        return ""
+def _say_runtime(bags: StudyBags) -> str:
+    """Return what encoded the bags, now or in an earlier run, and in which precision, as they state it."""
+    found = {f"{own['runtime']}, {own['precision']}": None for own in bags.provenance.values() if "runtime" in own}
+    return "; ".join(found)

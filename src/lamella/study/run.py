@@ -114,7 +114,7 @@ def run_study(cohort: Cohort, settings: RunSettings, out: Path, *, progress: Pro
             encoder, cut = settings.extract.encoder, settings.extract.cut
             metrics["cka"] = compare_tuned(folder.finetuned, encoder, tested, cut, progress=progress)
         write_json(folder.metrics, metrics)
-    save_run_record(settings, cohort, report, notes, folder)
+    save_run_record(settings, cohort, report, bags, notes, folder)
     return StudyResult(
         folder=folder,
         cohort=cohort,
