@@ -25,6 +25,7 @@ from lamella.slide import open_slide
 from lamella.study import finetune
 from lamella.study.bags import load_bags
 from lamella.study.cam import map_run
+from lamella.study.cka import list_places
 from lamella.study.predict import open_run
 from lamella.study.run import run_study, train_on_bags
 from lamella.study.settings import CamSettings, RunSettings, StageTwo, TrainingSettings
@@ -121,6 +122,10 @@ def test_run_again_with_other_settings_nothing_of_the_earlier_training_is_left(r
         own = load_model(place / "model").provenance["encoder_file"]
         assert [path.name for path in place.glob("*.safetensors")] == [own]
         assert [path.name for path in (place / "features").glob("*/features_*")] == [f"features_{Path(own).stem}"]
+    shutil.copytree(out / "finetuned" / "fold0" / "seed0", out / "finetuned" / "fold0" / "seed7")  # not of this run
+    assert [str(path.relative_to(out / "finetuned")) for path in list_places(out / "finetuned")] == [
+        f"fold{fold}/seed0/tuned" for fold in range(3)
+    ]
     epochs = again.metrics["stage_two"]["best_epochs"]
     assert [(one["fold"], one["seed"], one["arm"]) for one in epochs] == [
         (fold, 0, arm) for fold in range(3) for arm in ("head", "tuned")

@@ -6,6 +6,7 @@ OUT/cka.csv                             the same, a row a pair of blocks
 """
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -375,7 +376,8 @@ def compare_tuned(
         (the frozen network against random weights), `another_seed`; or `note`, where the fold tested too few slides.
     """
     rows: list[dict[str, Any]] = []
-    for place in sorted(home.glob("fold*/seed*/tuned")):
+    places = list_places(home)
+    for place in places:
         fold, seed = (int(part.name.lstrip("foldse")) for part in (place.parent.parent, place.parent))
         slides = tests.get(fold, ())
         row: dict[str, Any] = {"fold": fold, "seed": seed}
@@ -384,7 +386,7 @@ def compare_tuned(
             rows.append(row | {"note": few[0]})
             continue
         own = _find_encoder(place)
-        others = [_find_encoder(path) for path in sorted(home.glob(f"fold{fold}/seed*/tuned")) if path != place]
+        others = [_find_encoder(other) for other in places if other != place and other.parents[1] == place.parents[1]]
         controls = [EncoderSpec(frozen.name, "random"), *(EncoderSpec(str(path)) for path in others[:1])]
         settings = CkaSettings(
             first=frozen, second=EncoderSpec(str(own)), controls=tuple(controls), cut=cut, n_tiles=n_tiles
@@ -412,6 +414,13 @@ def find_untestable(tests: Mapping[int, Sequence[Any]]) -> list[str]:
         for fold, slides in tests.items()
         if len(slides) < MIN_SLIDES
     ]
+
+
+def list_places(home: Path) -> list[Path]:
+    """List the folders of the fine-tuned encoders that `arms.json` names, by fold and seed."""
+    arms = json.loads((home / "arms.json").read_text(encoding="utf-8"))
+    trained = [one for one in arms["best_epochs"] if one["arm"] == "tuned"]
+    return [home / f"fold{one['fold']}" / f"seed{one['seed']}" / "tuned" for one in trained]
 
 
 def _find_encoder(place: Path) -> Path:

@@ -129,7 +129,7 @@ def finetune_rounds(
             best_epochs += [
                 {"fold": one.fold, "seed": place.seed, "arm": a, "best_epoch": n} for a, n in epochs.items()
             ]
-    _remove_strays(places, folder)
+    _remove_strays(places)
     whole, lost = _keep_whole(predictions)
     found = measure_arms(whole, cohort)
     found["settings"] = dataclasses.asdict(stage)
@@ -341,15 +341,11 @@ def _train(place: _Place, arm: str, settings: FinetuneSettings, key: str) -> tup
     return tuned, encoder
 
 
-def _remove_strays(places: Sequence[_Place], folder: RunFolder) -> None:
-    """Remove what only an unfinished training needs, and what one of other folds, seeds or settings left.
+def _remove_strays(places: Sequence[_Place]) -> None:
+    """Remove what only an unfinished training needs, and networks of other settings in the places of this run's.
 
-    Nothing may take a network that this run did not train for one that it did.
+    Those of folds and seeds that it does not have are left: hours went into them, and `arms.json` does not list them.
     """
-    current = {place.folder for place in places}
-    for home in folder.finetuned.glob("fold*/seed*"):
-        if home not in current:
-            remove_folder(home)
     for place in places:
         for path in place.folder.glob("*/*"):
             if path.name.startswith(_ONLY_TRAINING):
