@@ -673,6 +673,17 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         step="Feature bags",
+        heading="The bags lie deeper",
+        command=_BAGS,
+        scene=lambda: (
+            scenes.write_cohort("slides.csv", n_slides=12),
+            scenes.save_cohort_bags("bags/64px_0.5mpp_64px/features_resnet18", 12),
+        ),
+        names="features_resnet18",
+        why="`lamella extract` makes a folder for each way of cutting, and in it one for each encoder.",
+    ),
+    Case(
+        step="Feature bags",
         heading="A bag holds NaN",
         command=_BAGS,
         scene=lambda: (scenes.write_cohort("slides.csv", n_slides=12), scenes.save_cohort_bags("bags", 12, nan=True)),

@@ -123,7 +123,7 @@ def extract_once() -> None:
 
 def save_bags(folder: str, slide_ids: Sequence[str]) -> None:
     """Write bags in TRIDENT's layout."""
-    Path(folder).mkdir(exist_ok=True)
+    Path(folder).mkdir(parents=True, exist_ok=True)
     for i, slide_id in enumerate(slide_ids):
         rng = np.random.default_rng(i)
         with h5py.File(Path(folder) / f"{slide_id}.h5", "w") as file:

@@ -62,9 +62,11 @@ def load_bag_folder(folder: Path, slide_ids: Sequence[str]) -> StudyBags:
     for slide_id in slide_ids:
         path = next((p for p in (folder / f"{slide_id}.h5", folder / f"{slide_id}.pt") if p.exists()), None)
         if path is None:
+            below = sorted(p.parent for p in folder.rglob(f"{slide_id}.*") if p.suffix in (".h5", ".pt"))
+            named = f": '{below[0]}'" if below else ", or make them: lamella extract"
             raise BagError(
-                f"'{folder}' holds no bag of slide '{slide_id}' ({slide_id}.h5 or .pt). Name the folder of the bags, "
-                "or make them: lamella extract."
+                f"'{folder}' holds no bag of slide '{slide_id}' ({slide_id}.h5 or .pt). Name the folder of the bags"
+                f"{named}."
             )
         bag = load_bag(path)
         _refuse_not_finite(path, bag.features)
