@@ -244,6 +244,20 @@ MUTANTS = (
         "others, own = vectors, vectors[folds == fold]",
         "tests/analysis/test_unlike.py",
     ),
+    Mutant(
+        "models of an earlier run's folds left for predict to read",
+        "study/rounds.py",
+        "    remove_models(folder, protocol.name, but=paths)\n",
+        "",
+        "tests/study/test_finetune.py",
+    ),
+    Mutant(
+        "a column of patients passed over for its capitals",
+        "cohort/table.py",
+        "    _check_spelling(path, rows, columns, labelled=labelled)\n",
+        "",
+        "tests/cohort",
+    ),
 )
 
 
