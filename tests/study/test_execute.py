@@ -102,6 +102,17 @@ def test_fine_tuned_encoders_are_compared_block_by_block(study: StudyOutcome) ->
     assert all(len(pair["cka"]) == 2 for pair in pairs)
 
 
+def test_how_often_fine_tuning_kept_stage_1_is_said(study: StudyOutcome) -> None:
+    tuned = next(arm for arm in study.record["arms"] if arm["finetuned"] == "tuned")
+    base = tuned["arm"].removesuffix(", tuned")
+    metrics = json.loads((study.runs[base].metrics).read_text())
+    kept = metrics["stage_two"]["best_epochs"]
+    assert len(kept) == 3 * 2 * 2  # folds, seeds, arms
+    said = [note for note in study.record["notes"] if "no epoch did better" in note]
+    assert said == [f"{base}: {note}" for note in metrics["stage_two"]["notes"]]
+    assert len(said) == len({one["arm"] for one in kept if one["best_epoch"] == 0})
+
+
 def test_the_page_shows_the_verdict_the_tables_and_what_did_not_run(study: StudyOutcome) -> None:
     assert study.verdict is not None
     page = study.folder.page.read_text(encoding="utf-8")

@@ -287,6 +287,8 @@ class _Study:
             for arm in arms:
                 self._rows[arm.name] |= {"state": "failed", "reason": str(error)}
             return
+        metrics = json.loads(self._frozen[base].folder.metrics.read_text(encoding="utf-8"))
+        self._notes += [f"{base.name}: {note}" for note in metrics["stage_two"]["notes"]]
         for arm, outcome in zip(arms, found, strict=True):
             self._finish(arm, outcome, time.monotonic() - began)
 
