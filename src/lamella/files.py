@@ -58,24 +58,16 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file that need not be there.
+    """Remove a file, or a folder with all in it; it need not be there.
 
     Raises:
         OutputError: If it may not be removed, or a file stands where its folder should.
     """
     with _output_errors(Path(path)):
-        Path(path).unlink(missing_ok=True)
-
-
-def remove_folder(path: Path) -> None:
-    """Remove a folder and all in it; it need not be there.
-
-    Raises:
-        OutputError: If something in it may not be removed.
-    """
-    with _output_errors(Path(path)):
-        if Path(path).exists():
+        if Path(path).is_dir() and not Path(path).is_symlink():
             shutil.rmtree(path)
+        else:
+            Path(path).unlink(missing_ok=True)
 
 
 def sweep_temporaries(folder: Path) -> int:

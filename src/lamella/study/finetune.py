@@ -23,7 +23,7 @@ from lamella.encoders.tuned import SeenSlides, make_seen, save_tuned_encoder
 from lamella.errors import CohortError, LamellaError
 from lamella.features.extract import extract_cohort
 from lamella.features.settings import ExtractSettings
-from lamella.files import remove, remove_folder, replacing, write_json, write_table
+from lamella.files import remove, replacing, write_json, write_table
 from lamella.finetune.settings import FinetuneSettings
 from lamella.finetune.tiles import ChosenTiles, SlideTiles, choose_top
 from lamella.mil import SlideModel, load_model, save_model
@@ -35,7 +35,6 @@ from lamella.study.folder import RunFolder
 from lamella.study.settings import StageTwo
 
 READINGS = ("all", "top")
-_ONLY_TRAINING = ("epoch-", "maps-", "chosen-")  # states, maps and choices of tiles, each of one training
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -103,12 +102,13 @@ def finetune_rounds(
         SlideError: If a slide that is learned from cannot be read any more.
     """
     predictions: list[ArmPrediction] = []
-    places: list[_Place] = []
+    number = 0
     best_epochs: list[dict[str, Any]] = []
     alike = AlikeOnce(progress, of="the fine-tuned encoders of all folds and seeds")
     n_places = sum(min(stage.n_seeds, len(stage_1.models[one.fold])) for one in stage_1.rounds)
     for one in stage_1.rounds:
         for seed, model in enumerate(list(stage_1.models[one.fold])[: stage.n_seeds]):
+            number += 1
             place = _Place(
                 folder=folder.finetuned / f"fold{one.fold}" / f"seed{model.settings.seed}",
                 fold=one,
@@ -121,15 +121,13 @@ def finetune_rounds(
                 cohort=cohort,
                 bags=stage_1.bags,
                 progress=alike,
-                called=f"{len(places) + 1} of {n_places}",
+                called=f"{number} of {n_places}",
             )
-            places.append(place)
             found_here, epochs = _run_place(place)
             predictions += found_here
             best_epochs += [
                 {"fold": one.fold, "seed": place.seed, "arm": a, "best_epoch": n} for a, n in epochs.items()
             ]
-    _remove_strays(places)
     whole, lost = _keep_whole(predictions)
     found = measure_arms(whole, cohort)
     found["settings"] = dataclasses.asdict(stage)
@@ -303,7 +301,7 @@ def _train(place: _Place, arm: str, settings: FinetuneSettings, key: str) -> tup
     slides = {slide.slide_id: slide for slide in place.cohort.slides}
     for path in sorted(folder.glob("*")):
         if key[:12] not in path.name:  # of a training with other settings: its bags may bear this one's name
-            (remove_folder if path.is_dir() else remove)(path)
+            remove(path)
     network = build_network(place.extract.encoder)
     result = fit_encoder(
         network,
@@ -338,37 +336,9 @@ def _train(place: _Place, arm: str, settings: FinetuneSettings, key: str) -> tup
         provenance=provenance | {"stage_2_key": key, "stage_2": dataclasses.asdict(settings)},
     )
     save_model(tuned, folder / "model")
+    for path in sorted(folder.glob(f"*-{key[:12]}*")):
+        remove(path)  # the state after each epoch, maps and choices of tiles: of use to an unfinished training alone
     return tuned, encoder
-
-
-def _remove_strays(places: Sequence[_Place]) -> None:
-    """Remove what only an unfinished training needs, and networks of other settings in the places of this run's.
-
-    Those of folds and seeds that it does not have are left: hours went into them, and `arms.json` does not list them.
-    """
-    for place in places:
-        for path in place.folder.glob("*/*"):
-            if path.name.startswith(_ONLY_TRAINING):
-                (remove_folder if path.is_dir() else remove)(path)
-        for arm in ("head", "tuned"):
-            _remove_other_networks(place, place.folder / arm)
-
-
-def _remove_other_networks(place: _Place, home: Path) -> None:
-    """Leave of an arm the network that goes on from this very stage 1, and its bags."""
-    if not home.exists():
-        return
-    model = load_model(home / "model") if (home / "model" / "model.json").exists() else None
-    if model is None or model.provenance.get("key") != place.model.provenance.get("key"):
-        remove_folder(home)
-        return
-    if "encoder_file" not in model.provenance:
-        return  # the control trains no encoder
-    own = home / str(model.provenance["encoder_file"])
-    bags = place.extract.folder(home / "features", EncoderSpec(str(own))).features
-    for path in (*home.glob("*.safetensors"), *(home / "features").glob("*/features_*")):
-        if path not in (own, bags):
-            (remove_folder if path.is_dir() else remove)(path)
 
 
 def _list_seen(slides: Any) -> SeenSlides:

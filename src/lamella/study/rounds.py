@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lamella.cohort import Cohort, CohortSlide, Round
 from lamella.errors import CohortError, ModelError
-from lamella.files import remove, remove_folder
+from lamella.files import remove
 from lamella.mil import SlideModel, load_model, predict_ensemble, save_model
 from lamella.mil.settings import TrainSettings
 from lamella.mil.together import FitJob, fit_together
@@ -146,9 +146,9 @@ def remove_models(folder: RunFolder, protocol: str, *, but: Collection[Path] = (
     if strays:
         remove(folder.settings)  # until this run is finished too
     for path in strays:
-        remove_folder(path)
+        remove(path)
         if not any(path.parent.iterdir()):
-            remove_folder(path.parent)
+            remove(path.parent)
 
 
 def predict_protocol(
