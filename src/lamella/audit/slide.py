@@ -113,9 +113,9 @@ class _Visit:
         """The resolution, its source, and whether the nominal magnification tells the same."""
         resolution = slide.resolution
         self.found |= {"mpp_x": resolution.x, "mpp_y": resolution.y, "mpp_source": resolution.source}
-        if slide.contradicts_given and slide.stated_mpp is not None:
+        if slide.overruled_mpp is not None:
             self.remarks.append(
-                f"the file states {slide.stated_mpp[0]:.4g} um/px and {resolution.x:.4g} is given, which is used."
+                f"the file states {slide.overruled_mpp[0]:.4g} um/px and {resolution.x:.4g} is given, which is used."
             )
         if slide.magnification:
             expected = 10 / slide.magnification

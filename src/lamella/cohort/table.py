@@ -68,14 +68,15 @@ def load_cohort(
     reader = _CellReader(path, rows, columns)
     # The folder's links are followed once, so that ".." in a cell means what the system means by it.
     folder = path.resolve().parent
+    cells = reader.texts("slide")
     reader.refuse(
         "slide",
-        reader.texts("slide"),
+        cells,
         lambda cell: os.sep == "/" and "\\" in cell and not (folder / cell).exists(),
         "says '{cell}', whose backslashes are no folders here,",
         "Write / between folders.",
     )
-    paths = [Path(os.path.normpath(folder / Path(cell).expanduser())) for cell in reader.texts("slide")]
+    paths = [Path(os.path.normpath(folder / Path(cell).expanduser())) for cell in cells]
     slide_ids = reader.slide_ids(paths)
     _check_same_files(path, slide_ids, paths)
     patients = reader.texts("patient_id") if reader.has("patient_id") else slide_ids

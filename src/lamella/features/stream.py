@@ -169,8 +169,8 @@ class Extraction:
 
     def _note_other_resolution(self, item: CohortSlide, slide: Slide) -> None:
         """Keep in mind where a resolution was given that is not what the file states."""
-        if slide.contradicts_given and slide.stated_mpp is not None and item.slide_mpp is not None:
-            self._overridden.append((item.slide_id, slide.stated_mpp[0], item.slide_mpp))
+        if slide.overruled_mpp is not None:
+            self._overridden.append((item.slide_id, slide.overruled_mpp[0], slide.mpp[0]))
 
     def _say_overridden(self, progress: Progress) -> None:
         """Say aloud which files were taken for another resolution than they state."""

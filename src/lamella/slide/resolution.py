@@ -38,7 +38,7 @@ def check_given_mpp(slide_mpp: float, *, name: str) -> Resolution:
         >>> check_given_mpp(0.25, name="S-0412.svs")
         Resolution(x=0.25, y=0.25, source='given')
     """
-    if not _plausible(slide_mpp):
+    if not is_plausible(slide_mpp):
         raise ResolutionError(
             f"slide '{name}' is given a resolution of {slide_mpp:g} um/px but a scanner's lies between "
             f"{FINEST_MPP:g} and {COARSEST_MPP:g}. Pass the scanner's value, such as --slide-mpp 0.25."
@@ -70,7 +70,7 @@ known, pass --slide-mpp 0.25.
             f"slide '{name}' does not state its resolution. If the scanner's value is known, pass --slide-mpp 0.25."
         )
     x, y = stated_mpp
-    if not (_plausible(x) and _plausible(y)):
+    if not (is_plausible(x) and is_plausible(y)):
         raise ResolutionError(
             f"slide '{name}' states {_say_pair(x, y)} um/px{_explain_dpi(x)} but a scanner's resolution lies between "
             f"{FINEST_MPP:g} and {COARSEST_MPP:g}. If the scanner's value is known, pass --slide-mpp 0.25."
@@ -84,7 +84,7 @@ known, pass --slide-mpp 0.25.
     return Resolution(x, y, "file")
 
 
-def _plausible(mpp: float) -> bool:
+def is_plausible(mpp: float) -> bool:
     """Tell whether a scanner could have this resolution."""
     return math.isfinite(mpp) and FINEST_MPP <= mpp <= COARSEST_MPP
 

@@ -22,11 +22,9 @@ from lamella.errors import ResolutionError, SlideError
 from lamella.slide.opening import open_reader
 from lamella.slide.readers import Reader
 from lamella.slide.resampling import ReadLevel, SourceBlock, find_halo
-from lamella.slide.resolution import Resolution, check_given_mpp, check_stated_mpp
+from lamella.slide.resolution import Resolution, check_given_mpp, check_stated_mpp, is_plausible
 
 MAX_UPSAMPLE = 1.10
-ASK_COARSER = "Ask for "
-"""How the remedy of a slide that is too coarse begins; whoever cannot ask otherwise puts another in its place."""
 _MAX_SOURCE_PX = 1 << 24  # pixels decoded at a time for one output: 48 MiB
 _MIN_REDUCED_FACTOR = 8.0  # level pixels per output pixel from which blocks are averaged before the filter
 _FINE_ENOUGH = 1e-3  # a level this much coarser than asked is not worth a level four times as large
@@ -106,12 +104,13 @@ class Slide:
         return self._given or check_stated_mpp(self.stated_mpp, name=self.path.name)
 
     @property
-    def contradicts_given(self) -> bool:
-        """Whether a resolution was given that lies over 5% from a believable one that the file states."""
-        if self._given is None or self.stated_mpp is None or not all(0.05 <= one <= 20 for one in self.stated_mpp):
-            return False
+    def overruled_mpp(self) -> tuple[float, float] | None:
+        """`(x, y)` believable resolution the file states, where one over 5% from it was given and is used."""
+        if self._given is None or self.stated_mpp is None or not all(map(is_plausible, self.stated_mpp)):
+            return None
         given = (self._given.x, self._given.y)
-        return max(abs(g / stated - 1) for g, stated in zip(given, self.stated_mpp, strict=True)) > 0.05
+        differs = max(abs(g / stated - 1) for g, stated in zip(given, self.stated_mpp, strict=True)) > 0.05
+        return self.stated_mpp if differs else None
 
     @property
     def mpp(self) -> tuple[float, float]:
@@ -181,7 +180,7 @@ class Slide:
             finest = _say(max(slide_mpp))
             raise ResolutionError(
                 f"tiles are asked for at {_say(mpp)} um/px but slide '{self.path.name}' stops at {finest} um/px. "
-                f"{ASK_COARSER}{finest} or coarser."
+                f"Ask for {finest} or coarser, or leave that slide out: a finished model takes only what it learned at."
             )
         return read
 

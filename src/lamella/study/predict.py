@@ -14,12 +14,10 @@ from lamella.encoders import EncoderSpec
 from lamella.errors import ModelError
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
-from lamella.features.plan import CutSettings
 from lamella.features.settings import name_in_files
 from lamella.files import sweep_temporaries, write_json
 from lamella.mil import SlideModel, average_predictions, check_bag_fits, load_model
 from lamella.progress import Progress, SilentProgress
-from lamella.slide.slide import ASK_COARSER
 from lamella.study.attention import locate_attention, save_attention
 from lamella.study.bags import StudyBags, hash_json, load_bags
 from lamella.study.folder import RunFolder
@@ -182,8 +180,7 @@ def predict_cohort(
         restore_extract_settings(predictor.settings, predictor.encoders[0]), encoders=predictor.encoders
     )
     report = extract_cohort(cohort.slides, extract, folder.features, progress=progress)
-    failures = tuple(_say_for_models(failure, extract.cut) for failure in report.failures)
-    failed = {failure.slide_id for failure in failures}
+    failed = {failure.slide_id for failure in report.failures}
     done = [slide for slide in cohort.slides if slide.slide_id not in failed]
     ids = [slide.slide_id for slide in done]
     bags = {encoder: load_bags(place, ids) for encoder, place in zip(predictor.encoders, report.folders, strict=True)}
@@ -198,19 +195,7 @@ def predict_cohort(
     notes = [*report.notes, *_say_unlike(predictions, progress)]
     record = {"classes": list(predictor.classes), "positive": predictor.positive, "settings": dict(predictor.settings)}
     write_json(folder.settings, record | {"external": True, "versions": list_versions(), "notes": notes})
-    return predictions, failures
-
-
-def _say_for_models(failure: Failure, cut: CutSettings) -> Failure:
-    """Return a failure whose remedy is one for somebody who has models: they need the resolution they learned at."""
-    refused, found, _ = failure.reason.partition(ASK_COARSER)
-    if not found:
-        return failure
-    return dataclasses.replace(
-        failure,
-        reason=f"{refused}The models learned at {cut.spec.mpp:g} um/px and cannot take it. Leave that slide out, or "
-        "use models trained at its resolution.",
-    )
+    return predictions, report.failures
 
 
 def _predict(
