@@ -223,7 +223,7 @@ def map_classes(
     finished = open_run(run)
     records, failures = map_run(finished, settings, slide_ids=slide_ids, predicted=predicted, progress=progress)
     home = RunFolder(predicted) if predicted is not None else finished.folder
-    root = home.cam if settings.arm == "frozen" else home.cam / settings.arm
+    root = home.cam_of(settings.arm)
     slides = {slide.slide_id: slide for slide in load_cohort(home.local / "cohort.csv", labelled=False).slides}
     with progress.stage("draw maps", len(records), "slides") as stage:
         for record in records:

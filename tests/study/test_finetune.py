@@ -25,7 +25,8 @@ from lamella.slide import open_slide
 from lamella.study import finetune
 from lamella.study.bags import load_bags
 from lamella.study.cam import map_run
-from lamella.study.cka import list_places
+from lamella.study.cka import list_trained
+from lamella.study.folder import RunFolder
 from lamella.study.predict import open_run
 from lamella.study.run import run_study, train_on_bags
 from lamella.study.settings import CamSettings, RunSettings, StageTwo, TrainingSettings
@@ -123,9 +124,7 @@ def test_run_again_with_other_settings_nothing_of_the_earlier_training_is_left(r
         assert [path.name for path in place.glob("*.safetensors")] == [own]
         assert [path.name for path in (place / "features").glob("*/features_*")] == [f"features_{Path(own).stem}"]
     shutil.copytree(out / "finetuned" / "fold0" / "seed0", out / "finetuned" / "fold0" / "seed7")  # not of this run
-    assert [str(path.relative_to(out / "finetuned")) for path in list_places(out / "finetuned")] == [
-        f"fold{fold}/seed0/tuned" for fold in range(3)
-    ]
+    assert list_trained(RunFolder(out)) == [(fold, 0) for fold in range(3)]
     epochs = again.metrics["stage_two"]["best_epochs"]
     assert [(one["fold"], one["seed"], one["arm"]) for one in epochs] == [
         (fold, 0, arm) for fold in range(3) for arm in ("head", "tuned")

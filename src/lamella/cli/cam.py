@@ -56,6 +56,7 @@ def cam(
     from lamella.features.failures import save_failures
     from lamella.pipeline import map_classes
     from lamella.report.page import write_page
+    from lamella.study.folder import RunFolder
     from lamella.study.settings import CamSettings
 
     settings = CamSettings(
@@ -66,7 +67,7 @@ def cam(
     )
     records, failures = map_classes(run, settings, slide_ids=slide_id, predicted=predicted, progress=progress)
     home = predicted or run
-    folder = home / "cam" if arm == "frozen" else home / "cam" / arm
+    folder = RunFolder(home).cam_of(arm)
     save_failures(failures, home / "cam" / "failures.csv")
     if (home / "index.html").exists():
         write_page(home)

@@ -124,7 +124,7 @@ def run_frozen(
 
 def run_stage_two(
     base: FrozenRun, arms: Sequence[Arm], cohort: Cohort, stage: StageTwo, progress: Progress
-) -> list[ArmOutcome]:
+) -> tuple[list[ArmOutcome], list[str]]:
     """Run the arms that go on from a frozen one: head only, tuned, or both; finished trainings are kept.
 
     Args:
@@ -133,6 +133,9 @@ def run_stage_two(
         cohort: With folds or splits.
         stage: How; the tuned arm brings its head-only control along.
         progress: Where to report to.
+
+    Returns:
+        An outcome an arm, and what must be said of the training.
 
     Raises:
         EncoderError: If the encoder cannot be trained as asked.
@@ -145,7 +148,7 @@ def run_stage_two(
     metrics = _load_metrics(base.folder)
     metrics["stage_two"] = found
     write_json(base.folder.metrics, metrics)
-    return [_read_stage_two(base, arm, cohort) for arm in arms]
+    return [_read_stage_two(base, arm, cohort) for arm in arms], found["notes"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,7 +202,7 @@ def permute_arm(base: FrozenRun, cohort: Cohort, n: int, progress: Progress) -> 
 def compare_blocks(base: FrozenRun, arm: Arm, cohort: Cohort, progress: Progress) -> list[dict[str, Any]]:
     """Compare an arm's fine-tuned encoders with the frozen one, block by block, over the test slides of each fold."""
     tests = {one.fold: _slides_of(cohort, one.test, base.bags) for one in base.trained.protocol.rounds}
-    rows = compare_tuned(base.folder.finetuned, base.extract.encoder, tests, base.extract.cut, progress=progress)
+    rows = compare_tuned(base.folder, base.extract.encoder, tests, base.extract.cut, progress=progress)
     return [{"arm": arm.name, "base": base.arm.name, **row} for row in rows]
 
 
@@ -242,7 +245,7 @@ def _read_stage_two(base: FrozenRun, arm: Arm, cohort: Cohort) -> ArmOutcome:
         for row in read
     )
     models = {
-        (fold, seed): load_model(base.folder.finetuned / f"fold{fold}" / f"seed{seed}" / arm.finetuned / "model")
+        (fold, seed): load_model(base.folder.stage_two(fold, seed) / arm.finetuned / "model")
         for fold, seed in sorted({(row.fold, row.seed) for row in rows})
     }
     losses = [loss for model in models.values() if (loss := _best_loss(model)) is not None]

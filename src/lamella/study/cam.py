@@ -85,7 +85,7 @@ def map_run(
     cohort = load_paths(folder, labelled=predicted is None)
     parts = PartFinder(run, settings, cohort, predicted)
     wanted = _choose(cohort, slide_ids, parts)
-    root = folder.cam if settings.arm == "frozen" else folder.cam / settings.arm
+    root = folder.cam_of(settings.arm)
     sweep_temporaries(root)
     extract = restore_extract_settings(run.settings, find_run_encoder(run))
     mapper = CamMapper(run.classes, settings, run.positive, extract)

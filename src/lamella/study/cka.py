@@ -29,6 +29,7 @@ from lamella.mil import load_model
 from lamella.progress import Progress, SilentProgress
 from lamella.slide import hash_quickly
 from lamella.study.bags import hash_json
+from lamella.study.folder import RunFolder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -353,7 +354,7 @@ def _describe(one: BlockAlignment) -> dict[str, Any]:
 
 
 def compare_tuned(
-    home: Path,
+    folder: RunFolder,
     frozen: EncoderSpec,
     tests: Mapping[int, Sequence[CohortSlide]],
     cut: CutSettings,
@@ -364,7 +365,7 @@ def compare_tuned(
     """Compare the fine-tuned encoders of a run with the frozen one, each over the slides that its fold tested.
 
     Args:
-        home: The run's `finetuned` folder; each comparison goes to `fold<k>/seed<s>/cka` in it.
+        folder: The run's; each comparison goes to `cka` in the folder of its fold and seed.
         frozen: What they were trained from.
         tests: Test slides by fold.
         cut: How slides are cut into tiles.
@@ -376,22 +377,21 @@ def compare_tuned(
         (the frozen network against random weights), `another_seed`; or `note`, where the fold tested too few slides.
     """
     rows: list[dict[str, Any]] = []
-    places = list_places(home)
-    for place in places:
-        fold, seed = (int(part.name.lstrip("foldse")) for part in (place.parent.parent, place.parent))
+    trained = list_trained(folder)
+    for fold, seed in trained:
         slides = tests.get(fold, ())
         row: dict[str, Any] = {"fold": fold, "seed": seed}
         few = find_untestable({fold: slides})
         if few:
             rows.append(row | {"note": few[0]})
             continue
-        own = _find_encoder(place)
-        others = [_find_encoder(other) for other in places if other != place and other.parents[1] == place.parents[1]]
+        own = _find_encoder(folder, fold, seed)
+        others = [_find_encoder(folder, fold, other) for at, other in trained if at == fold and other != seed]
         controls = [EncoderSpec(frozen.name, "random"), *(EncoderSpec(str(path)) for path in others[:1])]
         settings = CkaSettings(
             first=frozen, second=EncoderSpec(str(own)), controls=tuple(controls), cut=cut, n_tiles=n_tiles
         )
-        found = compare_encoders(slides, settings, place.parent / "cka", progress=progress)
+        found = compare_encoders(slides, settings, folder.stage_two(fold, seed) / "cka", progress=progress)
         second, _, random, *another = found.alignments.values()
         row |= {
             "cka": np.diagonal(second.values).tolist(),
@@ -416,13 +416,13 @@ def find_untestable(tests: Mapping[int, Sequence[Any]]) -> list[str]:
     ]
 
 
-def list_places(home: Path) -> list[Path]:
-    """List the folders of the fine-tuned encoders that `arms.json` names, by fold and seed."""
-    arms = json.loads((home / "arms.json").read_text(encoding="utf-8"))
-    trained = [one for one in arms["best_epochs"] if one["arm"] == "tuned"]
-    return [home / f"fold{one['fold']}" / f"seed{one['seed']}" / "tuned" for one in trained]
+def list_trained(folder: RunFolder) -> list[tuple[int, int]]:
+    """List fold and seed of the fine-tuned encoders that the run's `arms.json` names; others are of earlier runs."""
+    arms = json.loads((folder.finetuned / "arms.json").read_text(encoding="utf-8"))
+    return [(one["fold"], one["seed"]) for one in arms["best_epochs"] if one["arm"] == "tuned"]
 
 
-def _find_encoder(place: Path) -> Path:
+def _find_encoder(folder: RunFolder, fold: int, seed: int) -> Path:
     """Return the encoder of a fine-tuned model, as the model names it."""
+    place = folder.stage_two(fold, seed) / "tuned"
     return place / str(load_model(place / "model").provenance["encoder_file"])

@@ -280,15 +280,14 @@ class _Study:
         kind = "tuned" if any(arm.finetuned == "tuned" for arm in arms) else "head"
         stage = self._design.finetune.stage(kind)
         try:
-            found = run_stage_two(self._frozen[base], arms, self._cohort, stage, self._progress)
+            found, notes = run_stage_two(self._frozen[base], arms, self._cohort, stage, self._progress)
         except (OutputError, LeakageError):
             raise
         except LamellaError as error:
             for arm in arms:
                 self._rows[arm.name] |= {"state": "failed", "reason": str(error)}
             return
-        metrics = json.loads(self._frozen[base].folder.metrics.read_text(encoding="utf-8"))
-        self._notes += [f"{base.name}: {note}" for note in metrics["stage_two"]["notes"]]
+        self._notes += [f"{base.name}: {note}" for note in notes]
         for arm, outcome in zip(arms, found, strict=True):
             self._finish(arm, outcome, time.monotonic() - began)
 

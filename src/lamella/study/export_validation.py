@@ -54,8 +54,7 @@ def encode_validation(run: FinishedRun, members: Sequence[Member], progress: Pro
 
 def find_tuned_features(run: FinishedRun, member: Member) -> Path:
     """Return where the bags of a tuned encoder lie."""
-    place = run.folder.finetuned / f"fold{member.fold}" / f"seed{member.model.settings.seed}"
-    return place / "tuned" / "features"
+    return run.folder.stage_two(member.fold, member.model.settings.seed) / "tuned" / "features"
 
 
 def find_arm_threshold(

@@ -110,7 +110,7 @@ def finetune_rounds(
         for seed, model in enumerate(list(stage_1.models[one.fold])[: stage.n_seeds]):
             number += 1
             place = _Place(
-                folder=folder.finetuned / f"fold{one.fold}" / f"seed{model.settings.seed}",
+                folder=folder.stage_two(one.fold, model.settings.seed),
                 fold=one,
                 seed=model.settings.seed,
                 model=model,

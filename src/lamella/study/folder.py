@@ -107,3 +107,11 @@ class RunFolder:
     def model(self, protocol: str, fold: int, seed: int) -> Path:
         """Return the folder of one model; `protocol` is `fold` or `batch`."""
         return self.models / f"{protocol}{fold}" / f"seed{seed}"
+
+    def stage_two(self, fold: int, seed: int) -> Path:
+        """Return where stage 2 of a fold and seed lies: its arms, a folder each."""
+        return self.finetuned / f"fold{fold}" / f"seed{seed}"
+
+    def cam_of(self, arm: str) -> Path:
+        """Return where the maps of an arm lie, a folder a slide; `arm` is `frozen` or `tuned`."""
+        return self.cam if arm == "frozen" else self.cam / arm

@@ -110,7 +110,7 @@ class FinishedRun:
         """
         found = []
         for fold, first in zip(self.folds, self.models, strict=True):
-            home = self.folder.finetuned / f"fold{fold}" / f"seed{first.settings.seed}" / arm
+            home = self.folder.stage_two(fold, first.settings.seed) / arm
             if not (home / "model" / "model.json").exists():
                 continue
             model = load_model(home / "model")

@@ -101,7 +101,8 @@ def run_study(cohort: Cohort, settings: RunSettings, out: Path, *, progress: Pro
     save_ledger(cohort, bags, folder)
     found, metrics, stage_1 = analyse_bags(cohort, rounds, bags, settings, folder, notes, progress)
     if settings.stage_two is not None:
-        tests = {one.fold: [i for i in one.test if i in bags.features] for one in stage_1.protocol.rounds}
+        by_id = {slide.slide_id: slide for slide in cohort.slides}
+        tests = {one.fold: [by_id[i] for i in one.test if i in bags.features] for one in stage_1.protocol.rounds}
         few = find_untestable(tests) if settings.cka else []
         for note in few:
             progress.say(note)
@@ -109,10 +110,8 @@ def run_study(cohort: Cohort, settings: RunSettings, out: Path, *, progress: Pro
         metrics["stage_two"] = finetune_rounds(begin, cohort, settings.stage_two, folder, progress)
         notes += [*few, *metrics["stage_two"]["notes"]]
         if settings.cka:
-            by_id = {slide.slide_id: slide for slide in cohort.slides}
-            tested = {fold: [by_id[i] for i in ids] for fold, ids in tests.items()}
             encoder, cut = settings.extract.encoder, settings.extract.cut
-            metrics["cka"] = compare_tuned(folder.finetuned, encoder, tested, cut, progress=progress)
+            metrics["cka"] = compare_tuned(folder, encoder, tests, cut, progress=progress)
         write_json(folder.metrics, metrics)
     save_run_record(settings, cohort, report, bags, notes, folder)
     return StudyResult(
