@@ -77,9 +77,9 @@ def cover_cv(n: int, prevalence: float, auc: float, n_cohorts: int) -> Row:
 
 def _cover(what: str, draw: Callable[[np.random.Generator], sim.Cohort], n_cohorts: int) -> Row:
     found = sim.find_coverage(draw, n_cohorts, seed=_seed(what))
-    shown = [f"{100 * found[key]:.1f}{' c' if found[key] > 0.97 else ''}" for key in ("auc", "difference")]
-    shown += [f"{100 * found[key]:.1f}" for key in ("wald", "bootstrap")]
-    return Row("a, b", what, " | ".join(shown), bool(min(found["auc"], found["difference"]) >= 0.93))
+    shown = [f"{100 * share:.1f}{' c' if share > 0.97 else ''}" for share in (found.auc, found.difference)]
+    shown += [f"{100 * share:.1f}" for share in (found.wald, found.bootstrap)]
+    return Row("a, b", what, " | ".join(shown), bool(min(found.auc, found.difference) >= 0.93))
 
 
 def wrong(n: int, n_arms: int, best: float, margin: float, rho: float | None, n_cohorts: int) -> Row:

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
-from lamella.analysis.auc import compare_auc, estimate_auc
+from lamella.analysis.auc import estimate_auc
 from lamella.analysis.comparisons import adjust_holm, judge_against_chance
+from lamella.analysis.differences import find_differences
 from lamella.analysis.figure import make_share
 from lamella.analysis.prevalence import find_at_prevalence
 from lamella.analysis.recommend import Deficits, find_cheapest, find_deficits
@@ -67,12 +67,9 @@ def find_false_signals(draw: Draw, *, n: int, n_arms: int, n_cohorts: int, seed:
         estimate = draw(rng, n, [0.5] * n_arms).estimate()
         chance += min(adjust_holm(judge_against_chance(estimate).tolist())) < 0.05
         equal = draw(rng, n, [0.8] * n_arms).estimate()
-        p = []
-        for j in range(1, n_arms):
-            found = compare_auc(equal, j, 0)
-            assert found is not None
-            p.append(2 * float(ndtr(-abs(found.difference) / found.standard_error)))
-        starred += min(adjust_holm(p)) < 0.05
+        differences = find_differences(equal)
+        assert differences is not None
+        starred += min(adjust_holm([differences.compare(j, 0).p for j in range(1, n_arms)])) < 0.05
     return chance / n_cohorts, starred / n_cohorts
 
 

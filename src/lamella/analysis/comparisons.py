@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 from scipy.stats import spearmanr
 
-from lamella.analysis.auc import AucEstimate, compare_auc
+from lamella.analysis.auc import AucEstimate
+from lamella.analysis.differences import find_differences
 
 Floats = NDArray[np.float64]
 LEVEL = 0.05
@@ -68,16 +69,14 @@ def compare_declared(
         seed_auc: `(J, S)` AUC of each arm in each seed; None leaves the noise of training out.
     """
     places = {name: place for place, name in enumerate(names)}
+    differences = find_differences(estimate, seed_auc=seed_auc)
     found = []
     for table in tables:
         rows: list[dict[str, Any]] = []
         for arm, base in table["rows"]:
-            first, second = places[arm], places[base]
-            seeds = None if seed_auc is None else seed_auc[first] - seed_auc[second]
-            difference = compare_auc(estimate, first, second, seed_differences=seeds)
-            if difference is None:
+            if differences is None:
                 continue
-            z = abs(difference.difference) / difference.standard_error
+            difference = differences.compare(places[arm], places[base])
             rows.append(
                 {
                     "arm": arm,
@@ -85,7 +84,7 @@ def compare_declared(
                     "difference": difference.difference,
                     "standard_error": difference.standard_error,
                     "interval": list(difference.interval),
-                    "p": float(2 * ndtr(-z)),
+                    "p": difference.p,
                 }
             )
         for row, adjusted in zip(rows, adjust_holm([row["p"] for row in rows]), strict=True):

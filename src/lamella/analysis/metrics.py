@@ -241,7 +241,7 @@ def _measure_groups(table: PredictionTable, key: str, names: Sequence[str | None
             folds=part.folds,
             patients=part.patients,
             # The models of a single fold trained on nobody's test slides; a batch holds rows of several folds.
-            cross_validated=part.cross_validated,
+            n_rounds=len(np.unique(part.folds)),
         )
         counts = {label: part.labels.count(label) for label in table.classes}
         groups.append({key: name, "n": len(rows), "n_by_class": counts, "auc": _describe_auc(estimate, part)})
@@ -257,7 +257,7 @@ def _measure_within_batches(table: PredictionTable) -> Figure:
     pairs = [f"{fold}/{batch}" for fold, batch in zip(part.folds.tolist(), part.batches or (), strict=True)]
     cells = np.unique(pairs, return_inverse=True)[1].reshape(-1)
     estimate = estimate_auc(
-        part.logits, part.targets, folds=cells, patients=part.patients, cross_validated=part.cross_validated
+        part.logits, part.targets, folds=cells, patients=part.patients, n_rounds=len(np.unique(part.folds))
     )
     if estimate is None:
         return make_absent("no batch holds two classes within a fold")

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from lamella.analysis.auc import AucEstimate, compare_auc
+from lamella.analysis.auc import AucEstimate
+from lamella.analysis.differences import find_differences
 
 Floats = NDArray[np.float64]
 MARGINS = (0.01, 0.02, 0.03, 0.05, 0.10)
@@ -51,16 +52,10 @@ def find_deficits(estimate: AucEstimate, *, seed_auc: Floats | None = None) -> D
     """
     n = len(estimate.auc)
     z = float(ndtri(1 - 0.025 / max(1, n - 1)))
-    differences, errors = np.zeros((n, n)), np.zeros((n, n))
-    for i in range(n):
-        for b in range(i):
-            seeds = None if seed_auc is None else seed_auc[b] - seed_auc[i]
-            found = compare_auc(estimate, b, i, seed_differences=seeds)
-            if found is None:
-                return None
-            differences[i, b], differences[b, i] = found.difference, -found.difference
-            errors[i, b] = errors[b, i] = found.standard_error
-    skewness = _find_skewness(estimate, errors)
+    found = find_differences(estimate, seed_auc=seed_auc)
+    if found is None:
+        return None
+    differences, errors, skewness = found.values, found.errors, found.skewness
     bounds = differences + correct_quantile(z, skewness) * errors
     np.fill_diagonal(bounds, -np.inf)
     upper = bounds.max(axis=1) if n > 1 else np.zeros(n)
@@ -70,22 +65,6 @@ def find_deficits(estimate: AucEstimate, *, seed_auc: Floats | None = None) -> D
 def correct_quantile(z: float, skewness: Floats) -> Floats:
     """Return the quantile of a difference of some skewness over its estimated standard error (Hall 1992, one term)."""
     return np.asarray(z + skewness * (2 * z**2 + 1) / 6)
-
-
-def _find_skewness(estimate: AucEstimate, errors: Floats) -> Floats:
-    """Return the skewness of each D_bi where it is above 0, else 0, `(J, J)`.
-
-    An arm that was lucky looks both better and surer: near an AUC of 1 a difference and its standard error rise
-    together, so that D + z SE lies too low too often (Hall 1992).
-    """
-    n = len(estimate.auc)
-    if estimate.centred is None:
-        return np.zeros((n, n))
-    x = estimate.centred
-    squares = x * x
-    mixed, cubes = squares.T @ x, (squares * x).sum(axis=0)  # sums of x_a^2 x_b, and of x_a^3
-    third = cubes - 3 * mixed.T + 3 * mixed - cubes[:, None]  # row i, column b: the sum of (x_b - x_i)^3
-    return np.asarray(np.maximum(third, 0) / np.where(errors > 0, errors, np.inf) ** 3)
 
 
 def find_cheapest(places: Sequence[int], costs: Floats, gflops: Floats) -> int | None:

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from lamella.analysis.auc import AucEstimate, find_cv_factor
+from lamella.analysis.auc import AucEstimate
+from lamella.analysis.differences import find_difference_factor
 from lamella.analysis.recommend import Deficits, correct_quantile
 
 Floats = NDArray[np.float64]
@@ -55,10 +56,8 @@ def find_patients_needed(
     own = sum((_sum_products(rows) for rows in groups), np.zeros((len(others), len(others))))
     variance = np.diag(own)
     drawn = sum((_draw_variances(rows, n_draws, rng) for rows in groups), np.zeros((n_draws, len(others))))
-    factor = np.ones(len(others))
-    if estimate.cross_validated:
-        factor = np.array([max(find_cv_factor(float(estimate.auc[a])) for a in (b, cheapest)) for b in others])
-    disagreement = factor * estimate.disagreement
+    factor = find_difference_factor(np.maximum(estimate.auc[others], estimate.auc[cheapest]), estimate.n_rounds)
+    disagreement = np.full(len(others), estimate.disagreement)
     # What is left of SE^2 is the noise of training, taken to fall as 1/n too.
     noise = np.maximum(deficits.errors[cheapest, others] ** 2 - factor * variance - disagreement, 0)
     luck, skewness = _sample_correlated(own, rng), deficits.skewness[cheapest, others]
