@@ -86,7 +86,7 @@ def draw_mixed(rng: np.random.Generator, *, n: int, aucs: Iterable[float], rho: 
     return Cohort(scores, targets, np.zeros(n * slides, np.int64), np.repeat(np.arange(n), slides), truth)
 
 
-def draw_cv(
+def draw_cv(  # noqa: PLR0913 - each is one thing that a row of the grid varies
     rng: np.random.Generator,
     *,
     n: int,
@@ -123,6 +123,9 @@ def draw_cv(
     own = noise((n_arms, half)) + own_shifts[:, None, None] * targets[:, None]
     x = np.concatenate([np.broadcast_to(common, own.shape), own], axis=2)  # (J, n, width)
     apart = np.concatenate([np.full((n_arms, half), shared), np.repeat(own_shifts[:, None], half, axis=1)], axis=1)
+    for j in np.flatnonzero(2 * ndtri(np.array(aucs)) ** 2 / half < shared**2):  # too poor to share what the best read
+        apart[j] = np.sqrt(2) * ndtri(aucs[j]) / np.sqrt(width)
+        x[j] = noise((width,)) + apart[j] * targets[:, None]
     weights = _fit_rounds(x, targets, folds, n_folds, all_but_k=all_but_k)  # (K, J, width)
     lengths = np.maximum(np.linalg.norm(weights, axis=-1), 1e-12)  # the SD of a score within its class
     scale, offset = np.exp(rng.normal(0, 0.3, (n_folds, n_arms))), rng.normal(0, 0.2, (n_folds, n_arms))

@@ -1,5 +1,8 @@
 """Declared comparisons: against chance, against each other, against ImageNet's order."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
@@ -23,6 +26,12 @@ def compare(estimate: AucEstimate, first: int, second: int) -> AucDifference:
     differences = find_differences(estimate)
     assert differences is not None
     return differences.compare(first, second)
+
+
+def declare(
+    estimate: AucEstimate, names: Sequence[str], tables: list[dict[str, Any]], *, seed_auc: np.ndarray | None = None
+) -> list[dict[str, Any]]:
+    return compare_declared(find_differences(estimate, seed_auc=seed_auc), names, tables)
 
 
 def test_two_perfect_arms_are_not_certainly_equal() -> None:
@@ -78,7 +87,7 @@ def test_rows_are_tested_as_declared_and_adjusted_within_their_table() -> None:
     rows = [("arm1", "arm0"), ("arm2", "arm0")]
     one = {"name": "I", "title": "one", "rows": rows}
     two = {"name": "II", "title": "two", "rows": rows[1:]}
-    first, second = compare_declared(estimate, contest.names, [one, two])
+    first, second = declare(estimate, contest.names, [one, two])
     difference = compare(estimate, 1, 0)
     assert first["rows"][0]["standard_error"] == difference.standard_error
     assert first["rows"][0]["interval"] == list(difference.interval)  # not adjusted
@@ -91,9 +100,9 @@ def test_the_noise_of_seeds_widens_a_comparison() -> None:
     estimate = estimate_auc(contest.logits, contest.targets, folds=contest.folds)
     table = [{"name": "I", "title": "", "rows": [("arm1", "arm0")]}]
     assert estimate is not None
-    without = compare_declared(estimate, contest.names, table)[0]["rows"][0]["standard_error"]
+    without = declare(estimate, contest.names, table)[0]["rows"][0]["standard_error"]
     seeds = np.array([[0.70, 0.74, 0.78], [0.80, 0.80, 0.80]])
-    noisy = compare_declared(estimate, contest.names, table, seed_auc=seeds)[0]["rows"][0]["standard_error"]
+    noisy = declare(estimate, contest.names, table, seed_auc=seeds)[0]["rows"][0]["standard_error"]
     assert noisy**2 - without**2 == pytest.approx(0.04**2 / 3)  # one pair: its own spread
 
 

@@ -14,7 +14,7 @@ from scipy.special import ndtr
 from scipy.stats import spearmanr
 
 from lamella.analysis.auc import AucEstimate
-from lamella.analysis.differences import find_differences
+from lamella.analysis.differences import Differences
 
 Floats = NDArray[np.float64]
 LEVEL = 0.05
@@ -52,25 +52,19 @@ def adjust_holm(p: Sequence[float]) -> list[float]:
 
 
 def compare_declared(
-    estimate: AucEstimate,
-    names: Sequence[str],
-    tables: Sequence[Mapping[str, Any]],
-    *,
-    seed_auc: Floats | None = None,
+    differences: Differences | None, names: Sequence[str], tables: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """Return the declared tables: differences with intervals, and p adjusted by Holm within each table.
 
     Intervals are not adjusted.
 
     Args:
-        estimate: Of all arms.
-        names: Of the arms, in the estimate's order.
+        differences: Of all arms; None gives tables without rows.
+        names: Of the arms, in their order.
         tables: `name`, `title`, `rows` of (arm, base).
-        seed_auc: `(J, S)` AUC of each arm in each seed; None leaves the noise of training out.
     """
     places = {name: place for place, name in enumerate(names)}
-    differences = find_differences(estimate, seed_auc=seed_auc)
-    found = []
+    declared = []
     for table in tables:
         rows: list[dict[str, Any]] = []
         for arm, base in table["rows"]:
@@ -89,8 +83,8 @@ def compare_declared(
             )
         for row, adjusted in zip(rows, adjust_holm([row["p"] for row in rows]), strict=True):
             row |= {"p_holm": adjusted, "starred": adjusted < LEVEL}
-        found.append({"name": table["name"], "title": table["title"], "rows": rows})
-    return found
+        declared.append({"name": table["name"], "title": table["title"], "rows": rows})
+    return declared
 
 
 def correlate_with_imagenet(

@@ -29,9 +29,9 @@ from lamella.study.bags import StudyBags, load_bags
 from lamella.study.costs import draw_cost_tiles, load_costs, measure_costs, name_cost
 from lamella.study.design import StudyDesign
 from lamella.study.folder import RunFolder
-from lamella.study.judge import ArmCost, judge_outcomes
+from lamella.study.judge import ArmCost, Declared, judge_predictions
 from lamella.study.localise import LocaliseSettings, localise_run
-from lamella.study.outcome import ArmOutcome, save_outcomes
+from lamella.study.outcome import ArmOutcome, list_predictions, save_outcomes
 from lamella.study.plan import gather_facts
 from lamella.study.plan_study import LEFT, PlannedArm, plan_units
 from lamella.study.predict import open_run
@@ -381,7 +381,14 @@ class _Study:
         if not outcomes:
             return None
         costs = {o.arm.name: self._find_cost(o.arm) for o in outcomes}
-        verdict = judge_outcomes(outcomes, self._cohort, self._design, rows=self._rows, costs=costs)
+        declared = Declared(
+            classes=self._cohort.classes,
+            margin=self._design.margin,
+            tables=self._design.list_tables([o.arm for o in outcomes]),
+            reference=self._design.reference,
+            slides=[dataclasses.asdict(slide) for slide in self._cohort.slides],
+        )
+        verdict = judge_predictions(list_predictions(outcomes, self._cohort), declared, rows=self._rows, costs=costs)
         if verdict["n_lost"]:
             self._notes.append(
                 f"{verdict['n_lost']} patients could not be scored by every arm and are left out of all."

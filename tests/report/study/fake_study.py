@@ -1,13 +1,13 @@
 """A study folder as `lamella study` leaves one, drawn and invented here: nothing in it comes from a slide.
 
-The verdict and the metrics are those of `judge_arms` and `measure` on invented scores, so their shape is the real one.
+The verdict and the metrics are those of `judge_contest` and `measure` on invented scores, so their shape is real.
 """
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from lamella.analysis.contest import ArmFacts, Contest, judge_arms
+from lamella.analysis.contest import ArmFacts, Contest, judge_contest
 from lamella.analysis.metrics import measure
 from lamella.analysis.permutation import judge_permutations
 from lamella.analysis.predictions import PredictionTable
@@ -226,9 +226,16 @@ def _write_verdict(folder, arms, cohort, targets, logits):
         gflops={n: ENCODERS[e][1] * SHARES[d] for n, (e, d, _, _) in done.items()},
         imagenet_top1={n: ENCODERS[e][4] for n, (e, d, f, _) in done.items() if d == 4 and f == "frozen"},
         added_later={"densenet121-capricorn@4"},
+        chains=[
+            [
+                n
+                for n, (e, _, f, _) in sorted(done.items(), key=lambda one: -one[1][1])
+                if e == "efficientnet-lite0" and f == "frozen"
+            ]
+        ],
     )
     tables = [{**table, "rows": list_rows(table["name"], arms)} for table in TABLES]
-    verdict = judge_arms(contest, facts, margin=0.05, tables=tables) | {"n_lost": 2}
+    verdict = judge_contest(contest, facts, margin=0.05, tables=tables) | {"n_lost": 2}
     write_json(folder / "verdict.json", verdict)
     costs = {
         f"default/auto/{e}@{d}": {"seconds_per_tile": seconds[n], "runs": [seconds[n]] * 5, "gflops": 1.0,

@@ -42,6 +42,7 @@ from lamella.report.study.sentences import (
     list_cautions,
     list_facts,
     list_localisation_notes,
+    list_sentences,
     say_cka,
     say_imagenet,
     say_leak,
@@ -134,9 +135,7 @@ def _fill(record: StudyRecord, settings: StudyPageSettings) -> dict[str, Any]:
         "study": study,
         "positive": record.positive,
         "pseudonyms": not isinstance(record.names, PlainNames),
-        "sentence": record.own.get(
-            "sentence", "No arm ran, so nothing can be recommended: 'What was not run' says why."
-        ),
+        "sentences": list_sentences(record),
         "facts": list_facts(record),
         "validity": say_validity(record),
         "patients_needed": say_patients_needed(record),
