@@ -201,12 +201,10 @@ def predictive(n: int, prevalence: float, n_cohorts: int) -> Row:
 
 
 def list_jobs(n_cohorts: int) -> list[tuple[Callable[..., Row], tuple[Any, ...]]]:
-    """List every row of the grid, the longest first."""
+    """List every row of the grid, the longest last."""
     many = 4 * n_cohorts
     ends = ((0.90, 0.05), (0.99, 0.02))
-    jobs: list[tuple[Callable[..., Row], tuple[Any, ...]]] = [(wrong, (1600, 24, 0.90, 0.05, RHO, n_cohorts))]
-    jobs += [(wrong, (n, j, *one, RHO, many)) for n in (1600, 400, 100) for j in (9, 4) for one in ends]
-    jobs += [(wrong, (n, 24, *one, RHO, many if n < 400 else n_cohorts)) for n in (400, 100) for one in ends]
+    jobs: list[tuple[Callable[..., Row], tuple[Any, ...]]] = []
     jobs += [(wrong, (40, j, *one, RHO, n_cohorts)) for j in (4, 9, 24) for one in ends]
     jobs += [(wrong, (400, 9, 0.90, 0.05, rho, n_cohorts)) for rho in (0.7, 0.95)]
     jobs += [(wrong, (n, 9, 0.90, 0.05, None, n_cohorts)) for n in (100, 400)]
@@ -241,7 +239,10 @@ def list_jobs(n_cohorts: int) -> list[tuple[Callable[..., Row], tuple[Any, ...]]
     jobs += [(control, (kind, 200)) for kind in ("honest", "stopping", "standardising", "patient")]
     jobs += [(calibration, ())]
     jobs += [(predictive, (n, 0.1, n_cohorts)) for n in (40, 200)]
-    return jobs
+    jobs += [(wrong, (n, j, *one, RHO, many)) for n in (100, 400) for j in (4, 9) for one in ends]
+    jobs += [(wrong, (100, 24, *one, RHO, many)) for one in ends]
+    jobs += [(wrong, (1600, j, *one, RHO, many)) for j in (4, 9) for one in ends]
+    return jobs + [(wrong, (n, 24, 0.90, 0.05, RHO, n_cohorts)) for n in (400, 1600)]
 
 
 def _draw(rho: float | None) -> trials.Draw:

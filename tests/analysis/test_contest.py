@@ -57,7 +57,7 @@ def test_few_patients_are_inconclusive_and_say_how_many_it_takes() -> None:
     assert found["patients_needed"] > 60
     assert found["patients_range"][0] <= found["patients_needed"]
     assert f"About {found['patients_needed']:,} patients would settle whether arm0" in found["open"]
-    assert "(80% power, same prevalence and models; 90% range" in found["open"]
+    assert "(80% power if it is truly as good, same prevalence and models; 90% range" in found["open"]
     assert f"Best guess, not shown: {found['best_guess']}." in found["open"]
 
 

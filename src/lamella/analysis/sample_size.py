@@ -13,6 +13,7 @@ from lamella.analysis.maxt import correct_quantile, sample_normals
 
 Floats = NDArray[np.float64]
 _POWER = 0.80
+_LUCK = 0.80
 _N_SAMPLES = 1024
 _N_STEPS = 4
 _MOST = 1e6  # a number that nobody can have is none
@@ -59,13 +60,14 @@ def find_patients_needed(
     patients: NDArray[np.int64] | None = None,
     n_draws: int = 200,
 ) -> PatientsNeeded | None:
-    """Return how many patients would let an arm be accepted in 80% of studies, if it is as far behind as measured.
+    """Return how many patients would let an arm be accepted in 80% of studies, if it is as good as the data allow.
 
     Accepted means shown against *all* others at once: with T the standardised differences from them, correlated as
     they are, the n that is enough in 80% of draws of T: max over b of the n at which max(D_b - c SE_b, 0) +
-    (d_b + T_b) SE_b(n) is the margin. c is what the largest of the standardised differences exceeds in half of all
-    studies of equal arms (0 for one other arm): without it the worst of many deficits is taken for real. SE_b(n)^2
-    falls as 1/n, its terms for a patient on which arms disagree as 1/n^2, the skewness in d_b as 1/sqrt(n).
+    (d_b + T_b) SE_b(n) is the margin. c is what the largest of the standardised differences exceeds in a fifth of all
+    studies of equal arms: a number is asked for where an arm was unlucky, and the worst of its deficits is mostly
+    luck. SE_b(n)^2 falls as 1/n, its terms for a patient on which arms disagree as 1/n^2, the skewness in d_b as
+    1/sqrt(n).
 
     Args:
         estimate: Of all arms.
@@ -92,7 +94,7 @@ def find_patients_needed(
     # What patients add to the variance, less what pairs of them add twice.
     own = (errors**2 - differences.disagreement - differences.seeds) / factor
     excess = np.maximum(np.diag(covariance) - own, 0)
-    by_chance = max(0.0, float(np.median(luck.max(axis=1))))
+    by_chance = max(0.0, float(np.quantile(luck.max(axis=1), _LUCK)))
 
     def needed(deficit: Floats, spread: Floats) -> float:
         room = question.margin - np.maximum(deficit - by_chance * errors, 0)

@@ -162,8 +162,8 @@ def _say_open(judgement: Judgement, names: Sequence[str], needed: tuple[int, Pat
         against = "the whole network" if len(judgement.rules.chains) == 1 else "every other arm"
         high = "no upper limit" if patients.high is None else f"{patients.high:,}"
         parts.append(
-            f"About {patients.n:,} patients would settle whether {names[arm]} is non-inferior to {against} (80% power, "
-            f"same prevalence and models; 90% range {patients.low:,} to {high})."
+            f"About {patients.n:,} patients would settle whether {names[arm]} is non-inferior to {against} (80% power "
+            f"if it is truly as good, same prevalence and models; 90% range {patients.low:,} to {high})."
         )
     elif judgement.find_kind(chain=0 if len(judgement.rules.chains) == 1 else None) == "inconclusive":
         parts.append("How many patients would settle it cannot be told from these data.")

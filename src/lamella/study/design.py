@@ -39,7 +39,7 @@ _COMMENTS = {
     "reference": "encoders whose depths are tested against the whole network; empty takes the first that has depths",
     "margin": "non-inferiority margin: how much AUC the recommended arm may give up",
     "permutations": "runs with permuted labels, everything retrained",
-    "control_arm": "the frozen arm that is permuted; null is the cheapest",
+    "control_arm": "the frozen arm that is permuted; null is the one that is shown",
     "cka": "whether fine-tuned encoders are compared with frozen ones, block by block",
     "cam": "whether class activation maps are drawn and measured",
     "localise": "folder of lesion outlines, <slide_id>.geojson or .xml; null measures none",
@@ -65,7 +65,7 @@ class StudyDesign(Part):
         reference: Encoders whose depths are tested against their whole network; empty takes the first that has depths.
         margin: How much AUC the recommended arm may give up.
         permutations: Runs of the control with permuted labels.
-        control_arm: The arm that is permuted; None takes the cheapest.
+        control_arm: The arm that is permuted; None takes the one that is shown.
         cka: Whether fine-tuned encoders are compared with frozen ones, block by block.
         cam: Whether class activation maps are computed.
         localise: Folder of outlines.

@@ -152,11 +152,10 @@ class _Study:
         runnable += self._choose_best(runnable)
         for base in bases:
             self._run_stage_two(base, [arm for arm in runnable if arm.finetuned != "frozen" and base_of(arm) == base])
-        controls = self._run_controls()
-        write_json(self._folder.controls, controls)
+        verdict = self._judge()
+        write_json(self._folder.controls, self._run_controls(verdict))
         write_json(self._folder.cka, self._compare_blocks())
         write_json(self._folder.localisation, self._localise())
-        verdict = self._judge()
         record = self._save_record("finished" if not self._is_over_budget() else "budget spent")
         return StudyOutcome(
             folder=self._folder,
@@ -317,11 +316,15 @@ class _Study:
 
     # Controls and what the models saw -----------------------------------------------------------------------------
 
-    def _run_controls(self) -> dict[str, Any]:
+    def _run_controls(self, verdict: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Run the controls on the arm that is shown: the recommended one, else the one of highest AUC."""
         runs = {run.arm.name: run for run in self._frozen.values() if run.arm in self._outcomes}
-        if not runs:
+        if not runs or verdict is None:
             return {"permutations": None, "baselines": {}, "batches": []}
-        first = next(iter(runs.values()))
+        name = verdict["verdict"]["arm"] or verdict["verdict"]["best_arm"]
+        shown = next(outcome for arm, outcome in self._outcomes.items() if arm.name == name)
+        # What is retrained is the head: of a fine-tuned arm, the frozen one that it went on from.
+        first = runs.get(base_of(shown.arm).name, next(iter(runs.values())))
         metrics = json.loads(first.folder.metrics.read_text(encoding="utf-8"))
         baselines = {
             name: one.get("patients", one).get("auc", one) if "reason" not in one else one
@@ -339,7 +342,8 @@ class _Study:
         return {
             "permutations": permutations,
             "baselines": baselines,
-            "batches": metrics["arms"]["model"].get("batches", []),
+            "arm": name,
+            "batches": shown.metrics.get("batches", []),
         }
 
     def _compare_blocks(self) -> dict[str, Any]:

@@ -126,6 +126,7 @@ def tabulate_batches(record: StudyRecord) -> StudyTable:
                     per_class or NONE,
                     format_number(figure.get("value")),
                     format_interval(figure.get("interval")),
+                    format_number(((one.get("calibration") or {}).get("intercept") or {}).get("value"), 2),
                     record.scrub(str(figure.get("reason") or NONE)),
                 )
             )
@@ -134,9 +135,10 @@ def tabulate_batches(record: StudyRecord) -> StudyTable:
         StudyTable(
             key="batches",
             title="Within each batch",
-            head=("batch", "n", "of which", "AUC", "95% interval", "why there is none"),
+            head=("batch", "n", "of which", "AUC", "95% interval", "calibration intercept", "why there is none"),
             rows=tuple(rows),
-            note=f"Of the arm that the controls ran on. {NOT_ADJUSTED}",
+            note=f"Of {record.controls.get('arm') or 'the arm that the controls ran on'}. {NOT_ADJUSTED} A calibration "
+            "intercept below 0 means that probabilities are too high in that batch.",
             empty="The cohort names no batches (--batch-col), so none can be looked at by itself.",
         )
     )

@@ -112,8 +112,8 @@ def say_patients_needed(record: StudyRecord) -> str:
         return ""
     return (
         f"Patients needed: with so many, {record.own.get('patients_needed_for') or 'the cheapest arm'} would be shown "
-        f"to be non-inferior (margin {record.verdict['margin']:g} AUC) in 80% of studies, if it is no further behind "
-        "than these patients show; same prevalence, same models; the range holds 90% of bootstrap draws of patients."
+        f"to be non-inferior (margin {record.verdict['margin']:g} AUC) in 80% of studies, if it is truly as good as "
+        "these patients allow; same prevalence, same models; the range holds 90% of bootstrap draws of patients."
     )
 
 
@@ -189,7 +189,12 @@ def say_permutations(record: StudyRecord) -> str:
             "its labels, so the first may lie above 1/2 without a leak)"
         )
     own = f" of its own AUC, {found['auc']:.3f}" if found.get("auc") is not None else ""
-    return f"{said}; p{own}: {found['p']:.3f}. " + ("" if found.get("leak") else "No leak is seen.")
+    said = f"{said}; p{own}: {found['p']:.3f}. "
+    if found.get("leak"):
+        return said
+    if found.get("smallest_leak") is None:
+        return f"{said}No leak is seen."
+    return f"{said}No leak is seen; one of less than {found['smallest_leak']:.3f} AUC could not have been."
 
 
 def say_imagenet(record: StudyRecord) -> str:
