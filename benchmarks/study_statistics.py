@@ -128,7 +128,7 @@ def needed(aucs: list[float], rho: float | None, n_pilot: int, n_cohorts: int) -
     n, arm = trials.state_patients(_draw(rho), n_pilot=n_pilot, aucs=aucs, seed=_seed(what), n_pilots=60)
     accepted = trials.find_accepted(_draw(rho), n=n, aucs=aucs, arm=arm, n_cohorts=n_cohorts, seed=_seed(what) + 1)
     figures = f"{n:,} patients stated, with which {100 * accepted:.0f} accept arm {arm + 1}"
-    return Row("d", what, figures, bool(0.65 <= accepted <= 0.95))
+    return Row("d", what, figures + (" c" if accepted > 0.95 else ""), accepted >= 0.65)
 
 
 def power(n: int, n_declared: int, bar: float, n_cohorts: int) -> Row:

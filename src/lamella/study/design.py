@@ -28,7 +28,7 @@ _COMMENTS = {
     "tiles": "tile specs by name; arms name theirs. mpp is um per pixel; stride_px null is tile_px",
     "arms": "blocks whose lists are multiplied. weights: auto, random or a file; finetuned: frozen, head, tuned; "
     "depths: blocks kept, 1 to 4",
-    "finetune_best": "whether the frozen arm best on validation is fine-tuned too, beside its head-only control",
+    "finetune_best": "whether the frozen arm best on validation is fine-tuned too; biased: better declare one",
     "seeds": "heads trained in each round; their logits are averaged",
     "folds": "rounds, at least 3, where the cohort brings neither folds nor splits",
     "split": "folds, holdout (65/15/20 by patient) or given (the cohort's own)",

@@ -297,6 +297,10 @@ class _Study:
             return []
         best = min(scored, key=lambda arm: (scored[arm], arm.name))
         added = [dataclasses.replace(best, finetuned=kind) for kind in ("head", "tuned")]
+        self._notes.append(
+            f"{best.name} was chosen for fine-tuning by its validation loss over all folds. Validation slides of one "
+            "fold are test slides of another, so the AUCs of this arm and of those fine-tuned from it are optimistically biased."
+        )
         for arm in added:
             self._rows.setdefault(arm.name, describe_arm(arm, declared=True))
         return [arm for arm in added if arm not in runnable]
