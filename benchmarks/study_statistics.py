@@ -73,6 +73,12 @@ def cover_cv(n: int, prevalence: float, auc: float, n_folds: int, n_cohorts: int
     return _cover(what, draw, n_cohorts, rarest=round(n * min(prevalence, 1 - prevalence)))
 
 
+def cover_unlike(n: int, auc: float, other: float, n_folds: int, n_cohorts: int) -> Row:
+    """Lines a, b and i, cross-validation of arms that differ much."""
+    draw = partial(sim.draw_cv, n=n, prevalence=0.5, aucs=[auc, other], n_folds=n_folds)
+    return _cover(f"CV, K {n_folds}, n {n}, prevalence 0.5, AUC {auc} against {other}", draw, n_cohorts)
+
+
 def _cover(what: str, draw: Callable[[np.random.Generator], sim.Cohort], n_cohorts: int, *, rarest: int = 0) -> Row:
     """Return a row; the bar of line i is for 50 patients or more of the rarest class."""
     found = sim.find_coverage(draw, n_cohorts, seed=_seed(what))
@@ -235,6 +241,8 @@ def list_jobs(n_cohorts: int) -> list[tuple[Callable[..., Row], tuple[Any, ...]]
     jobs += [
         (cover_cv, (n, 0.5, auc, k, n_cohorts)) for k in (3, 10) for n in (40, 100, 300) for auc in (0.5, 0.7, 0.9)
     ]
+    unlike = ((0.98, 0.7), (0.9, 0.6), (0.95, 0.8))
+    jobs += [(cover_unlike, (n, *one, k, n_cohorts)) for k in (5, 10) for n in (40, 100) for one in unlike]
     jobs += [(picking, (j, n_cohorts)) for j in (9, 24)]
     jobs += [(control, (kind, 200)) for kind in ("honest", "stopping", "standardising", "patient")]
     jobs += [(calibration, ())]

@@ -54,9 +54,9 @@ def test_a_difference_has_the_variance_of_matrix_pairs_and_seeds() -> None:
     cov = estimate.covariance - pair_excess(logits, targets, folds, np.arange(50))
     m, q = (targets == 1).sum(), (targets == 0).sum()
     spread = cov[0, 0] + cov[1, 1] - 2 * cov[0, 1]
-    larger = max(estimate.auc[:2])
+    nearer = min(estimate.auc[:2], key=lambda auc: abs(auc - 0.5))  # its factor is the larger
     pooled = np.mean([np.var(seeds[a] - seeds[b], ddof=1) for a, b in ((0, 1), (0, 2), (1, 2))]) / 3
-    expected = spread * (1 + 2 / 3 * 4 * larger * (1 - larger)) + (1 / m**2 + 1 / q**2) / 4 + pooled
+    expected = spread * (1 + 2 / 3 * 4 * nearer * (1 - nearer)) + (1 / m**2 + 1 / q**2) / 4 + pooled
     difference = found.compare(0, 1)
     assert difference.difference == pytest.approx(estimate.auc[0] - estimate.auc[1])
     assert difference.standard_error**2 == pytest.approx(expected)

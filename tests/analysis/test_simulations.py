@@ -104,6 +104,11 @@ def test_i_the_errors_of_differences_are_not_too_wide() -> None:
         assert found.ratio < found.ratio_before - 0.1
 
 
+def test_a_differences_of_arms_that_are_unlike_are_covered_too() -> None:
+    found = find_coverage(partial(draw_cv, n=100, prevalence=0.5, aucs=[0.98, 0.7]), N, seed=25, pooled=False)
+    assert found.difference >= 0.91
+
+
 def test_i_the_reference_question_has_power_where_the_contest_of_all_has_little() -> None:
     equal = {"aucs": [0.9] * 12, "good": 3, "n_cohorts": 100, "seed": 21}
     cut, _ = find_power(on_test_set(0.92), n=150, n_declared=1, **equal)

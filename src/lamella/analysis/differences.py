@@ -82,7 +82,8 @@ def find_differences(estimate: AucEstimate, *, seed_auc: Floats | None = None) -
         return None
     auc = estimate.auc
     covariance = estimate.covariance if estimate.pair_excess is None else estimate.covariance - estimate.pair_excess
-    factor = find_difference_factor(np.maximum(auc[:, None], auc), estimate.n_rounds)
+    own_factor = find_difference_factor(auc, estimate.n_rounds)
+    factor = np.maximum(own_factor[:, None], own_factor)
     spread = factor * np.maximum(contrast(covariance), 0)
     seeds, seed_degrees = _pool_seeds(seed_auc)
     variance = spread + estimate.disagreement + seeds
@@ -104,7 +105,9 @@ def find_differences(estimate: AucEstimate, *, seed_auc: Floats | None = None) -
 
 
 def find_difference_factor(auc: Floats, n_rounds: int) -> Floats:
-    """Return by how much cross-validation multiplies the variance of a difference, at the larger of its AUCs (ours).
+    """Return by how much cross-validation multiplies the variance of a difference (ours), at an AUC of one of its arms.
+
+    Of two arms the larger factor counts, that of the AUC nearer to 1/2.
 
     Round k tests, k + 1 validates and the rest train, so that models k and k - 1 never trained on fold k, and of the
     scores' own training noise only the share (K - 3)/(K - 2) is counted twice. With two rounds each trains all of the

@@ -299,7 +299,8 @@ class _Study:
         added = [dataclasses.replace(best, finetuned=kind) for kind in ("head", "tuned")]
         self._notes.append(
             f"{best.name} was chosen for fine-tuning by its validation loss over all folds. Validation slides of one "
-            "fold are test slides of another, so the AUCs of this arm and of those fine-tuned from it are optimistically biased."
+            "fold are test slides of another, so the AUCs of this arm and of those fine-tuned from it are "
+            "optimistically biased."
         )
         for arm in added:
             self._rows.setdefault(arm.name, describe_arm(arm, declared=True))
