@@ -8,6 +8,7 @@ import pytest
 
 from lamella.analysis.contest import Contest, judge_contest
 from tests.analysis.contests import facts_of, make_contest
+from tests.analysis.simulators import draw_h
 
 
 def test_a_cheap_arm_that_is_equal_is_recommended_and_one_that_is_worse_is_not() -> None:
@@ -195,3 +196,23 @@ def test_where_no_fold_holds_two_classes_one_is_told_what_to_do() -> None:
     apart = Contest(names=made.names, logits=made.logits, by_seed=None, targets=made.targets, folds=made.targets)
     with pytest.raises(CohortError, match="fewer folds"):
         judge_contest(apart, facts_of(apart, [1, 2]), margin=0.05)
+
+
+def test_a_planted_cohort_of_60_and_60_ends_conclusively() -> None:
+    """Depths 3 and 2 are as good as the whole network and agree with it, depth 1 is not."""
+    recommended = []
+    for seed in range(10):
+        cohort = draw_h(np.random.default_rng(seed), n=120, prevalence=0.5, aucs=[0.95, 0.95, 0.95, 0.75], rho=0.95)
+        contest = Contest(
+            names=("@4", "@3", "@2", "@1"),
+            logits=np.stack([np.zeros_like(cohort.scores), cohort.scores], axis=-1),
+            by_seed=None,
+            targets=cohort.targets,
+            folds=cohort.folds,
+        )
+        facts = replace(facts_of(contest, [9.0, 5.0, 2.0, 1.0]), chains=[contest.names])
+        found = judge_contest(contest, facts, margin=0.05)
+        recommended.append(found["verdict"]["arm"])
+        assert "@4" in found["arms"][3]["worse_than"]
+    assert recommended.count("@2") >= 8
+    assert "@1" not in recommended
