@@ -97,6 +97,10 @@ def test_the_control_retrains_on_permuted_labels(study: StudyOutcome) -> None:
     assert controls["arm"] == shown
     assert controls["permutations"]["arm"] == shown.removesuffix(", tuned").removesuffix(", head only")
     assert set(controls["baselines"]) == {"colour", "tissue", "batch"}
+    batches = {slide.batch for slide in study.cohort.slides} - {None}
+    assert [row["arm"] for row in controls["robustness"]] == (
+        [o.arm.name for o in study.outcomes] if len(batches) > 1 else []
+    )
 
 
 def test_fine_tuned_encoders_are_compared_block_by_block(study: StudyOutcome) -> None:

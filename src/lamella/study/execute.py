@@ -35,6 +35,7 @@ from lamella.study.outcome import ArmOutcome, list_predictions, save_outcomes
 from lamella.study.plan import gather_facts
 from lamella.study.plan_study import LEFT, PlannedArm, plan_units
 from lamella.study.predict import open_run
+from lamella.study.robustness import measure_features, measure_gap
 from lamella.study.run import check_images, save_ledger, save_run_cohort
 from lamella.study.settings import CamSettings, TrainingSettings
 from lamella.study.study_folder import StudyFolder
@@ -349,7 +350,21 @@ class _Study:
             "baselines": baselines,
             "arm": name,
             "batches": shown.metrics.get("batches", []),
+            "robustness": self._measure_robustness(),
         }
+
+    def _measure_robustness(self) -> list[dict[str, Any]]:
+        """Measure how far each arm follows the batch; none where the cohort names no two batches."""
+        rows = []
+        for arm, outcome in self._outcomes.items():
+            frozen = self._frozen[base_of(arm)]
+            own = arm.finetuned == "frozen"
+            rounds = frozen.trained.protocol.rounds
+            features = measure_features(frozen.bags.features, rounds, self._cohort) if own else None
+            gap = measure_gap(outcome, self._cohort)
+            if features is not None or gap is not None:
+                rows.append({"arm": arm.name, "gap": gap, **(features or {"index": None, "batch_auc": None})})
+        return rows
 
     def _compare_blocks(self) -> dict[str, Any]:
         if not self._design.cka or not self._fits("cka"):

@@ -281,6 +281,12 @@ def _write_controls(rng, folder, verdict, *, leak):
                              **judge_permutations(arm["auc"], aucs, within=within)},
             "baselines": {"colour": figure(0.66, 0.55, 0.75), "tissue": figure(0.53, 0.42, 0.64),
                           "batch": figure(0.61, 0.51, 0.70)},
+            "robustness": [
+                {"arm": arm["arm"], "gap": {"value": 0.031, "standard_error": 0.012},
+                 "index": {"value": 0.742, "k": 11, "n_same_label": 230, "n_same_batch": 80},
+                 "batch_auc": {"value": 0.913, "interval": [0.85, 0.95], "reason": None}},
+                {"arm": "efficientnet-lite0@4, tuned", "gap": None, "index": None, "batch_auc": None},
+            ],
             "batches": [
                 {"batch": "block A", "n": 74, "n_by_class": {"benign": 36, "tumour": 38},
                  "auc": figure(0.93, 0.84, 0.97)},

@@ -117,6 +117,8 @@ def test_arms_that_did_not_run_are_listed_with_cost_or_command(page):
         "2 lost by an arm",
         "The batch alone predicts the label",
         "Added after results had been seen: densenet121-capricorn@4.",
+        "+0.031 (SE 0.012) 0.742 0.913 0.850 to 0.950",
+        "over the 11 nearest slides by mean features",
         "TRIPOD+AI",
         "[state: ethical approval]",
         "split seed 0",

@@ -34,6 +34,7 @@ from lamella.report.study.evidence import (
     tabulate_cka,
     tabulate_localisation,
     tabulate_measures,
+    tabulate_robustness,
 )
 from lamella.report.study.methods import SOURCES, write_methods
 from lamella.report.study.paper_figures import FIGURE_2
@@ -162,6 +163,7 @@ def _fill(record: StudyRecord, settings: StudyPageSettings) -> dict[str, Any]:
         "baselines": tabulate_baselines(record),
         "baselines_chart": draw_baselines(record),
         "batches": tabulate_batches(record),
+        "robustness": tabulate_robustness(record),
         "permutations": say_permutations(record),
         "permutations_chart": draw_permuted(record),
         "shown": record.shown,
