@@ -174,10 +174,10 @@ def tabulate_robustness(record: StudyRecord) -> StudyTable:
             "95% interval",
         ),
         rows=tuple(rows),
-        note="AUC less AUC within batches: what an arm gains by knowing the batch. Robustness index "
-        f"(PathoROB; Komen 2026), over the {k} nearest slides by mean features, the patient's own left out: 1 where neighbours share the label "
-        "across batches, 0 where they share the batch across labels. Reading the batch: logistic regression on mean "
-        f"features, same folds, 0.5 is chance. None of these enters the verdict. {NOT_ADJUSTED}",
+        note="AUC less AUC within batches: what an arm gains by knowing the batch. Robustness index (PathoROB; Komen "
+        f"2026), over the {k} nearest slides by mean features, the patient's own left out: 1 where neighbours share "
+        "the label across batches, 0 where they share the batch across labels. Reading the batch: logistic regression "
+        f"on mean features, same folds, 0.5 is chance. None of these enters the verdict. {NOT_ADJUSTED}",
         empty="The cohort names no two batches, so robustness to them was not measured.",
     )
 
