@@ -31,7 +31,8 @@ def train(
 
     The bags are there already; no slide is opened.
 
-    Writes OUT/models, OUT/predictions.csv and OUT/metrics.json. Finished models of the same data are kept.
+    Writes OUT/models, OUT/predictions.csv and OUT/metrics.json, and OUT/attention where the bags state where their
+    tiles lie. Finished models of the same data are kept.
     """
     progress = talk.open()
     given = columns.load(cohort, progress)
@@ -40,6 +41,8 @@ def train(
     from lamella.study.run import train_on_bags
 
     result = train_on_bags(given, features, training.settings(seed=seed), out, progress=progress)
+    for note in result.notes:
+        progress.say(note)
     if as_json:
         print_json({"out": str(out), "metrics": result.metrics})
     else:

@@ -91,6 +91,10 @@ def _foreign_provenance(slide_id: str, bag: FeatureBag) -> dict[str, Any]:
         "mpp": bag.mpp,
         "embedding_dim": bag.features.shape[1],
     }
+    if bag.coords_l0 is not None and bag.tile_l0 is not None:  # where tiles lie on the slide, for attention
+        stated |= {"tile_width_l0": bag.tile_l0[0], "tile_height_l0": bag.tile_l0[1]}
+        if bag.slide_size is not None:
+            stated |= {"slide_width": bag.slide_size[0], "slide_height": bag.slide_size[1]}
     return {key: value for key, value in stated.items() if value is not None}
 
 
