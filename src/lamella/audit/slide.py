@@ -13,7 +13,7 @@ from lamella.audit.row import AuditRow
 from lamella.audit.sharpness import measure_blur
 from lamella.cohort import CohortSlide
 from lamella.errors import LamellaError
-from lamella.slide import Bounds, Slide, hash_quickly, move_to_canvas, open_slide
+from lamella.slide import Bounds, Slide, hash_quickly, list_slide_files, move_to_canvas, open_slide
 from lamella.tiles import TileSpec, place_tiles
 from lamella.tissue import METHODS, TissueMask, keep_scan, load_regions, restrict_tissue, thumbnail_mpp
 
@@ -87,7 +87,7 @@ class _Visit:
                 "Paths are relative to the cohort's folder."
             )
             return
-        files = [entry for entry in path.iterdir() if entry.is_file()] if path.is_dir() else [path]
+        files = list_slide_files(path)
         self.found["n_bytes"] = sum(file.stat().st_size for file in files)
         self.found["quick_hash"] = hash_quickly(path)
 
@@ -102,12 +102,24 @@ class _Visit:
                 "n_levels": len(slide.level_dimensions),
                 "magnification": slide.magnification,
             }
+            self.attempt(self.look_at_levels, slide)
             self.attempt(self.find_resolution, slide)
             if "mpp_x" in self.found:
                 self.attempt(self.find_level, slide)
                 self.attempt(self.find_tiles, slide)
             elif not self.found.get("readable"):
                 self.attempt(self.read_tiles, slide, np.array([[slide.size[0] // 2, slide.size[1] // 2]]))
+
+    def look_at_levels(self, slide: Slide) -> None:
+        """Whether levels are padded, and whether all show one picture in one place."""
+        self.remarks.extend(slide.notes)
+        for number in slide.find_misfits():
+            width, height = slide.level_dimensions[number]
+            self.problems.append(
+                f"levels of slide '{self.item.slide_id}' do not fit each other: level {number} ({width} x {height} px) "
+                "is shifted by over 2 px or shows another picture, so tissue would be looked for beside where it is. "
+                "Rebuild the levels: vips tiffsave IN rebuilt.tif --tile --pyramid --compression jpeg --Q 90 --bigtiff"
+            )
 
     def find_resolution(self, slide: Slide) -> None:
         """The resolution, its source, and whether the nominal magnification tells the same."""

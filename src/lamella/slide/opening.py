@@ -24,8 +24,10 @@ from pathlib import Path
 import numpy as np
 import openslide
 
+from lamella.dicom import list_series
 from lamella.errors import SettingsError, SlideError
 from lamella.slide.guard import TileGuard, find_levels, is_subsampled
+from lamella.slide.ome_zarr import ZarrReader, is_zarr
 from lamella.slide.readers import (
     FastslideReader,
     GuardedReader,
@@ -98,7 +100,7 @@ def list_formats() -> tuple[str, ...]:
         True
     """
     vendor = ("svs", "tif", "tiff", "ndpi", "vms", "vmu", "mrxs", "scn", "svslide", "bif", "dcm", "czi", "isyntax")
-    return tuple(f".{suffix}" for suffix in (*vendor, "qptiff", "png", "jpg", "jpeg"))
+    return tuple(f".{suffix}" for suffix in (*vendor, "qptiff", "png", "jpg", "jpeg", "zarr"))
 
 
 def open_reader(path: Path, reader: str = "auto") -> Reader:
@@ -110,6 +112,8 @@ def open_reader(path: Path, reader: str = "auto") -> Reader:
     """
     if reader not in READERS:
         raise SettingsError(f"no reader is called '{reader}'. Choose one of {', '.join(READERS)}.")
+    if path.is_dir():
+        return _open_folder(path, reader)
     _check_file(path)
     if reader in ("auto", "libvips") and _is_plain(path):
         return VipsReader(path)
@@ -126,10 +130,26 @@ def open_reader(path: Path, reader: str = "auto") -> Reader:
     return OpenSlideReader(path)
 
 
+def _open_folder(path: Path, reader: str) -> Reader:
+    """Open a folder that is one slide: OME-Zarr, or the files of a DICOM slide."""
+    if is_zarr(path):
+        return ZarrReader(path)
+    series = list_series(path)
+    if len(series) > 1:
+        files = ", ".join(f"'{path.name}/{own[0].name}'" for own in series.values())
+        raise SlideError(
+            f"folder '{path.name}' holds {len(series)} DICOM slides, and a slide is one. Name a file of the one that "
+            f"is meant: {files}."
+        )
+    if not series:
+        raise SlideError(
+            f"slide '{path.name}' is a folder that is neither OME-Zarr nor DICOM. Give the slide file inside it."
+        )
+    return open_reader(next(iter(series.values()))[0], reader)
+
+
 def _check_file(path: Path) -> None:
     """Refuse what is no file with content."""
-    if path.is_dir():
-        raise SlideError(f"slide '{path.name}' is a folder, and a file is needed. Give the slide file inside it.")
     if not path.exists():
         raise SlideError(f"slide '{path.name}' is not there (looked for {path}). Check the path.")
     try:

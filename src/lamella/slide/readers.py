@@ -16,6 +16,7 @@ import pyvips
 from numpy.typing import NDArray
 from PIL import JpegImagePlugin, PngImagePlugin
 
+from lamella.dicom import find_level_scales
 from lamella.errors import SlideError
 from lamella.slide.guard import TileGuard
 
@@ -99,6 +100,8 @@ class OpenSlideReader:
         self.bounds = _read_bounds(properties)
         # Of Philips TIFF OpenSlide knows the padding of each level, and states scales that are right.
         self.stated_scales: tuple[float | None, ...] | None = self._downsamples if self.format == "philips" else None
+        if self.format == "dicom":
+            self.stated_scales = find_level_scales(path, self.level_dimensions)
 
     def read(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Read `(h, w, 3)` uint8 RGB."""
