@@ -53,7 +53,8 @@ def to_canvas(points: ArrayLike, bounds_l0: Bounds) -> NDArray[np.float64]:
         >>> to_canvas([[150, 100]], (500, 300, 1600, 1200)).tolist()
         [[650.0, 400.0]]
     """
-    return np.asarray(points, dtype=np.float64) + np.array(bounds_l0[:2])
+    moved: NDArray[np.float64] = np.asarray(points, dtype=np.float64) + np.array(bounds_l0[:2])
+    return moved
 
 
 def to_scan(points: ArrayLike, bounds_l0: Bounds) -> NDArray[np.float64]:
@@ -63,7 +64,8 @@ def to_scan(points: ArrayLike, bounds_l0: Bounds) -> NDArray[np.float64]:
         points: `(n, 2)` as `(x, y)`, level-0 pixels of the canvas.
         bounds_l0: `Slide.bounds_l0`.
     """
-    return np.asarray(points, dtype=np.float64) - np.array(bounds_l0[:2])
+    moved: NDArray[np.float64] = np.asarray(points, dtype=np.float64) - np.array(bounds_l0[:2])
+    return moved
 
 
 def move_to_canvas(region: BaseGeometry, bounds_l0: Bounds) -> BaseGeometry:

@@ -65,8 +65,8 @@ def list_slide_files(path: Path) -> tuple[Path, ...]:
     if is_zarr(path):
         return tuple(sorted(file for file in path.rglob("*") if file.is_file()))
     if path.is_dir():
-        series = list(list_series(path).values())
-        return list_slide_files(series[0][0]) if len(series) == 1 else _refuse_folder(path)
+        slides = list(list_series(path).values())
+        return list_slide_files(slides[0][0]) if len(slides) == 1 else _refuse_folder(path)
     if not path.is_file():
         raise SlideError(f"slide '{path.name}' is not there (looked for {path}). Check the path.")
     suffix = path.suffix.lower()

@@ -73,18 +73,15 @@ def fit_levels(reader: Reader, *, name: str) -> tuple[Level, ...]:
             assert by_size is not None
             levels.append(Level(sizes[number], (by_size, by_size), sizes[number]))
             continue
-        windows = _list_windows(reader, number)
-        for scale in list_candidates(sizes[0], sizes[number], stated[number]):
-            if not windows or _measure_fit(reader, levels, number, scale, windows).fits(_CLOSE_PX):
-                levels.append(_cut_padding(sizes[0], sizes[number], scale))
-                break
-        else:
+        scale = _find_scale(reader, levels, number, stated[number])
+        if scale is None:
             raise SlideError(
                 f"levels of slide '{name}' do not fit each other: level {number} ({sizes[number][0]} x "
                 f"{sizes[number][1]} px) does not show what level 0 ({sizes[0][0]} x {sizes[0][1]} px) shows, at any "
                 f"scale. Rebuild its levels with libvips: vips tiffsave '{name}' rebuilt.tif --tile --pyramid "
                 "--compression jpeg --Q 90 --bigtiff"
             )
+        levels.append(_cut_padding(sizes[0], sizes[number], scale))
     return tuple(levels)
 
 
@@ -95,21 +92,22 @@ def list_misfits(reader: Reader, levels: Sequence[Level]) -> tuple[int, ...]:
     """
     misfits = []
     for number in range(1, len(levels)):
-        windows = _list_windows(reader, number, inside=levels[number].size)
-        if windows and not _measure_fit(reader, levels[:number], number, levels[number].scale, windows).fits(
-            _SHIFTED_PX
-        ):
+        windows = _list_windows(reader, number, levels[number].size)
+        if _measure_fit(reader, levels[:number], number, levels[number].scale, windows).fits(_SHIFTED_PX) is False:
             misfits.append(number)
     return tuple(misfits)
 
 
-def list_candidates(size: tuple[int, int], level_size: tuple[int, int], stated: float | None) -> list[Scale]:
+def list_candidates(
+    size: tuple[int, int], level_size: tuple[int, int], stated: float | None, *, finer: float = 1.0
+) -> list[Scale]:
     """List the scales that a level in doubt may have, the likeliest first.
 
     Args:
         size: `(width, height)` of level 0.
         level_size: `(width, height)` of the level, padding included.
         stated: Level-0 pixels per level pixel as the file states it, or None.
+        finer: Scale of the level before, of which this one may be a half, a third or a quarter.
 
     Example:
         A level of 500 x 375 pixels filled up to 512 x 512, of a slide of 2000 x 1500:
@@ -124,25 +122,49 @@ def list_candidates(size: tuple[int, int], level_size: tuple[int, int], stated: 
     alike = _find_shared_ratio(size, level_size)
     power = 2.0 ** math.ceil(math.log2(max(ratio)) - 1e-9)
     whole = math.ceil(max(ratio) - 1e-9)
+    powers = [power * 2**n for n in (0, 1, -1, 2, 3, 4, 5)]  # far down a pyramid most of a level may be padding
+    wholes = [whole + n for n in range(4)]
     scales = [
-        *((stated,) if stated is not None and stated >= 1 else ()),
+        *((stated,) if stated is not None and _is_possible(size, level_size, stated) else ()),
         *((exact,) if exact is not None else ()),
-        *((power, 2 * power, power / 2) if alike is None else ()),
-        *((whole, whole + 1, whole + 2, whole + 3) if alike is None else ()),
     ]
-    pairs = [(float(scale), float(scale)) for scale in scales if scale >= 1]
-    if alike is not None:
-        pairs += [ratio, (power, power), (2 * power, 2 * power), *((float(whole + n),) * 2 for n in range(4))]
-    return list(dict.fromkeys([*pairs, ratio]))
+    likely = [(float(scale), float(scale)) for scale in scales]
+    steps = [finer * n for n in (2, 3, 4) if finer * n >= max(ratio) * (1 - 1e-9)]
+    padded = [(float(scale), float(scale)) for scale in (*powers, *wholes, *steps) if scale >= 1]
+    # Sides that agree speak for themselves first, sides that do not only at the last.
+    return list(dict.fromkeys([*likely, *([ratio, *padded] if alike is not None else [*padded, ratio])]))
+
+
+def _find_scale(reader: Reader, levels: Sequence[Level], number: int, stated: float | None) -> Scale | None:
+    """Find the scale at which a level shows what finer levels show; the likeliest where it shows nothing at all."""
+    size, level_size = levels[0].size, reader.level_dimensions[number]
+    windows = _list_windows(reader, number, level_size)
+    empty = None
+    for scale in list_candidates(size, level_size, stated, finer=max(levels[-1].scale)):
+        fits = _measure_fit(reader, levels, number, scale, windows).fits(_CLOSE_PX)
+        if fits:
+            return scale
+        empty = scale if fits is None and empty is None else empty
+    return empty
 
 
 def _is_in_doubt(sizes: Sequence[tuple[int, int]], number: int, by_size: float | None, stated: float | None) -> bool:
     """Tell whether sizes do not settle a level's scale: the usual pyramid is of powers of two, a size a level."""
     if by_size is None or by_size <= 1 or not math.log2(by_size).is_integer():
         return True
-    if stated is not None and stated > 1 and abs(stated / by_size - 1) > _STATED_APART:
+    if (
+        stated is not None
+        and _is_possible(sizes[0], sizes[number], stated)
+        and abs(stated / by_size - 1) > _STATED_APART
+    ):
         return True
     return sizes[number] in sizes[:number]
+
+
+def _is_possible(size: tuple[int, int], level_size: tuple[int, int], stated: float) -> bool:
+    """Tell whether a level can have a stated scale: it holds the slide, and not 64 times as much."""
+    ratio = max(axis / n for axis, n in zip(size, level_size, strict=True))
+    return stated >= 1 and 0.9 * ratio <= stated <= 64 * ratio
 
 
 def _find_whole_scale(size: tuple[int, int], level_size: tuple[int, int]) -> float | None:
@@ -179,13 +201,13 @@ class _Fit:
     shifts_px: tuple[float, ...]
     correlations: tuple[float, ...]
 
-    def fits(self, most_px: float) -> bool:
-        """Whether four of five windows lie in place."""
+    def fits(self, most_px: float) -> bool | None:
+        """Whether four of five windows lie in place; None where there is nothing to go by."""
         agree = [
             shift <= most_px and correlation >= _LEAST_CORRELATION
             for shift, correlation in zip(self.shifts_px, self.correlations, strict=True)
         ]
-        return bool(agree) and sum(agree) >= _AGREEING_SHARE * len(agree)
+        return sum(agree) >= _AGREEING_SHARE * len(agree) if agree else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -196,20 +218,19 @@ class _Window:
     grey: NDArray[np.float32]
 
 
-def _list_windows(reader: Reader, number: int, *, inside: tuple[int, int] | None = None) -> list[_Window]:
-    """List up to five windows of a level that show something, far from each other; none where all is empty."""
-    width, height = inside or reader.level_dimensions[number]
-    side = min(max(min(width, height) // 4, 32), _WINDOW_PX, width, height)
+def _list_windows(reader: Reader, number: int, size: tuple[int, int]) -> list[_Window]:
+    """List the windows of a level of `size` `(width, height)` that show something."""
+    side = min(max(min(size) // 4, 32), _WINDOW_PX, *size)
     if side < _LEAST_WINDOW_PX:
         return []
-    windows = _cut_windows(reader, number, (width, height), side)
-    shown = [window for window in windows if window.grey.std() >= _LEAST_CONTRAST]
-    if not shown:
-        return []
-    chosen = [max(shown, key=lambda window: float(window.grey.std()))]
-    while len(chosen) < min(_N_WINDOWS, len(shown)):
-        # Far from those there are: a wrong scale shows the more, the further apart windows lie.
-        chosen.append(max(shown, key=lambda window: min(math.dist(window.corner, one.corner) for one in chosen)))
+    return [window for window in _cut_windows(reader, number, size, side) if window.grey.std() >= _LEAST_CONTRAST]
+
+
+def _choose(windows: Sequence[_Window]) -> list[_Window]:
+    """Choose up to five windows far from each other: a wrong scale shows the more, the further apart they lie."""
+    chosen = [max(windows, key=lambda window: float(window.grey.std()))] if windows else []
+    while len(chosen) < min(_N_WINDOWS, len(windows)):
+        chosen.append(max(windows, key=lambda window: min(math.dist(window.corner, one.corner) for one in chosen)))
     return chosen
 
 
@@ -237,28 +258,40 @@ def _measure_fit(
     real = _cut_padding(levels[0].size, reader.level_dimensions[number], scale).size
     finer = max((n for n in range(len(levels)) if max(levels[n].scale) <= min(scale)), key=lambda n: levels[n].scale)
     factor = scale[0] / levels[finer].scale[0], scale[1] / levels[finer].scale[1]
-    fits = []
-    for window in windows:
-        if _shows_beyond(window, real):
-            fits.append((math.inf, 0.0))  # tissue where, at this scale, no slide is
-            continue
-        inner = _clip(window, real, max(_LEAST_WINDOW_PX, round(_FINER_PX / max(factor))))
-        if min(inner.grey.shape) >= _LEAST_WINDOW_PX and inner.grey.std() >= _LEAST_CONTRAST / 2:
-            fits.append(_compare(inner.grey, _read_same(reader, finer, levels[finer].size, inner, factor)))
+    if any(_shows_beyond(window, real) for window in windows):
+        return _Fit((math.inf,), (0.0,))  # tissue where, at this scale, no slide is
+    most = max(_LEAST_WINDOW_PX, round(_FINER_PX / max(factor)))
+    inner = [_clip(window, real, most) for window in windows]
+    shown = [
+        window
+        for window in inner
+        if min(window.grey.shape) >= _LEAST_WINDOW_PX and window.grey.std() >= _LEAST_CONTRAST
+    ]
+    fits = [
+        _compare(window.grey, _read_same(reader, finer, levels[finer].size, window, factor))
+        for window in _choose(shown)
+    ]
     return _Fit(tuple(shift for shift, _ in fits), tuple(correlation for _, correlation in fits))
 
 
 def _shows_beyond(window: _Window, real: tuple[int, int]) -> bool:
-    """Tell whether a window shows something beyond a level's real extent, `(width, height)`."""
+    """Tell whether a window shows something beyond a level's real extent, `(width, height)`.
+
+    Padding is of one colour, or repeats the last pixel: it does not change from the edge outwards, as tissue does.
+    """
     right, bottom = (max(0, extent + 1 - at) for extent, at in zip(real, window.corner, strict=True))
-    strips = window.grey[:, right:], window.grey[bottom:]
-    return any(strip.size and strip.std() >= _LEAST_CONTRAST for strip in strips)
+    strips = window.grey[:, right:], window.grey[bottom:].T
+    return any(strip.size and strip.std(axis=1).mean() >= _LEAST_CONTRAST for strip in strips)
 
 
 def _clip(window: _Window, real: tuple[int, int], most: int) -> _Window:
-    """Return the part of a window inside a level's real extent, and of that the middle, `most` pixels a side."""
+    """Return the part of a window inside a level's real extent, and of that the middle, `most` pixels a side.
+
+    The last pixel along the edge stays out: it may be slide in part.
+    """
     width, height = (
-        min(n, extent - at) for n, extent, at in zip(window.grey.shape[::-1], real, window.corner, strict=True)
+        max(0, min(n, extent - 1 - at))
+        for n, extent, at in zip(window.grey.shape[::-1], real, window.corner, strict=True)
     )
     left, top = max(0, (width - most) // 2), max(0, (height - most) // 2)
     grey = window.grey[top : max(top, min(height, top + most)), left : max(left, min(width, left + most))]

@@ -44,6 +44,7 @@ from lamella.slide.tiff import (
     LZW,
     UNCOMPRESSED,
     TiffPage,
+    find_page_scales,
     is_tiff,
     load_tiff_pages,
 )
@@ -207,6 +208,7 @@ def _open_tiff(path: Path, reader: str) -> Reader:
         raise reasons[0]
     if is_ome:
         found.stated_mpp = find_ome_mpp(pages[0].description)
+    found.stated_scales = found.stated_scales or find_page_scales(pages, found.level_dimensions)
     with _closing_on_error(found):  # what cannot be decoded at all is refused now
         found.read((0, 0), len(found.level_dimensions) - 1, (1, 1))
     return found
