@@ -178,3 +178,39 @@ def test_candidates_begin_with_the_likeliest():
     assert list_candidates((2048, 1536), (256, 256), None)[0] == (8, 8)
     assert list_candidates((2000, 1500), (512, 512), 3.91)[0] == (3.91, 3.91)
     assert (3.91, 3.91) not in list_candidates((2000, 1500), (100, 75), 3.91)  # a level of 1/20 does not have it
+
+
+def write_philips(path, levels, spacings_mm):
+    """Write a Philips TIFF: padded levels whose scales stand in its XML."""
+    import tifffile
+
+    def attribute(name, text):
+        return f'<Attribute Name="{name}" PMSVR="IString">{text}</Attribute>'
+
+    def spacing(mm):
+        return attribute("DICOM_PIXEL_SPACING", f"&quot;{mm}&quot; &quot;{mm}&quot;")
+
+    parts = "".join(
+        f'<DataObject ObjectType="PixelDataRepresentation">{spacing(mm)}</DataObject>' for mm in spacings_mm
+    )
+    inner = attribute("PIIM_PIXEL_DATA_REPRESENTATION_SEQUENCE", f"<Array>{parts}</Array>")
+    image = f"{attribute('PIM_DP_IMAGE_TYPE', 'WSI')}{spacing(spacings_mm[0])}{inner}"
+    images = f'<Array><DataObject ObjectType="DPScannedImage">{image}</DataObject></Array>'
+    whole = attribute("PIM_DP_SCANNED_IMAGES", images)
+    xml = f'<?xml version="1.0" encoding="UTF-8" ?><DataObject ObjectType="DPUfsImport">{whole}</DataObject>'
+    options = {"photometric": "rgb", "tile": (256, 256), "compression": "jpeg", "metadata": None}
+    with tifffile.TiffWriter(path) as file:
+        for k, level in enumerate(levels):
+            description = xml if k == 0 else f"level={k}"
+            file.write(level, description=description, software="Philips DP v1.0", subfiletype=1 if k else 0, **options)
+    return path
+
+
+def test_philips_tiff_is_read_at_the_scales_it_states(drawn, tmp_path):
+    levels = [pad(level) for level in levels_of(drawn[0])]
+    found = plan(write_philips(tmp_path / "p.tiff", levels, (0.0005, 0.001, 0.002, 0.004)))
+    assert found.slide.format == "philips"
+    assert found.slide.size == (2048, 1536)  # level 0 is padded too, and nothing tells by how much
+    assert found.slide.level_downsamples == pytest.approx((1, 2, 4, 8))
+    assert len(found.corners_l0) in (49, 50)  # JPEG moves a tile over its threshold
+    assert min(drawn[1][y : y + 112, x : x + 112].mean() for x, y in found.corners_l0) > 0.4
