@@ -25,7 +25,7 @@ from tests.slide.mirax import write_mirax
 
 CORNER = (256, 128)  # whole tiles of 64 px, so that both grids cut the same tiles
 EXTRACT = ExtractSettings(
-    cut=CutSettings(spec=TileSpec(tile_px=64, mpp=0.5)),
+    cut=CutSettings(spec=TileSpec(tile_px=64, mpp=0.5), tissue="otsu"),
     encoders=(EncoderSpec("resnet18@1", "random"),),
     runtime=RuntimeSettings(runtime="torch", n_threads=1),
     dtype="float32",
