@@ -127,6 +127,24 @@ def test_the_remedy_makes_a_slide_that_opens_with_the_tiles_it_should_have(drawn
     assert len(plan(tmp_path / "rebuilt.tif").corners_l0) == 49
 
 
+def test_a_padded_level_0_over_exact_smaller_ones_keeps_tissue_in_place(drawn, tmp_path):
+    pixels, tissue = drawn
+    whole = levels_of(pixels)
+    found = plan(write_levels(tmp_path / "p.tif", [pad(whole[0]), *whole[1:]]))
+    assert found.slide.size == (2048, 1536)
+    assert found.slide.level_downsamples == (1, 2, 4, 8)
+    assert len(found.corners_l0) == 49
+    assert min(tissue[y : y + 112, x : x + 112].mean() for x, y in found.corners_l0) > 0.4
+    with open_slide(tmp_path / "p.tif") as slide:  # where the small level has no pixel, it is white
+        assert (slide.read_box((2016, 100), (4, 30), 4.0) == 255).all()
+
+
+def test_a_level_that_leaves_tissue_out_is_refused(tmp_path):
+    pixels, _ = draw(2000, 1500, blobs=((500, 450, 330, 300), (1700, 1050, 280, 330)))
+    with pytest.raises(SlideError, match="do not fit each other: level 1"):
+        open_slide(write_levels(tmp_path / "cut.tif", [pixels, shrink(pixels, 4)[:, :420]]))
+
+
 def test_levels_made_by_leaving_pixels_out_fit(tmp_path):
     pixels, _ = draw(1300, 900, blobs=((400, 400, 330, 300),))
     with open_slide(write_levels(tmp_path / "n.tif", [pixels, pad(pixels[::2, ::2]), pad(pixels[::4, ::4])])) as slide:

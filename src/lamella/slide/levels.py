@@ -140,12 +140,19 @@ def _find_scale(reader: Reader, levels: Sequence[Level], number: int, stated: fl
     size, level_size = levels[0].size, reader.level_dimensions[number]
     windows = _list_windows(reader, number, level_size)
     empty = None
+    by_size = size[0] / level_size[0], size[1] / level_size[1]
+    is_near = False
     for scale in list_candidates(size, level_size, stated, finer=max(levels[-1].scale)):
-        fits = _measure_fit(reader, levels, number, scale, windows).fits(_CLOSE_PX)
-        if fits:
+        if _lacks_tissue(reader, levels, level_size, scale):
+            continue
+        fit = _measure_fit(reader, levels, number, scale, windows)
+        if fit.fits(_CLOSE_PX):
             return scale
-        empty = scale if fits is None and empty is None else empty
-    return empty
+        empty = scale if fit.fits(_CLOSE_PX) is None and empty is None else empty
+        # Some scanners place levels a pixel off: taken by size, where both sides tell the same and nothing fits better.
+        is_near |= scale == by_size and fit.fits(_SHIFTED_PX) is True
+    is_alike = _find_shared_ratio(size, level_size) is not None
+    return by_size if is_alike and is_near else empty
 
 
 def _is_in_doubt(sizes: Sequence[tuple[int, int]], number: int, by_size: float | None, stated: float | None) -> bool:
@@ -272,6 +279,21 @@ def _measure_fit(
         for window in _choose(shown)
     ]
     return _Fit(tuple(shift for shift, _ in fits), tuple(correlation for _, correlation in fits))
+
+
+def _lacks_tissue(reader: Reader, levels: Sequence[Level], level_size: tuple[int, int], scale: Scale) -> bool:
+    """Tell whether a level would, at a scale, end before the slide does and leave out something that is shown there."""
+    size = levels[0].size
+    ends = [round(n * s) for n, s in zip(level_size, scale, strict=True)]
+    for axis in (0, 1):
+        if ends[axis] >= size[axis] - scale[axis] - 1:
+            continue
+        side = min(_WINDOW_PX, size[axis] - ends[axis], size[1 - axis])
+        for along in np.unique(np.linspace(0, size[1 - axis] - side, 4 * _GRID).astype(int)).tolist():
+            corner = (ends[0], along) if axis == 0 else (along, ends[1])
+            if _to_grey(reader.read(corner, 0, (side, side))).std() >= _LEAST_CONTRAST:
+                return True
+    return False
 
 
 def _shows_beyond(window: _Window, real: tuple[int, int]) -> bool:
