@@ -60,19 +60,20 @@ def read_dicom_header(path: Path) -> DicomHeader | None:
 
 
 def list_series(folder: Path) -> dict[str, tuple[Path, ...]]:
-    """List the slides of a folder: the files of each series that holds a level, in the order of their names.
+    """List the slides of a folder: the files of each series that holds a level, levels first, then by name.
 
     Label and overview belong to their series where they share its UID; a series of nothing else is no slide.
     """
-    series: dict[str, list[Path]] = {}
-    slides = set()
+    series: dict[str, list[tuple[bool, Path]]] = {}
     for path in sorted(folder.iterdir()):
         header = read_dicom_header(path) if path.is_file() else None
         if header is not None:
-            series.setdefault(header.series_uid, []).append(path)
-            if header.is_volume:
-                slides.add(header.series_uid)
-    return {uid: tuple(files) for uid, files in series.items() if uid in slides}
+            series.setdefault(header.series_uid, []).append((not header.is_volume, path))
+    return {
+        uid: tuple(path for _, path in sorted(files))
+        for uid, files in series.items()
+        if not all(is_other for is_other, _ in files)
+    }
 
 
 def find_series_uid(path: Path) -> str | None:

@@ -120,6 +120,21 @@ def test_two_slides_in_one_folder_are_two_and_a_folder_is_refused_as_one(whole, 
     assert left.mean() > right.mean()  # the mirrored one
 
 
+def test_a_label_in_the_series_of_its_slide_is_not_taken_for_it(whole, tmp_path):
+    import pydicom
+
+    series = write_series(tmp_path / "s", whole, (0.0005, 0.001, 0.002))
+    write_series(tmp_path / "s", [whole[2][:256, :256]], (0.01,), prefix="a-label", kind="LABEL")
+    label = pydicom.dcmread(tmp_path / "s" / "a-label0.dcm")
+    label.SeriesInstanceUID = series
+    label.save_as(tmp_path / "s" / "a-label0.dcm")
+    assert [path.name for path in list_series(tmp_path / "s")[series]] == ["i0.dcm", "i1.dcm", "i2.dcm", "a-label0.dcm"]
+    with open_slide(tmp_path / "s") as slide:
+        assert slide.level_dimensions == ((2000, 1500), (1000, 750), (500, 375))
+        assert slide.associated == ("label",)
+    assert len(corners_of(tmp_path / "s")) == 49
+
+
 def test_a_folder_of_slides_lists_each_once(folder, whole, tmp_path):
     from PIL import Image
 

@@ -6,6 +6,7 @@ decoded, and one of the codecs in use elsewhere runs what it decodes, so metadat
 
 import json
 import math
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,14 @@ _RGB = ("FF0000", "00FF00", "0000FF")
 def is_zarr(path: Path) -> bool:
     """Tell whether a folder is a Zarr group or array."""
     return path.is_dir() and any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
+
+
+def find_zarr_version() -> str | None:
+    """Return the version of zarr-python, None where it is not installed; nothing is imported."""
+    try:
+        return version("zarr")
+    except PackageNotFoundError:
+        return None
 
 
 class ZarrReader:

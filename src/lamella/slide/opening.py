@@ -27,7 +27,7 @@ import openslide
 from lamella.dicom import list_series
 from lamella.errors import SettingsError, SlideError
 from lamella.slide.guard import TileGuard, find_levels, is_subsampled
-from lamella.slide.ome_zarr import ZarrReader, is_zarr
+from lamella.slide.ome_zarr import ZarrReader, find_zarr_version, is_zarr
 from lamella.slide.readers import (
     FastslideReader,
     GuardedReader,
@@ -90,7 +90,8 @@ def list_readers() -> tuple[ReaderInfo, ...]:
         "openslide": ("Hamamatsu NDPI and VMS", "MIRAX", "DICOM WSI", "damaged or odd TIFF", "Leica, Ventana"),
         "libvips": ("TIFF of subsampled JPEG, LZW or no compression", "OME-TIFF", "PNG", "JPEG"),
     }
-    return tuple(ReaderInfo(name, version, used_for[name]) for name, version in find_versions().items())
+    files = (ReaderInfo(name, version, used_for[name]) for name, version in find_versions().items())
+    return (*files, ReaderInfo("zarr", find_zarr_version(), ("OME-Zarr folders",)))
 
 
 def list_formats() -> tuple[str, ...]:
