@@ -389,11 +389,11 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         step="Opening slides",
-        heading="A level of the slide shows another picture",
+        heading="A level of the slide shows another image",
         command="tiles S-0412.tif --out tiles",
         scene=lambda: scenes.draw_other_level("S-0412.tif"),
         names="S-0412.tif",
-        why="A thumbnail stored among the levels, or a level that is shifted: tissue would be looked for in the wrong "
+        why="A thumbnail stored among the levels, or a level that is shifted: tissue would be detected in the wrong "
         "place. Levels that are merely padded to whole tiles are read as they should be.",
     ),
     Case(

@@ -104,8 +104,8 @@ def test_a_picture_that_is_no_level_is_refused(drawn, tmp_path):
     with pytest.raises(SlideError) as caught:
         open_slide(path)
     assert str(caught.value) == (
-        "levels of slide 'thumb.tif' do not fit each other: level 2 (500 x 300 px) does not show what level 0 (2000 x "
-        "1500 px) shows, at any scale. Rebuild its levels with libvips: vips tiffsave 'thumb.tif' rebuilt.tif --tile "
+        "levels of slide 'thumb.tif' do not fit each other: level 2 (500 x 300 px) does not match level 0 (2000 x 1500 "
+        "px) at any scale. Rebuild its levels with libvips: vips tiffsave 'thumb.tif' rebuilt.tif --tile "
         "--pyramid --compression jpeg --Q 90 --bigtiff"
     )
 
@@ -137,6 +137,14 @@ def test_a_padded_level_0_over_exact_smaller_ones_keeps_tissue_in_place(drawn, t
     assert min(tissue[y : y + 112, x : x + 112].mean() for x, y in found.corners_l0) > 0.4
     with open_slide(tmp_path / "p.tif") as slide:  # where the small level has no pixel, it is white
         assert (slide.read_box((2016, 100), (4, 30), 4.0) == 255).all()
+
+
+def test_a_slide_smaller_than_a_tile_keeps_its_scales_under_padding(tmp_path):
+    pixels, _ = draw(300, 200, blobs=((130, 90, 90, 60),))
+    path = write_levels(tmp_path / "small.tif", [pixels, pad(shrink(pixels, 2)), pad(shrink(pixels, 4))])
+    with open_slide(path) as slide:
+        assert slide.level_downsamples == (1, 2, 4)
+        assert slide.level_dimensions == ((300, 200), (150, 100), (75, 50))
 
 
 def test_a_level_that_leaves_tissue_out_is_refused(tmp_path):
@@ -173,7 +181,7 @@ def test_audit_says_what_is_padded_and_finds_a_level_that_is_shifted(drawn, tmp_
     assert any("level 2 is padded: 500 x 375 of its 512 x 512 px are slide, at a scale of 4" in r for r in row.remarks)
     shifted = write_levels(tmp_path / "shifted.tif", [whole[0], whole[1], np.roll(whole[2], 12, axis=1)])
     row = audit_slide(CohortSlide(slide_id="s", path=shifted, patient_id="s"), CUT)
-    assert "level 2 (500 x 375 px) is shifted by over 2 px or shows another picture" in row.problems[0]
+    assert "level 2 (500 x 375 px) is shifted by over 2 px or shows another image" in row.problems[0]
     sound = write_levels(tmp_path / "sound.tif", whole)
     assert audit_slide(CohortSlide(slide_id="s", path=sound, patient_id="s"), CUT).problems == ()
 

@@ -117,7 +117,7 @@ class _Visit:
             width, height = slide.level_dimensions[number]
             self.problems.append(
                 f"levels of slide '{self.item.slide_id}' do not fit each other: level {number} ({width} x {height} px) "
-                "is shifted by over 2 px or shows another picture, so tissue would be looked for beside where it is. "
+                "is shifted by over 2 px or shows another image, so tissue would be detected in the wrong place. "
                 "Rebuild the levels: vips tiffsave IN rebuilt.tif --tile --pyramid --compression jpeg --Q 90 --bigtiff"
             )
 

@@ -77,9 +77,9 @@ def fit_levels(reader: Reader, *, name: str) -> tuple[Level, ...]:
         if scale is None:
             raise SlideError(
                 f"levels of slide '{name}' do not fit each other: level {number} ({sizes[number][0]} x "
-                f"{sizes[number][1]} px) does not show what level 0 ({sizes[0][0]} x {sizes[0][1]} px) shows, at any "
-                f"scale. Rebuild its levels with libvips: vips tiffsave '{name}' rebuilt.tif --tile --pyramid "
-                "--compression jpeg --Q 90 --bigtiff"
+                f"{sizes[number][1]} px) does not match level 0 ({sizes[0][0]} x {sizes[0][1]} px) at any scale. Rebuild "
+                f"its levels with libvips: vips tiffsave '{name}' rebuilt.tif --tile --pyramid --compression jpeg --Q 90 "
+                "--bigtiff"
             )
         levels.append(_cut_padding(sizes[0], sizes[number], scale))
     return tuple(levels)
@@ -132,7 +132,8 @@ def list_candidates(
     steps = [finer * n for n in (2, 3, 4) if finer * n >= max(ratio) * (1 - 1e-9)]
     padded = [(float(scale), float(scale)) for scale in (*powers, *wholes, *steps) if scale >= 1]
     # Sides that agree speak for themselves first, sides that do not only at the last.
-    return list(dict.fromkeys([*likely, *([ratio, *padded] if alike is not None else [*padded, ratio])]))
+    pairs = [*likely, *([ratio, *padded] if alike is not None else [*padded, ratio])]
+    return [pair for pair in dict.fromkeys(pairs) if min(pair) >= 1]
 
 
 def _find_scale(reader: Reader, levels: Sequence[Level], number: int, stated: float | None) -> Scale | None:
