@@ -77,9 +77,9 @@ def fit_levels(reader: Reader, *, name: str) -> tuple[Level, ...]:
         if scale is None:
             raise SlideError(
                 f"levels of slide '{name}' do not fit each other: level {number} ({sizes[number][0]} x "
-                f"{sizes[number][1]} px) does not match level 0 ({sizes[0][0]} x {sizes[0][1]} px) at any scale. Rebuild "
-                f"its levels with libvips: vips tiffsave '{name}' rebuilt.tif --tile --pyramid --compression jpeg --Q 90 "
-                "--bigtiff"
+                f"{sizes[number][1]} px) does not match level 0 ({sizes[0][0]} x {sizes[0][1]} px) at any scale. "
+                f"Rebuild its levels with libvips: vips tiffsave '{name}' rebuilt.tif --tile --pyramid --compression "
+                "jpeg --Q 90 --bigtiff"
             )
         levels.append(_cut_padding(sizes[0], sizes[number], scale))
     return tuple(levels)
