@@ -381,11 +381,28 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         step="Opening slides",
-        heading="The slide is a folder",
+        heading="The folder holds no slide",
         command="tiles S-0412 --out tiles",
         scene=lambda: Path("S-0412").mkdir(),
         names="S-0412",
-        why="Only the file inside it can be opened.",
+        why="A folder stands for the slides in it; one of a DICOM slide's files, or of OME-Zarr, is itself a slide.",
+    ),
+    Case(
+        step="Opening slides",
+        heading="A level of the slide shows another image",
+        command="tiles S-0412.tif --out tiles",
+        scene=lambda: scenes.draw_other_level("S-0412.tif"),
+        names="S-0412.tif",
+        why="A thumbnail stored among the levels, or a level that is shifted: tissue would be detected in the wrong "
+        "place. Levels that are merely padded to whole tiles are read as they should be.",
+    ),
+    Case(
+        step="Opening slides",
+        heading="OME-Zarr that is not brightfield",
+        command="tiles S-0412.zarr --out tiles",
+        scene=lambda: scenes.write_zarr("S-0412.zarr", dtype="<u2", channels=4),
+        names="S-0412.zarr",
+        why="Red, green and blue of 8 bits each are read; fluorescence has no stain to look for tissue by.",
     ),
     Case(
         step="Opening slides",

@@ -23,7 +23,7 @@ from lamella.report.heatmap import SlideAttention
 from lamella.report.overlay import OverlayStyle
 from lamella.report.page import write_page
 from lamella.report.slides import SlideCaption, draw_slide, is_drawn
-from lamella.slide import Slide, hash_quickly, open_slide
+from lamella.slide import Slide, hash_quickly, list_slides, open_slide
 from lamella.study.attention import AttentionRecord, load_attention
 from lamella.study.cam_record import CamRecord
 from lamella.study.exported import open_predictor
@@ -79,7 +79,7 @@ def predict(model: Path | str, slides: Sequence[Path | str] | Path | str, out: P
         LamellaError: Whatever cannot be done, in one line.
     """
     files = [slides] if isinstance(slides, Path | str) else slides
-    cohort = gather_slides([Path(file) for file in files])
+    cohort = gather_slides(list_slides([Path(file) for file in files]))
     return predict_slides(Path(model), cohort, Path(out))[0]
 
 

@@ -12,7 +12,6 @@ from PIL import Image
 
 from lamella.errors import ResolutionError
 from lamella.slide import open_slide, resample_box
-from lamella.slide.slide import _find_scale
 
 LANCZOS = Image.Resampling.LANCZOS
 
@@ -104,14 +103,6 @@ def test_a_level_of_odd_size_keeps_its_scale_to_the_far_edge(scene, save_tiff):
         corner, size_px = (1203 - 16 * 12, 707 - 16 * 9), (24, 18)
         seen = slide.read_box(corner, size_px, 2.0)
     assert difference(seen, resize_whole(scene, corner, size_px, (8, 8))).mean() < 5
-
-
-def test_scales_follow_the_sizes_where_no_whole_number_does():
-    assert _find_scale((300, 250), (37, 31)) == (8.0, 8.0)
-    assert _find_scale((46000, 32914), (2875, 2058)) == (16.0, 16.0)
-    assert _find_scale((1000, 800), (300, 240)) == pytest.approx((10 / 3, 10 / 3))
-    assert _find_scale((1000, 800), (500, 200)) == (2.0, 4.0)
-    assert _find_scale((3, 2), (1, 1)) == (2.0, 2.0)
 
 
 def test_a_little_enlargement_is_allowed_and_recorded(flat):

@@ -81,7 +81,11 @@ def test_a_hole_is_written_as_a_hole(tmp_path):
 
 def test_no_tissue_writes_no_outline(tmp_path):
     save_tissue_geojson(tissue_of(np.zeros((5, 7), bool)), tmp_path / "tissue.geojson")
-    assert json.loads((tmp_path / "tissue.geojson").read_text()) == {"type": "FeatureCollection", "features": []}
+    assert json.loads((tmp_path / "tissue.geojson").read_text()) == {
+        "type": "FeatureCollection",
+        "lamella": {"frame": "scan", "unit": "level-0 pixel", "bounds_l0": [0, 0, 1300, 900]},
+        "features": [],
+    }
 
 
 def test_written_outlines_are_loaded_again(tmp_path):

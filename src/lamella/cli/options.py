@@ -55,8 +55,9 @@ class SlideColumnOptions:
     def gather(self, paths: list[Path], *, slide_mpp: float | None) -> "Cohort":
         """Return slides named one by one, or by one table, as a cohort that need not be labelled."""
         from lamella.cohort import gather_slides
+        from lamella.slide import list_slides
 
-        return gather_slides(paths, slide_mpp=slide_mpp, columns=self.names())
+        return gather_slides(list_slides(paths), slide_mpp=slide_mpp, columns=self.names())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

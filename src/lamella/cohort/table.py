@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
-from lamella.cohort.cohort import Cohort, CohortColumns, CohortSlide, find_mixed_patients, name_some
+from lamella.cohort.cohort import Cohort, CohortColumns, CohortSlide, find_mixed_patients, name_slide, name_some
 from lamella.cohort.rows import Rows, read_rows
+from lamella.cohort.series import merge_series
 from lamella.errors import CohortError, LeakageError, SettingsError
 from lamella.files import write_table
 
@@ -93,6 +94,7 @@ def load_cohort(
     )
     names = [field.name for field in fields(CohortSlide)]
     slides = tuple(CohortSlide(**dict(zip(names, value, strict=True))) for value in values)
+    slides, merged = merge_series(path, slides, patients_given=reader.has("patient_id"))
     _check_one_plan(path, slides)
     classes = tuple(sorted({slide.label for slide in slides if slide.label is not None}))
     if labelled and len(classes) == 1:
@@ -102,7 +104,7 @@ def load_cohort(
         )
     chosen = _choose_positive(classes, positive, labelled=labelled)
     cohort = Cohort(slides=slides, classes=classes, positive=chosen, patients_given=reader.has("patient_id"))
-    return replace(cohort, notes=_list_notes(cohort, columns, chosen_by_us=positive is None))
+    return replace(cohort, notes=(*_list_notes(cohort, columns, chosen_by_us=positive is None), *merged))
 
 
 def save_cohort(cohort: Cohort, path: Path | str) -> None:
@@ -182,7 +184,7 @@ class _CellReader:
     def slide_ids(self, paths: Sequence[Path]) -> list[str]:
         """Return the ids, unique and safe as file names."""
         given = self.has("slide_id")
-        ids = self.texts("slide_id") if given else [path.stem for path in paths]
+        ids = self.texts("slide_id") if given else [name_slide(path) for path in paths]
         field = "slide_id" if given else "slide"
         self.refuse(
             field,

@@ -15,9 +15,9 @@ from lamella import __version__
 from lamella.cohort import CohortSlide
 from lamella.errors import SettingsError, TissueError
 from lamella.features.blocks import order_by_block
-from lamella.slide import ReadLevel, Slide, hash_quickly, open_slide
+from lamella.slide import Bounds, ReadLevel, Slide, hash_quickly, move_to_canvas, open_slide
 from lamella.tiles import TileSpec, place_tiles
-from lamella.tissue import METHODS, TissueMask, load_regions, restrict_tissue, thumbnail_mpp
+from lamella.tissue import METHODS, TissueMask, keep_scan, load_regions, restrict_tissue, thumbnail_mpp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,12 +82,17 @@ def plan_slide(item: CohortSlide, settings: CutSettings) -> TilePlan:
         spec = settings.spec
         level = slide.find_read_level(spec.mpp, max_upsample=settings.max_upsample)
         tissue, thumbnail = find_slide_tissue(slide, item.slide_id, settings)
-        corners = place_tiles(tissue.mask, spec, slide_size=slide.size, slide_mpp=slide.mpp)
+        corners = place_tiles(tissue.mask, spec, slide_size=slide.size, slide_mpp=slide.mpp, bounds_l0=slide.bounds_l0)
         corners, sizes = order_by_block(corners, spec, slide.mpp, level)
         provenance = wanted_provenance(item, settings, slide.mpp) | {
             "mpp_source": slide.resolution.source,
             "slide_width": slide.size[0],
             "slide_height": slide.size[1],
+            "frame": "canvas",
+            "bounds_x_l0": slide.bounds_l0[0],
+            "bounds_y_l0": slide.bounds_l0[1],
+            "bounds_width_l0": slide.bounds_l0[2],
+            "bounds_height_l0": slide.bounds_l0[3],
             "magnification": slide.magnification or 0.0,
             "slide_format": slide.format,
             "reader": slide.reader,
@@ -111,7 +116,8 @@ def find_slide_tissue(slide: Slide, slide_id: str, settings: CutSettings) -> tup
     """Return the tissue of a slide, and the `(h, w, 3)` uint8 thumbnail in which it was found."""
     thumbnail = slide.read_thumbnail(thumbnail_mpp(settings.spec.tile_px, settings.spec.mpp))
     tissue = METHODS[settings.tissue](thumbnail, slide_size=slide.size, slide_mpp=slide.mpp)
-    include, exclude = _regions(settings.include, slide_id), _regions(settings.exclude, slide_id)
+    tissue = keep_scan(tissue, slide.bounds_l0)
+    include, exclude = (_regions(path, slide_id, slide.bounds_l0) for path in (settings.include, settings.exclude))
     if include is not None or exclude is not None:
         tissue = restrict_tissue(tissue, include=include, exclude=exclude)
     return tissue, thumbnail
@@ -190,9 +196,10 @@ def ledger_of(provenance: Mapping[str, Any]) -> list[tuple[str, float, float]]:
     return [(str(step), float(kept), float(removed)) for step, kept, removed in steps]
 
 
-def _regions(path: Path | None, slide_id: str) -> BaseGeometry | None:
+def _regions(path: Path | None, slide_id: str, bounds_l0: Bounds) -> BaseGeometry | None:
+    """Load the regions of a slide, which count from the scan's corner, into the canvas's frame."""
     file = _region_file(path, slide_id)
-    return None if file is None else load_regions(file)
+    return None if file is None else move_to_canvas(load_regions(file), bounds_l0)
 
 
 def _region_file(path: Path | None, slide_id: str) -> Path | None:

@@ -42,14 +42,22 @@ def save_tissue(
         with open_slide(item.path, slide_mpp=item.slide_mpp) as slide:
             tissue, _ = find_slide_tissue(slide, item.slide_id, settings)
             try:
-                n_tiles = len(place_tiles(tissue.mask, settings.spec, slide_size=slide.size, slide_mpp=slide.mpp))
+                n_tiles = len(
+                    place_tiles(
+                        tissue.mask,
+                        settings.spec,
+                        slide_size=slide.size,
+                        slide_mpp=slide.mpp,
+                        bounds_l0=slide.bounds_l0,
+                    )
+                )
             except TileError:  # a tile larger than the slide: its tissue can be looked at all the same
                 n_tiles = 0
             reduced = max(1.0, max(slide.size) / _PICTURE_PX)
             overview = slide.read_overview((round(slide.size[0] / reduced), round(slide.size[1] / reduced)))
         picture = cv2.cvtColor(draw_tissue(overview, tissue), cv2.COLOR_RGB2BGR)
         write_bytes(out / f"{item.slide_id}.png", cv2.imencode(".png", picture)[1].tobytes())
-        save_tissue_geojson(tissue, out / f"{item.slide_id}.geojson")
+        save_tissue_geojson(tissue, out / f"{item.slide_id}.geojson", bounds_l0=slide.bounds_l0)
         return [
             {
                 "slide_id": item.slide_id,

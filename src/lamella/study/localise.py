@@ -39,7 +39,7 @@ from lamella.files import write_json, write_table
 from lamella.maps import fit_map, load_map, stitch_tiles
 from lamella.mil.settings import TrainSettings
 from lamella.progress import Progress, SilentProgress, Stage
-from lamella.slide import Slide, open_slide
+from lamella.slide import Slide, open_slide, to_scan
 from lamella.study.bags import load_bags
 from lamella.study.cam import CamMapper, CamPart, PartFinder, load_paths, predict_parts
 from lamella.study.folder import RunFolder
@@ -95,12 +95,13 @@ class _Source:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Scene:
-    """One slide with what every map is held against."""
+    """One slide with what every map is held against; corners, size and rasters are of the scan, as the maps are."""
 
     item: CohortSlide
     slide: Slide
     corners_l0: NDArray[np.int64]
     tile_l0: tuple[float, float]
+    slide_size: tuple[int, int]
     shape: tuple[int, int]
     um_per_px: float
     mask: NDArray[np.bool_]
@@ -315,13 +316,14 @@ def _set_scene(
     """Lay the lesions of a slide on the raster on which maps are compared."""
     spec = extract.cut.spec
     bag = source.find_parts(item.slide_id)[0].bags / f"{item.slide_id}.h5"
-    corners_l0 = read_own_bag(bag)[1]
+    bounds_l0 = slide.bounds_l0
+    corners_l0 = to_scan(read_own_bag(bag)[1], bounds_l0).astype(np.int64)
     side_um = spec.tile_px * spec.mpp
-    slide_um = [size * mpp for size, mpp in zip(slide.size, slide.mpp, strict=True)]
+    slide_um = [size * mpp for size, mpp in zip(bounds_l0[2:], slide.mpp, strict=True)]
     um_per_px = max(side_um / _PIXELS_A_TILE, max(slide_um) / _LONG_PX)
     shape = (max(1, round(slide_um[1] / um_per_px)), max(1, round(slide_um[0] / um_per_px)))
     rasterise: Rasteriser = (
-        (lambda wanted: np.zeros(wanted, dtype=bool)) if truth is None else load_truth(truth, slide.size)
+        (lambda wanted: np.zeros(wanted, dtype=bool)) if truth is None else load_truth(truth, slide.size, bounds_l0)
     )
     mask = rasterise(shape)
     tile_l0 = (side_um / slide.mpp[0], side_um / slide.mpp[1])
@@ -330,10 +332,11 @@ def _set_scene(
         slide=slide,
         corners_l0=corners_l0,
         tile_l0=tile_l0,
+        slide_size=bounds_l0[2:],
         shape=shape,
         um_per_px=um_per_px,
         mask=mask,
-        covered=average_over_tiles(mask, corners_l0, tile_l0, slide.size),
+        covered=average_over_tiles(mask, corners_l0, tile_l0, bounds_l0[2:]),
         lesions=number_lesions(mask, um_per_px, smallest_um=settings.smallest_um),
     )
 
@@ -379,16 +382,16 @@ def _list_maps(scene: _Scene, sources: Sequence[_Source], stage: Stage) -> dict[
             source.mapper.map_slide(scene.item, parts, folder, stage)
             tiles = np.load(folder / "tiles.npy")
             maps[f"cam{beside}"] = _Map(tiles, fit_map(load_map(folder / "cam.tiff", long_px=_LONG_PX), scene.shape))
-    thumbnail = scene.slide.read_thumbnail(max(scene.um_per_px, *scene.slide.mpp)).astype(np.float32)
+    thumbnail = scene.slide.read_scan(max(scene.um_per_px, *scene.slide.mpp)).astype(np.float32)
     dark = fit_map(255 - thumbnail.mean(axis=2), scene.shape)
-    tiles = average_over_tiles(dark, scene.corners_l0, scene.tile_l0, scene.slide.size)
+    tiles = average_over_tiles(dark, scene.corners_l0, scene.tile_l0, scene.slide_size)
     known = np.isfinite(next(iter(maps.values())).raster)
     maps["darkness"] = _Map(tiles, np.where(known, dark, np.float32(np.nan)))
     return maps
 
 
 def _stitch(scene: _Scene, values: NDArray[np.float64]) -> NDArray[np.float32]:
-    return stitch_tiles(values, scene.corners_l0, scene.tile_l0, scene.slide.size, scene.shape)
+    return stitch_tiles(values, scene.corners_l0, scene.tile_l0, scene.slide_size, scene.shape)
 
 
 def _measure(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from lamella.errors import TissueError
+from lamella.slide.frame import Bounds, find_scan_part, move_to_scan
 from lamella.tissue.regions import load_regions, rasterise_regions
 
 SUFFIXES = (".geojson", ".json", ".xml", ".png", ".tif", ".tiff")
@@ -34,30 +35,37 @@ def find_truth(folder: Path, slide_id: str) -> Path | None:
     return None
 
 
-def load_truth(path: Path, slide_size: tuple[int, int]) -> Rasteriser:
-    """Load lesions.
+def load_truth(path: Path, slide_size: tuple[int, int], bounds_l0: Bounds | None = None) -> Rasteriser:
+    """Load lesions, on the scan.
+
+    GeoJSON counts from the scan's corner, as QuPath does; XML from the canvas's; an image covers one or the other,
+    which its shape tells.
 
     Args:
         path: GeoJSON (as QuPath exports it), XML (as ASAP writes it for CAMELYON16), or an image of the whole slide in
             which lesions are not 0.
         slide_size: `(width, height)` of level 0, in pixels.
+        bounds_l0: `Slide.bounds_l0`; None is the whole slide.
 
     Returns:
-        A function from a shape `(h, w)` to `(h, w)` bool: pixels whose centre, or most of whose mask, is in a lesion.
+        A function from a shape `(h, w)` to `(h, w)` bool over the scan: pixels whose centre, or most of whose
+        mask, is in a lesion.
 
     Raises:
         TissueError: If the file cannot be read, or its outlines lie beside the slide.
     """
     suffix = path.suffix.lower()
+    bounds_l0 = bounds_l0 or (0, 0, *slide_size)
     if suffix in (".png", ".tif", ".tiff"):
-        return _load_mask(path, slide_size)
-    region = _load_xml(path) if suffix == ".xml" else load_regions(path)
-    if not region.intersects(shapely.box(0, 0, *slide_size)):
+        return _load_mask(path, slide_size, bounds_l0)
+    region = move_to_scan(_load_xml(path), bounds_l0) if suffix == ".xml" else load_regions(path)
+    width, height = bounds_l0[2:]
+    if not region.intersects(shapely.box(0, 0, width, height)):
         raise TissueError(
-            f"the lesions of '{path.name}' lie beside the slide of {slide_size[0]} x {slide_size[1]} px. Export them "
+            f"the lesions of '{path.name}' lie beside the slide of {width} x {height} px. Export them "
             "in level-0 pixels of this slide."
         )
-    return lambda shape: rasterise_regions(region, shape, slide_size)
+    return lambda shape: rasterise_regions(region, shape, (width, height))
 
 
 def _load_xml(path: Path) -> BaseGeometry:
@@ -82,14 +90,11 @@ def _load_xml(path: Path) -> BaseGeometry:
     return shapely.union_all(lesions).difference(shapely.union_all(holes))
 
 
-def _load_mask(path: Path, slide_size: tuple[int, int]) -> Rasteriser:
+def _load_mask(path: Path, slide_size: tuple[int, int], bounds_l0: Bounds) -> Rasteriser:
     try:
         image = pyvips.Image.new_from_file(str(path), access="sequential", revalidate=True)
-        if abs(image.width / image.height / (slide_size[0] / slide_size[1]) - 1) > 0.02:
-            raise TissueError(
-                f"mask '{path.name}' is {image.width} x {image.height} px and the slide {slide_size[0]} x "
-                f"{slide_size[1]}: not the same shape. Make a mask of the whole slide."
-            )
+        part = find_scan_part((image.width, image.height), slide_size, bounds_l0, name=path.name)
+        image = image.crop(*part)
         band: Any = image.extract_band(0)
         factor = max(1, max(image.width, image.height) // 8192)
         share = ((band > 0) / 255.0).cast("float").shrink(factor, factor, ceil=True).numpy()

@@ -12,7 +12,7 @@ Coordinate frames, as suffixes:
 from collections.abc import Callable
 
 from lamella.tissue.glass import find_tissue
-from lamella.tissue.mask import LedgerStep, TissueMask, thumbnail_mpp
+from lamella.tissue.mask import LedgerStep, TissueMask, keep_scan, thumbnail_mpp
 from lamella.tissue.otsu import find_tissue_otsu
 from lamella.tissue.overlay import draw_tissue
 from lamella.tissue.regions import load_regions, rasterise_regions, restrict_tissue, save_tissue_geojson
@@ -27,6 +27,7 @@ __all__ = [
     "draw_tissue",
     "find_tissue",
     "find_tissue_otsu",
+    "keep_scan",
     "load_regions",
     "rasterise_regions",
     "restrict_tissue",

@@ -15,6 +15,7 @@ from shapely.geometry.base import BaseGeometry
 
 from lamella.errors import TissueError
 from lamella.files import write_text
+from lamella.slide.frame import Bounds, describe_frame, to_scan
 from lamella.tissue.mask import TissueMask
 
 AREAS = ("Polygon", "MultiPolygon")
@@ -105,7 +106,7 @@ def restrict_tissue(
     return tissue
 
 
-def save_tissue_geojson(tissue: TissueMask, path: Path) -> None:
+def save_tissue_geojson(tissue: TissueMask, path: Path, *, bounds_l0: Bounds | None = None) -> None:
     """Write the tissue's outlines as GeoJSON that QuPath opens, one annotation a piece.
 
     Outlines run along the edges of mask pixels, in level-0 pixels, with holes: drawn again they give the mask back.
@@ -113,21 +114,25 @@ def save_tissue_geojson(tissue: TissueMask, path: Path) -> None:
     Args:
         tissue: What was found on the slide.
         path: File to write, by custom `.geojson`.
+        bounds_l0: `Slide.bounds_l0`: coordinates count from the scan's corner, as QuPath's; None is the whole slide.
 
     Raises:
         OutputError: If the file cannot be written.
     """
     mask_h, mask_w = tissue.mask.shape
+    bounds_l0 = bounds_l0 or (0, 0, *tissue.slide_size)
     l0_per_mask = np.array([tissue.slide_size[0] / mask_w, tissue.slide_size[1] / mask_h])
     properties = {"objectType": "annotation", "classification": {"name": "Tissue", "color": list(COLOUR)}}
     features = []
     for piece in find_outlines(tissue.mask):
         rings = [piece.exterior, *piece.interiors]
-        coordinates = [np.round(np.asarray(ring.coords) * l0_per_mask, 3).tolist() for ring in rings]
+        coordinates = [
+            np.round(to_scan(np.asarray(ring.coords) * l0_per_mask, bounds_l0), 3).tolist() for ring in rings
+        ]
         geometry = {"type": "Polygon", "coordinates": coordinates}
         features.append({"type": "Feature", "geometry": geometry, "properties": properties})
     # Compact: indented, each coordinate would take two lines.
-    collection = {"type": "FeatureCollection", "features": features}
+    collection = {"type": "FeatureCollection", "lamella": describe_frame(bounds_l0), "features": features}
     write_text(Path(path), json.dumps(collection, separators=(",", ":"), allow_nan=False) + "\n")
 
 
