@@ -49,12 +49,16 @@ class StudyOptions:
     Attributes:
         runtime: Where encoders run.
         lesions: Folder of outlines for localisation; None measures none.
+        lesion_classes: Which classes of outlines are lesions; empty takes the only one there is.
+        lesion_values: Which values of masks are lesions; empty takes the only one besides the background.
         budget_s: Seconds that may be spent; None is no limit. Arms that would go past it are listed as not run.
         cautions: What the page is to say of this cohort besides, such as that its slides share tissue.
     """
 
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
     lesions: Path | None = None
+    lesion_classes: tuple[str, ...] = ()
+    lesion_values: tuple[str, ...] = ()
     budget_s: float | None = None
     cautions: tuple[str, ...] = ()
 
@@ -365,6 +369,8 @@ class _Study:
             kind = "tuned" if arm.finetuned == "tuned" else "frozen"
             settings = LocaliseSettings(
                 lesions=self._options.lesions,
+                classes=self._options.lesion_classes,
+                values=self._options.lesion_values,
                 cam=CamSettings(arm=kind) if self._design.cam else None,
                 arm=kind,
             )
