@@ -125,7 +125,8 @@ def choose_tiles(values: NDArray[np.floating], centres_um: NDArray[np.floating],
         `(n,)` int64 numbers of tiles.
 
     Example:
-        >>> choose_tiles(np.array([1.0, 3.0, 2.0, 2.0]), np.array([[0, 0], [100, 0], [200, 0], [300, 0]]), 150.0).tolist()
+        >>> centres_um = np.array([[0, 0], [100, 0], [200, 0], [300, 0]])
+        >>> choose_tiles(np.array([1.0, 3.0, 2.0, 2.0]), centres_um, 150.0).tolist()
         [1, 3]
     """
     tree = KDTree(centres_um)
@@ -235,7 +236,7 @@ class Froc:
 def score_froc(slides: Sequence[Detections]) -> Froc | None:
     """Return the free-response score over slides, with and without lesions; None where no lesion counts.
 
-    The curve is a step curve: at an operating point stands the sensitivity of the lowest threshold that does not go past
+    The curve is a step curve: an operating point takes the sensitivity of the lowest threshold that does not go past
     its false positives.
     """
     hits = np.concatenate([one.hits for one in slides]) if slides else np.zeros(0)

@@ -157,8 +157,8 @@ def study(
     options = StudyOptions(
         runtime=RuntimeSettings(device=device.value, precision=precision.value),
         lesions=lesions or (Path(design.localise) if design.localise else None),
-        lesion_classes=tuple(lesion_class or ()),
-        lesion_values=tuple(lesion_value or ()),
+        lesion_classes=tuple(lesion_class or design.lesion_class),
+        lesion_values=tuple(lesion_value or design.lesion_value),
         budget_s=None if design.budget is None else parse_time(design.budget),
         cautions=tuple(caution or ()),
     )

@@ -1,11 +1,11 @@
 """Lesions drawn as an image of the whole slide: which of its values are lesion, and where they lie.
 
-A value is a grey level, the number of a palette's entry, or a colour. An image that holds more than a background and one
-value does not say which of them is lesion, so it has to be chosen.
+A value is a grey level, the number of a palette's entry, or a colour. An image that holds more than a background and
+one value does not say which of them is lesion, so it has to be chosen.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -192,8 +192,8 @@ class _Count:
         if self._chosen:
             if not self._values & set(self._chosen):
                 raise TissueError(
-                    f"mask '{name}' holds {_say_values(self._values)} and no {taken}. Leave the file out where there is "
-                    "no lesion, or pass another --lesion-value."
+                    f"mask '{name}' holds {_say_values(self._values)} and no {taken}. Leave the file out where "
+                    "there is no lesion, or pass another --lesion-value."
                 )
         elif not others and self._opaque is not None and len(background) > 1:
             marked, taken = self._opaque, "0"
@@ -212,8 +212,8 @@ class _Count:
         share = (marked / np.outer(height, width)).astype(np.float32)
         if share.min() >= 1:
             raise TissueError(
-                f"mask '{name}' marks the whole slide as lesion: it holds {_say_values(self._values)}. Save lesions not "
-                "0 on a background of 0, or pass --lesion-value."
+                f"mask '{name}' marks the whole slide as lesion: it holds {_say_values(self._values)}. Save lesions "
+                "not 0 on a background of 0, or pass --lesion-value."
             )
         return share, taken
 
@@ -244,8 +244,8 @@ def _open_picture(path: Path) -> _Picture:
     with Image.open(path) as image:
         if image.mode == "P" and image.palette is not None:
             # Entries, not colours: label images are kept as palettes.
-            colours = np.frombuffer(image.palette.tobytes(), dtype=np.uint8)
-            colours = colours[: len(colours) // 3 * 3].reshape(-1, 3) if image.palette.mode == "RGB" else None
+            entries = np.frombuffer(image.palette.tobytes(), dtype=np.uint8).reshape(-1, len(image.palette.mode))
+            colours: NDArray[np.uint8] = entries[:, :3]
             given = image.info.get("transparency", ())
             clear = (given,) if isinstance(given, int) else tuple(i for i, one in enumerate(given) if one < 128)
             return _hold(np.asarray(image), colours=colours, clear=clear)
@@ -253,9 +253,7 @@ def _open_picture(path: Path) -> _Picture:
             return _hold(np.asarray(image))
     picture = pyvips.Image.new_from_file(str(path), access="sequential", revalidate=True)
     is_transparent = bool(picture.hasalpha())
-    return _Picture(
-        size=(picture.width, picture.height), blocks=_read_strips(picture), is_transparent=is_transparent
-    )
+    return _Picture(size=(picture.width, picture.height), blocks=_read_strips(picture), is_transparent=is_transparent)
 
 
 def _read_strips(picture: Any) -> Iterator[Block]:
@@ -267,9 +265,7 @@ def _read_strips(picture: Any) -> Iterator[Block]:
         yield top, 0, _drop_band(pixels.reshape(rows, picture.width, picture.bands))
 
 
-def _hold(
-    pixels: NDArray[Any], *, colours: NDArray[np.uint8] | None = None, clear: tuple[int, ...] = ()
-) -> _Picture:
+def _hold(pixels: NDArray[Any], *, colours: NDArray[np.uint8] | None = None, clear: tuple[int, ...] = ()) -> _Picture:
     """Return a picture that is in memory."""
     pixels = _drop_band(pixels)
     return _Picture(
@@ -291,8 +287,8 @@ def _open_tiff(path: Path) -> _Picture:
         series = max(file.series, key=lambda one: int(np.prod(one.shape)))
         level = series.levels[0]
         page = level.keyframe
-        is_palette = page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None
-        colours = (page.colormap.T >> 8).astype(np.uint8) if is_palette else None
+        colormap = page.colormap if page.photometric == tifffile.PHOTOMETRIC.PALETTE else None
+        colours = None if colormap is None else (colormap.T >> 8).astype(np.uint8)
         sizes = dict(zip(level.axes, level.shape, strict=True))
         bands = {axis: n for axis, n in sizes.items() if axis not in "YX" and n > 1}
         if len(bands) > 1 or any(n > 4 for n in bands.values()) or not {"Y", "X"} <= sizes.keys():
@@ -318,8 +314,7 @@ def _read_segments(path: Path, number: int, n_bands: int) -> Iterator[Block]:
     with tifffile.TiffFile(path) as file:
         page = file.pages[number].aspage()
         for pixels, (_, _, top, left, _), shape in page.segments():
-            if pixels is None:
-                pixels = np.full((*shape[1:3], n_bands), page.nodata, dtype=page.dtype)
-            else:
-                pixels = pixels[0]
-            yield top, left, _drop_band(pixels)
+            block: NDArray[Any] = np.full((*shape[1:3], n_bands), page.nodata, dtype=page.dtype)
+            if pixels is not None:  # a sparse file stores no tiles of background
+                block = pixels[0]
+            yield top, left, _drop_band(block)

@@ -7,6 +7,7 @@ DIR/controls/             runs with random weights and with permuted labels, whe
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ from lamella.analysis.localise import (
 from lamella.cohort import Cohort, CohortSlide, list_rounds
 from lamella.cohort.cohort import name_some
 from lamella.encoders import EncoderSpec
-from lamella.errors import CohortError, LamellaError, OutputError, SettingsError, TissueError
+from lamella.errors import CohortError, LamellaError, OutputError, SettingsError
 from lamella.features.bag import read_own_bag
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
@@ -47,10 +48,10 @@ from lamella.study.bags import load_bags
 from lamella.study.cam import CamMapper, CamPart, PartFinder, load_paths, predict_parts
 from lamella.study.folder import RunFolder
 from lamella.study.leaks import refuse_seen_by_encoder
+from lamella.study.lesion_masks import Rasteriser
 from lamella.study.predict import FinishedRun, find_run_encoder
 from lamella.study.rounds import Protocol, keep_available, train_protocol
 from lamella.study.settings import CamSettings, restore_extract_settings
-from lamella.study.lesion_masks import Rasteriser
 from lamella.study.truth import LesionFolder
 
 _PIXELS_A_TILE = 16
@@ -188,8 +189,9 @@ def localise_run(
     if tiny:
         notes.append(f"lesions of {name_some(tiny)} are smaller than a sixteenth of a tile: left out.")
     if not rows:
-        said = f" The first: {failures[0].reason}" if failures else f" {notes[-1]}" if notes else ""
-        raise CohortError(f"no lesion in '{settings.lesions}' could be measured.{said}")
+        reasons = [failure.reason.replace(f"{settings.lesions}{os.sep}", "") for failure in failures]
+        said = f" The first: {reasons[0]}" if reasons else f" {notes[-1]}" if notes else ""
+        raise CohortError(f"no lesion in '{settings.lesions.name}' could be measured.{said}")
     content = _summarise(rows, detections, pooled, cohort)
     content["settings"] = {
         "k": settings.k,
@@ -238,9 +240,7 @@ def _choose(
             f"out: {name_some(left_out)}."
         )
     chosen = [
-        (item, files.get(item.slide_id))
-        for item in tested
-        if item.slide_id in files or str(item.label) != positive
+        (item, files.get(item.slide_id)) for item in tested if item.slide_id in files or str(item.label) != positive
     ]
     return chosen, notes
 

@@ -105,10 +105,12 @@ def _draw_region(kind: str, corners: Sequence[tuple[float, float]]) -> BaseGeome
         return shapely.Polygon(corners)
     (x0, y0), (x1, y1) = np.min(corners, axis=0), np.max(corners, axis=0)
     if kind == "Rectangle":
-        return shapely.box(x0, y0, x1, y1)
+        box: BaseGeometry = shapely.box(x0, y0, x1, y1)
+        return box
     angle = np.linspace(0, 2 * np.pi, _ELLIPSE_CORNERS, endpoint=False)
     x, y = (x0 + x1) / 2 + (x1 - x0) / 2 * np.cos(angle), (y0 + y1) / 2 + (y1 - y0) / 2 * np.sin(angle)
-    return shapely.Polygon(np.stack([x, y], axis=1))
+    ellipse: BaseGeometry = shapely.Polygon(np.stack([x, y], axis=1))
+    return ellipse
 
 
 def _point(element: Element) -> tuple[float, float]:

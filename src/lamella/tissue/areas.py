@@ -1,7 +1,7 @@
 """Areas drawn by a person, each with the class that it was given, and which of them count.
 
-QuPath calls a class that is derived from another `Tumor: Positive`, and one whose name ends in `*` (`Ignore*`, `Region*`)
-is never counted there unless it is asked for; so here.
+QuPath calls a class that is derived from another `Tumor: Positive`. One whose name ends in `*` (`Ignore*`, `Region*`)
+it does not count; here neither, unless that class is asked for.
 """
 
 from collections import Counter

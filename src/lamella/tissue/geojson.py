@@ -31,16 +31,8 @@ def read_geojson(path: Path) -> Drawing:
         TissueError: If it cannot be read or is not GeoJSON.
     """
     source = f"regions '{path}'"
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise TissueError(f"{source} cannot be read ({error.strerror}). Check the path.") from error
-    except RecursionError as error:
-        raise TissueError(f"{source} are nested too deeply to be GeoJSON. Export them from QuPath again.") from error
-    except ValueError as error:
-        raise TissueError(f"{source} are not JSON ({error}). Export them from QuPath as GeoJSON.") from error
     drawing = Drawing(source)
-    todo = deque([(content, UNCLASSIFIED, "")])
+    todo = deque([(_load(path, source), UNCLASSIFIED, "")])
     while todo:
         part, name, kind = todo.popleft()
         if isinstance(part, list):
@@ -54,13 +46,23 @@ def read_geojson(path: Path) -> Drawing:
         if own in _WRAPPED:
             if part.get(_WRAPPED[own]) is not None:
                 todo.appendleft((part[_WRAPPED[own]], name, kind))
-        elif kind in _NOT_DRAWN:
-            drawing.left_out[kind] += 1
-        elif own in POLYGONS:
+        elif own in POLYGONS and kind not in _NOT_DRAWN:
             drawing.areas.append(Area(_read_area(part, source), name))
         else:
-            drawing.left_out[own] += 1
+            drawing.left_out[kind if kind in _NOT_DRAWN else own] += 1
     return drawing
+
+
+def _load(path: Path, source: str) -> Any:
+    """Parse JSON in any of its encodings, with or without a byte order mark."""
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise TissueError(f"{source} cannot be read ({error.strerror}). Check the path.") from error
+    except RecursionError as error:
+        raise TissueError(f"{source} are nested too deeply to be GeoJSON. Export them from QuPath again.") from error
+    except ValueError as error:
+        raise TissueError(f"{source} are not JSON ({error}). Export them from QuPath as GeoJSON.") from error
 
 
 def _find_class(feature: Mapping[str, Any]) -> str:
@@ -76,7 +78,7 @@ def _find_class(feature: Mapping[str, Any]) -> str:
 
 
 def _find_kind(feature: Mapping[str, Any]) -> str:
-    """Return `annotation`, `detection`, `cell`, ... as QuPath 0.4 (objectType), 0.3 (object_type) and 0.2 (id) say it."""
+    """Return `annotation`, `detection`, `cell` and the like, wherever the version of QuPath writes it."""
     properties = feature.get("properties")
     properties = properties if isinstance(properties, dict) else {}
     given = properties.get("objectType", properties.get("object_type", feature.get("id")))
