@@ -237,7 +237,7 @@ def test_wrappings_may_be_deep(tmp_path, content):
     ("content", "says"),
     [
         ("[" * 200_000 + "]" * 200_000, "are nested too deeply to be GeoJSON"),
-        ('{"type": "Polygon", "coordinates": ' + "[" * 300 + "]" * 300 + "}", "make no area"),
+        ('{"type": "Polygon", "coordinates": ' + "[" * 300 + "]" * 300 + "}", "hold no area"),
     ],
 )
 def test_what_is_nested_too_deeply_is_refused_in_one_line(tmp_path, content, says):

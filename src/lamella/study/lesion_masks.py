@@ -15,7 +15,8 @@ import numpy as np
 import pyvips
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from lamella.errors import SettingsError, TissueError
 
@@ -61,7 +62,7 @@ def load_mask(path: Path, slide_size: tuple[int, int], values: Sequence[str] = (
             count.add(top, left, picture.number(block, path.name))
     except TissueError:
         raise
-    except (pyvips.Error, tifffile.TiffFileError, ValueError, RuntimeError, OSError, Image.DecompressionBombError) as e:
+    except (pyvips.Error, tifffile.TiffFileError, ValueError, RuntimeError, OSError, SyntaxError) as e:
         reason = " ".join(str(e).split())[:120]
         raise TissueError(f"mask '{path.name}' cannot be read ({reason}). Save it as PNG or TIFF.") from e
     share, taken = count.finish(path.name)
@@ -241,19 +242,23 @@ def _open_picture(path: Path) -> _Picture:
     """Open a PNG, JPEG 2000 or BMP."""
     if path.suffix.lower() in (".jp2", ".j2k"):
         return _hold(imagecodecs.jpeg2k_decode(path.read_bytes()))
-    with Image.open(path) as image:
-        if image.mode == "P" and image.palette is not None:
-            # Entries, not colours: label images are kept as palettes.
-            entries = np.frombuffer(image.palette.tobytes(), dtype=np.uint8).reshape(-1, len(image.palette.mode))
-            colours: NDArray[np.uint8] = entries[:, :3]
+    if path.suffix.lower() == ".bmp" or _is_palette_png(path):
+        # Entries, not colours: label images are kept as palettes. `Image.open` would refuse large ones.
+        with (BmpImageFile if path.suffix.lower() == ".bmp" else PngImageFile)(path) as image:
             given = image.info.get("transparency", ())
             clear = (given,) if isinstance(given, int) else tuple(i for i, one in enumerate(given) if one < 128)
-            return _hold(np.asarray(image), colours=colours, clear=clear)
-        if path.suffix.lower() == ".bmp":
-            return _hold(np.asarray(image))
+            entries = image.getpalette("RGB") if image.mode == "P" else None
+            colours = None if entries is None else np.array(entries, dtype=np.uint8).reshape(-1, 3)
+            return _hold(np.asarray(image), colours=colours, clear=clear if colours is not None else ())
     picture = pyvips.Image.new_from_file(str(path), access="sequential", revalidate=True)
     is_transparent = bool(picture.hasalpha())
     return _Picture(size=(picture.width, picture.height), blocks=_read_strips(picture), is_transparent=is_transparent)
+
+
+def _is_palette_png(path: Path) -> bool:
+    with path.open("rb") as stream:
+        head = stream.read(26)
+    return head[:8] == b"\x89PNG\r\n\x1a\n" and head[25:] == b"\x03"
 
 
 def _read_strips(picture: Any) -> Iterator[Block]:
