@@ -64,7 +64,7 @@ def load_mask(path: Path, slide_size: tuple[int, int], values: Sequence[str] = (
         raise
     except (pyvips.Error, tifffile.TiffFileError, ValueError, RuntimeError, OSError, SyntaxError) as e:
         reason = " ".join(str(e).split())[:120]
-        raise TissueError(f"mask '{path.name}' cannot be read ({reason}). Save it as PNG or TIFF.") from e
+        raise TissueError(f"mask '{path.name}' cannot be read ({reason}). Save it again as PNG or TIFF.") from e
     share, taken = count.finish(path.name)
 
     def rasterise(shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -250,7 +250,7 @@ def _open_picture(path: Path) -> _Picture:
             entries = image.getpalette("RGB") if image.mode == "P" else None
             colours = None if entries is None else np.array(entries, dtype=np.uint8).reshape(-1, 3)
             return _hold(np.asarray(image), colours=colours, clear=clear if colours is not None else ())
-    picture = pyvips.Image.new_from_file(str(path), access="sequential", revalidate=True)
+    picture = pyvips.Image.new_from_file(str(path), access="sequential", revalidate=True, fail_on="truncated")
     is_transparent = bool(picture.hasalpha())
     return _Picture(size=(picture.width, picture.height), blocks=_read_strips(picture), is_transparent=is_transparent)
 
