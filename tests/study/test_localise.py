@@ -159,6 +159,72 @@ def test_a_folder_without_outlines_is_refused_and_a_slide_without_them_is_named(
     assert content["maps"]["attention"]["n_slides"] == 1
 
 
+def save_labels(path, *, lesion=2, other=1):
+    """Save a label image: tissue to the left is one label, the lesion another."""
+    labels = np.zeros((SIZE[1], SIZE[0]), np.uint8)
+    labels[:, :100] = other
+    labels[LESION[1] : LESION[3], LESION[0] : LESION[2]] = lesion
+    cv2.imwrite(str(path), labels)
+
+
+def test_masks_measure_what_outlines_do(run, tmp_path):
+    out, folder = run
+    masks, labels = tmp_path / "masks", tmp_path / "labels"
+    masks.mkdir()
+    labels.mkdir()
+    for number in range(1, 12, 2):
+        save_labels(masks / f"S-{number:02}.tiff_mask.PNG", lesion=255, other=0)
+        save_labels(labels / f"s-{number:02}.png")
+    expected = localise_run(open_run(out), LocaliseSettings(lesions=folder, cam=None))[0]["maps"]
+    assert localise_run(open_run(out), LocaliseSettings(lesions=masks, cam=None))[0]["maps"] == expected
+    chosen = LocaliseSettings(lesions=labels, cam=None, values=("2",))
+    assert localise_run(open_run(out), chosen)[0]["maps"] == expected
+    with pytest.raises(CohortError, match=r"no lesion in 'labels' could be measured. .*values 0, 1, 2, so it is not"):
+        localise_run(open_run(out), LocaliseSettings(lesions=labels, cam=None))
+
+
+def test_masks_without_a_lesion_are_failures_and_where_all_are_it_is_an_error(run, tmp_path):
+    out, _ = run
+    for number in range(1, 12, 2):
+        save_labels(tmp_path / f"S-{number:02}.png", lesion=0, other=0)
+    with pytest.raises(CohortError, match=r"no lesion in .* could be measured. The first: mask 'S-.*' marks no lesion"):
+        localise_run(open_run(out), LocaliseSettings(lesions=tmp_path, cam=None))
+    save_labels(tmp_path / "S-05.png", lesion=255, other=0)
+    content, failures = localise_run(open_run(out), LocaliseSettings(lesions=tmp_path, cam=None))
+    assert content["maps"]["attention"]["n_slides"] == 1
+    assert sorted(one.slide_id for one in failures) == ["S-01", "S-03", "S-07", "S-09", "S-11"]
+    assert all("marks no lesion" in one.reason for one in failures)
+
+
+def test_only_the_class_that_is_lesion_counts(run, tmp_path):
+    out, folder = run
+    square = {"properties": {"classification": {"name": "Tumor"}}, "geometry": mapping(shapely.box(*LESION))}
+    other = {"properties": {"classification": {"name": "Stroma"}}, "geometry": mapping(shapely.box(0, 0, 90, 90))}
+    for number in range(1, 12, 2):
+        features = [{"type": "Feature", **one} for one in (square, other)[: 1 + number % 3]]
+        (tmp_path / f"S-{number:02}.tiff.geojson").write_text(json.dumps(features))
+    expected = localise_run(open_run(out), LocaliseSettings(lesions=folder, cam=None))[0]["maps"]
+    chosen = LocaliseSettings(lesions=tmp_path, cam=None, classes=("Tumor",))
+    content = localise_run(open_run(out), chosen)[0]
+    assert content["maps"] == expected
+    assert content["settings"]["lesion_classes"] == ["Tumor"]
+    with pytest.raises(SettingsError, match=r"--lesions: the files hold 2 classes .*--lesion-class Tumor"):
+        localise_run(open_run(out), LocaliseSettings(lesions=tmp_path, cam=None))
+    (tmp_path / "S-01.png").write_bytes(b"")
+    with pytest.raises(CohortError, match=r"--lesions: slide 'S-01' has 2 files"):
+        localise_run(open_run(out), chosen)
+
+
+def test_lesions_smaller_than_the_raster_are_noted(run, tmp_path):
+    out, _ = run
+    for number in range(1, 12, 2):
+        edge = 90 if number > 1 else 0.5
+        write_geojson(tmp_path / f"S-{number:02}.geojson", shapely.box(180.1, 100.1, 180.1 + edge, 100.1 + edge))
+    content = localise_run(open_run(out), LocaliseSettings(lesions=tmp_path, cam=None))[0]
+    assert content["maps"]["attention"]["n_slides"] == 5
+    assert content["notes"][0] == "lesions of 'S-01' are smaller than a sixteenth of a tile: left out."
+
+
 def test_a_mean_over_tiles_counts_cut_pixels_by_their_share():
     raster = np.arange(12.0).reshape(3, 4)
     corners = np.array([[50, 50], [0, 0]])

@@ -52,7 +52,12 @@ class ExtractReport:
 
 
 def extract_cohort(
-    slides: Sequence[CohortSlide], settings: ExtractSettings, out: Path, *, progress: Progress | None = None
+    slides: Sequence[CohortSlide],
+    settings: ExtractSettings,
+    out: Path,
+    *,
+    is_part: bool = False,
+    progress: Progress | None = None,
 ) -> ExtractReport:
     """Encode the tiles of slides into one bag each for each encoder; finished bags of the same provenance are kept.
 
@@ -61,6 +66,8 @@ def extract_cohort(
         settings: How. A slide that has the bags of some of the encoders gets only those of the others.
         out: Folder for the bags; see `BagFolder` for what goes where. `failures.csv` (`slide_id, stage, reason`) is
             written there when a slide fails, and removed when none does.
+        is_part: Whether these are some slides of a cohort that was looked through as a whole: then its regions need not
+            fit these.
         progress: Where to report to.
 
     Raises:
@@ -70,7 +77,7 @@ def extract_cohort(
         SettingsError: If regions fit no slide, or it is not clear which of them count.
     """
     progress = progress or SilentProgress()
-    said = list(survey_regions(slides, settings.cut))
+    said = [] if is_part else list(survey_regions(slides, settings.cut))
     targets = [
         BagTarget(encoder, fingerprint_encoder(encoder), settings.folder(out, encoder)) for encoder in settings.encoders
     ]

@@ -227,12 +227,16 @@ def _choose(
     Slides that the same models test stand together: each encoder is opened once.
     """
     slides = {item.slide_id: item for item in cohort.slides}
-    tested = [slides[slide_id] for one in list_rounds(cohort) for slide_id in one.test if has_bag(slide_id)]
-    with_lesions = [item for item in tested if str(item.label) == positive]
-    if not with_lesions:
-        raise CohortError(f"no tested slide is labelled {positive}, so there is no lesion to find. Run on more slides.")
-    files = lesions.find(with_lesions)
-    left_out = [item.slide_id for item in with_lesions if item.slide_id not in files]
+    tested = [slides[slide_id] for one in list_rounds(cohort) for slide_id in one.test]
+    files = lesions.find([item for item in tested if str(item.label) == positive])
+    tested = [item for item in tested if has_bag(item.slide_id)]
+    with_lesions = [item.slide_id for item in tested if str(item.label) == positive]
+    left_out = [slide_id for slide_id in with_lesions if slide_id not in files]
+    if len(left_out) == len(with_lesions):
+        raise CohortError(
+            f"'{lesions.path.name}' holds outlines of no tested slide that is labelled {positive} and has features. "
+            "Run the run again, or name outlines of its slides."
+        )
     notes = []
     if left_out:
         notes.append(

@@ -54,10 +54,7 @@ class LesionFolder:
         except TissueError as error:
             raise CohortError(f"--lesions: {error}") from error
         if slides and not files:
-            raise CohortError(
-                f"--lesions: {say_no_match(self.path, [slide.slide_id for slide in slides], SUFFIXES)}, or .xml, .png, "
-                ".tiff, .jp2."
-            )
+            raise CohortError(f"--lesions: {say_no_match(self.path, [slide.slide_id for slide in slides], SUFFIXES)}")
         drawn = [file for file in files.values() if file.suffix.lower() in AREA_SUFFIXES]
         if self.classes and not drawn:
             raise SettingsError(f"{CLASS_OPTION} chooses among outlines and there are masks only. Pass --lesion-value.")

@@ -87,13 +87,13 @@ class Drawing:
         if len(classes) > 1:
             raise TissueError(
                 f"{self.source} hold {len(classes)} classes ({count_kinds(classes)}). Choose what counts: "
-                f"{say_option(option, classes)}"
+                f"{say_option(option, classes)}."
             )
         others = Counter(area.class_name for area in self.areas if not area.shape.is_empty)
         if not classes and others:
             raise TissueError(
                 f"{self.source} hold no area that counts: {count_kinds(others)} are ignored unless asked for. Pass "
-                f"{say_option(option, others)}"
+                f"{say_option(option, others)}."
             )
 
 

@@ -156,19 +156,19 @@ def refuse_unclear_classes(files: Sequence[Path], classes: Sequence[str], what: 
         except TissueError:
             continue
         has_chosen = has_chosen or drawing.has_class(classes)
-        n_files.update(set(drawing.classes) or {area.class_name for area in drawing.areas if classes})
+        n_files.update(list(drawing.classes) or dict.fromkeys(area.class_name for area in drawing.areas if classes))
     if not n_files:
         return
     if classes and not has_chosen:
         raise SettingsError(
             f"{what}: no area is of class {' or '.join(classes)}; the classes are {', '.join(sorted(n_files))}. "
-            f"Pass {say_option(option, sorted(n_files))}"
+            f"Pass {say_option(option, sorted(n_files))}."
         )
     if not classes and len(n_files) > 1:
         held = count_kinds(Counter({f"with {name}": n for name, n in n_files.most_common()}))
         raise SettingsError(
             f"{what}: the files hold {len(n_files)} classes ({held}). Choose what counts: "
-            f"{say_option(option, [name for name, _ in n_files.most_common()])}"
+            f"{say_option(option, [name for name, _ in n_files.most_common()])}."
         )
 
 
@@ -214,7 +214,7 @@ def say_no_match(folder: Path, slide_ids: Sequence[str], suffixes: Sequence[str]
     held = f"it holds '{(likely or others)[0]}'" if others else "it is empty"
     return (
         f"no file in '{folder.name}' is called after a slide (0 of {len(slide_ids)}): '{slide_ids[0]}{suffixes[0]}' "
-        f"and the like were looked for, and {held}. Call the files <slide_id>{suffixes[0]}"
+        f"and the like were looked for, and {held}. Call the files <slide_id>{suffixes[0]}."
     )
 
 

@@ -62,7 +62,7 @@ def _say_no_area(drawing: Drawing, classes: Sequence[str], option: str) -> str:
         known = drawing.classes or {area.class_name: 1 for area in drawing.areas}
         return (
             f"{drawing.source} hold no area of class {' or '.join(classes)}; their classes are "
-            f"{', '.join(known)}. Pass {say_option(option, known)}"
+            f"{', '.join(known)}. Pass {say_option(option, known)}."
         )
     held = f" (it holds {count_kinds(drawing.left_out)})" if drawing.left_out else ""
     return f"{drawing.source} hold no area{held}. Draw annotations in QuPath and export them as GeoJSON."
