@@ -1,6 +1,7 @@
 """Files find their slide under every name that programs give them, and what fits none is said."""
 
 import json
+import os
 import unicodedata
 
 import pytest
@@ -144,3 +145,16 @@ def test_another_choice_of_classes_makes_other_tiles(tmp_path):
     assert digest("include", "Tumor", slide_id="P2") == ""
     write(tmp_path / "roi" / "P1.geojson", "Tumor", "Pen", left=5)
     assert digest("include", "Tumor") != digests[1]
+
+
+def test_a_folder_that_changes_is_looked_at_again(tmp_path):
+    write(tmp_path / "roi" / "P1.geojson")
+    roi = tmp_path / "roi"
+    long_ago = roi.stat().st_mtime - 100
+    os.utime(roi, (long_ago, long_ago))
+    assert find_slide_file(roi, "P1", AREA_SUFFIXES) == roi / "P1.geojson"
+    assert find_slide_file(roi, "P2", AREA_SUFFIXES) is None
+    write(roi / "P2.geojson")
+    assert find_slide_file(roi, "P2", AREA_SUFFIXES) == roi / "P2.geojson"
+    (roi / "P1.geojson").unlink()
+    assert find_slide_file(roi, "P1", AREA_SUFFIXES) is None

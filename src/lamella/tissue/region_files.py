@@ -1,9 +1,11 @@
 """Which file of a folder belongs to which slide, and which classes of it count."""
 
+import functools
 import hashlib
+import time
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,7 @@ _SLIDE_SUFFIXES = (
 )  # fmt: skip
 # What is hashed for a slide's regions changes with what is made of a file, so that older bags are not taken for newer.
 _READING = b"areas by class 2"
+_SETTLED_NS = 2_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,16 +192,13 @@ def find_slide_file(
     Raises:
         TissueError: If several files are of the slide.
     """
-    wanted = _strip_slide_suffix(slide_id)
-    files = sorted(
+    files = [
         path
-        for path in folder.iterdir()
+        for path in _index_folder(folder).get(_strip_slide_suffix(slide_id), ())
         if path.suffix.lower() in suffixes
-        and _fold(path.name).startswith(wanted)
-        and wanted in _list_slide_names(path)
         and path.is_file()
         and not (besides is not None and besides.exists() and path.samefile(besides))
-    )
+    ]
     if len(files) > 1:
         named = " and ".join(f"'{path.name}'" for path in files[:3])
         raise TissueError(
@@ -218,11 +218,27 @@ def say_no_match(folder: Path, slide_ids: Sequence[str], suffixes: Sequence[str]
     )
 
 
-def _list_slide_names(path: Path) -> set[str]:
-    """Return the slides that a file may be of: its name without suffixes, and without `_mask`."""
-    stem = path.name[: -len(path.suffix)]
-    names = {_strip_slide_suffix(stem)}
-    return names | {_strip_slide_suffix(name.removesuffix("_mask")) for name in names if name.endswith("_mask")}
+def _index_folder(folder: Path) -> Mapping[str, Sequence[Path]]:
+    """Return the files of a folder by the slides they may be of; listed again once the folder has changed.
+
+    A folder that changed a moment ago may change again within a tick of its clock, so it is not kept.
+    """
+    changed_ns = folder.stat().st_mtime_ns
+    is_settled = time.time_ns() - changed_ns > _SETTLED_NS
+    return (_list_files if is_settled else _list_files.__wrapped__)(folder, changed_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _list_files(folder: Path, changed_ns: int) -> Mapping[str, Sequence[Path]]:
+    """Return the files of a folder by the slides they may be of: by name without suffixes, and without `_mask`."""
+    del changed_ns  # tells the folder's states apart
+    files: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        name = _strip_slide_suffix(path.name.removesuffix(path.suffix))
+        names = {name, _strip_slide_suffix(name.removesuffix("_mask"))}
+        for one in names:
+            files.setdefault(one, []).append(path)
+    return files
 
 
 def _strip_slide_suffix(name: str) -> str:
