@@ -1,7 +1,10 @@
 """Localisation of a run: outlines of every kind mean the same, controls stand beside, and nothing leaks."""
 
 import csv
+import dataclasses
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -9,13 +12,14 @@ import pytest
 import shapely
 from shapely.geometry import mapping
 
+from lamella.analysis.localise import Lesions
 from lamella.encoders import EncoderSpec, RuntimeSettings
 from lamella.errors import CohortError, SettingsError, TissueError
 from lamella.features.extract import ExtractSettings
 from lamella.features.plan import CutSettings
 from lamella.mil.settings import TrainSettings
 from lamella.report.page import write_page
-from lamella.study.localise import LocaliseSettings, average_over_tiles, localise_run, permute_labels
+from lamella.study.localise import LocaliseSettings, _detect, _Map, average_over_tiles, localise_run, permute_labels
 from lamella.study.predict import open_run
 from lamella.study.run import run_study
 from lamella.study.settings import CamSettings, RunSettings
@@ -92,6 +96,7 @@ def test_attention_and_cam_find_the_lesion_and_the_controls_do_not_reach_them(ru
     assert maps["darkness"]["tile_auc"]["value"] > 0.9  # the lesions are dark, and this says so
     assert maps["attention, permuted labels"]["tile_auc"]["value"] < maps["attention"]["tile_auc"]["value"]
     assert json.loads((out / "localisation.json").read_text()) == content
+    assert content["settings"]["radius_um"] == 1.5 * 32 * 0.5
     with (out / "localisation.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 6 * 7
@@ -194,6 +199,30 @@ def test_masks_without_a_lesion_are_failures_and_where_all_are_it_is_an_error(ru
     assert content["maps"]["attention"]["n_slides"] == 1
     assert sorted(one.slide_id for one in failures) == ["S-01", "S-03", "S-07", "S-09", "S-11"]
     assert all("marks no lesion" in one.reason for one in failures)
+
+
+def test_a_tile_is_one_detection_at_its_centre_in_um():
+    """Two tiles in a row and one apart, on a slide of unequal resolutions; the raster is 4 um a pixel."""
+    scene = SimpleNamespace(
+        slide=SimpleNamespace(mpp=(0.25, 0.5), size=(1600, 400)),
+        corners_l0=np.array([[400, 100], [800, 100], [0, 100]]),
+        tile_l0=(400.0, 200.0),  # 100 um a side
+        shape=(50, 100),
+        um_per_px=4.0,
+        lesions=Lesions(labels=np.zeros((50, 100), np.int32), counted=np.array([True])),
+    )
+    scene.lesions.labels[23:28, 35:40] = 1  # about the centre of the first tile, at 150 um, 100 um
+    raster = np.zeros((50, 100), np.float32)
+    raster[12:37, 25:50] = 0.9
+    tiles = np.array([0.9, 0.8, 0.1])
+    wanted = LocaliseSettings(lesions=Path("lesions"))
+    for is_by_tile in (True, False):
+        judged = _detect(scene, _Map(tiles, raster, scale=2.0, is_by_tile=is_by_tile), wanted)
+        assert judged.hits.tolist() == pytest.approx([1.8]), is_by_tile
+        assert judged.false.tolist() == [], is_by_tile
+    near = dataclasses.replace(wanted, radius_um=90.0)  # the neighbours, 100 um away, are then detections too
+    judged = _detect(scene, _Map(tiles, raster, is_by_tile=True), near)
+    assert judged.false.tolist() == [0.8, 0.1]
 
 
 def test_only_the_class_that_is_lesion_counts(run, tmp_path):
