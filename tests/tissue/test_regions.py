@@ -145,7 +145,7 @@ def test_points_and_lines_are_left_out_and_counted(tmp_path, monkeypatch):
     line = {"type": "LineString", "coordinates": [[1, 2], [3, 4]]}
     region = load_regions(write(tmp_path, [feature(SQUARE), feature(point), feature(point), feature(line)]))
     assert region.area == 300
-    assert "2 Point, 1 LineString without area left out" in said[0]
+    assert "left out 2 Point, 1 LineString; only annotations with an area count" in said[0]
 
 
 def of_class(classification, geometry=SQUARE, **properties):

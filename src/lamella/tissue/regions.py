@@ -44,7 +44,9 @@ def load_regions(path: Path | str, classes: Sequence[str] = (), *, option: str =
     if region.is_empty:
         raise TissueError(_say_no_area(drawing, classes, option))
     if drawing.left_out:
-        logger.warning("%s: %s without area left out", drawing.source, count_kinds(drawing.left_out))
+        logger.warning(
+            "%s: left out %s; only annotations with an area count", drawing.source, count_kinds(drawing.left_out)
+        )
     return region
 
 
