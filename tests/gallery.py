@@ -573,6 +573,42 @@ CASES: tuple[Case, ...] = (
         names="outlines",
         why="Look for a slip in the name.",
     ),
+    Case(
+        step="Tissue and tiles",
+        heading="No file of regions is called after a slide",
+        command=f"tiles S-0412.tif {_CUT} --include regions --out tiles",
+        scene=lambda: scenes.write_region("regions/scan-7.geojson", corner=(10, 10)),
+        names="S-0412.geojson",
+        why="Files are called after slides: `S-0412.geojson`, or `S-0412.svs.geojson` as QuPath does. Slides without a "
+        "file are used whole, so where no file fits at all the names are wrong.",
+    ),
+    Case(
+        step="Tissue and tiles",
+        heading="Two files of regions for one slide",
+        command=f"tiles S-0412.tif {_CUT} --include regions --out tiles",
+        scene=lambda: (
+            scenes.write_region("regions/S-0412.geojson", corner=(10, 10)),
+            scenes.write_region("regions/S-0412.tif.geojson", corner=(90, 10)),
+        ),
+        names="S-0412.tif.geojson",
+        why="Both are of that slide, and they may differ.",
+    ),
+    Case(
+        step="Tissue and tiles",
+        heading="Regions of several classes",
+        command=f"tiles S-0412.tif {_CUT} --include tumour.geojson --out tiles",
+        scene=lambda: scenes.write_region("tumour.geojson", corner=(10, 10), classes=("Tumor", "Stroma")),
+        names="Stroma",
+        why="Say which class counts. QuPath's classes that end in `*`, such as `Ignore*`, never do.",
+    ),
+    Case(
+        step="Tissue and tiles",
+        heading="No region is of that class",
+        command=f"tiles S-0412.tif {_CUT} --exclude pen.geojson --exclude-class Pen --out tiles",
+        scene=lambda: scenes.write_region("pen.geojson", corner=(10, 10), classes=("Ink", "Fold")),
+        names="Ink",
+        why="Classes are written as in QuPath; upper and lower case do not matter.",
+    ),
     # Encoders and weights -----------------------------------------------------------------------------------------
     Case(
         step="Encoders and weights",
@@ -976,6 +1012,20 @@ CASES: tuple[Case, ...] = (
         scene=lambda: (scenes.save_tested_run("run"), Path("outlines").mkdir()),
         names="outlines",
         why="Only slides that a model has not learned from can be measured on, and of these only those with outlines.",
+    ),
+    Case(
+        step="Fine-tuning, CKA, maps, localisation",
+        heading="Outlines of several classes",
+        command="localise run --lesions outlines",
+        scene=lambda: (
+            scenes.save_tested_run("run"),
+            [
+                scenes.write_region(f"outlines/S-{412 + i:04d}.geojson", corner=(10, 10), classes=("Tumor", "Normal"))
+                for i in range(12)
+            ],
+        ),
+        names="--lesion-class",
+        why="Only one of them is lesion: say which. Masks with several labels need `--lesion-value`.",
     ),
     # Studies --------------------------------------------------------------------------------------------------------
     Case(

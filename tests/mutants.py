@@ -56,6 +56,27 @@ MUTANTS = (
         "tests/study/test_cam.py",
     ),
     Mutant(
+        "neighbours of a tile counted as detections",
+        "analysis/localise.py",
+        "APART = 1.5",
+        "APART = 0.9",
+        "tests/study/test_localise.py",
+    ),
+    Mutant(
+        "classes that QuPath ignores counted",
+        "tissue/areas.py",
+        'return not self.is_hole and not self.class_name.split(":")[-1].strip().endswith("*")',
+        "return not self.is_hole",
+        "tests/tissue/test_regions.py",
+    ),
+    Mutant(
+        "another choice of classes taken for the same tiles",
+        "tissue/region_files.py",
+        "self.kind.encode(), chosen.encode(), file.read_bytes()])",
+        "self.kind.encode(), file.read_bytes()])",
+        "tests/tissue/test_region_files.py",
+    ),
+    Mutant(
         "small lesions counted as misses",
         "analysis/localise.py",
         "numbers = np.flatnonzero(lesions.counted) + 1",

@@ -66,6 +66,24 @@ def study(
             show_default=False,
         ),
     ] = None,
+    lesion_class: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--lesion-class",
+            metavar="NAME",
+            help="Class of the outlines that is lesion, where they have several (repeatable).",
+            show_default=False,
+        ),
+    ] = None,
+    lesion_value: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--lesion-value",
+            metavar="VALUE",
+            help="Value of the masks that is lesion, 2 or #00ff00, where they have several (repeatable).",
+            show_default=False,
+        ),
+    ] = None,
     permutations: Annotated[
         int | None, typer.Option("--permutations", min=0, help="Runs on permuted labels.", show_default="the design's")
     ] = None,
@@ -139,6 +157,8 @@ def study(
     options = StudyOptions(
         runtime=RuntimeSettings(device=device.value, precision=precision.value),
         lesions=lesions or (Path(design.localise) if design.localise else None),
+        lesion_classes=tuple(lesion_class or design.lesion_class),
+        lesion_values=tuple(lesion_value or design.lesion_value),
         budget_s=None if design.budget is None else parse_time(design.budget),
         cautions=tuple(caution or ()),
     )

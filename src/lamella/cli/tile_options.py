@@ -76,7 +76,8 @@ class TileOptions:
         typer.Option(
             "--include",
             metavar="PATH",
-            help="Keep only these regions: GeoJSON from QuPath, one file or a folder of <slide_id>.geojson.",
+            help="Keep only these regions: GeoJSON (QuPath) or XML (ASAP, ImageScope), a file or a folder of "
+            "<slide_id>.geojson.",
             show_default=False,
             rich_help_panel=_TILES,
         ),
@@ -86,7 +87,28 @@ class TileOptions:
         typer.Option(
             "--exclude",
             metavar="PATH",
-            help="Leave these regions out: GeoJSON from QuPath, one file or a folder of <slide_id>.geojson.",
+            help="Leave these regions out: GeoJSON (QuPath) or XML (ASAP, ImageScope), a file or a folder of "
+            "<slide_id>.geojson.",
+            show_default=False,
+            rich_help_panel=_TILES,
+        ),
+    ] = None
+    include_class: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--include-class",
+            metavar="NAME",
+            help="Class of the regions to keep, where they have several (repeatable).",
+            show_default=False,
+            rich_help_panel=_TILES,
+        ),
+    ] = None
+    exclude_class: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--exclude-class",
+            metavar="NAME",
+            help="Class of the regions to leave out, where they have several (repeatable).",
             show_default=False,
             rich_help_panel=_TILES,
         ),
@@ -108,4 +130,6 @@ class TileOptions:
             max_upsample=self.max_upsample,
             include=self.include,
             exclude=self.exclude,
+            include_class=tuple(self.include_class or ()),
+            exclude_class=tuple(self.exclude_class or ()),
         )

@@ -12,7 +12,7 @@ from lamella.cores import count_threads
 from lamella.errors import BagError, LamellaError, OutputError, TileError
 from lamella.features.bag import PATCH_KEYS, BagFolder, find_differences, save_patches
 from lamella.features.failures import Failure, name_stage, save_failures
-from lamella.features.plan import CutSettings, find_slide_tissue, plan_slide, refuse_empty, refuse_shared_regions
+from lamella.features.plan import CutSettings, find_slide_tissue, plan_slide, refuse_empty, survey_regions
 from lamella.files import write_bytes, write_table
 from lamella.progress import Progress, SilentProgress
 from lamella.slide import open_slide
@@ -34,9 +34,11 @@ def save_tissue(
 
     Raises:
         OutputError: If `out` cannot be written.
-        SettingsError: If one region file is given for several slides.
+        SettingsError: If regions fit no slide, or it is not clear which of them count.
     """
-    refuse_shared_regions(slides, settings)
+    progress = progress or SilentProgress()
+    for note in survey_regions(slides, settings):
+        progress.say(note)
 
     def one(item: CohortSlide) -> Rows:
         with open_slide(item.path, slide_mpp=item.slide_mpp) as slide:
@@ -69,7 +71,7 @@ def save_tissue(
             for step in tissue.ledger
         ]
 
-    rows, failures = _each(slides, one, "find tissue", progress or SilentProgress())
+    rows, failures = _each(slides, one, "find tissue", progress)
     write_table(out / "ledger.csv", ["slide_id", "step", "kept_um2", "removed_um2", "n_tiles"], rows)
     save_failures(failures, out / "failures.csv")
     return rows, failures
@@ -85,9 +87,11 @@ def save_tiles(
 
     Raises:
         OutputError: If `out` cannot be written.
-        SettingsError: If one region file is given for several slides.
+        SettingsError: If regions fit no slide, or it is not clear which of them count.
     """
-    refuse_shared_regions(slides, settings)
+    progress = progress or SilentProgress()
+    for note in survey_regions(slides, settings):
+        progress.say(note)
 
     def one(item: CohortSlide) -> Rows:
         plan = plan_slide(item, settings)
@@ -109,7 +113,7 @@ def save_tiles(
             }
         ]
 
-    rows, failures = _each(slides, one, "place tiles", progress or SilentProgress())
+    rows, failures = _each(slides, one, "place tiles", progress)
     save_failures(failures, out / "failures.csv")
     return rows, failures
 

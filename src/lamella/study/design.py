@@ -41,7 +41,9 @@ _COMMENTS = {
     "control_arm": "the frozen arm that is permuted; null is the cheapest",
     "cka": "whether fine-tuned encoders are compared with frozen ones, block by block",
     "cam": "whether class activation maps are drawn and measured",
-    "localise": "folder of lesion outlines, <slide_id>.geojson or .xml; null measures none",
+    "localise": "folder of lesion outlines, <slide_id>.geojson or .xml, or masks; null measures none",
+    "lesion_class": "classes of outlines that are lesions; [] takes the only one there is",
+    "lesion_value": "values of masks that are lesions; [] takes the only one besides the background",
     "budget": "time that may be spent, such as 3h or 90m; null is no limit",
 }
 
@@ -67,6 +69,8 @@ class StudyDesign(Part):
         cka: Whether fine-tuned encoders are compared with frozen ones, block by block.
         cam: Whether class activation maps are computed.
         localise: Folder of outlines.
+        lesion_class: Which classes of outlines are lesions.
+        lesion_value: Which values of masks are lesions.
         budget: Time that may be spent, such as `3h`.
     """
 
@@ -87,6 +91,8 @@ class StudyDesign(Part):
     cka: bool = False
     cam: bool = False
     localise: str | None = None
+    lesion_class: tuple[str, ...] = ()
+    lesion_value: tuple[str, ...] = ()
     budget: str | None = None
 
     @field_validator("budget")

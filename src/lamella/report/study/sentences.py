@@ -214,6 +214,8 @@ def say_no_localisation(record: StudyRecord) -> str:
     """Return why there is no localisation; nothing where there is."""
     if record.localisation.get("arms") or record.localisation.get("rows"):
         return ""
+    if record.localisation.get("reason"):
+        return record.scrub(str(record.localisation["reason"]))
     return "No outlines of lesions were given (--lesions DIR), so where the maps light up was not measured."
 
 
