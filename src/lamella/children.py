@@ -4,6 +4,7 @@ Libraries of C that read damaged files can end the process they run in. A `Child
 does; where it dies, the file is refused like any other. The child is started once and asked again and again.
 """
 
+import atexit
 import contextlib
 import json
 import os
@@ -69,6 +70,8 @@ class Child:
             text=True,
             env=os.environ | {"PYTHONPATH": paths},
         )
+        if self._owner == 0:
+            atexit.register(self.close)
         self._owner = os.getpid()
         return self._process
 

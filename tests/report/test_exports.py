@@ -98,7 +98,7 @@ def test_every_geojson_that_we_write_is_what_qupath_documents(tiles, tmp_path):
     raster = np.zeros((30, 40), np.float32)
     raster[5:9, 6:12], raster[20:24, 30:33], raster[12:15, 2:5] = 1.0, 0.5, -2.0
     record = SimpleNamespace(target="malignant")
-    save_contours(raster, record, (1300, 900), tmp_path / "cam.geojson")
+    save_contours(raster, record, (0, 0, 1300, 900), tmp_path / "cam.geojson")
     contours = check_qupath_features(tmp_path / "cam.geojson")
     assert [one["properties"]["name"] for one in contours][:2] == ["50% for malignant", "80% for malignant"]
     save_outlines((shapely.box(10, 20, 60, 40),), tmp_path / "lesion.geojson")
