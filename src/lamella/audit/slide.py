@@ -12,6 +12,7 @@ from lamella.audit.sharpness import measure_blur
 from lamella.cohort import CohortSlide
 from lamella.errors import LamellaError
 from lamella.slide import Slide, hash_quickly, list_slide_files, open_slide
+from lamella.slide.child import try_slide
 from lamella.tiles import TileSpec, place_tiles
 from lamella.tissue import METHODS, RegionChoice, TissueMask, keep_scan, restrict_to_choices, thumbnail_mpp
 
@@ -87,6 +88,7 @@ class _Visit:
 
     def look_inside(self) -> None:
         """Everything that needs the slide open."""
+        try_slide(self.item.path, slide_mpp=self.item.slide_mpp)
         with open_slide(self.item.path, slide_mpp=self.item.slide_mpp) as slide:
             self.found |= {
                 "format": slide.format,

@@ -14,6 +14,7 @@ from lamella.cohort import CohortSlide
 from lamella.errors import SettingsError, TissueError
 from lamella.features.blocks import order_by_block
 from lamella.slide import ReadLevel, Slide, hash_quickly, open_slide
+from lamella.slide.child import try_slide
 from lamella.tiles import TileSpec, place_tiles
 from lamella.tissue import (
     METHODS,
@@ -95,6 +96,7 @@ def plan_slide(item: CohortSlide, settings: CutSettings) -> TilePlan:
         TileError: If a tile is larger than the slide.
         TissueError: If a region file cannot be read.
     """
+    try_slide(item.path, slide_mpp=item.slide_mpp)
     slide = open_slide(item.path, slide_mpp=item.slide_mpp)
     try:
         spec = settings.spec

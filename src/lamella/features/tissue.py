@@ -16,6 +16,7 @@ from lamella.features.plan import CutSettings, find_slide_tissue, plan_slide, re
 from lamella.files import write_bytes, write_table
 from lamella.progress import Progress, SilentProgress
 from lamella.slide import open_slide
+from lamella.slide.child import try_slide
 from lamella.tiles import place_tiles
 from lamella.tissue import draw_tissue, save_tissue_geojson
 
@@ -41,6 +42,7 @@ def save_tissue(
         progress.say(note)
 
     def one(item: CohortSlide) -> Rows:
+        try_slide(item.path, slide_mpp=item.slide_mpp)
         with open_slide(item.path, slide_mpp=item.slide_mpp) as slide:
             tissue, _ = find_slide_tissue(slide, item.slide_id, settings)
             try:
