@@ -136,7 +136,10 @@ def _encode(content: bytes, rng: np.random.Generator) -> bytes:
 
 
 def _put_bytes(content: bytes, rng: np.random.Generator) -> bytes:
-    odd = (b"\0", b"\xff\xfe", b"\xc3", b"\r", b"\xed\xa0\x80", b"\\ud800", b"&lol;", b"*a", b"&a", b"!!python/name:os.system ")
+    odd = (
+        *(b"\0", b"\xff\xfe", b"\xc3", b"\r", b"\xed\xa0\x80", b"\\ud800"),
+        *(b"&lol;", b"*a", b"&a", b"!!python/name:os.system "),
+    )
     at = _at(content, rng)
     return content[:at] + odd[int(rng.integers(len(odd)))] + content[at:]
 
@@ -195,7 +198,10 @@ def _change_h5(content: bytes, rng: np.random.Generator) -> bytes:
         attributes = [(thing, name) for thing in objects for name in thing.attrs]
         if attributes and (not datasets or rng.random() < 0.6):
             thing, name = attributes[int(rng.integers(len(attributes)))]
-            odd = ("", "None", "x", -1, 0, 1e308, float("nan"), np.zeros(3), b"\xff", 2**62, [1, 2], True, "{", "[" * 3000)
+            odd = (
+                *("", "None", "x", -1, 0, 1e308, float("nan"), np.zeros(3)),
+                *(b"\xff", 2**62, [1, 2], True, "{", "[" * 3000),
+            )
             del thing.attrs[name]
             if rng.random() < 0.8:
                 thing.attrs[name] = odd[int(rng.integers(len(odd)))]

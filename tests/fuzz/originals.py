@@ -48,7 +48,8 @@ def make_originals(folder: Path, *, with_folders: bool = True, shared: Path | No
 def _make_slides(folder: Path, shared: Path | None) -> list[Original]:
     folder.mkdir()
     pixels = draw_tissue(3, width=331, height=262)
-    tiled = {"photometric": "rgb", "metadata": None, "tile": (64, 96), "resolution": (20000, 20000), "resolutionunit": 3}
+    tiled = {"photometric": "rgb", "metadata": None, "tile": (64, 96)}
+    tiled |= {"resolution": (20000, 20000), "resolutionunit": 3}
     paths = {
         "JPEG pyramid": save_slide(folder / "jpeg.tif", pixels),
         "deflate pyramid": save_slide(folder / "deflate.tif", pixels, compression="deflate"),
@@ -74,7 +75,8 @@ def _make_slides(folder: Path, shared: Path | None) -> list[Original]:
         for name, source in (("DICOM", "openslide-boxes_0.dcm"), ("small SVS", "openslide-small.svs")):
             paths[name] = Path(shutil.copyfile(shared / "slides" / source, folder / source))
         paths["NDPI"] = Path(shutil.copyfile(shared / "slides" / "test3-DAPI-2-387.ndpi", folder / "slide.ndpi"))
-    return [Original(f"slide: {name}", "slide", path, share=0.1 if name == "NDPI" else 1.0) for name, path in paths.items()]
+    shares = {"NDPI": 0.1}  # a large file
+    return [Original(f"slide: {name}", "slide", path, share=shares.get(name, 1.0)) for name, path in paths.items()]
 
 
 def _make_bags(folder: Path) -> list[Original]:
@@ -102,7 +104,8 @@ def _make_bags(folder: Path) -> list[Original]:
     torch.save(torch.from_numpy(features), folder / "clam.pt")
     torch.save({"features": torch.from_numpy(features), "coords": torch.from_numpy(coords)}, folder / "dict.pt")
     save_attention_file(str(folder / "attention.h5"), slide_size=(620, 500))
-    kinds = {"TRIDENT": "trident.h5", "CLAM": "clam.h5", "STAMP": "stamp.h5", "CLAM tensor": "clam.pt", "dict": "dict.pt"}
+    kinds = {"TRIDENT": "trident.h5", "CLAM": "clam.h5", "STAMP": "stamp.h5"}
+    kinds |= {"CLAM tensor": "clam.pt", "dict": "dict.pt"}
     bags = [Original(f"bag: {name}", "bag", folder / file) for name, file in kinds.items()]
     return [*bags, Original("attention", "attention", folder / "attention.h5")]
 

@@ -20,8 +20,9 @@ import tempfile
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -94,7 +95,7 @@ def run_verb(arguments: Sequence[str], folder: Path, *, kill_after: float | None
         except SystemExit as end:  # this process holds a copy of the caller's stack, which must not unwind here
             sys.stderr.flush()
             os._exit(int(end.code or 0))
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - whatever it is, it is said and ends this process alone
             traceback.print_exc()
             sys.stderr.flush()
             os._exit(70)
@@ -181,7 +182,7 @@ def prepare(folder: Path) -> None:
         assert code == 0, said
 
 
-def try_verb(verb: Verb, folder: Path, n_kills: int, rng: random.Random) -> dict[str, object]:
+def try_verb(verb: Verb, folder: Path, n_kills: int, rng: random.Random) -> dict[str, Any]:
     """Kill one verb n times, each in a fresh folder, run it again, and compare."""
     expected, seconds = _run_undisturbed(verb, folder)
     again, _ = _run_undisturbed(verb, folder)
@@ -198,8 +199,16 @@ def try_verb(verb: Verb, folder: Path, n_kills: int, rng: random.Random) -> dict
         wrong = sorted(name for name in {*expected, *got} if expected.get(name) != got.get(name))
         wrong = [name for name in wrong if name not in unstable]
         if code != 0 or wrong or left:
-            faults.append({"kill": i, "after": round(moment, 2), "code": code, "said": said[-300:], "differs": wrong[:8], "left": left})
-    return {"verb": verb.name, "seconds": round(seconds, 1), "kills": n_struck, "of": n_kills, "unstable": unstable, "faults": faults}
+            how = {"code": code, "said": said[-300:], "differs": wrong[:8], "left": left}
+            faults.append({"kill": i, "after": round(moment, 2), **how})
+    return {
+        "verb": verb.name,
+        "seconds": round(seconds, 1),
+        "kills": n_struck,
+        "of": n_kills,
+        "unstable": unstable,
+        "faults": faults,
+    }
 
 
 def _run_undisturbed(verb: Verb, folder: Path) -> tuple[dict[str, str], float]:
@@ -246,7 +255,7 @@ def main() -> None:
             if given.only in verb.name:
                 record = try_verb(verb, folder, given.kills, random.Random(f"{given.seed} {verb.name}"))
                 records.append(record)
-                print({key: value for key, value in record.items() if key != "faults"}, len(record["faults"]), "faults", flush=True)  # noqa: T201  # type: ignore[arg-type]
+                print(record | {"faults": len(list(record["faults"]))}, flush=True)  # noqa: T201
                 given.out.write_text(json.dumps(records, indent=1))
     sys.exit(1 if any(record["faults"] for record in records) else 0)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from lamella.errors import SettingsError, TissueError
+from lamella.errors import LamellaError, SettingsError, TissueError
 from lamella.slide.frame import Bounds, find_scan_part
 
 MASK_SUFFIXES = (".png", ".tif", ".tiff", ".jp2", ".j2k", ".bmp")
@@ -62,9 +62,9 @@ def load_mask(
         count = _Count(picture, chosen)
         for top, left, block in picture.blocks:
             count.add(top, left, picture.number(block, path.name))
-    except TissueError:
+    except LamellaError:
         raise
-    except (pyvips.Error, tifffile.TiffFileError, ValueError, RuntimeError, OSError, SyntaxError) as e:
+    except Exception as e:  # a decoder may raise anything on a damaged file
         reason = " ".join(str(e).split())[:120]
         raise TissueError(f"mask '{path.name}' cannot be read ({reason}). Save it again as PNG or TIFF.") from e
     share, taken = count.finish(path.name)
