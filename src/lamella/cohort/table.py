@@ -248,7 +248,7 @@ class _CellReader:
                 "has no label ('{cell}')",
                 "Fill it in, or delete the row; if it is a class, give it a name that does not stand for nothing, as "
                 "in 'absent'."
-                if any(cell and is_missing(cell) for cell in cells)
+                if any(cell.casefold() in ("none", "null", "missing") for cell in cells)
                 else "Fill it in, or delete the row.",
             )
         labels = [None if is_missing(cell) else cell for cell in cells]
