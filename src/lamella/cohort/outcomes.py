@@ -11,7 +11,7 @@ _LEAST_UNIQUE = 6  # fewer distinct numbers than this may well be classes of a s
 _TIMES = ("time", "days", "months", "years", "survival", "os", "pfs", "dfs", "rfs", "efs", "dss", "followup", "follow")
 _EVENTS = ("event", "status", "censor", "censored", "dead", "death", "vital")
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
-_STEPS = re.compile(r"(?P<stem>(?:[a-z]+[ _-]?)?)(?P<step>\d|i{1,3}|iv|v)(?P<end>[+abc]?)", re.IGNORECASE)
+_STEPS = re.compile(r"(?P<stem>(?:[a-z]+?[ _-]?)??)(?P<step>\d|i{1,3}|iv|v)(?P<end>[+abc]?)", re.IGNORECASE)
 _SCALES = (
     ("negative", "low", "intermediate", "medium", "moderate", "high", "very high"),
     ("none", "no", "absent", "normal", "minimal", "mild", "moderate", "severe"),

@@ -78,7 +78,7 @@ def read_rows(path: Path, *, called: str = "cohort") -> Rows:
 
 
 def _read_text(path: Path, name: str) -> Rows:
-    """Read comma, semicolon or tab separated text: as Excel's line `sep=;` says, else whichever the header uses most."""
+    """Read text separated as Excel's line `sep=;` says, else by comma, semicolon or tab, the header's commonest."""
     text = _decode(path, name)
     if not text.strip():
         raise CohortError(f"{name} is empty. Write a header with slide and label, and one row a slide.")

@@ -1,7 +1,7 @@
 """The one rule of how ids, labels and column names are compared.
 
-1. `tidy` takes away what no reader can see: blanks at both ends, no-break spaces (they become ordinary ones), zero-width
-   characters, and whether an accent is composed or not (NFC). Texts that are then equal are the same.
+1. `tidy` takes away what no reader can see: blanks at both ends, no-break spaces (they become ordinary ones),
+   zero-width characters, and whether an accent is composed or not (NFC). Texts that are then equal are the same.
 2. `find_look` also takes away what a reader would hardly notice: capitals, full-width letters, doubled blanks, a hyphen
    or underscore for a blank, zeros before or after a number (7, 007, 7.0), Cyrillic letters that look Latin. Texts that
    differ, but not in that, are never merged and never kept apart: `refuse_look_alikes` names both spellings.
@@ -18,16 +18,17 @@ from lamella.errors import CohortError
 _SPACES = dict.fromkeys(map(ord, "\u00a0\u2007\u202f\u2009\u200a\u3000\t\r\n"), " ")
 _UNSEEN = dict.fromkeys(map(ord, "\u200b\u2060\ufeff\u00ad\u200e\u200f"), None)
 _JOINERS = dict.fromkeys(map(ord, "\u200c\u200d"), None)  # seen in some scripts, so not taken away by `tidy`
-_LATIN = str.maketrans("авекмнорстухіјѕ", "abekmhopctyxijs")  # noqa: RUF001  (Cyrillic on the left)
+_LATIN = str.maketrans("авекмнорстухіјѕ", "abekmhopctyxijs")  # Cyrillic to Latin
 _DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212"), "-")
 _NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)?")
 _LEADING_ZEROS = re.compile(r"(?<![\d.,])0+(?=\d)")
 _JOINTS = re.compile(r"(?<=\w)[ _-]+(?=\w)")
 _MISSING = frozenset(
-    ("", "nan", "-nan", "na", "n/a", "n.a.", "<na>", "null", "none", "nil", "nat", "?", "--", "'--", "[not available]")
-    + ("[not applicable]", "[not evaluated]", "[unknown]", "not available", "not reported", "missing")
-    + ("#n/a", "#na", "#n/a n/a", "#value!", "#ref!", "#name?", "#div/0!", "#null!", "#num!")
-)
+    # empty; what pandas, R, Python and databases write; what Excel writes; what GDC and cBioPortal write
+    ["", "nan", "-nan", "na", "n/a", "n.a.", "<na>", "null", "none", "nil", "nat", "?", "--", "'--", "missing",
+     "#n/a", "#na", "#n/a n/a", "#value!", "#ref!", "#name?", "#div/0!", "#null!", "#num!",
+     "[not available]", "[not applicable]", "[not evaluated]", "[unknown]", "not available", "not reported"]
+)  # fmt: skip
 
 
 def tidy(text: str) -> str:

@@ -51,7 +51,7 @@ class SeenBefore:
         return self.find_spelling(patient_id) is not None
 
     def find_spelling(self, patient_id: str) -> str | None:
-        """Return how a patient was spelt in training; None for one that was not learned from, or where ids are hashes."""
+        """Return how a patient was spelt in training; None where it was not learned from or ids are hashes."""
         if self.salt or not self.patients:
             return None
         if patient_id in self.patients:
