@@ -82,7 +82,7 @@ def test_a_bag_that_could_be_two_slides_or_two_that_could_be_ones_are_refused(tm
     from lamella.errors import BagError
 
     save_bag(tmp_path / "TCGA-AB-1234-01Z-00-DX1.0F.pt")
-    with pytest.raises(BagError, match="both go by the bag 'TCGA-AB-1234-01Z-00-DX1.0F.pt'"):
+    with pytest.raises(BagError, match=r"both go by the bag 'TCGA-AB-1234-01Z-00-DX1.0F.pt'"):
         load_bag_folder(tmp_path, ["TCGA-AB-1234-01Z-00-DX1", "TCGA-AB-1234"])
     save_bag(tmp_path / "TCGA-AB-1234-01Z-00-DX2.1A.pt")
     with pytest.raises(BagError, match=r"2 bags that could be of slide 'TCGA-AB-1234': .*DX1.0F.pt' and .*DX2.1A.pt"):

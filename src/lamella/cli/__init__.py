@@ -51,7 +51,7 @@ class _Once(TyperCommand):
         parser = super().make_parser(ctx)
         for option in {id(one): one for one in (*parser._long_opt.values(), *parser._short_opt.values())}.values():
             if option.action == "store" and option.nargs == 1:
-                option.process = functools.partial(_store_once, option)
+                option.process = functools.partial(_store_once, option)  # type: ignore[method-assign]
         return parser
 
 

@@ -55,9 +55,8 @@ def read_rows(path: Path, *, called: str = "cohort") -> Rows:
             )
         )
     if path.is_dir():
-        raise CohortError(
-            f"'{path}' is a folder and {'predictions are' if called != 'cohort' else 'a cohort is'} a table. Give the path of a CSV or Parquet file."
-        )
+        noun = "a cohort is" if called == "cohort" else f"{called} are"
+        raise CohortError(f"'{path}' is a folder and {noun} a table. Give the path of a CSV or Parquet file.")
     suffix, name = path.suffix.lower(), f"{called} '{path.name}'"
     if suffix in _EXCEL_SUFFIXES:
         raise CohortError(
