@@ -222,6 +222,34 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         step="The table of slides",
+        heading="A patient is spelt in two ways",
+        command="split slides.csv --out folds.csv",
+        scene=lambda: scenes.write_table(
+            "slides.csv", "slide,label,patient_id", "S-0412.svs,benign,007", "S-0587.svs,malignant,7"
+        ),
+        why="Two spellings of a patient would put one person on both sides of a split.",
+        names="007",
+    ),
+    Case(
+        step="The table of slides",
+        heading="The labels are measurements",
+        command="split slides.csv --out folds.csv --label-col ki67",
+        scene=lambda: scenes.write_table(
+            "slides.csv", "slide,ki67", *(f"S-{i:04d}.svs,{i * 1.5 + 0.3:.1f}" for i in range(12))
+        ),
+        why="Only classes can be learned; an amount or a survival time has to be divided into classes first.",
+        names="ki67",
+    ),
+    Case(
+        step="Training and results",
+        heading="An option is given twice",
+        command="split slides.csv --out folds.csv --label-col label --label-col grade",
+        scene=lambda: scenes.write_cohort("slides.csv", n_slides=12),
+        why="The last would win, and nothing would say so.",
+        names="--label-col",
+    ),
+    Case(
+        step="The table of slides",
         heading="Two labels differ in capitals only",
         command="split slides.csv --out folds.csv",
         scene=lambda: scenes.write_table("slides.csv", "slide,label", "S-0412.svs,Benign", "S-0587.svs,benign"),

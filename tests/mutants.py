@@ -233,8 +233,8 @@ MUTANTS = (
     Mutant(
         "an encoder tested on its training patients",
         "features/leaks.py",
-        "if seen.hash_id(item.patient_id) in",
-        "if seen.hash_id('') in",
+        "if seen.knows(item.patient_id,",
+        "if seen.knows('',",
         "tests/study/test_finetune.py",
     ),
     Mutant(
@@ -247,7 +247,7 @@ MUTANTS = (
     Mutant(
         "patients of training looked for by name where their hashes are kept",
         "study/predictor.py",
-        "return (hash_id(patient_id, self.salt) if self.salt else patient_id) in self.patients",
+        "return self.find_spelling(patient_id) is not None",
         "return patient_id in self.patients",
         "tests/study/test_export.py",
     ),
