@@ -29,7 +29,7 @@ from lamella.features.blocks import Block, list_blocks, read_block
 from lamella.features.check_tiles import gather_check_tiles
 from lamella.features.failures import Failure, name_stage
 from lamella.features.leaks import find_leak
-from lamella.features.plan import TilePlan, plan_slide, refuse_empty
+from lamella.features.plan import TilePlan, plan_slide, refuse_empty, say_tissue_notes
 from lamella.features.settings import BagTarget, ExtractSettings, name_in_files
 from lamella.features.todo import say_differences
 from lamella.progress import Progress, Stage
@@ -77,6 +77,7 @@ class Extraction:
         self._owners: deque[list[tuple[_SlideWork, int]]] = deque()
         self._n_planned = self._n_tiles_planned = 0
         self._overridden: list[tuple[str, float, float]] = []
+        self._tissue_notes: list[tuple[str, str]] = []
         self.done: list[str] = []
         self.notes: list[str] = []
         self.n_tiles = 0
@@ -106,6 +107,9 @@ class Extraction:
                     self._deliver(parts, runtimes, stage)
             self.seconds = time.perf_counter() - started
             self._say_overridden(progress)
+            for note in say_tissue_notes(self._tissue_notes):
+                self.notes.append(note)
+                progress.say(note)
         finally:
             self._planner.shutdown(wait=True, cancel_futures=True)
             self._decoders.shutdown(wait=True, cancel_futures=True)
@@ -153,6 +157,7 @@ class Extraction:
                 self._n_planned += 1
             self._n_tiles_planned += len(plan.corners_l0)
             self._note_other_resolution(item, plan.slide)
+            self._tissue_notes += [(note, item.slide_id) for note in plan.tissue.notes]
             work = _SlideWork(
                 item, plan, self._decoders.submit(hash_fully, item.path), blocks_left=len(plan.block_sizes)
             )
