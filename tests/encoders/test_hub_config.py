@@ -8,10 +8,10 @@ import pytest
 import timm
 import torch
 
+from lamella.encoders.blocks import cut_network
 from lamella.encoders.cards import EncoderCard
 from lamella.encoders.foreign import read_hub_card
 from lamella.encoders.network import TileNetwork, create_trunk
-from lamella.encoders.blocks import cut_network
 from lamella.errors import EncoderError
 
 TINY = "vit_tiny_patch16_224"
@@ -45,9 +45,7 @@ def describe(arguments: Any = None, network: str = TINY, **declared: Any) -> dic
         ({"global_pool": ""}, r"does not pool its tokens \(global_pool is ''"),
     ],
 )
-def test_arguments_that_timm_cannot_build_from_are_said_in_one_line(
-    tmp_path: Path, arguments: Any, said: str
-) -> None:
+def test_arguments_that_timm_cannot_build_from_are_said_in_one_line(tmp_path: Path, arguments: Any, said: str) -> None:
     with pytest.raises(EncoderError, match=said) as caught:
         read(tmp_path, describe(arguments))
     assert "\n" not in str(caught.value)

@@ -61,7 +61,7 @@ def test_other_weights_of_timm_are_known_by_their_sha256(tmp_path: Path, monkeyp
     path = tmp_path / "resnet50.pth"
     path.write_bytes(b"weights")
     monkeypatch.setattr("lamella.encoders.publishers.find_sha256", lambda _: "11ad3fa6" + "0" * 56)  # tv2_in1k's
-    with pytest.raises(WeightsError, match="are timm's 'resnet50.tv2_in1k' by their SHA-256"):
+    with pytest.raises(WeightsError, match=r"are timm's 'resnet50\.tv2_in1k' by their SHA-256"):
         refuse_other_publisher(KEYS["plain resnet"], find_encoder("resnet50"), path)
     monkeypatch.setattr("lamella.encoders.publishers.find_sha256", lambda _: "0676ba61" + "0" * 56)  # tv_in1k's
     refuse_other_publisher(KEYS["plain resnet"], find_encoder("resnet50"), path)

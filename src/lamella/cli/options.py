@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 _COHORT = "Columns of the cohort"
 
 
-
 def read_mpp(text: str) -> float:
     """Return a resolution in um per pixel; a magnification is answered with what it usually is.
 
@@ -32,7 +31,7 @@ def read_mpp(text: str) -> float:
     try:
         mpp = float(text)
     except ValueError:
-        scale = re.fullmatch(r"\s*(?:[x×]\s*)?(\d+(?:\.\d+)?)\s*[x×]?\s*", text, re.IGNORECASE)
+        scale = re.fullmatch(r"\s*(?:[x\u00d7]\s*)?(\d+(?:\.\d+)?)\s*[x\u00d7]?\s*", text, re.IGNORECASE)
         if scale is None or float(scale[1]) <= 0:
             raise typer.BadParameter(f"'{text}' is not a number. Give um per pixel, such as 0.5.") from None
         raise typer.BadParameter(

@@ -49,7 +49,13 @@ def study(
     ] = None,
     mpp: Annotated[
         float | None,
-        typer.Option("--mpp", parser=read_mpp, metavar="FLOAT", help="Resolution the encoders see, um.", show_default="the preset's")
+        typer.Option(
+            "--mpp",
+            parser=read_mpp,
+            metavar="FLOAT",
+            help="Resolution the encoders see, um.",
+            show_default="the preset's",
+        ),
     ] = None,
     slide_mpp: Annotated[
         float | None,
@@ -128,7 +134,9 @@ def study(
         stride_px=stride,
         mpp=mpp,
         tissue=None if tissue is None else tissue.value,
-        permutations=permutations, margin=margin, budget=budget
+        permutations=permutations,
+        margin=margin,
+        budget=budget,
     )
 
     from lamella.cohort import give_resolution

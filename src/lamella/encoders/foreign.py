@@ -88,8 +88,8 @@ def read_hub_card(name: str, config_path: Path) -> EncoderCard:
     """Read the card of a hub model from its `config.json`, in timm's form.
 
     Raises:
-        EncoderError: If the file is not in timm's form, leaves pooling to the user, or names a network or an argument that
-            this timm lacks.
+        EncoderError: If the file is not in timm's form, leaves pooling to the user, or names a network or an
+            argument that this timm lacks.
     """
     config = load_hub_config(name, config_path)
     timm = import_timm()
@@ -239,7 +239,9 @@ def _declared_triple(
     try:
         triple = _triple(values)
     except (TypeError, ValueError) as error:
-        raise EncoderError(f"'{name}': '{key}' of its {HUB_CONFIG} is {values!r}, not three numbers. {OWN_FILE}.") from error
+        raise EncoderError(
+            f"'{name}': '{key}' of its {HUB_CONFIG} is {values!r}, not three numbers. {OWN_FILE}."
+        ) from error
     if key == "std" and min(triple) <= 0:
         raise EncoderError(f"'{name}': 'std' of its {HUB_CONFIG} is {values!r} and must be above 0. {OWN_FILE}.")
     return triple

@@ -127,13 +127,15 @@ def _make_paper() -> StudyDesign:
 
 def _make_camelyon16() -> StudyDesign:
     """CAMELYON16's official split; localisation by its rules."""
-    return _make_paper().model_copy(
-        update={"preset": "camelyon16", "split": "given"}
-    )
+    return _make_paper().model_copy(update={"preset": "camelyon16", "split": "given"})
 
 
 def _make_gastro() -> StudyDesign:
     """Several slides a patient, 40x, 65/15/20 by patient, as the paper's duodenal biopsies."""
     return _make_paper().model_copy(
-        update={"preset": "gastro", "tiles": {"default": TileDesign(tile_px=512, mpp=0.25, tissue="otsu")}, "split": "holdout"}
+        update={
+            "preset": "gastro",
+            "tiles": {"default": TileDesign(tile_px=512, mpp=0.25, tissue="otsu")},
+            "split": "holdout",
+        }
     )

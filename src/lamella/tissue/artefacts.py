@@ -98,7 +98,7 @@ def looks_like_tinted_glass(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
     low, high = channel_range(picture)
     spread = cv2.subtract(high, low)
     green = cv2.subtract(picture[..., 1], low)
-    is_tinted = (5 * green.astype(np.int16) >= 2 * spread.astype(np.int16)) | (spread <= GREY_SPREAD)
+    is_tinted = (3 * green.astype(np.int16) >= spread) | (spread <= GREY_SPREAD)
     yellow = picture[..., 0] >= picture[..., 2]
     # Blue dyes (Alcian blue, trichrome) take ever more red: glass of that tint stays pale.
     pale = 100 * low.astype(np.int32) >= np.where(yellow, YELLOW_PERCENT, BLUE_PERCENT) * high.astype(np.int32)

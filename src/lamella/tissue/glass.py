@@ -69,8 +69,8 @@ def find_tissue(
     """Find tissue as what does not look like the scanner's empty glass.
 
     Glass is what is bright, nearly colourless, smooth, wide and at the slide's edge; where there is none of that, what
-    is as smooth and wide and has a tint that glass has and stain has not (yellow, blue, green, dim). Its colour is estimated from the
-    slide, with slow changes of the lamp followed. What is within its noise is background, what is more than 18 grey
+    is as smooth and wide and has a tint that glass has and stain has not (yellow, blue, green, dim). Its colour is
+    estimated from the slide, with slow changes of the lamp followed. What is within its noise is background, what is more than 18 grey
     levels darker in any channel is tissue, and Otsu's threshold divides what lies between. Padding and pen strokes go,
     specks and dust go, and small holes are filled, by area.
 
@@ -129,9 +129,7 @@ def find_tissue(
     return tissue.with_step("holes filled", fill_holes(tissue.mask, HOLE_UM2 / um**2, never=pen | padding))
 
 
-def find_glass(
-    coarse: NDArray[np.uint8], valid: NDArray[np.bool_], um: float, *, tinted: bool = False
-) -> Glass | None:
+def find_glass(coarse: NDArray[np.uint8], valid: NDArray[np.bool_], um: float, *, tinted: bool = False) -> Glass | None:
     """Find the colour and noise of the empty glass.
 
     Args:
