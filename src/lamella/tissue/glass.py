@@ -70,9 +70,9 @@ def find_tissue(
 
     Glass is what is bright, nearly colourless, smooth, wide and at the slide's edge; where there is none of that, what
     is as smooth and wide and has a tint that glass has and stain has not (yellow, blue, green, dim). Its colour is
-    estimated from the slide, with slow changes of the lamp followed. What is within its noise is background, what is more than 18 grey
-    levels darker in any channel is tissue, and Otsu's threshold divides what lies between. Padding and pen strokes go,
-    specks and dust go, and small holes are filled, by area.
+    estimated from the slide, with slow changes of the lamp followed. What is within its noise is background, what is
+    more than 18 grey levels darker in any channel is tissue, and Otsu's threshold divides what lies between. Padding
+    and pen strokes go, specks and dust go, and small holes are filled, by area.
 
     Where there is no empty glass (a field cut from within tissue, white only in lumina and fat) the whole slide is
     tissue, and the notes say so. A picture that is dark where nothing is (fluorescence) holds no tissue.
