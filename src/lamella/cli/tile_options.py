@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lamella.cli.options import read_mpp
+
 if TYPE_CHECKING:
     from lamella.features.plan import CutSettings
     from lamella.tiles import TileSpec
@@ -38,7 +40,14 @@ class TileOptions:
         ),
     ] = None
     mpp: Annotated[
-        float, typer.Option("--mpp", help="Resolution the encoder sees, um per pixel.", rich_help_panel=_TILES)
+        float,
+        typer.Option(
+            "--mpp",
+            parser=read_mpp,
+            metavar="FLOAT",
+            help="Resolution the encoder sees, um per pixel.",
+            rich_help_panel=_TILES,
+        ),
     ] = 0.5
     min_tissue: Annotated[
         float,
@@ -58,6 +67,8 @@ class TileOptions:
         float | None,
         typer.Option(
             "--slide-mpp",
+            parser=read_mpp,
+            metavar="FLOAT",
             help="Resolution of level 0, um per pixel, for slides whose row gives none, whatever their files state.",
             show_default="what the file states",
             rich_help_panel=_TILES,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lamella import __version__
 from lamella.cohort import CohortSlide
+from lamella.encoders import EncoderSpec, find_encoder
 from lamella.errors import SettingsError, TissueError
 from lamella.features.blocks import order_by_block
 from lamella.slide import ReadLevel, Slide, hash_quickly, open_slide
@@ -196,6 +197,35 @@ def refuse_empty(item: CohortSlide, plan: TilePlan) -> None:
         f"slide '{item.slide_id}' holds {plan.tissue.tissue_um2 / 1e6:.3g} mm2 of tissue but no tile with more than "
         f"{plan.provenance['min_tissue']:.0%} of it. Pass a smaller --tile-px or --min-tissue."
     )
+
+
+def find_seen_size(encoder: EncoderSpec, spec: TileSpec) -> dict[str, Any]:
+    """Return the side of the tile that an encoder sees, in pixels, and its resolution, in um per pixel.
+
+    They differ from the tile's as cut where the network takes one size only and resizes inside.
+    """
+    card = find_encoder(encoder.name)
+    seen_px = card.input_px if card.fixed_input and card.input_px else spec.tile_px
+    return {"seen_px": seen_px, "seen_mpp": spec.mpp * spec.tile_px / seen_px}
+
+
+def say_tissue_notes(notes: Sequence[tuple[str, str]]) -> list[str]:
+    """Return what was noted of tissue masks, one sentence for all slides of which the same was noted.
+
+    Args:
+        notes: `(note, slide_id)`.
+
+    Example:
+        >>> say_tissue_notes([("no empty glass was found", "S-2"), ("no empty glass was found", "S-7")])
+        ["slide 'S-2' (and 1 more): no empty glass was found"]
+    """
+    slides: dict[str, list[str]] = {}
+    for note, slide_id in notes:
+        slides.setdefault(note, []).append(slide_id)
+    return [
+        f"slide '{ids[0]}'{f' (and {len(ids) - 1} more)' if len(ids) > 1 else ''}: {note}"
+        for note, ids in slides.items()
+    ]
 
 
 def ledger_of(provenance: Mapping[str, Any]) -> list[tuple[str, float, float]]:

@@ -219,7 +219,7 @@ class Slide:
             finest = _say(max(slide_mpp))
             raise ResolutionError(
                 f"tiles are asked for at {_say(mpp)} um/px but slide '{self.path.name}' stops at {finest} um/px. "
-                f"Ask for {finest} or coarser, or leave that slide out: a finished model takes only what it learned at."
+                f"Ask for {finest} or coarser, or leave that slide out."
             )
         return read
 

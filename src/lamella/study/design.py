@@ -139,10 +139,10 @@ class StudyDesign(Part):
     def with_changes(self, **changes: Any) -> "StudyDesign":
         """Return it with what the command line changes; None leaves a value as it is.
 
-        `tile_px`, `stride_px` and `mpp` change every tile spec.
+        `tile_px`, `stride_px`, `mpp` and `tissue` change every tile spec.
         """
         given = {key: value for key, value in changes.items() if value is not None}
-        cut = {key: given.pop(key) for key in ("tile_px", "stride_px", "mpp") if key in given}
+        cut = {key: given.pop(key) for key in ("tile_px", "stride_px", "mpp", "tissue") if key in given}
         tiles = {name: one.model_dump() | cut for name, one in self.tiles.items()}
         return check_design(self.model_dump() | given | {"tiles": tiles}, "the command line")
 

@@ -35,6 +35,8 @@ from lamella.study.outcome import ArmOutcome, save_outcomes
 from lamella.study.plan import gather_facts
 from lamella.study.plan_study import LEFT, PlannedArm, plan_units
 from lamella.study.predict import open_run
+from lamella.study.presets import list_differences
+from lamella.study.prospects import list_obstacles
 from lamella.study.run import check_images, save_ledger, save_run_cohort
 from lamella.study.settings import CamSettings, TrainingSettings
 from lamella.study.study_folder import StudyFolder
@@ -148,6 +150,9 @@ class _Study:
         runnable = [arm for arm in arms if self._rows[arm.name]["command"] is None]
         if self._options.budget_s is not None:
             runnable = self._keep_within_budget(runnable, self._options.budget_s)
+        for note in (*list_obstacles(self._design, self._cohort), *self._list_differences()):
+            self._notes.append(note)
+            self._progress.say(note)
         self._save_record("running")
         bases = list(dict.fromkeys(base_of(arm) for arm in runnable))
         self._extract(bases)
@@ -173,6 +178,9 @@ class _Study:
             runs={run.arm.name: run.folder for run in self._frozen.values()},
             failures=tuple(self._failures.values()),
         )
+
+    def _list_differences(self) -> list[str]:
+        return [f"Differs from the paper: {said}." for said in list_differences(self._design.preset)]
 
     def _keep_within_budget(self, runnable: Sequence[Arm], budget_s: float) -> list[Arm]:
         """Return the arms that the plan lets run; the others are listed with what they would have cost."""
