@@ -80,7 +80,7 @@ def _refuse_other_tag(card: EncoderCard, path: Path) -> None:
     timm = import_timm()
     network = card.network.partition(".")[0]
     tag = (card.hub_id or "").rpartition("/")[2].partition(".")[2] or card.weights_tag
-    known = {}
+    known: dict[str, list[str]] = {}
     for name in timm.list_pretrained(f"{network}.*"):
         config = timm.get_pretrained_cfg(name)
         hashed = _HASHED.search((config.url if config else None) or "")

@@ -180,7 +180,7 @@ class _Study:
         )
 
     def _list_differences(self) -> list[str]:
-        return [f"Differs from the paper: {said}." for said in list_differences(self._design.preset)]
+        return [f"Differs from the paper: {said}." for said in list_differences(self._design.preset or "")]
 
     def _keep_within_budget(self, runnable: Sequence[Arm], budget_s: float) -> list[Arm]:
         """Return the arms that the plan lets run; the others are listed with what they would have cost."""
