@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from lamella.cli import build_app
 from lamella.files import write_json
 from tests import tiny
+from tests.slide.drawn import draw, write_levels
 
 _ENCODER = """\
 import torch
@@ -45,6 +46,25 @@ def draw_slide(path: str, *, mpp: float | tuple[float, float] | None = 0.5, blan
     """Draw a tiny slide without loss, so that what is found on it is the same everywhere."""
     pixels = tiny.draw_glass(seed) if blank else tiny.draw_tissue(seed)
     tiny.save_slide(Path(path), pixels, mpp=mpp, compression="none")
+
+
+def draw_other_level(path: str) -> None:
+    """Save a slide whose second level is another picture, of another shape."""
+    pixels, _ = draw(1000, 750, blobs=((300, 250, 200, 180), (750, 560, 150, 120)))
+    other, _ = draw(300, 140, blobs=((200, 70, 80, 50),), seed=3)
+    write_levels(Path(path), [pixels, other])
+
+
+def write_zarr(path: str, *, dtype: str, channels: int) -> None:
+    """Save an OME-Zarr image (NGFF 0.4) of 300 x 200 pixels, none of which is stored."""
+    image = Path(path)
+    (image / "0").mkdir(parents=True)
+    shape = [channels, 200, 300]
+    array = {"shape": shape, "chunks": shape, "dtype": dtype, "compressor": None, "filters": None, "fill_value": 0}
+    write_json(image / "0" / ".zarray", array | {"order": "C", "zarr_format": 2})
+    write_json(image / ".zgroup", {"zarr_format": 2})
+    axes = [{"name": name, "type": kind} for name, kind in (("c", "channel"), ("y", "space"), ("x", "space"))]
+    write_json(image / ".zattrs", {"multiscales": [{"version": "0.4", "axes": axes, "datasets": [{"path": "0"}]}]})
 
 
 def draw_twins() -> None:
@@ -91,12 +111,14 @@ def cut_short(path: str, n_bytes: int) -> None:
     Path(path).write_bytes(content[:n_bytes])
 
 
-def write_region(path: str, *, corner: tuple[int, int]) -> None:
-    """Write a square outline as QuPath exports it."""
+def write_region(path: str, *, corner: tuple[int, int], classes: tuple[str, ...] = ()) -> None:
+    """Write a square outline as QuPath exports it, or one of each class."""
     x, y = corner
     ring = [[x, y], [x + 80, y], [x + 80, y + 60], [x, y + 60], [x, y]]
     geometry = {"type": "Polygon", "coordinates": [ring]}
-    write_json(Path(path), {"type": "FeatureCollection", "features": [{"type": "Feature", "geometry": geometry}]})
+    features = [{"type": "Feature", "geometry": geometry, "properties": {"classification": {"name": name}}}
+                for name in classes] or [{"type": "Feature", "geometry": geometry}]  # fmt: skip
+    write_json(Path(path), {"type": "FeatureCollection", "features": features})
 
 
 def save_weights(path: str, network: str) -> None:

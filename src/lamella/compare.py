@@ -24,6 +24,7 @@ from lamella.study.outcome import ArmOutcome
 from lamella.study.predict import open_run
 from lamella.study.presets import find_preset
 from lamella.study.settings import CamSettings
+from lamella.study.truth import SUFFIXES
 from lamella.study.units import base_of
 
 N_PICTURES = 12
@@ -59,9 +60,8 @@ def compare_arms(
         design = load_design(Path(design)) if Path(design).suffix in (".yaml", ".yml") else find_preset(str(design))
     if pseudonyms:
         renamed = rename_cohort(cohort, out)
-        options = dataclasses.replace(
-            options, lesions=rename_outlines(options.lesions, cohort, renamed, out, kind="lesions")
-        )
+        lesions = rename_outlines(options.lesions, cohort, renamed, out, kind="lesions", suffixes=SUFFIXES)
+        options = dataclasses.replace(options, lesions=lesions)
         cohort = renamed
     outcome = run_arms(cohort, design, out, options=options, progress=progress)
     failures = outcome.failures
@@ -127,4 +127,6 @@ def _draw_one(item: CohortSlide, run: RunFolder, folder: Path, cam: CamRecord | 
     record = load_attention(run.attention / f"{item.slide_id}.h5")
     with open_slide(item.path, slide_mpp=item.slide_mpp) as slide:
         path = run.cam / item.slide_id / "cam.tiff"
-        draw_panels(slide, locate_tiles(record), folder, key=record.key, cam=None if cam is None else (cam, path))
+        draw_panels(
+            slide, locate_tiles(record, slide)[0], folder, key=record.key, cam=None if cam is None else (cam, path)
+        )

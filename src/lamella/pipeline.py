@@ -23,7 +23,7 @@ from lamella.report.heatmap import SlideAttention
 from lamella.report.overlay import OverlayStyle
 from lamella.report.page import write_page
 from lamella.report.slides import SlideCaption, draw_slide, is_drawn
-from lamella.slide import hash_quickly, open_slide
+from lamella.slide import Slide, hash_quickly, list_slides, open_slide
 from lamella.study.attention import AttentionRecord, load_attention
 from lamella.study.cam_record import CamRecord
 from lamella.study.exported import open_predictor
@@ -79,7 +79,7 @@ def predict(model: Path | str, slides: Sequence[Path | str] | Path | str, out: P
         LamellaError: Whatever cannot be done, in one line.
     """
     files = [slides] if isinstance(slides, Path | str) else slides
-    cohort = gather_slides([Path(file) for file in files])
+    cohort = gather_slides(list_slides([Path(file) for file in files]))
     return predict_slides(Path(model), cohort, Path(out))[0]
 
 
@@ -179,7 +179,7 @@ def draw_heatmap(
     """
     record = load_attention(attention_path)
     with open_slide(slide_path, slide_mpp=slide_mpp) as slide:
-        if slide.size != record.slide_size:
+        if record.slide_size is not None and slide.size != record.slide_size:
             raise BagError(
                 f"'{attention_path.name}' is of a slide of {record.slide_size[0]} x {record.slide_size[1]} px but "
                 f"'{slide_path.name}' has {slide.size[0]} x {slide.size[1]}. Name the slide it was made from."
@@ -190,7 +190,8 @@ def draw_heatmap(
                 "slide it was made from."
             )
         caption = SlideCaption(title=record.slide_id, subtitle="", key="")
-        draw_slide(slide, locate_tiles(record), out, caption, tile_px=record.tile_px, mpp=record.mpp, style=style)
+        tiles, mpp = locate_tiles(record, slide)
+        draw_slide(slide, tiles, out, caption, tile_px=record.tile_px, mpp=mpp, style=style)
 
 
 def map_classes(
@@ -282,18 +283,29 @@ def _draw_one(item: CohortSlide, folder: RunFolder, subtitle: str) -> None:
     if is_drawn(target, caption):
         return
     with open_slide(item.path, slide_mpp=item.slide_mpp) as slide:
-        draw_slide(slide, locate_tiles(record), target, caption, tile_px=record.tile_px, mpp=record.mpp)
+        tiles, mpp = locate_tiles(record, slide)
+        draw_slide(slide, tiles, target, caption, tile_px=record.tile_px, mpp=mpp)
 
 
-def locate_tiles(record: AttentionRecord) -> SlideAttention:
-    """Return the attention of a record, as pictures take it."""
-    return SlideAttention(
+def locate_tiles(record: AttentionRecord, slide: Slide) -> tuple[SlideAttention, float]:
+    """Return the attention of a record as pictures take it, and the resolution of its tiles in um per pixel.
+
+    What the bag did not state (TRIDENT's states no resolution) is the slide's.
+
+    Raises:
+        ResolutionError: If neither knows the resolution.
+        TileError: If the tiles do not lie on the slide.
+    """
+    slide_mpp = record.slide_mpp or slide.mpp
+    mpp = record.mpp or record.tile_l0[0] * slide_mpp[0] / record.tile_px
+    tiles = SlideAttention(
         attention=record.attention.astype(np.float64),
         coords_l0=record.coords_l0,
         tile_size_l0=record.tile_l0,
-        slide_size=record.slide_size,
-        slide_mpp=record.slide_mpp,
+        slide_size=record.slide_size or slide.size,
+        slide_mpp=slide_mpp,
     )
+    return tiles, mpp
 
 
 def _describe(found: RoundPrediction, classes: _Classes) -> str:

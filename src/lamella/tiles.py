@@ -76,6 +76,7 @@ def place_tiles(
     *,
     slide_size: tuple[int, int],
     slide_mpp: tuple[float, float],
+    bounds_l0: tuple[int, int, int, int] | None = None,
 ) -> NDArray[np.int64]:
     """Place a grid of tiles over tissue.
 
@@ -87,6 +88,7 @@ def place_tiles(
         spec: Tile size, resolution, stride and tissue threshold.
         slide_size: `(width, height)` of level 0, in pixels.
         slide_mpp: `(x, y)` resolution of level 0, in um per pixel.
+        bounds_l0: `(x, y, width, height)` of the scan, where that is less than the slide: tiles lie wholly inside it.
 
     Returns:
         `(n_tiles, 2)` int64 top-left corners `(x, y)` in level-0 pixels, row by row. `n_tiles` is 0 when no tile
@@ -115,6 +117,12 @@ def place_tiles(
         )
     stride_l0 = (spec.stride * spec.mpp / slide_mpp[0], spec.stride * spec.mpp / slide_mpp[1])
     corners = _grid(slide_size, tile_l0, stride_l0)
+    if bounds_l0 is not None and bounds_l0 != (0, 0, *slide_size):
+        low = np.array(bounds_l0[:2])
+        high = low + np.array(bounds_l0[2:])
+        # The same half pixel of grace as at the slide's edge.
+        inside = (corners >= low - 0.5) & (corners + np.array(tile_l0) <= high + 0.5)
+        corners = corners[inside.all(axis=1)]
     shares = measure_tissue(tissue, corners, tile_l0, slide_size)
     return np.rint(corners[shares > spec.min_tissue]).astype(np.int64)
 

@@ -65,7 +65,7 @@ def test_trident_is_read(tmp_path):
 
 @pytest.mark.parametrize("shape", [(0, 8), (0,)])
 def test_an_empty_trident_slide_is_an_empty_bag(tmp_path, shape):
-    write_trident(tmp_path / "S-1.h5", features=np.zeros((1, 8), np.float32))
+    write_trident(tmp_path / "S-1.h5", features=np.zeros((1, 8), np.float32), coords=COORDS[:0])
     with h5py.File(tmp_path / "S-1.h5", "a") as file:
         del file["features"]
         file.create_dataset("features", data=np.zeros(shape, np.float32))

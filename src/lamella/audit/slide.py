@@ -2,20 +2,19 @@
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from shapely.geometry.base import BaseGeometry
 
 from lamella.audit.row import AuditRow
 from lamella.audit.sharpness import measure_blur
 from lamella.cohort import CohortSlide
 from lamella.errors import LamellaError
-from lamella.slide import Slide, hash_quickly, open_slide
+from lamella.slide import Slide, hash_quickly, list_slide_files, open_slide
+from lamella.slide.child import try_slide
 from lamella.tiles import TileSpec, place_tiles
-from lamella.tissue import METHODS, TissueMask, load_regions, restrict_tissue, thumbnail_mpp
+from lamella.tissue import METHODS, RegionChoice, TissueMask, keep_scan, restrict_to_choices, thumbnail_mpp
 
 # A nominal magnification M means about 10/M um per pixel; scanners sold as 40x lie between 0.22 and 0.27.
 MAGNIFICATION_TOLERANCE = 0.3
@@ -42,12 +41,8 @@ class Cut(Protocol):
         """Greatest enlargement of the finest level that is allowed."""
 
     @property
-    def include(self) -> Path | None:
-        """GeoJSON file, or folder of `<slide_id>.geojson`: only tissue inside counts."""
-
-    @property
-    def exclude(self) -> Path | None:
-        """GeoJSON file, or folder of `<slide_id>.geojson`: tissue inside does not count."""
+    def regions(self) -> tuple[RegionChoice, ...]:
+        """The regions to include and to exclude."""
 
 
 def audit_slide(item: CohortSlide, cut: Cut) -> AuditRow:
@@ -87,12 +82,13 @@ class _Visit:
                 "Paths are relative to the cohort's folder."
             )
             return
-        files = [entry for entry in path.iterdir() if entry.is_file()] if path.is_dir() else [path]
+        files = list_slide_files(path)
         self.found["n_bytes"] = sum(file.stat().st_size for file in files)
         self.found["quick_hash"] = hash_quickly(path)
 
     def look_inside(self) -> None:
         """Everything that needs the slide open."""
+        try_slide(self.item.path, slide_mpp=self.item.slide_mpp)
         with open_slide(self.item.path, slide_mpp=self.item.slide_mpp) as slide:
             self.found |= {
                 "format": slide.format,
@@ -102,12 +98,24 @@ class _Visit:
                 "n_levels": len(slide.level_dimensions),
                 "magnification": slide.magnification,
             }
+            self.attempt(self.look_at_levels, slide)
             self.attempt(self.find_resolution, slide)
             if "mpp_x" in self.found:
                 self.attempt(self.find_level, slide)
                 self.attempt(self.find_tiles, slide)
             elif not self.found.get("readable"):
                 self.attempt(self.read_tiles, slide, np.array([[slide.size[0] // 2, slide.size[1] // 2]]))
+
+    def look_at_levels(self, slide: Slide) -> None:
+        """Whether levels are padded, and whether all show one picture in one place."""
+        self.remarks.extend(slide.notes)
+        for number in slide.find_misfits():
+            width, height = slide.level_dimensions[number]
+            self.problems.append(
+                f"levels of slide '{self.item.slide_id}' do not fit each other: level {number} ({width} x {height} px) "
+                "is shifted by over 2 px or shows another image, so tissue would be detected in the wrong place. "
+                "Rebuild the levels: vips tiffsave IN rebuilt.tif --tile --pyramid --compression jpeg --Q 90 --bigtiff"
+            )
 
     def find_resolution(self, slide: Slide) -> None:
         """The resolution, its source, and whether the nominal magnification tells the same."""
@@ -139,13 +147,16 @@ class _Visit:
         tissue = self.find_tissue(slide)
         corners = np.empty((0, 2), dtype=np.int64)
         try:
-            corners = place_tiles(tissue.mask, spec, slide_size=slide.size, slide_mpp=slide.mpp)
+            corners = place_tiles(
+                tissue.mask, spec, slide_size=slide.size, slide_mpp=slide.mpp, bounds_l0=slide.bounds_l0
+            )
             self.found["n_tiles"] = len(corners) if self.is_fine_enough else 0
             if not len(corners):
                 self.say_empty(tissue)
         finally:
+            left, top, width, height = slide.bounds_l0
             # The pixels are looked at even where no tile fits: a damaged slide must not hide behind that.
-            places = corners if len(corners) else np.array([[slide.size[0] // 3, slide.size[1] // 3]])
+            places = corners if len(corners) else np.array([[left + width // 3, top + height // 3]])
             self.attempt(self.read_tiles, slide, places)
 
     def find_tissue(self, slide: Slide) -> TissueMask:
@@ -153,10 +164,8 @@ class _Visit:
         spec, slide_id = self.cut.spec, self.item.slide_id
         thumbnail = slide.read_thumbnail(thumbnail_mpp(spec.tile_px, spec.mpp))
         tissue = METHODS[self.cut.tissue](thumbnail, slide_size=slide.size, slide_mpp=slide.mpp)
-        include, exclude = _regions(self.cut.include, slide_id), _regions(self.cut.exclude, slide_id)
-        if include is not None or exclude is not None:
-            tissue = restrict_tissue(tissue, include=include, exclude=exclude)
-        whole_um2 = slide.size[0] * slide.size[1] * slide.mpp[0] * slide.mpp[1]
+        tissue = restrict_to_choices(keep_scan(tissue, slide.bounds_l0), self.cut.regions, slide_id, slide.bounds_l0)
+        whole_um2 = slide.bounds_l0[2] * slide.bounds_l0[3] * slide.mpp[0] * slide.mpp[1]
         pen_um2 = sum(step.removed_um2 for step in tissue.ledger if step.step == "pen")
         self.found |= {
             "tissue_mm2": tissue.tissue_um2 / 1e6,
@@ -214,11 +223,3 @@ class _Visit:
         self.found["blur_um"] = blur_um
         if blur_um > max(BLURRED_UM, BLURRED_PX * self.found["mpp_x"]):
             self.remarks.append(f"edges are blurred by {blur_um:.2g} um: out of focus? Look at it before using it.")
-
-
-def _regions(path: Path | None, slide_id: str) -> BaseGeometry | None:
-    """Load a slide's regions: the file itself, or `<slide_id>.geojson` in a folder (absent: None)."""
-    if path is not None and path.is_dir():
-        path = path / f"{slide_id}.geojson"
-        path = path if path.exists() else None
-    return None if path is None else load_regions(path)

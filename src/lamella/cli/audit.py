@@ -38,7 +38,12 @@ def audit(
     and disk. Exits with 1 when something would go wrong.
     """
     progress = talk.open()
-    given = columns.load(cohort, progress, labelled=not unlabelled)
+    is_folder = unlabelled and cohort.is_dir()  # of slides, which have no labels
+    given = (
+        columns.gather([cohort], slide_mpp=None)
+        if is_folder
+        else columns.load(cohort, progress, labelled=not unlabelled)
+    )
 
     from lamella.audit import audit_cohort, estimate_cost, save_audit
     from lamella.cohort import give_resolution

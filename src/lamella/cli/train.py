@@ -31,17 +31,22 @@ def train(
 
     The bags are there already; no slide is opened.
 
-    Writes OUT/models, OUT/predictions.csv and OUT/metrics.json. Finished models of the same data are kept.
+    Writes OUT/models, OUT/predictions.csv and OUT/metrics.json, and OUT/attention where the bags state where their
+    tiles lie. Finished models of the same data are kept.
     """
     progress = talk.open()
     given = columns.load(cohort, progress)
 
-    from lamella.report.summary import summarise_run
+    from lamella.report.summary import list_remarks, summarise_run
     from lamella.study.run import train_on_bags
 
     result = train_on_bags(given, features, training.settings(seed=seed), out, progress=progress)
+    for note in result.notes:
+        progress.say(note)
     if as_json:
         print_json({"out": str(out), "metrics": result.metrics})
     else:
         print_table(["what", "AUC", "95% interval", "pooled AUC"], summarise_run(result.metrics))
+        for remark in list_remarks(result.metrics):
+            progress.say(remark)
         progress.say(f"Models and results are in '{out}'.")

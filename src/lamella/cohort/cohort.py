@@ -73,6 +73,14 @@ class Cohort:
         return len(pairs) == len(folds) == len(batches) >= 2 and None not in folds | batches
 
 
+def name_slide(path: Path) -> str:
+    """Return the name a slide goes by where none is given: its file's without the suffix, a folder's whole name.
+
+    Dots in a folder's name are no suffix (DICOM folders are called by numbers with dots), `.zarr` apart.
+    """
+    return path.name if path.is_dir() and path.suffix.lower() != ".zarr" else path.stem
+
+
 def find_missing(cohort: Cohort) -> tuple[CohortSlide, ...]:
     """Return the slides whose file is not there."""
     return tuple(slide for slide in cohort.slides if not slide.path.exists())

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from lamella.cohort.cohort import Cohort, CohortColumns, CohortSlide
+from lamella.cohort.cohort import Cohort, CohortColumns, CohortSlide, name_slide
 from lamella.cohort.table import load_cohort
 from lamella.errors import CohortError
 
@@ -18,7 +18,7 @@ def gather_slides(
     """Return slides named one by one, or by one table, as a cohort that need not be labelled.
 
     Args:
-        paths: Slide files, each its own patient; or a single table (CSV or Parquet).
+        paths: Slides, each its own patient; or a single table (CSV or Parquet).
         slide_mpp: Resolution of level 0, in um per pixel, for slides whose row does not give one.
         columns: Names of the table's columns.
 
@@ -29,7 +29,7 @@ def gather_slides(
         raise CohortError("no slide is named. Name slides, or a table of slides.")
     if len(paths) == 1 and paths[0].suffix.lower() in _TABLES:
         return give_resolution(load_cohort(paths[0], columns=columns or CohortColumns(), labelled=False), slide_mpp)
-    stems = Counter(path.stem for path in paths)
+    stems = Counter(name_slide(path) for path in paths)
     twice = next((stem for stem, n in stems.items() if n > 1), None)
     if twice is not None:
         raise CohortError(
@@ -37,7 +37,7 @@ def gather_slides(
             "name the table instead."
         )
     slides = tuple(
-        CohortSlide(slide_id=path.stem, path=path.absolute(), patient_id=path.stem, slide_mpp=slide_mpp)
+        CohortSlide(slide_id=name_slide(path), path=path.absolute(), patient_id=name_slide(path), slide_mpp=slide_mpp)
         for path in paths
     )
     return Cohort(slides=slides, classes=(), positive=None, notes=(), patients_given=False)

@@ -9,8 +9,7 @@ This module needs no torch: bags open on any laptop.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamella.errors import BagError
+from lamella.features.h5_reading import open_h5, read_array, read_attributes, read_corners
 from lamella.features.h5_writing import H5Writer, writing_h5
 from lamella.files import replacing
 from lamella.tiles import TileSpec
@@ -140,7 +140,7 @@ def load_patches(path: Path) -> tuple[NDArray[np.int64], dict[str, Any]]:
         BagError: If the file cannot be read.
     """
     with open_h5(path) as file:
-        return file["coords"][:].astype(np.int64), read_attributes(file)
+        return read_corners(file), read_attributes(file)
 
 
 def read_own_bag(path: Path) -> tuple[NDArray[Any], NDArray[np.int64], dict[str, Any]]:
@@ -155,7 +155,14 @@ def read_own_bag(path: Path) -> tuple[NDArray[Any], NDArray[np.int64], dict[str,
         attributes = read_attributes(file)
         if "seen_patients" in file:
             attributes["seen_patients"] = [name.decode() for name in file["seen_patients"][:]]
-        return file["features"][:], file["coords"][:].astype(np.int64), attributes
+        features, corners_l0 = read_array(file, "features"), read_corners(file)
+        if features.ndim != 2 or len(features) != len(corners_l0):
+            raise BagError(
+                f"'{path.name}' holds features of shape {features.shape} for {len(corners_l0)} tiles. Delete it and "
+                "run "
+                "`lamella extract` again."
+            )
+        return features, corners_l0, attributes
 
 
 class BagWriter:
@@ -258,55 +265,6 @@ def find_differences(path: Path, wanted: Mapping[str, Any], keys: tuple[str, ...
         for key in keys
         if key in wanted and not _same(found.get(key), wanted[key])
     )
-
-
-@contextmanager
-def open_h5(path: Path, *, made_by: str = "lamella extract") -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading.
-
-    Args:
-        path: The file.
-        made_by: The command that makes such files.
-
-    Raises:
-        BagError: If it is absent, damaged or no HDF5 file.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise BagError(f"there is no file '{path}'. Run `{made_by}` to make it, or check the name.")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        if path.suffix.lower() not in (".h5", ".hdf5"):  # perhaps a slide: nobody is told to delete that
-            raise BagError(
-                f"'{path.name}' is no HDF5 file and one that `{made_by}` wrote is wanted. Name a file that ends in .h5."
-            ) from error
-        raise BagError(
-            f"'{path.name}' is not a readable HDF5 file ({path.stat().st_size} bytes). Delete it and run "
-            f"`{made_by}` again."
-        ) from error
-    try:
-        with file:
-            yield file
-    except (KeyError, OSError) as error:
-        raise BagError(
-            f"'{path.name}' is damaged or of another layout ({error}). If `{made_by}` made it, delete it and run that "
-            "again."
-        ) from error
-
-
-def read_attributes(file: h5py.File) -> dict[str, Any]:
-    """Return a file's own attributes as plain Python values (JSON texts stay texts)."""
-    return {key: plain(value) for key, value in file.attrs.items()}
-
-
-def plain(value: Any) -> Any:
-    """Return an HDF5 attribute as a plain Python value."""
-    if isinstance(value, bytes):
-        return value.decode()
-    if isinstance(value, np.generic):
-        return value.item()
-    return value
 
 
 def _write_coords(file: h5py.File, coords_l0: NDArray[np.int64], provenance: Mapping[str, Any]) -> None:

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from lamella.features.bag import FeatureBag, load_patches, open_h5, read_attributes
+from lamella.features.bag import FeatureBag, load_patches
+from lamella.features.h5_reading import open_h5, read_attributes
 from lamella.features.layouts import load_bag
 
 

@@ -1,11 +1,9 @@
 """Reading bags of any layout: our own, TRIDENT's, CLAM's (.h5 and .pt) and STAMP's.
 
-They are told apart by content, not by name: STAMP has `feats` and a unit, ours states a `fingerprint`, TRIDENT's
-coordinates state `patch_size_level0`, and a file of `features` and `coords` without any attribute is CLAM's.
+They are told apart by content, not by name: STAMP has `feats`, ours states a `fingerprint`, TRIDENT's coordinates state
+`patch_size_level0`, and a file of `features` and `coords` without any attribute is CLAM's.
 """
 
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamella.errors import BagError
-from lamella.features.bag import FeatureBag, open_h5, plain, read_attributes
+from lamella.features.bag import FeatureBag
+from lamella.features.h5_reading import find_size, open_h5, read_array, read_attributes, read_corners
+from lamella.features.torch_bags import load_tensor_bag
+
+# STAMP 1 placed tiles of 256 um and wrote their corners in pixels of 224 to a tile, without a unit.
+STAMP_TILE_UM, STAMP_TILE_PX = 256.0, 224
 
 
 def load_bag(path: Path, *, slide_mpp: float | None = None) -> FeatureBag:
@@ -26,34 +29,61 @@ def load_bag(path: Path, *, slide_mpp: float | None = None) -> FeatureBag:
             can STAMP's coordinates (um) be given in level-0 pixels.
 
     Raises:
-        BagError: If the file is absent, damaged, or of none of these layouts.
+        BagError: If the file is absent, in use, damaged, of none of these layouts, or its parts contradict each other.
     """
     path = Path(path)
     if path.suffix in (".pt", ".pth"):
-        return _load_clam_tensor(path)
+        return _check(path, _read_tensor(path))
     with open_h5(path) as file:
         if "feats" in file:
-            return _read_stamp(path, file, slide_mpp)
-        if "features" not in file:
+            bag = _read_stamp(path, file, slide_mpp)
+        elif "features" not in file:
             raise BagError(
                 f"'{path.name}' holds {_names(file)} but no 'features' or 'feats', so it is not a feature bag. Name "
                 "a file made by `lamella extract`, TRIDENT, CLAM or STAMP."
             )
-        if "fingerprint" in file.attrs:
-            return _read_lamella(file)
-        if "coords" in file and "patch_size_level0" in file["coords"].attrs:
-            return _read_trident(path, file, slide_mpp)
-        return _read_clam(path, file)
+        elif "fingerprint" in file.attrs:
+            bag = _read_lamella(file)
+        elif "coords" in file and "patch_size_level0" in file["coords"].attrs:
+            bag = _read_trident(path, file, slide_mpp)
+        else:
+            bag = _read_clam(path, file)
+    return _check(path, bag)
+
+
+def _check(path: Path, bag: FeatureBag) -> FeatureBag:
+    """Return a bag whose parts agree.
+
+    Raises:
+        BagError: If features and coordinates differ in number, or a tile lies outside the slide that the file states.
+    """
+    corners = bag.coords_l0 if bag.coords_l0 is not None else bag.coords_um
+    if corners is not None and len(corners) != len(bag.features):
+        raise BagError(
+            f"'{path.name}' holds {len(bag.features):,} feature rows and {len(corners):,} coordinates, so no row can "
+            "be "
+            "told which tile it is of. Extract that slide again."
+        )
+    if bag.slide_size is not None and bag.coords_l0 is not None and len(bag.coords_l0):
+        low, high = bag.coords_l0.min(axis=0), bag.coords_l0.max(axis=0)
+        if (low <= -np.asarray(bag.tile_l0 or (0, 0)) - 1).any() or (high >= bag.slide_size).any():
+            raise BagError(
+                f"'{path.name}' has tiles from ({low[0]}, {low[1]}) to ({high[0]}, {high[1]}) px, outside the slide of "
+                f"{bag.slide_size[0]} x {bag.slide_size[1]} px that it states. Extract that slide again."
+            )
+    return bag
 
 
 def _read_lamella(file: h5py.File) -> FeatureBag:
     attributes = read_attributes(file)
     slide_mpp = (float(attributes["slide_mpp_x"]), float(attributes["slide_mpp_y"]))
     tile_px, mpp = int(attributes["tile_px"]), float(attributes["mpp"])
-    coords = file["coords"][:].astype(np.int64)
+    if not min(*slide_mpp, mpp, tile_px) > 0:
+        raise ValueError(f"{tile_px} px at {mpp} um/px on a slide of {slide_mpp} um/px")
+    coords = read_corners(file)
     return FeatureBag(
         slide_id=str(attributes["slide_id"]),
-        features=_features(file["features"]),
+        features=_features(file, "features"),
         coords_l0=coords,
         coords_um=coords * np.array(slide_mpp),
         layout="lamella",
@@ -67,23 +97,25 @@ def _read_lamella(file: h5py.File) -> FeatureBag:
 
 
 def _read_trident(path: Path, file: h5py.File, slide_mpp: float | None) -> FeatureBag:
-    attributes = {key: plain(value) for key, value in file["coords"].attrs.items()}
-    attributes |= {key: plain(value) for key, value in file["features"].attrs.items()}
-    coords = file["coords"][:].astype(np.int64)
-    side_l0, tile_px = float(attributes["patch_size_level0"]), int(attributes["patch_size"])
+    attributes = read_attributes(file["coords"]) | read_attributes(file["features"])
+    coords = read_corners(file)
+    side_l0, tile_px = find_size(attributes, "patch_size_level0"), find_size(attributes, "patch_size")
+    mpp = find_size(attributes, "mpp")
+    if mpp is None and None not in (slide_mpp, side_l0, tile_px):
+        # TRIDENT states magnifications only; without the slide's resolution the tile's is not known.
+        mpp = float(side_l0 or 0) * float(slide_mpp or 0) / float(tile_px or 1)
     encoder = attributes.get("encoder")
     return FeatureBag(
         slide_id=str(attributes.get("name") or path.stem),
-        features=_features(file["features"]),
+        features=_features(file, "features"),
         coords_l0=coords,
-        coords_um=None if slide_mpp is None else coords * slide_mpp,
+        coords_um=None if slide_mpp is None else coords.astype(np.float64) * slide_mpp,
         layout="trident",
         encoder=None if encoder is None else str(encoder),
-        tile_px=tile_px,
-        # TRIDENT states magnifications only; without the slide's resolution the tile's is not known.
-        mpp=None if slide_mpp is None else side_l0 * slide_mpp / tile_px,
-        tile_l0=(side_l0, side_l0),
-        slide_size=_size(attributes, "level0_width", "level0_height"),
+        tile_px=None if tile_px is None else int(tile_px),
+        mpp=mpp,
+        tile_l0=None if side_l0 is None else (side_l0, side_l0),
+        slide_size=_slide_size(attributes),
         provenance=attributes,
     )
 
@@ -96,21 +128,22 @@ def _read_clam(path: Path, file: h5py.File) -> FeatureBag:
         if sibling.exists() and sibling != path:
             with open_h5(sibling) as patches:
                 if "coords" in patches:
-                    attributes = {key: plain(value) for key, value in patches["coords"].attrs.items()}
+                    attributes = read_attributes(patches["coords"])
             break
-    tile_px = int(attributes["patch_size"]) if "patch_size" in attributes else None
-    tile_l0 = None
+    tile_px, tile_l0 = find_size(attributes, "patch_size"), None
     if tile_px is not None and "downsample" in attributes:
         down_x, down_y = np.broadcast_to(np.asarray(attributes["downsample"], dtype=float), (2,))
         tile_l0 = (tile_px * float(down_x), tile_px * float(down_y))
+        if not (np.isfinite(tile_l0).all() and min(tile_l0) > 0):
+            raise ValueError(f"downsample is {attributes['downsample']}")
     return FeatureBag(
         slide_id=path.stem,
-        features=_features(file["features"]),
-        coords_l0=file["coords"][:].astype(np.int64) if "coords" in file else None,
+        features=_features(file, "features"),
+        coords_l0=read_corners(file) if "coords" in file else None,
         coords_um=None,
         layout="clam",
         encoder=None,
-        tile_px=tile_px,
+        tile_px=None if tile_px is None else int(tile_px),
         mpp=None,
         tile_l0=tile_l0,
         slide_size=None,
@@ -118,69 +151,102 @@ def _read_clam(path: Path, file: h5py.File) -> FeatureBag:
     )
 
 
-def _load_clam_tensor(path: Path) -> FeatureBag:
-    if not path.exists():
-        raise BagError(f"there is no file '{path}'. Check the name.")
-    try:
-        import torch  # only this layout needs it
-    except ImportError as error:
-        raise BagError(
-            f"'{path.name}' is a torch file and torch is not installed. Run: pip install 'lamella[torch]', or open the "
-            ".h5 beside it."
-        ) from error
-    try:
-        tensor = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError) as error:
-        raise BagError(f"'{path.name}' is not a readable torch file of plain tensors. Open the .h5 instead.") from error
-    if not isinstance(tensor, torch.Tensor) or tensor.ndim != 2:
-        raise BagError(f"'{path.name}' holds {type(tensor).__name__}, not an (N, D) tensor as CLAM writes it.")
+def _read_tensor(path: Path) -> FeatureBag:
+    features, coords_l0 = load_tensor_bag(path)
     return FeatureBag(
-        slide_id=path.stem, features=tensor.float().numpy(), coords_l0=None, coords_um=None, layout="clam",
+        slide_id=path.stem, features=features, coords_l0=coords_l0, coords_um=None, layout="clam",
         encoder=None, tile_px=None, mpp=None, tile_l0=None, slide_size=None, provenance={},
     )  # fmt: skip
 
 
 def _read_stamp(path: Path, file: h5py.File, slide_mpp: float | None) -> FeatureBag:
     attributes = read_attributes(file)
-    if attributes.get("unit", "um") != "um":
-        raise BagError(f"'{path.name}' states its coordinates in '{attributes['unit']}'; only 'um' is known.")
-    coords_um = file["coords"][:].astype(np.float64)
-    tile_um, tile_px = attributes.get("tile_size_um"), attributes.get("tile_size_px")
-    side_l0 = None if slide_mpp is None or tile_um is None else float(tile_um) / slide_mpp
+    coords_um, tile_um, tile_px = _read_stamp_corners(path, file, attributes)
+    side_l0 = None if slide_mpp is None or tile_um is None else tile_um / slide_mpp
+    coords_l0 = None
+    if slide_mpp is not None and coords_um is not None:
+        coords_l0 = np.rint(coords_um / slide_mpp).astype(np.int64)
     return FeatureBag(
         slide_id=path.stem,
-        features=_features(file["feats"]),
-        coords_l0=None if slide_mpp is None else np.rint(coords_um / slide_mpp).astype(np.int64),
+        features=_features(file, "feats"),
+        coords_l0=coords_l0,
         coords_um=coords_um,
         layout="stamp",
         encoder=None if "extractor" not in attributes else str(attributes["extractor"]),
         tile_px=None if tile_px is None else int(tile_px),
-        mpp=None if tile_um is None or tile_px is None else float(tile_um) / int(tile_px),
+        mpp=None if tile_um is None or tile_px is None else tile_um / tile_px,
         tile_l0=None if side_l0 is None else (side_l0, side_l0),
         slide_size=None,
         provenance=attributes,
     )
 
 
-def _features(dataset: h5py.Dataset) -> NDArray[np.float32]:
-    """Read `(N, D)` as float32; an empty slide of TRIDENT's may have the shape (0,)."""
-    shape = dataset.shape if isinstance(dataset, h5py.Dataset) else ()
-    if shape == (0,):
-        return np.zeros((0, 0), np.float32)
-    if len(shape) != 2:
+def _read_stamp_corners(
+    path: Path, file: h5py.File, attributes: dict[str, Any]
+) -> tuple[NDArray[np.float64] | None, float | None, float | None]:
+    """Return STAMP's corners in um with the tile's side in um and in pixels, each None where it is not known.
+
+    STAMP 2 states `unit` = um. STAMP 1 states none: its corners are in pixels of 224 to a tile of 256 um, as its own
+    reader infers from their distance.
+
+    Raises:
+        BagError: If the unit is another, or cannot be inferred.
+    """
+    tile_um, tile_px = find_size(attributes, "tile_size_um"), find_size(attributes, "tile_size_px")
+    if "coords" not in file:
+        return None, tile_um, tile_px
+    corners = read_array(file, "coords").astype(np.float64)
+    if corners.ndim != 2 or corners.shape[1] != 2 or not np.isfinite(corners).all():
+        raise ValueError(f"coords of shape {corners.shape}, or with a value that is no number")
+    unit = str(attributes.get("unit", "")).strip()
+    if unit in ("um", "\u00b5m", "\u03bcm"):
+        return corners, tile_um, tile_px
+    if unit not in ("", "None"):
         raise BagError(
-            f"'{Path(dataset.file.filename).name}' holds features of shape {shape} and a bag's are (tiles, width). "
+            f"'{path.name}' states its coordinates in '{unit}'; only 'um' is known. Extract that slide again with "
+            "STAMP."
+        )
+    step = _find_step(corners)
+    if step is None:
+        return None, tile_um, tile_px  # one tile: nothing tells the unit, and its features are good all the same
+    if abs(step - (tile_px or STAMP_TILE_PX)) <= 1:
+        side_um, side_px = tile_um or STAMP_TILE_UM, tile_px or STAMP_TILE_PX
+        return corners * (side_um / side_px), side_um, side_px
+    if tile_um is not None and abs(step - tile_um) <= 1:
+        return corners, tile_um, tile_px
+    raise BagError(
+        f"'{path.name}' does not state the unit of its coordinates, and its tiles lie {step:g} apart, which is neither "
+        f"STAMP 1's {STAMP_TILE_PX} px nor a stated tile size. Extract that slide again with STAMP 2."
+    )
+
+
+def _find_step(corners: NDArray[np.float64]) -> float | None:
+    """Return the smallest distance between columns or rows of tiles; None where there is but one of each."""
+    steps = [np.diff(np.unique(corners[:, axis])) for axis in (0, 1)]
+    return min((float(step.min()) for step in steps if step.size), default=None)
+
+
+def _features(file: h5py.File, name: str) -> NDArray[np.float32]:
+    """Read `(N, D)` as float32; a leading axis of one goes, and an empty slide of TRIDENT's may have the shape (0,)."""
+    values = read_array(file, name)
+    if values.ndim == 3 and values.shape[0] == 1:
+        values = values[0]
+    if values.shape == (0,):
+        return np.zeros((0, 0), np.float32)
+    if values.ndim != 2:
+        what = "one embedding of a whole slide" if values.ndim == 1 else f"features of shape {values.shape}"
+        raise BagError(
+            f"'{Path(file.filename).name}' holds {what} and a bag's are (tiles, width). "
             "Name a file made by `lamella extract`, TRIDENT, CLAM or STAMP."
         )
-    features: NDArray[np.float32] = dataset[:].astype(np.float32)
+    with np.errstate(over="ignore"):  # what overflows is infinite, and refused before it is used
+        features: NDArray[np.float32] = values.astype(np.float32)
     return features
 
 
-def _size(attributes: dict[str, Any], width: str, height: str) -> tuple[int, int] | None:
-    try:
-        return int(attributes[width]), int(attributes[height])
-    except (KeyError, ValueError, TypeError):
-        return None
+def _slide_size(attributes: dict[str, Any]) -> tuple[int, int] | None:
+    width, height = find_size(attributes, "level0_width"), find_size(attributes, "level0_height")
+    return None if width is None or height is None else (int(width), int(height))
 
 
 def _names(file: h5py.File) -> str:

@@ -13,8 +13,9 @@ from lamella.files import remove, write_json, write_text
 from lamella.maps import fit_map, load_map
 from lamella.report.overlay import ColourRange, OverlayStyle, blend_map, fit_thumbnail, lay_panels
 from lamella.report.pictures import save_picture
-from lamella.slide import Slide
+from lamella.slide import Bounds, Slide, describe_frame
 from lamella.study.cam_record import CamRecord
+from lamella.tissue.geojson import make_feature
 
 CAM_COLOURS = "RdBu_r"  # red for the class, blue against it: told apart in every colour vision
 _SHARES = (0.5, 0.8)
@@ -41,14 +42,21 @@ def draw_cam(
         OutputError: If a file cannot be written.
     """
     style = style or OverlayStyle(colours=CAM_COLOURS)
-    stamp = {"key": record.key, "title": title, "subtitle": subtitle, "colours": style.colours, "px": style.panel_px}
+    stamp = {
+        "key": record.key,
+        "frame": "scan",
+        "title": title,
+        "subtitle": subtitle,
+        "colours": style.colours,
+        "px": style.panel_px,
+    }
     try:
         if json.loads((folder / _DRAWN).read_text(encoding="utf-8")) == stamp:
             return
     except (OSError, ValueError):
         pass
     remove(folder / _DRAWN)
-    thumbnail = slide.read_thumbnail(max(max(record.slide_um) / style.panel_px, max(slide.mpp)))
+    thumbnail = slide.read_scan(max(max(record.slide_um) / style.panel_px, max(slide.mpp)))
     panel = fit_thumbnail(thumbnail, record.slide_um, style.panel_px)
     raster = fit_map(load_map(folder / "cam.tiff", long_px=2 * style.panel_px), panel.shape[:2])
     colour_range = find_signed_range(raster, record)
@@ -62,7 +70,7 @@ def draw_cam(
         subtitle=subtitle,
     )
     save_picture(picture, folder / "cam.png")
-    save_contours(load_map(folder / "cam.tiff", long_px=_CONTOUR_PX), record, slide.size, folder / "cam.geojson")
+    save_contours(load_map(folder / "cam.tiff", long_px=_CONTOUR_PX), record, slide.bounds_l0, folder / "cam.geojson")
     write_json(folder / _DRAWN, stamp)
 
 
@@ -86,14 +94,14 @@ def find_signed_range(raster: NDArray[np.float32], record: CamRecord) -> ColourR
     )
 
 
-def save_contours(raster: NDArray[np.float32], record: CamRecord, slide_size: tuple[int, int], path: Path) -> None:
+def save_contours(raster: NDArray[np.float32], record: CamRecord, bounds_l0: Bounds, path: Path) -> None:
     """Write the smallest areas that hold half, and four fifths, of what speaks for the class, and against it.
 
     Args:
-        raster: `(h, w)` float32 over the whole slide, NaN where no tile lies.
+        raster: `(h, w)` float32 over the scan, NaN where no tile lies.
         record: What the map says.
-        slide_size: `(width, height)` of level 0, in pixels.
-        path: Where to write; QuPath annotations, level-0 pixels.
+        bounds_l0: `Slide.bounds_l0`.
+        path: Where to write; QuPath annotations, level-0 pixels of the scan.
 
     Raises:
         OutputError: If the file cannot be written.
@@ -105,18 +113,19 @@ def save_contours(raster: NDArray[np.float32], record: CamRecord, slide_size: tu
             level = find_level(signed, share)
             if level is None:
                 continue
-            shapes = trace_areas(signed, level, slide_size)
+            shapes = trace_areas(signed, level, bounds_l0[2:])
             if not shapes:
                 continue
-            properties = {
-                "objectType": "annotation",
-                "name": f"{share:.0%} {said}",
-                "classification": {"name": f"CAM {said}", "color": list(colour)},
-                "measurements": {"Level (logits a cell)": sign * level, "Share": share},
-            }
-            geometry = {"type": "MultiPolygon", "coordinates": shapes}
-            features.append({"type": "Feature", "geometry": geometry, "properties": properties})
-    collection = {"type": "FeatureCollection", "features": features}
+            features.append(
+                make_feature(
+                    {"type": "MultiPolygon", "coordinates": shapes},
+                    class_name=f"CAM {said}",
+                    colour=colour,
+                    name=f"{share:.0%} {said}",
+                    measurements={"Level (logits a cell)": sign * level, "Share": share},
+                )
+            )
+    collection = {"type": "FeatureCollection", "lamella": describe_frame(bounds_l0), "features": features}
     write_text(path, json.dumps(collection, separators=(",", ":"), allow_nan=False) + "\n")
 
 

@@ -1,12 +1,13 @@
 """Heatmaps: the attention of tiles, and how it ranks them. `lamella.maps` lays it back on the slide."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lamella.errors import TileError
 from lamella.maps import check_tiles
+from lamella.slide import Bounds, to_scan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -58,6 +59,23 @@ class SlideAttention:
     def slide_um(self) -> tuple[float, float]:
         """`(width, height)` of the slide, in um."""
         return self.slide_size[0] * self.slide_mpp[0], self.slide_size[1] * self.slide_mpp[1]
+
+    def on_scan(self, bounds_l0: Bounds) -> "SlideAttention":
+        """Return the same tiles on the scan alone, counted from its corner, as QuPath shows the slide.
+
+        Args:
+            bounds_l0: `Slide.bounds_l0`.
+
+        Example:
+            >>> tiles = SlideAttention(
+            ...     attention=np.ones(1), coords_l0=np.array([[620, 330]]), tile_size_l0=(112.0, 112.0),
+            ...     slide_size=(2400, 1800), slide_mpp=(0.5, 0.5))
+            >>> scan = tiles.on_scan((500, 300, 1600, 1200))
+            >>> scan.coords_l0.tolist(), scan.slide_size
+            ([[120, 30]], (1600, 1200))
+        """
+        corners = to_scan(self.coords_l0, bounds_l0).astype(np.int64)
+        return replace(self, coords_l0=corners, slide_size=bounds_l0[2:])
 
 
 def rank_tiles(attention: ArrayLike) -> NDArray[np.int64]:

@@ -26,7 +26,7 @@ def draw_panels(
     cam: tuple[CamRecord, Path] | None = None,
     style: OverlayStyle | None = None,
 ) -> None:
-    """Draw `thumbnail.jpg`, `attention.jpg` and, where there is a map, `cam.jpg`, equal to the pixel in frame.
+    """Draw `thumbnail.jpg`, `attention.jpg` and, where there is a map, `cam.jpg`: all of the scan, equal to the pixel.
 
     Args:
         slide: The open slide.
@@ -41,13 +41,14 @@ def draw_panels(
         OutputError: If a file cannot be written.
     """
     style = style or OverlayStyle(panel_px=640)
-    stamp = {"key": key, "px": style.panel_px, "cam": None if cam is None else cam[0].key}
+    stamp = {"key": key, "frame": "scan", "px": style.panel_px, "cam": None if cam is None else cam[0].key}
     try:
         if json.loads((folder / _DRAWN).read_text(encoding="utf-8")) == stamp:
             return
     except (OSError, ValueError):
         pass
-    thumbnail = slide.read_thumbnail(max(max(tiles.slide_um) / style.panel_px, max(slide.mpp)))
+    tiles = tiles.on_scan(slide.bounds_l0)
+    thumbnail = slide.read_scan(max(max(tiles.slide_um) / style.panel_px, max(slide.mpp)))
     panel = fit_thumbnail(thumbnail, tiles.slide_um, style.panel_px)
     values, colour_range = find_colour_range(tiles, style)
     raster = stitch_tiles(values, tiles.coords_l0, tiles.tile_size_l0, tiles.slide_size, panel.shape[:2])

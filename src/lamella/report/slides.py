@@ -51,7 +51,8 @@ def draw_slide(
 ) -> None:
     """Draw everything of one slide into a folder.
 
-    Writes `attention.png`, `attention.tiff`, `attention.geojson` and `top_tiles.png`.
+    Writes `attention.png`, `attention.tiff`, `attention.geojson` and `top_tiles.png`, all of the scan alone where the
+    canvas is larger: so QuPath shows the slide, and so they lie on it there.
 
     Args:
         slide: The open slide.
@@ -68,17 +69,19 @@ def draw_slide(
     """
     style = style or OverlayStyle()
     remove(folder / _DRAWN)
-    thumbnail = slide.read_thumbnail(max(max(tiles.slide_um) / style.panel_px, max(slide.mpp)))
-    overlay = draw_overlay(tiles, thumbnail, title=caption.title, subtitle=caption.subtitle, style=style)
+    scan = tiles.on_scan(slide.bounds_l0)
+    thumbnail = slide.read_scan(max(max(scan.slide_um) / style.panel_px, max(slide.mpp)))
+    overlay = draw_overlay(scan, thumbnail, title=caption.title, subtitle=caption.subtitle, style=style)
     save_picture(overlay, folder / "attention.png")
-    save_attention_tiff(tiles, folder / "attention.tiff")
-    save_attention_geojson(tiles, folder / "attention.geojson")
+    save_attention_tiff(scan, folder / "attention.tiff")
+    save_attention_geojson(scan, folder / "attention.geojson", bounds_l0=slide.bounds_l0)
     relative, rank = tiles.relative, tiles.rank
     top = []
     for index in find_top_tiles(tiles):
         x, y = (int(value) for value in tiles.coords_l0[index])
         # The bag vouches for the enlargement: it was checked, and recorded, when the slide was encoded.
         image = slide.read_box((x, y), (tile_px, tile_px), mpp, max_upsample=4.0)
+        x, y = (int(value) for value in scan.coords_l0[index])
         top.append(TopTile(image=image, rank=int(rank[index]), relative=float(relative[index]), corner_l0=(x, y)))
     sheet = draw_top_tiles(top, tile_um=(tile_px * mpp, tile_px * mpp), title=caption.title, subtitle=caption.subtitle)
     save_picture(sheet, folder / "top_tiles.png")
@@ -86,4 +89,4 @@ def draw_slide(
 
 
 def _stamp(caption: SlideCaption) -> dict[str, str]:
-    return {"title": caption.title, "subtitle": caption.subtitle, "key": caption.key}
+    return {"title": caption.title, "subtitle": caption.subtitle, "key": caption.key, "frame": "scan"}

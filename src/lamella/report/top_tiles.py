@@ -27,7 +27,7 @@ class TopTile:
         image: `(h, w, 3)` uint8 RGB, as the encoder saw it.
         rank: 1 for the most attended tile of the slide.
         relative: Attention, in multiples of the slide's average tile.
-        corner_l0: Top-left corner `(x, y)`, level-0 pixels.
+        corner_l0: Top-left corner `(x, y)`, level-0 pixels from the scan's corner, as QuPath counts.
     """
 
     image: NDArray[np.uint8]

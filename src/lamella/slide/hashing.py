@@ -1,18 +1,21 @@
 """Which image it is, whatever the file is called.
 
-A slide of several files (MIRAX, Hamamatsu VMS, a DICOM series) is hashed over all files that hold its pixels.
+A slide of several files (MIRAX, Hamamatsu VMS, a DICOM series, OME-Zarr) is hashed over all files that hold its pixels.
 """
 
 import hashlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NoReturn
 
+from lamella.dicom import find_series_uid, list_series
 from lamella.errors import SlideError
 from lamella.files import find_sha256
+from lamella.slide.ome_zarr import is_zarr
 
 MIB = 1 << 20
-_SERIES_UID = b"\x20\x00\x0e\x00UI"  # tag (0020,000E), explicit VR little endian: what DICOM files are written in
+_MOST_READ = 64  # files of an OME-Zarr folder whose content a quick hash looks into
 
 
 def hash_quickly(path: Path) -> str:
@@ -24,7 +27,13 @@ def hash_quickly(path: Path) -> str:
     Raises:
         SlideError: If the file cannot be read.
     """
-    return _combine(_digest_ends(file) for file in list_slide_files(path))
+    files = list_slide_files(path)
+    if len(files) > _MOST_READ and is_zarr(Path(path)):
+        # Thousands of chunks: the size of each, and the ends of some that lie evenly among them.
+        sizes = "\n".join(str(file.stat().st_size) for file in files).encode()
+        some = [files[place * (len(files) - 1) // (_MOST_READ - 1)] for place in range(_MOST_READ)]
+        return _combine([hashlib.sha256(sizes).hexdigest(), *(_digest_ends(file) for file in some)])
+    return _combine(_digest_ends(file) for file in files)
 
 
 def hash_fully(path: Path) -> str:
@@ -47,12 +56,17 @@ def list_slide_files(path: Path) -> tuple[Path, ...]:
     """List the files that hold a slide's pixels, `path` first unless any file of a DICOM series stands for all.
 
     A MIRAX slide has a folder of its name beside it, a VMS slide names its files, and DICOM files of one series lie in
-    one folder. Every other slide is one file.
+    one folder. An OME-Zarr slide is all files of its folder. Every other slide is one file.
 
     Raises:
         SlideError: If `path` is not there.
     """
     path = Path(path)
+    if is_zarr(path):
+        return tuple(sorted(file for file in path.rglob("*") if file.is_file()))
+    if path.is_dir():
+        slides = list(list_series(path).values())
+        return list_slide_files(slides[0][0]) if len(slides) == 1 else _refuse_folder(path)
     if not path.is_file():
         raise SlideError(f"slide '{path.name}' is not there (looked for {path}). Check the path.")
     suffix = path.suffix.lower()
@@ -60,11 +74,15 @@ def list_slide_files(path: Path) -> tuple[Path, ...]:
         return (path, *sorted(file for file in path.with_suffix("").iterdir() if file.is_file()))
     if suffix in (".vms", ".vmu"):
         return (path, *_list_named_files(path))
-    series = _find_series_uid(path)
+    series = find_series_uid(path)
     if series is not None:
-        same = [file for file in path.parent.iterdir() if file.is_file() and _find_series_uid(file) == series]
+        same = [file for file in path.parent.iterdir() if file.is_file() and find_series_uid(file) == series]
         return tuple(sorted(same, key=lambda file: (-file.stat().st_size, _digest_ends(file))))
     return (path,)
+
+
+def _refuse_folder(path: Path) -> NoReturn:
+    raise SlideError(f"slide '{path.name}' is a folder that is no single slide. Give the slide file inside it.")
 
 
 def _digest_ends(path: Path) -> str:
@@ -91,16 +109,3 @@ def _list_named_files(path: Path) -> list[Path]:
     """List the files that a VMS or VMU index names and that lie beside it."""
     named = re.findall(r"=\s*([^\s=][^\r\n=]*\.\w{3,4})\s*$", path.read_text(errors="replace"), flags=re.MULTILINE)
     return sorted({path.parent / name for name in named if (path.parent / name).is_file()})
-
-
-def _find_series_uid(path: Path) -> bytes | None:
-    """Read the SeriesInstanceUID near the start of a DICOM file; None for any other file."""
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(1 << 16)
-    except OSError:
-        return None
-    if head[128:132] != b"DICM" or (at := head.find(_SERIES_UID, 132)) < 0:
-        return None
-    start = at + len(_SERIES_UID) + 2
-    return head[start : start + int.from_bytes(head[start - 2 : start], "little")].rstrip(b"\0 ")

@@ -24,8 +24,10 @@ from pathlib import Path
 import numpy as np
 import openslide
 
+from lamella.dicom import list_series
 from lamella.errors import SettingsError, SlideError
 from lamella.slide.guard import TileGuard, find_levels, is_subsampled
+from lamella.slide.ome_zarr import ZarrReader, find_zarr_version, is_zarr
 from lamella.slide.readers import (
     FastslideReader,
     GuardedReader,
@@ -42,6 +44,7 @@ from lamella.slide.tiff import (
     LZW,
     UNCOMPRESSED,
     TiffPage,
+    find_page_scales,
     is_tiff,
     load_tiff_pages,
 )
@@ -87,7 +90,8 @@ def list_readers() -> tuple[ReaderInfo, ...]:
         "openslide": ("Hamamatsu NDPI and VMS", "MIRAX", "DICOM WSI", "damaged or odd TIFF", "Leica, Ventana"),
         "libvips": ("TIFF of subsampled JPEG, LZW or no compression", "OME-TIFF", "PNG", "JPEG"),
     }
-    return tuple(ReaderInfo(name, version, used_for[name]) for name, version in find_versions().items())
+    files = (ReaderInfo(name, version, used_for[name]) for name, version in find_versions().items())
+    return (*files, ReaderInfo("zarr", find_zarr_version(), ("OME-Zarr folders",)))
 
 
 def list_formats() -> tuple[str, ...]:
@@ -98,7 +102,7 @@ def list_formats() -> tuple[str, ...]:
         True
     """
     vendor = ("svs", "tif", "tiff", "ndpi", "vms", "vmu", "mrxs", "scn", "svslide", "bif", "dcm", "czi", "isyntax")
-    return tuple(f".{suffix}" for suffix in (*vendor, "qptiff", "png", "jpg", "jpeg"))
+    return tuple(f".{suffix}" for suffix in (*vendor, "qptiff", "png", "jpg", "jpeg", "zarr"))
 
 
 def open_reader(path: Path, reader: str = "auto") -> Reader:
@@ -110,6 +114,8 @@ def open_reader(path: Path, reader: str = "auto") -> Reader:
     """
     if reader not in READERS:
         raise SettingsError(f"no reader is called '{reader}'. Choose one of {', '.join(READERS)}.")
+    if path.is_dir():
+        return _open_folder(path, reader)
     _check_file(path)
     if reader in ("auto", "libvips") and _is_plain(path):
         return VipsReader(path)
@@ -126,10 +132,26 @@ def open_reader(path: Path, reader: str = "auto") -> Reader:
     return OpenSlideReader(path)
 
 
+def _open_folder(path: Path, reader: str) -> Reader:
+    """Open a folder that is one slide: OME-Zarr, or the files of a DICOM slide."""
+    if is_zarr(path):
+        return ZarrReader(path)
+    series = list_series(path)
+    if len(series) > 1:
+        files = ", ".join(f"'{path.name}/{own[0].name}'" for own in series.values())
+        raise SlideError(
+            f"folder '{path.name}' holds {len(series)} DICOM slides, and a slide is one. Name a file of the one that "
+            f"is meant: {files}."
+        )
+    if not series:
+        raise SlideError(
+            f"slide '{path.name}' is a folder that is neither OME-Zarr nor DICOM. Give the slide file inside it."
+        )
+    return open_reader(next(iter(series.values()))[0], reader)
+
+
 def _check_file(path: Path) -> None:
     """Refuse what is no file with content."""
-    if path.is_dir():
-        raise SlideError(f"slide '{path.name}' is a folder, and a file is needed. Give the slide file inside it.")
     if not path.exists():
         raise SlideError(f"slide '{path.name}' is not there (looked for {path}). Check the path.")
     try:
@@ -187,6 +209,7 @@ def _open_tiff(path: Path, reader: str) -> Reader:
         raise reasons[0]
     if is_ome:
         found.stated_mpp = find_ome_mpp(pages[0].description)
+    found.stated_scales = found.stated_scales or find_page_scales(pages, found.level_dimensions)
     with _closing_on_error(found):  # what cannot be decoded at all is refused now
         found.read((0, 0), len(found.level_dimensions) - 1, (1, 1))
     return found

@@ -16,6 +16,7 @@ import pyvips
 from numpy.typing import NDArray
 from PIL import JpegImagePlugin, PngImagePlugin
 
+from lamella.dicom import find_level_scales
 from lamella.errors import SlideError
 from lamella.slide.guard import TileGuard
 
@@ -54,6 +55,9 @@ class Reader(Protocol):
         magnification: The objective's nominal magnification, or None.
         associated: Names of associated images, which are never read.
         notes: What a user should know about how this file is read.
+        bounds: `(x, y, width, height)` of the scan on the canvas, level-0 pixels, as the file states it, or None.
+        stated_scales: Level-0 pixels per pixel of each level as the file states them, or None; a level that states
+            none is None.
     """
 
     name: str
@@ -63,6 +67,8 @@ class Reader(Protocol):
     magnification: float | None
     associated: tuple[str, ...]
     notes: tuple[str, ...]
+    bounds: tuple[int, int, int, int] | None
+    stated_scales: tuple[float | None, ...] | None
 
     def read(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Read `(h, w, 3)` uint8 RGB; the box lies inside the level, in its pixels."""
@@ -91,6 +97,11 @@ class OpenSlideReader:
         self.magnification: float | None = _read_number(properties.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER)) or None
         self.associated: tuple[str, ...] = tuple(sorted(self._slide.associated_images))
         self.notes: tuple[str, ...] = ()
+        self.bounds = _read_bounds(properties)
+        # Of Philips TIFF OpenSlide knows the padding of each level, and states scales that are right.
+        self.stated_scales: tuple[float | None, ...] | None = self._downsamples if self.format == "philips" else None
+        if self.format == "dicom":
+            self.stated_scales = find_level_scales(path, self.level_dimensions)
 
     def read(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Read `(h, w, 3)` uint8 RGB."""
@@ -138,6 +149,8 @@ class FastslideReader:
         self.notes: tuple[str, ...] = ()
         if str(self._slide.dtype) != "uint8" or self._slide.num_channels not in (1, 3):
             self.notes = (f"{self._slide.num_channels} channels of {self._slide.dtype} are shown as 8-bit RGB",)
+        self.bounds: tuple[int, int, int, int] | None = None
+        self.stated_scales: tuple[float | None, ...] | None = None
 
     def read(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Read `(h, w, 3)` uint8 RGB."""
@@ -168,6 +181,7 @@ class GuardedReader:
         self.name, self.level_dimensions = quick.name, quick.level_dimensions
         self.format, self.stated_mpp, self.magnification = said.format, said.stated_mpp, said.magnification
         self.associated, self.notes = said.associated, quick.notes
+        self.bounds, self.stated_scales = said.bounds, said.stated_scales
 
     def read(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Read `(h, w, 3)` uint8 RGB."""
@@ -216,6 +230,8 @@ class VipsReader:
             raise _damaged(path.name, error) from error
         self.magnification: float | None = None
         self.associated: tuple[str, ...] = ()
+        self.bounds: tuple[int, int, int, int] | None = None
+        self.stated_scales: tuple[float | None, ...] | None = None
 
     def read(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Read `(h, w, 3)` uint8 RGB."""
@@ -330,6 +346,13 @@ def _convert_vips(image: Any) -> Any:
     if image.bands == 1:
         image = image.bandjoin([image, image])
     return image.extract_band(0, n=3).cast("uchar")
+
+
+def _read_bounds(properties: Any) -> tuple[int, int, int, int] | None:
+    """Read where the scan lies on the canvas; None where a file does not say so wholly."""
+    stated = [_read_number(properties.get(f"openslide.bounds-{side}")) for side in ("x", "y", "width", "height")]
+    x, y, width, height = (None if one is None else int(one) for one in stated)
+    return None if x is None or y is None or width is None or height is None else (x, y, width, height)
 
 
 def _read_number(text: Any) -> float | None:

@@ -98,7 +98,7 @@ def find_span(corner: float, length: float, factor: float, *, n_level: int, exte
         length: How long it is, level pixels.
         factor: Level pixels per output pixel.
         n_level: How many pixels the level has.
-        extent: Where the slide ends, in level pixels; at most one more than `n_level`.
+        extent: Where the slide ends, in level pixels; more than one beyond `n_level` where the level leaves glass out.
 
     Example:
         A box from 2.5 to 6.5 of 100 pixels, not resized, sees 4 pixels more on either side and none before 0:
@@ -109,7 +109,9 @@ def find_span(corner: float, length: float, factor: float, *, n_level: int, exte
     halo = find_halo(factor)
     first, last = math.floor(corner + EXACT_PX), math.ceil(corner + length - EXACT_PX)
     start = max(0, first - halo) if corner > -1.0 else first
-    stop = min(n_level, last + halo) if corner + length < max(extent, n_level) + 1.0 else last
+    # A level that ends long before the slide (its writer left empty glass out) has nothing there to repeat.
+    end = n_level if extent > n_level + 1.0 else max(extent, n_level)
+    stop = min(n_level, last + halo) if corner + length < end + 1.0 else last
     return Span(start, stop, max(0, start - first), max(0, last - stop))
 
 

@@ -10,6 +10,7 @@ Coordinate frames, as suffixes:
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lamella.errors import ResolutionError, SlideError
+from lamella.errors import LamellaError, ResolutionError, SlideError
+from lamella.slide.frame import clip_bounds
+from lamella.slide.levels import Level, fit_levels, list_misfits
 from lamella.slide.opening import open_reader
 from lamella.slide.readers import Reader
 from lamella.slide.resampling import ReadLevel, SourceBlock, find_halo
@@ -44,7 +47,26 @@ def open_slide(path: Path | str, *, slide_mpp: float | None = None, reader: str 
     """
     path = Path(path)
     given = None if slide_mpp is None else check_given_mpp(slide_mpp, name=path.name)
-    return Slide(path, open_reader(path, reader), given)
+    opened: Reader | None = None
+    try:
+        opened = open_reader(path, reader)
+        return Slide(path, opened, given)
+    except Exception as error:
+        if opened is not None:
+            opened.close()
+        if isinstance(error, LamellaError):
+            raise
+        raise _say_unforeseen(path, error) from error
+
+
+def _say_unforeseen(path: Path, error: Exception) -> SlideError:
+    """Make one slide's error of whatever a decoder raises on a damaged file, memory included: the others go on."""
+    said = " ".join(str(error).split())[:160]
+    return SlideError(
+        f"slide '{path.name}' cannot be read ({type(error).__name__}: {said}). Copy it again from its source, or "
+        "leave it "
+        "out."
+    )
 
 
 class Slide:
@@ -54,8 +76,10 @@ class Slide:
         path: The file it was opened from.
         format: What the reader takes it for.
         reader: Library and version that decode it, such as "fastslide 0.8.1".
-        size: `(width, height)` of level 0, in pixels.
-        level_dimensions: `(width, height)` of each level, finest first.
+        size: `(width, height)` of level 0, in pixels: of the canvas, which some formats make larger than the scan.
+        bounds_l0: `(x, y, width, height)` of the scan on the canvas, level-0 pixels; the whole canvas where the file
+            states none. Coordinates count from the canvas's corner, QuPath's from the scan's (`lamella.slide.frame`).
+        level_dimensions: `(width, height)` of each level, finest first, without padding that the writer added.
         level_downsamples: Level-0 pixels per level pixel, the mean of both axes.
         magnification: The objective's nominal magnification as the file states it, or None.
         stated_mpp: `(x, y)` resolution the file states, in um per level-0 pixel, unchecked; None where it states none.
@@ -68,16 +92,18 @@ class Slide:
         self.path = path
         self._reader, self._given = reader, given
         self.format, self.reader = reader.format, reader.name
-        self.level_dimensions = reader.level_dimensions
+        self._levels = fit_levels(reader, name=path.name)
+        self.level_dimensions = tuple(level.size for level in self._levels)
         self.size = self.level_dimensions[0]
-        self._scales = tuple(_find_scale(self.size, size) for size in self.level_dimensions)
+        self.bounds_l0 = clip_bounds(reader.bounds, self.size)
+        self._scales = tuple(level.scale for level in self._levels)
         self.level_downsamples = tuple((x + y) / 2 for x, y in self._scales)
         self.magnification, self.stated_mpp, self.associated = (
             reader.magnification,
             reader.stated_mpp,
             reader.associated,
         )
-        self.notes = reader.notes
+        self.notes = (*reader.notes, *_describe_padding(self._levels))
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -122,6 +148,14 @@ class Slide:
         resolution = self.resolution
         return resolution.x, resolution.y
 
+    def find_misfits(self) -> tuple[int, ...]:
+        """List the levels whose pixels do not lie where those of finer levels do; reads windows of each level.
+
+        Raises:
+            SlideError: If the slide is damaged there.
+        """
+        return list_misfits(self._reader, self._levels)
+
     def close(self) -> None:
         """Release the file; closing twice does nothing."""
         if not self._closed:
@@ -153,7 +187,12 @@ class Slide:
         left, top = max(0, int(corner_level[0])), max(0, int(corner_level[1]))  # NumPy's integers are not readers'
         right, bottom = (int(min(width, corner_level[0] + size[0])), int(min(height, corner_level[1] + size[1])))
         if right > left and bottom > top:
-            pixels = self._reader.read((left, top), level, (right - left, bottom - top))
+            try:
+                pixels = self._reader.read((left, top), level, (right - left, bottom - top))
+            except LamellaError:
+                raise
+            except Exception as error:
+                raise _say_unforeseen(self.path, error) from error
             if (right - left, bottom - top) == tuple(size):
                 return pixels
         region = np.full((size[1], size[0], 3), 255, dtype=np.uint8)
@@ -180,7 +219,7 @@ class Slide:
             finest = _say(max(slide_mpp))
             raise ResolutionError(
                 f"tiles are asked for at {_say(mpp)} um/px but slide '{self.path.name}' stops at {finest} um/px. "
-                f"Ask for {finest} or coarser, or leave that slide out: a finished model takes only what it learned at."
+                f"Ask for {finest} or coarser, or leave that slide out."
             )
         return read
 
@@ -245,6 +284,22 @@ class Slide:
         self.find_read_level(mpp)
         x, y = self.mpp
         return self.read_overview((round(self.size[0] * x / mpp), round(self.size[1] * y / mpp)))
+
+    def read_scan(self, mpp: float) -> NDArray[np.uint8]:
+        """Read the scan small, as `read_thumbnail` reads the whole canvas: what viewers that crop to it show.
+
+        The picture covers `bounds_l0` exactly.
+
+        Returns:
+            `(h, w, 3)` uint8 RGB.
+
+        Raises:
+            ResolutionError: As for `read_thumbnail`.
+        """
+        self.find_read_level(mpp)
+        left, top, width, height = self.bounds_l0
+        size_px = max(1, round(width * self.mpp[0] / mpp)), max(1, round(height * self.mpp[1] / mpp))
+        return self._read_exactly((left, top), size_px, self._find_level((width / size_px[0], height / size_px[1])))
 
     def read_overview(self, size_px: tuple[int, int]) -> NDArray[np.uint8]:
         """Read the whole slide at `size_px`; needs no resolution.
@@ -323,22 +378,14 @@ class Slide:
         return block.cut(corner_l0, size_px)
 
 
-def _find_scale(size: tuple[int, int], level_size: tuple[int, int]) -> tuple[float, float]:
-    """Find how many level-0 pixels one pixel of a level spans, along x and y.
-
-    Pyramids are made by averaging whole blocks and dropping what does not fill one, so a level of 37 x 31 pixels of a
-    slide of 300 x 250 has a scale of exactly 8, not 8.11 and 8.06. Where no whole number explains both sizes, the
-    level is taken to span the slide.
-    """
-    ratio = size[0] / level_size[0], size[1] / level_size[1]
-    whole = round(math.sqrt(ratio[0] * ratio[1]))
-    for scale in {
-        whole,
-        *(2**power for power in (math.floor(math.log2(whole or 1)), math.ceil(math.log2(whole or 1)))),
-    }:
-        if all(level in (axis // scale, -(-axis // scale)) for axis, level in zip(size, level_size, strict=True)):
-            return float(scale), float(scale)
-    return ratio
+def _describe_padding(levels: Sequence[Level]) -> tuple[str, ...]:
+    """Say which levels hold more than slide."""
+    return tuple(
+        f"level {number} is padded: {level.size[0]} x {level.size[1]} of its {level.stored_size[0]} x "
+        f"{level.stored_size[1]} px are slide, at a scale of {level.scale[0]:g}"
+        for number, level in enumerate(levels)
+        if level.is_padded
+    )
 
 
 def _say(mpp: float) -> str:

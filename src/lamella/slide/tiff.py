@@ -5,6 +5,7 @@ directories or tiles point beyond its end.
 """
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -20,6 +21,7 @@ _FORMATS = {1: "B", 2: "B", 3: "H", 4: "I", 5: "II", 6: "b", 7: "B", 8: "h", 9: 
 _WIDTH, _HEIGHT, _COMPRESSION, _DESCRIPTION = 256, 257, 259, 270
 _STRIP_OFFSETS, _ROWS_PER_STRIP, _STRIP_COUNTS, _SUB_DIRECTORIES = 273, 278, 279, 330
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS, _JPEG_TABLES = 322, 323, 324, 325, 347
+_X_RESOLUTION, _RESOLUTION_UNIT = 282, 296
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,6 +39,7 @@ class TiffPage:
         description: The ImageDescription, where vendors write their metadata.
         directory: Its place in the file's chain of directories, from 0; -1 for a sub-directory.
         n_sub: How many sub-directories it has; in OME-TIFF they are the smaller levels.
+        um_per_px: Resolution along x by its own tags, um per pixel; None where it states none.
     """
 
     size: tuple[int, int]
@@ -49,6 +52,7 @@ class TiffPage:
     description: str
     directory: int
     n_sub: int
+    um_per_px: float | None = None
 
     def list_tiles(self, corner: tuple[int, int], size: tuple[int, int]) -> list[int]:
         """List the tiles under a box inside the page, in pixels of the page, row by row."""
@@ -185,14 +189,45 @@ class _Directories:
             description=description.rstrip(b"\0").decode("utf-8", "replace") if isinstance(description, bytes) else "",
             directory=directory,
             n_sub=len(tags.get(_SUB_DIRECTORIES, ())),
+            um_per_px=_read_um_per_px(tags),
         )
         return [page]
 
 
 _WANTED = {
     *(_WIDTH, _HEIGHT, _COMPRESSION, _DESCRIPTION, _STRIP_OFFSETS, _ROWS_PER_STRIP, _STRIP_COUNTS, _SUB_DIRECTORIES),
-    *(_TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS, _JPEG_TABLES),
+    *(_TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS, _JPEG_TABLES, _X_RESOLUTION, _RESOLUTION_UNIT),
 }
+_UM_PER_UNIT = {2: 25400.0, 3: 10000.0}
+
+
+def find_page_scales(pages: Sequence[TiffPage], sizes: Sequence[tuple[int, int]]) -> tuple[float | None, ...] | None:
+    """Find the scale of each level by the resolution that its own page states.
+
+    Args:
+        pages: All images of the file.
+        sizes: `(width, height)` of each level, finest first.
+
+    Returns:
+        Level-0 pixels per pixel of each level; None for a level whose page states nothing, or nothing coarser than
+        level 0's, as by writers that repeat its tags on every page.
+    """
+    stated = []
+    for size in sizes:
+        said = {page.um_per_px for page in pages if page.size == size}
+        stated.append(next(iter(said)) if len(said) == 1 else None)
+    finest = stated[0] if stated else None
+    if finest is None:
+        return None
+    return tuple(None if own is None or own < 1.01 * finest else own / finest for own in stated)
+
+
+def _read_um_per_px(tags: dict[int, NDArray[np.int64] | bytes]) -> float | None:
+    """Read a page's resolution, in um per pixel; None without a unit of length."""
+    value, unit = tags.get(_X_RESOLUTION), _UM_PER_UNIT.get(_number(tags, _RESOLUTION_UNIT, 2))
+    if not isinstance(value, np.ndarray) or value.size != 2 or min(value) <= 0 or unit is None:
+        return None
+    return float(unit * value[1] / value[0])
 
 
 def _number(tags: dict[int, NDArray[np.int64] | bytes], tag: int, default: int) -> int:

@@ -1,6 +1,7 @@
 """Attention as numbers: one small file a slide, from which every picture is drawn."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamella.errors import BagError
-from lamella.features.bag import open_h5, read_attributes
+from lamella.features.h5_reading import find_size, open_h5, read_array, read_attributes, read_corners
 from lamella.features.h5_writing import writing_h5
 
 
@@ -24,9 +25,9 @@ class AttentionRecord:
         coords_l0: `(N, 2)` int64 corners `(x, y)`, level-0 pixels.
         tile_l0: `(width, height)` of a tile, level-0 pixels.
         tile_px: Side of a tile as the encoder saw it, pixels.
-        mpp: Resolution the encoder saw, um per pixel.
-        slide_size: `(width, height)` of level 0, pixels.
-        slide_mpp: `(x, y)` um per level-0 pixel.
+        mpp: Resolution the encoder saw, um per pixel; None where the bag does not state it (TRIDENT).
+        slide_size: `(width, height)` of level 0, pixels; None where the bag does not state it.
+        slide_mpp: `(x, y)` um per level-0 pixel; None where the bag does not state it (TRIDENT).
         key: What the attention was computed from; pictures of another key are drawn again.
         image: Mark of the slide's file, as `mark_image` makes it; empty where the bag does not know its file.
     """
@@ -36,9 +37,9 @@ class AttentionRecord:
     coords_l0: NDArray[np.int64]
     tile_l0: tuple[float, float]
     tile_px: int
-    mpp: float
-    slide_size: tuple[int, int]
-    slide_mpp: tuple[float, float]
+    mpp: float | None
+    slide_size: tuple[int, int] | None
+    slide_mpp: tuple[float, float] | None
     key: str
     image: str = ""
 
@@ -60,9 +61,26 @@ def locate_attention(
     Args:
         attention: `(N,)` float32.
         coords_l0: `(N, 2)` int64 corners `(x, y)`, level-0 pixels.
-        provenance: Attributes of the bag.
+        provenance: Attributes of the bag; of another tool's bag `tile_width_l0`, `tile_height_l0`, `tile_px` and, where
+            they are known, `slide_width` and `slide_height`.
         key: What the attention was computed from.
+
+    Raises:
+        KeyError: If they do not say how large the tiles are.
     """
+    if "slide_mpp_x" not in provenance:
+        stated = "slide_width" in provenance
+        return AttentionRecord(
+            slide_id=str(provenance["slide_id"]),
+            attention=attention,
+            coords_l0=coords_l0,
+            tile_l0=(float(provenance["tile_width_l0"]), float(provenance["tile_height_l0"])),
+            tile_px=int(provenance["tile_px"]),
+            mpp=None,
+            slide_size=(int(provenance["slide_width"]), int(provenance["slide_height"])) if stated else None,
+            slide_mpp=None,
+            key=key,
+        )
     slide_mpp = (float(provenance["slide_mpp_x"]), float(provenance["slide_mpp_y"]))
     side_um = float(provenance["tile_px"]) * float(provenance["mpp"])
     return AttentionRecord(
@@ -89,13 +107,12 @@ def save_attention(record: AttentionRecord, path: Path) -> None:
                 "slide_id": record.slide_id,
                 "tile_l0": record.tile_l0,
                 "tile_px": record.tile_px,
-                "mpp": record.mpp,
-                "slide_size": record.slide_size,
-                "slide_mpp": record.slide_mpp,
                 "key": record.key,
                 "image": record.image,
             }
         )
+        known = {"mpp": record.mpp, "slide_size": record.slide_size, "slide_mpp": record.slide_mpp}
+        file.attrs.update({name: value for name, value in known.items() if value is not None})
 
 
 def load_attention(path: Path) -> AttentionRecord:
@@ -109,16 +126,32 @@ def load_attention(path: Path) -> AttentionRecord:
             held = "a feature bag" if "features" in file else "something else"
             raise BagError(f"'{path.name}' is {held} and attention is wanted. Name a file of RUN/attention.")
         attributes: dict[str, Any] = read_attributes(file)
-        tile_l0, size, mpp = (attributes[key] for key in ("tile_l0", "slide_size", "slide_mpp"))
+        attention, coords_l0 = read_array(file, "attention").astype(np.float32), read_corners(file)
+        if attention.shape != (len(coords_l0),):
+            raise ValueError(f"attention of shape {attention.shape} for {len(coords_l0)} tiles")
+        tile_px = find_size(attributes, "tile_px")
+        size, slide_mpp = _find_pair(attributes, "slide_size"), _find_pair(attributes, "slide_mpp")
         return AttentionRecord(
             slide_id=str(attributes["slide_id"]),
-            attention=file["attention"][:].astype(np.float32),
-            coords_l0=file["coords"][:].astype(np.int64),
-            tile_l0=(float(tile_l0[0]), float(tile_l0[1])),
-            tile_px=int(attributes["tile_px"]),
-            mpp=float(attributes["mpp"]),
-            slide_size=(int(size[0]), int(size[1])),
-            slide_mpp=(float(mpp[0]), float(mpp[1])),
+            attention=attention,
+            coords_l0=coords_l0,
+            tile_l0=_pair(attributes["tile_l0"]),
+            tile_px=int(tile_px or 0),
+            mpp=find_size(attributes, "mpp"),
+            slide_size=None if size is None else (int(size[0]), int(size[1])),
+            slide_mpp=slide_mpp,
             key=str(attributes["key"]),
             image=str(attributes.get("image", "")),
         )
+
+
+def _find_pair(attributes: Mapping[str, Any], key: str) -> tuple[float, float] | None:
+    return _pair(attributes[key]) if key in attributes else None
+
+
+def _pair(value: Any) -> tuple[float, float]:
+    """Return two numbers above 0."""
+    x, y = (float(number) for number in value)
+    if not (0 < x < math.inf and 0 < y < math.inf):
+        raise ValueError(f"{x:g} x {y:g} is no size")
+    return x, y

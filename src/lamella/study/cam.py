@@ -30,7 +30,7 @@ from lamella.files import remove, replacing, sweep_temporaries, write_json
 from lamella.maps import CellStitcher, plan_map_grid, save_map
 from lamella.mil import SlideModel, load_model, predict_ensemble
 from lamella.progress import Progress, SilentProgress, Stage
-from lamella.slide import Slide, open_slide
+from lamella.slide import Slide, open_slide, to_scan
 from lamella.study.bags import hash_json
 from lamella.study.cam_record import CamRecord, load_cam_record
 from lamella.study.folder import RunFolder
@@ -275,7 +275,12 @@ class CamMapper:
         key = self._key(parts, [own for _, _, own in loaded])
         try:
             kept = load_cam_record(folder)
-            if kept.key == key and (folder / "cam.tiff").exists() and (folder / "tiles.npy").exists():
+            if (
+                kept.key == key
+                and kept.frame == "scan"
+                and (folder / "cam.tiff").exists()
+                and (folder / "tiles.npy").exists()
+            ):
                 return kept
         except OutputError:
             pass
@@ -365,23 +370,24 @@ class CamMapper:
         slide, spec, cells = placed.slide, self._extract.cut.spec, readers[0].grid
         tile_l0 = (spec.tile_px * spec.mpp / slide.mpp[0], spec.tile_px * spec.mpp / slide.mpp[1])
         grid = plan_map_grid(
-            slide_size=slide.size,
+            slide_size=slide.bounds_l0[2:],
             tile_l0=tile_l0,
             tile_px=spec.tile_px,
             stride=cells.stride,
             first=cells.first,
             cells=cells.cells,
         )
-        slide_um = (slide.size[0] * slide.mpp[0], slide.size[1] * slide.mpp[1])
+        slide_um = (slide.bounds_l0[2] * slide.mpp[0], slide.bounds_l0[3] * slide.mpp[1])
+        corners = to_scan(placed.corners_l0, slide.bounds_l0)  # QuPath, for which the map is made, shows the scan
         sums = np.empty(len(placed.corners_l0))
         folder.mkdir(parents=True, exist_ok=True)
         remove(folder / "cam.json")
         with replacing(folder / "raster.npy") as raster:
             with CellStitcher(grid, raster) as stitcher:
-                begins = _find_rows(placed)
+                begins = _find_rows(corners)
                 for number, values in enumerate(self._read_cells(placed, readers, weights)):
                     stitcher.begin_row(begins[number])
-                    stitcher.add(placed.corners_l0[number], values)
+                    stitcher.add((corners[number, 0], corners[number, 1]), values)
                     sums[number] = values.sum(dtype=np.float64)
                     stage.advance()
             channel = f"contrast of {self._classes[self._target]}, logits a cell"
@@ -402,6 +408,7 @@ class CamMapper:
             cell_px=cells.stride,
             slide_um=slide_um,
             key="",
+            frame="scan",
         )
 
     def _read_cells(
@@ -446,8 +453,7 @@ def _batch(
         yield np.stack(some), weights[start : start + len(some)]
 
 
-def _find_rows(placed: _Placed) -> NDArray[np.float64]:
+def _find_rows(corners_l0: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return for each tile the y above which neither it nor any tile after it begins, level-0 pixels."""
-    tops = placed.corners_l0[:, 1].astype(np.float64)
-    rows: NDArray[np.float64] = np.minimum.accumulate(tops[::-1])[::-1]
+    rows: NDArray[np.float64] = np.minimum.accumulate(corners_l0[::-1, 1])[::-1]
     return rows

@@ -21,8 +21,9 @@ class CamRecord:
         tile_bias: Sum of what tiles add wherever one looks in them.
         constant: What is there without any tile.
         cell_px: Side of a cell, tile pixels.
-        slide_um: `(width, height)` of the slide, um.
+        slide_um: `(width, height)` of the scan, um.
         key: What the map was computed from.
+        frame: What the map covers: `scan`, or, by earlier versions, `canvas`, which is larger for some formats.
     """
 
     slide_id: str
@@ -36,6 +37,7 @@ class CamRecord:
     cell_px: float
     slide_um: tuple[float, float]
     key: str
+    frame: str = "canvas"
 
     @property
     def residual(self) -> float | None:

@@ -16,6 +16,7 @@ from lamella.cohort import (
     split_by_batch,
     split_folds,
 )
+from lamella.cohort.cohort import name_some
 from lamella.errors import CohortError
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
@@ -202,7 +203,7 @@ def analyse_bags(
         )
     metrics = measure_study(outcomes, bags, cohort, sensitivity=settings.sensitivity)
     found = outcomes[0].test
-    _save_attention(found, bags, folder)
+    notes += _save_attention(found, bags, folder)
     save_predictions(found, cohort.classes, folder.predictions)
     write_json(folder.metrics, metrics)
     return found, metrics, stages[0]
@@ -285,7 +286,9 @@ def _list_protocols(
     return protocols
 
 
-def _save_attention(predictions: Sequence[RoundPrediction], bags: StudyBags, folder: RunFolder) -> None:
+def _save_attention(predictions: Sequence[RoundPrediction], bags: StudyBags, folder: RunFolder) -> list[str]:
+    """Write attention where the bags say where their tiles lie; return a note of the slides where they do not."""
+    unlocated: list[str] = []
     tested = {found.slide.slide_id for found in predictions}
     for path in sorted(folder.attention.glob("*.h5")):
         if path.stem not in tested:
@@ -293,10 +296,18 @@ def _save_attention(predictions: Sequence[RoundPrediction], bags: StudyBags, fol
     for found in predictions:
         slide_id = found.slide.slide_id
         own = bags.provenance[slide_id]
-        if "slide_mpp_x" not in own:
-            continue  # another tool's bag does not say where its tiles lie on what slide
+        if "slide_mpp_x" not in own and not {"tile_width_l0", "tile_px"} <= own.keys():
+            unlocated.append(slide_id)
+            continue
         key = hash_json([found.attention.tobytes().hex(), found.logits.tolist(), bags.key(slide_id)])
         path = folder.attention / f"{slide_id}.h5"
         if path.exists() and load_attention(path).key == key:
             continue
         save_attention(locate_attention(found.attention, bags.corners_l0[slide_id], own, key=key), path)
+    if not unlocated:
+        return []
+    return [
+        f"no attention for {len(unlocated)} of {len(tested)} slides ({name_some(unlocated, 3)}): their bags do not "
+        "state "
+        "where tiles lie in level-0 pixels and how large they are (coords with patch_size and patch_size_level0)"
+    ]

@@ -79,6 +79,33 @@ def whole_slide(
     return replace(start, ledger=(LedgerStep("whole slide", start.tissue_um2, 0.0),))
 
 
+def keep_scan(tissue: TissueMask, bounds_l0: tuple[int, int, int, int]) -> TissueMask:
+    """Return the tissue inside the scan: what lies beside it on the canvas was never looked at by the scanner.
+
+    Args:
+        tissue: What was found on the canvas, by whatever method.
+        bounds_l0: `(x, y, width, height)` of the scan, level-0 pixels.
+
+    Returns:
+        A mask with a step `outside the scan` in its ledger; the same one where the scan is the whole canvas. A pixel
+        belongs to the scan when its centre lies in it.
+
+    Example:
+        >>> whole = whole_slide((2, 4), slide_size=(400, 200), slide_mpp=(0.5, 0.5), method="otsu")
+        >>> keep_scan(whole, (100, 0, 300, 100)).mask.astype(int).tolist()
+        [[0, 1, 1, 1], [0, 0, 0, 0]]
+    """
+    if bounds_l0 == (0, 0, *tissue.slide_size):
+        return tissue
+    inside = []
+    for n_pixels, extent, start, length in zip(
+        tissue.mask.shape[::-1], tissue.slide_size, bounds_l0[:2], bounds_l0[2:], strict=True
+    ):
+        centre_l0 = (np.arange(n_pixels) + 0.5) * extent / n_pixels
+        inside.append((centre_l0 >= start) & (centre_l0 < start + length))
+    return tissue.with_step("outside the scan", tissue.mask & np.outer(inside[1], inside[0]))
+
+
 def thumbnail_mpp(tile_px: int, mpp: float) -> float:
     """Return the resolution that a thumbnail needs for tiles of this size, in um per pixel.
 

@@ -1,0 +1,126 @@
+"""Child processes that open files first: what aborts, hangs or takes all memory ends there, and not here.
+
+Libraries of C that read damaged files can end the process they run in. A `Child` opens the file before this process
+does; where it dies, the file is refused like any other. The child is started once and asked again and again.
+"""
+
+import atexit
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+EXTRA_BYTES = 2 << 30
+SECONDS = 60.0
+
+
+class Child:
+    """A process that answers questions, one at a time, and is started again when it has died.
+
+    Args:
+        module: What it runs: `python -m MODULE`, which calls `serve`.
+        seconds: How long an answer may take.
+    """
+
+    def __init__(self, module: str, *, seconds: float = SECONDS) -> None:
+        self._module, self._seconds = module, seconds
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._owner = 0
+
+    def ask(self, question: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the child's answer to a JSON question; None where it died, or took too long and was ended."""
+        with self._lock:
+            process = self._start()
+            assert process.stdin is not None
+            assert process.stdout is not None
+            timer = threading.Timer(self._seconds, process.kill)
+            timer.start()
+            try:
+                process.stdin.write(json.dumps(question) + "\n")
+                process.stdin.flush()
+                line = process.stdout.readline()
+            except OSError:
+                line = ""
+            finally:
+                timer.cancel()
+            if line:
+                answer: dict[str, Any] = json.loads(line)
+                return answer
+            self._end()
+            return None
+
+    def _start(self) -> "subprocess.Popen[str]":
+        if self._process is not None and self._owner == os.getpid() and self._process.poll() is None:
+            return self._process
+        self._drop_pipes()  # of one that has died, or belongs to the process that this one was forked from
+        # -P: the working directory, which may be anyone's, is not searched for modules.
+        home = str(Path(__file__).resolve().parents[1])
+        paths = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", self._module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=os.environ | {"PYTHONPATH": paths},
+        )
+        if self._owner == 0:
+            atexit.register(self.close)
+        self._owner = os.getpid()
+        return self._process
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._drop_pipes()
+            self._process = None
+
+    def _drop_pipes(self) -> None:
+        if self._process is not None:
+            for stream in (self._process.stdin, self._process.stdout):
+                if stream is not None:
+                    with contextlib.suppress(OSError):
+                        stream.close()
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        with self._lock:
+            if self._owner == os.getpid():
+                self._end()
+
+
+def serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Answer questions from standard input until it closes, with at most 2 GiB of memory beyond the start.
+
+    Args:
+        answer: Makes the answer to a question; both are JSON.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, whose end closes standard input
+    answers = os.fdopen(os.dup(1), "w")
+    with open(os.devnull, "w") as sink:  # noqa: PTH123 - nothing that a library prints may stand among the answers
+        os.dup2(sink.fileno(), 1)
+    limit_memory(EXTRA_BYTES)
+    for line in sys.stdin:
+        answers.write(json.dumps(answer(json.loads(line))) + "\n")
+        answers.flush()
+
+
+def limit_memory(extra_bytes: int) -> None:
+    """Bound this process's address space to what it has now and so much more, where the system can."""
+    try:
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + extra_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    except (ImportError, OSError, ValueError):
+        return  # macOS and Windows know no such bound

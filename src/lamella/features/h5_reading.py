@@ -1,0 +1,184 @@
+"""Reading HDF5 files that may be in use, damaged, or not what they say: whatever goes wrong is a `BagError`."""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from lamella.errors import BagError, LamellaError
+from lamella.features.h5_child import CHILD
+
+# What h5py and NumPy raise on damaged files, and what plain code raises on content of another kind than expected.
+_DAMAGE = (
+    KeyError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+)
+# A dataset that claims to be this many times larger than its file, and larger than this, was never written.
+_MOST_COMPRESSED, _ALWAYS_READ_BYTES = 200, 256 << 20
+_UNSTATED = ("", "None", "none", "nan")
+
+
+@contextmanager
+def open_h5(path: Path, *, made_by: str = "lamella extract") -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading; whatever its damage raises while it is read becomes a `BagError`.
+
+    Args:
+        path: The file.
+        made_by: The command that makes such files.
+
+    Raises:
+        BagError: If it is absent, in use by another process, damaged or no HDF5 file.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise BagError(f"there is no file '{path}'. Run `{made_by}` to make it, or check the name.")
+    if path.is_file() and CHILD.ask({"path": str(path.resolve())}) is None:
+        raise BagError(
+            f"'{path.name}' is damaged so badly that HDF5 crashes or never ends reading it. If `{made_by}` made it, "
+            "delete "
+            "it and run that again."
+        )
+    try:
+        file = h5py.File(path, "r")
+    except _DAMAGE as error:
+        raise _say_unopened(path, error, made_by) from error
+    try:
+        with file:
+            yield file
+    except LamellaError:
+        raise
+    except _DAMAGE as error:
+        said = " ".join(str(error).split())[:120]
+        raise BagError(
+            f"'{path.name}' is damaged or of another layout ({said}). If `{made_by}` made it, delete it and run that "
+            "again."
+        ) from error
+
+
+def _say_unopened(path: Path, error: Exception, made_by: str) -> BagError:
+    """Tell a file that is in use from one that may not be read, and both from one that is damaged."""
+    said = str(error)
+    if isinstance(error, BlockingIOError) or ("unable to lock file" in said and "errno = 11" in said):
+        return BagError(
+            f"'{path.name}' is in use: another process has it open for writing. Wait until that has finished, then run "
+            "the same command again."
+        )
+    if "unable to lock file" in said:
+        return BagError(
+            f"'{path.name}' cannot be locked: its file system has no file locks. Set HDF5_USE_FILE_LOCKING=FALSE and "
+            "run "
+            "the same command again."
+        )
+    if "already open for write" in said:
+        return BagError(
+            f"'{path.name}' is still open for writing, or its writer was stopped before it closed the file. If nothing "
+            f"is writing it, repair it with `h5clear -s {path.name}`."
+        )
+    if isinstance(error, PermissionError) or "Permission denied" in said:
+        return BagError(f"'{path.name}' cannot be read: permission denied. Check the permissions of the file.")
+    if path.is_dir():
+        return BagError(f"'{path.name}' is a folder and a file is needed. Name a file in it.")
+    if path.suffix.lower() not in (".h5", ".hdf5"):  # perhaps a slide: nobody is told to delete that
+        return BagError(
+            f"'{path.name}' is no HDF5 file and one that `{made_by}` wrote is wanted. Name a file that ends in .h5."
+        )
+    return BagError(
+        f"'{path.name}' is not a readable HDF5 file ({path.stat().st_size} bytes). Delete it and run `{made_by}` again."
+    )
+
+
+def read_array(file: h5py.File, name: str) -> NDArray[Any]:
+    """Return a dataset of numbers.
+
+    Raises:
+        BagError: If it is none, or claims to be far larger than its file.
+    """
+    called = f"'{name}' of '{Path(file.filename).name}'"
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiu" or dataset.shape is None:
+        kind = dataset.dtype if isinstance(dataset, h5py.Dataset) else type(dataset).__name__.lower()
+        raise BagError(f"{called} is of type {kind} and must be an array of numbers. Make the file again.")
+    n_bytes = math.prod(dataset.shape) * dataset.dtype.itemsize
+    if n_bytes > max(_ALWAYS_READ_BYTES, _MOST_COMPRESSED * Path(file.filename).stat().st_size):
+        raise BagError(
+            f"{called} claims {n_bytes / 2**30:,.1f} GiB in a file of {Path(file.filename).stat().st_size:,} bytes: "
+            "the "
+            "file is damaged. Make it again."
+        )
+    values: NDArray[Any] = dataset[()]
+    return values
+
+
+def read_corners(file: h5py.File, name: str = "coords") -> NDArray[np.int64]:
+    """Return `(N, 2)` int64 corners `(x, y)`, as stored.
+
+    Raises:
+        BagError: If the dataset is no such thing, or a coordinate is no number.
+    """
+    values = read_array(file, name)
+    if values.shape == (0,):
+        return np.zeros((0, 2), np.int64)
+    if values.ndim != 2 or values.shape[1] != 2:
+        raise BagError(
+            f"'{name}' of '{Path(file.filename).name}' has shape {values.shape} and must be (tiles, 2), the corner "
+            "(x, y) "
+            "of each tile. Make the file again."
+        )
+    if not np.isfinite(values).all() or np.abs(values).max(initial=0) > 2**53:
+        raise BagError(f"'{name}' of '{Path(file.filename).name}' holds a coordinate that is no pixel. Make it again.")
+    return values.astype(np.int64)
+
+
+def read_attributes(file: h5py.File | h5py.Dataset) -> dict[str, Any]:
+    """Return the attributes of a file or dataset as plain Python values (JSON texts stay texts)."""
+    return {key: plain(value) for key, value in file.attrs.items()}
+
+
+def plain(value: Any) -> Any:
+    """Return an HDF5 attribute as a plain Python value; an array of one value is that value."""
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.reshape(-1)[0]
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, np.generic):
+        return value.item()
+    return value
+
+
+def find_number(attributes: Mapping[str, Any], key: str) -> float | None:
+    """Return an attribute that is a finite number; None where it is not stated.
+
+    Raises:
+        ValueError: If it is stated and no finite number, which `open_h5` turns into a `BagError`.
+    """
+    value = attributes.get(key)
+    if value is None or (isinstance(value, str) and value.strip() in _UNSTATED):
+        return None
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{key} is {value}")
+    return number
+
+
+def find_size(attributes: Mapping[str, Any], key: str) -> float | None:
+    """Return an attribute that is a number above 0; None where it is not stated.
+
+    Raises:
+        ValueError: If it is stated and no such number, which `open_h5` turns into a `BagError`.
+    """
+    number = find_number(attributes, key)
+    if number is not None and number <= 0:
+        raise ValueError(f"{key} is {number:g}")
+    return number

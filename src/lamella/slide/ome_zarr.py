@@ -1,0 +1,258 @@
+"""OME-Zarr: a slide as a folder of chunks (NGFF 0.4 in Zarr 2, NGFF 0.5 in Zarr 3), read a box at a time.
+
+Only brightfield is taken: three channels of 8 bits, red, green and blue. The folder's metadata choose how chunks are
+decoded, and one of the codecs in use elsewhere runs what it decodes, so metadata may name none but those listed here.
+"""
+
+import json
+import math
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamella.errors import SlideError
+
+_CODECS_2 = {"blosc", "zlib", "gzip", "zstd", "lz4", "bz2", "lzma", "shuffle", "delta"}
+_CODECS_3 = {"bytes", "gzip", "zstd", "blosc", "crc32c", "transpose", "sharding_indexed"}
+_UM = {
+    "meter": 1e6,
+    "centimeter": 1e4,
+    "millimeter": 1e3,
+    "micrometer": 1.0,
+    "micron": 1.0,
+    "nanometer": 1e-3,
+    "angstrom": 1e-4,
+    "picometer": 1e-6,
+}
+_RGB = ("FF0000", "00FF00", "0000FF")
+
+
+def is_zarr(path: Path) -> bool:
+    """Tell whether a folder is a Zarr group or array."""
+    return path.is_dir() and any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
+
+
+def find_zarr_version() -> str | None:
+    """Return the version of zarr-python, None where it is not installed; nothing is imported."""
+    try:
+        return version("zarr")
+    except PackageNotFoundError:
+        return None
+
+
+class ZarrReader:
+    """zarr-python: OME-Zarr folders; each read decodes the chunks under its box and nothing else.
+
+    Args:
+        path: The folder of an image, or what bioformats2raw writes, of which image 0 is taken.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import zarr
+        except ImportError as error:
+            raise SlideError(
+                f"slide '{path.name}' is OME-Zarr and needs zarr, which is not installed. Run: pip install "
+                "'lamella[zarr]'"
+            ) from error
+        self.name = f"zarr {zarr.__version__}"
+        self._file = path.name
+        image, metadata = _find_image(path)
+        scales = metadata["multiscales"][0]
+        self._axes = _read_axes(scales, path.name)
+        self._arrays: list[Any] = []
+        for dataset in scales["datasets"]:
+            folder = image / str(dataset["path"])
+            if not folder.resolve().is_relative_to(path.resolve()):
+                raise SlideError(f"slide '{path.name}' names a level outside its folder. Leave that slide out.")
+            _refuse_codecs(folder, path.name)
+            try:
+                self._arrays.append(zarr.open_array(store=str(folder), mode="r"))
+            except (OSError, ValueError, TypeError, KeyError) as error:
+                raise _damaged(path.name, error) from error
+        for array in self._arrays:
+            _check_array(array, self._axes, path.name)
+        _refuse_fluorescence(metadata, path.name)
+        self.format = f"ome-zarr {scales.get('version') or metadata.get('version') or ''}".strip()
+        y, x = self._axes.index("y"), self._axes.index("x")
+        self.level_dimensions: tuple[tuple[int, int], ...] = tuple(
+            (int(array.shape[x]), int(array.shape[y])) for array in self._arrays
+        )
+        steps = [_read_step(scales, dataset, (x, y)) for dataset in scales["datasets"]]
+        self.stated_mpp = _find_mpp(scales, steps[0], (x, y))
+        self.stated_scales: tuple[float | None, ...] | None = tuple(
+            None if step is None or steps[0] is None else math.sqrt(step[0] / steps[0][0] * step[1] / steps[0][1])
+            for step in steps
+        )
+        self.magnification: float | None = None
+        self.associated: tuple[str, ...] = ()
+        self.notes: tuple[str, ...] = ()
+        self.bounds: tuple[int, int, int, int] | None = None
+
+    def read(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Read `(h, w, 3)` uint8 RGB."""
+        spans = {"x": slice(corner[0], corner[0] + size[0]), "y": slice(corner[1], corner[1] + size[1])}
+        picked = tuple(spans.get(axis, slice(None) if axis == "c" else 0) for axis in self._axes)
+        try:
+            pixels = np.asarray(self._arrays[level][picked])
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise _damaged(self._file, error) from error
+        left = [axis for axis in self._axes if axis in "cyx"]
+        return np.ascontiguousarray(pixels.transpose([left.index(axis) for axis in "yxc"]))
+
+    def close(self) -> None:
+        """Release the arrays."""
+        self._arrays = []
+
+
+def _find_image(path: Path) -> tuple[Path, dict[str, Any]]:
+    """Find the folder of the image, and its OME metadata.
+
+    Raises:
+        SlideError: If there is none.
+    """
+    metadata = _load_attributes(path)
+    if "plate" in metadata or "well" in metadata:
+        raise SlideError(
+            f"slide '{path.name}' is a plate of wells, and a single image is needed. Name one image in it."
+        )
+    if "multiscales" in metadata:
+        return path, _checked(metadata, path.name)
+    first = path / "0"
+    if is_zarr(first) and "multiscales" in (inner := _load_attributes(first)):
+        return first, _checked(inner, path.name)
+    raise SlideError(
+        f"slide '{path.name}' is Zarr without OME metadata (multiscales), which say which array is which level. "
+        "Convert the slide again with bioformats2raw, or give the original."
+    )
+
+
+def _load_attributes(folder: Path) -> dict[str, Any]:
+    """Load a group's OME metadata: `attributes.ome` of Zarr 3, `.zattrs` of Zarr 2."""
+    try:
+        if (folder / "zarr.json").is_file():
+            attributes = json.loads((folder / "zarr.json").read_text(encoding="utf-8")).get("attributes", {})
+            found = attributes.get("ome", attributes)
+        elif (folder / ".zattrs").is_file():
+            found = json.loads((folder / ".zattrs").read_text(encoding="utf-8"))
+        else:
+            found = {}
+    except (OSError, ValueError, AttributeError) as error:
+        raise _damaged(folder.name, error) from error
+    return found if isinstance(found, dict) else {}
+
+
+def _checked(metadata: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return metadata whose first image lists its levels."""
+    scales = metadata["multiscales"]
+    whole = isinstance(scales, list) and scales and isinstance(scales[0], dict)
+    levels = scales[0].get("datasets") if whole else None
+    if not isinstance(levels, list) or not levels or not all(isinstance(one, dict) and "path" in one for one in levels):
+        raise _damaged(name, "its OME metadata list no level")
+    return metadata
+
+
+def _read_axes(scales: dict[str, Any], name: str) -> tuple[str, ...]:
+    """Read the names of the axes, in the order of the arrays."""
+    axes = scales.get("axes")
+    if not isinstance(axes, list):
+        raise SlideError(
+            f"slide '{name}' is OME-Zarr {scales.get('version', 'of an old version')} without named axes. Convert it "
+            "to version 0.4 or 0.5."
+        )
+    return tuple(str(axis.get("name") if isinstance(axis, dict) else axis).lower() for axis in axes)
+
+
+def _check_array(array: Any, axes: tuple[str, ...], name: str) -> None:
+    """Refuse what is no 8-bit RGB image of one plane and one moment."""
+    extent = dict(zip(axes, array.shape, strict=False))
+    others = {axis: n for axis, n in extent.items() if axis not in ("c", "y", "x") and n != 1}
+    if len(axes) != len(array.shape) or not {"c", "y", "x"} <= set(axes):
+        raise SlideError(
+            f"slide '{name}' has the axes {', '.join(axes)} for arrays of {len(array.shape)} dimensions, and c, y and "
+            "x are needed. Convert the slide again."
+        )
+    if others:
+        said = ", ".join(f"{n} along {axis}" for axis, n in others.items())
+        raise SlideError(f"slide '{name}' is a stack ({said}), and a single plane is needed. Save one plane of it.")
+    if extent["c"] != 3 or array.dtype != np.dtype("uint8"):
+        raise SlideError(
+            f"slide '{name}' has {extent['c']} channels of {array.dtype}, and brightfield has 3 of uint8. Convert it "
+            "to 8-bit RGB, or leave it out if it is fluorescence."
+        )
+
+
+def _refuse_fluorescence(metadata: dict[str, Any], name: str) -> None:
+    """Refuse three channels that the file itself shows in colours other than red, green and blue."""
+    omero = metadata.get("omero")
+    channels = omero.get("channels") if isinstance(omero, dict) else None
+    if not isinstance(channels, list):
+        return
+    colours = [str(one.get("color", "")).upper().lstrip("#")[:6] for one in channels if isinstance(one, dict)]
+    if all(colours) and tuple(colours) != _RGB:
+        labels = ", ".join(str(one.get("label") or one.get("color")) for one in channels)
+        raise SlideError(
+            f"slide '{name}' shows its channels ({labels}) in the colours {', '.join(colours)}, not in red, green and "
+            "blue: it is not brightfield. Leave it out."
+        )
+
+
+def _refuse_codecs(folder: Path, name: str) -> None:
+    """Refuse an array whose metadata name a codec that is not known to be mere compression."""
+    try:
+        if (folder / "zarr.json").is_file():
+            content = json.loads((folder / "zarr.json").read_text(encoding="utf-8"))
+            named = _list_codecs(content.get("codecs", []))
+            unknown = named - _CODECS_3
+        else:
+            content = json.loads((folder / ".zarray").read_text(encoding="utf-8"))
+            used = [content.get("compressor"), *(content.get("filters") or [])]
+            unknown = {str(one["id"]) for one in used if one is not None} - _CODECS_2
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(name, error) from error
+    if unknown:
+        raise SlideError(
+            f"slide '{name}' is compressed by '{sorted(unknown)[0]}', which is not taken. Write it again with blosc, "
+            "zstd or gzip."
+        )
+
+
+def _list_codecs(codecs: list[Any]) -> set[str]:
+    """List the names of codecs, those inside shards too."""
+    names: set[str] = set()
+    for codec in codecs:
+        names.add(str(codec["name"]))
+        inner = codec.get("configuration") or {}
+        names |= _list_codecs([*inner.get("codecs", []), *inner.get("index_codecs", [])])
+    return names
+
+
+def _read_step(scales: dict[str, Any], dataset: dict[str, Any], places: tuple[int, int]) -> tuple[float, float] | None:
+    """Read the step from one pixel of a level to the next along x and y, in the axes' units; None if not stated."""
+    step, stated = [1.0, 1.0], False
+    for transform in (*dataset.get("coordinateTransformations", ()), *scales.get("coordinateTransformations", ())):
+        if isinstance(transform, dict) and transform.get("type") == "scale":
+            try:
+                values = [float(transform["scale"][place]) for place in places]
+            except (KeyError, IndexError, TypeError, ValueError):
+                return None
+            step, stated = [a * b for a, b in zip(step, values, strict=True)], True
+    return (step[0], step[1]) if stated and min(step) > 0 and math.isfinite(sum(step)) else None
+
+
+def _find_mpp(
+    scales: dict[str, Any], step: tuple[float, float] | None, places: tuple[int, int]
+) -> tuple[float, float] | None:
+    """Turn the step of level 0 into um; None without a unit, which NGFF leaves open."""
+    units = [_UM.get(str(scales["axes"][place].get("unit", "")).lower()) for place in places]
+    if step is None or units[0] is None or units[1] is None:
+        return None
+    return step[0] * units[0], step[1] * units[1]
+
+
+def _damaged(name: str, reason: object) -> SlideError:
+    said = " ".join(str(reason).split())[:200].rstrip(".")
+    return SlideError(f"slide '{name}' cannot be read: {said}. Copy it again from its source, or leave it out.")
