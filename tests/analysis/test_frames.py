@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from lamella.analysis.contest import judge_contest
-from lamella.analysis.frames import gather_contest, judge_arms
+from lamella.analysis.frames import count_lost_as_wrong, gather_contest, judge_arms
 from lamella.errors import CohortError, ModelError
 from tests.analysis.contests import facts_of, make_contest
 
@@ -116,7 +116,26 @@ def test_a_patient_that_one_arm_lost_leaves_all_and_seeds_that_one_arm_lacks_too
     assert "P007" not in contest.units
     assert contest.by_seed is not None
     assert contest.by_seed.shape[1] == 2
-    assert judge_arms(frame)["n_lost"] == 1
+    found = judge_arms(frame)
+    assert found["n_lost"] == 1
+    assert found["lost_as_wrong"] is not None
+
+
+def test_patients_that_an_arm_lost_are_counted_as_wrong_in_a_second_reading() -> None:
+    """The cheap arm lost the eight patients of class tumour that are hardest to tell: without them it is as good."""
+    frame = make_frame([2.5, 2.5], n=600, n_seeds=2)
+    tumours = frame[(frame["label"] == "tumour") & (frame["arm"] == "arm0")]
+    lost = set(tumours.groupby("slide_id")["logit_tumour"].mean().nsmallest(25).index)
+    frame = frame[~((frame["arm"] == "arm0") & frame["slide_id"].isin(lost))]
+    found = judge_arms(frame, costs={"arm0": 1.0, "arm1": 9.0})
+    assert (found["n_lost"], found["verdict"]["arm"]) == (25, "arm0")
+    assert found["lost_as_wrong"]["arm"] != "arm0"
+    assert any(note.startswith("25 patients that an arm could not score are left out.") for note in found["notes"])
+    wrong, _ = gather_contest(count_lost_as_wrong(frame))
+    assert len(wrong.units) == 600
+    place = wrong.units.index("P" + sorted(lost)[0][1:])
+    assert wrong.logits[0, place].tolist() == [0.0, -1000.0]
+    assert wrong.logits[1, place, 1] > -100
 
 
 def test_batches_are_known_where_all_slides_of_a_patient_share_one() -> None:

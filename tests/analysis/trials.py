@@ -169,7 +169,10 @@ def find_false_signals(draw: Draw, *, n: int, n_arms: int, n_cohorts: int, seed:
 
 
 def state_patients(draw: Draw, *, n_pilot: int, aucs: list[float], seed: int, n_pilots: int = 40) -> tuple[int, int]:
-    """Return the median number of patients that pilots state, and for which arm most of them state it."""
+    """Return the median number of patients that pilots state for an arm that is truly as good as any, and for which.
+
+    Pilots too small to show that a poor arm is worse ask of that one; what they state is not counted.
+    """
     rng = np.random.default_rng(seed)
     stated, asked = [], []
     for _ in range(n_pilots):
@@ -184,7 +187,7 @@ def state_patients(draw: Draw, *, n_pilot: int, aucs: list[float], seed: int, n_
         if needed is not None:
             stated.append(needed.n)
             asked.append(question[0])
-    most = int(np.bincount(asked).argmax())
+    most = int(np.bincount([arm for arm in asked if aucs[arm] == max(aucs)]).argmax())
     return round_up(float(np.median([n for n, arm in zip(stated, asked, strict=True) if arm == most]))), most
 
 

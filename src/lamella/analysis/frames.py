@@ -5,7 +5,7 @@ logit_<class> or prob_<class> for each class; or score, of the class called posi
 slide_id, seed, fold, batch, side    where there are several of them; of `side` only rows of `test` count
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from lamella.errors import CohortError, ModelError
 
 Floats = NDArray[np.float64]
 _NEEDED = ("arm", "patient_id", "label")
+_LOST = 1e3  # log-odds beyond those of any model
 
 
 def judge_arms(
@@ -62,16 +63,70 @@ def judge_arms(
         >>> found["verdict"]["use"]
         'Use small: it is the cheapest arm, and non-inferior to every other (margin 0.05 AUC).'
     """
-    contest, lost = gather_contest(predictions, positive=positive)
-    order = {name: float(place + 1) * 2 for place, name in enumerate(contest.names)}
-    facts = ArmFacts(
-        costs=_take(costs, contest.names, order),
-        gflops=_take(costs, contest.names, order),
-        imagenet_top1=dict.fromkeys(contest.names),
-        chains=chains,
-    )
-    _check_names(contest.names, chains, tables)
-    return judge_contest(contest, facts, margin=margin, tables=tables) | {"n_lost": len(lost)}
+
+    def judge(contest: Contest) -> dict[str, Any]:
+        order = {name: float(place + 1) * 2 for place, name in enumerate(contest.names)}
+        facts = ArmFacts(
+            costs=_take(costs, contest.names, order),
+            gflops=_take(costs, contest.names, order),
+            imagenet_top1=dict.fromkeys(contest.names),
+            chains=chains,
+        )
+        _check_names(contest.names, chains, tables)
+        return judge_contest(contest, facts, margin=margin, tables=tables)
+
+    return judge_with_lost(predictions, judge, positive=positive)
+
+
+def judge_with_lost(
+    predictions: pd.DataFrame,
+    judge: Callable[[Contest], dict[str, Any]],
+    *,
+    classes: Sequence[str] | None = None,
+    positive: str | None = None,
+) -> dict[str, Any]:
+    """Return the verdict on the patients that all arms have, and what it would be with lost ones counted as wrong.
+
+    Args:
+        predictions: As `judge_arms` takes them.
+        judge: Makes a verdict of arms on the same units.
+        classes: In their order; None sorts those of the columns, or the labels.
+        positive: The class that `score` is of; None takes the last.
+    """
+    contest, lost = gather_contest(predictions, classes=classes, positive=positive)
+    verdict = judge(contest) | {"n_lost": len(lost), "lost_as_wrong": None}
+    if lost:
+        whole, _ = gather_contest(count_lost_as_wrong(predictions, classes=classes, positive=positive), classes=classes)
+        other = judge(whole)["verdict"]
+        verdict["lost_as_wrong"] = {key: other[key] for key in ("kind", "arm", "use")}
+        if (other["kind"], other["arm"]) != (verdict["verdict"]["kind"], verdict["verdict"]["arm"]):
+            n = (
+                f"{len(lost)} patients that an arm could not score are"
+                if len(lost) > 1
+                else "1 patient that an arm could "
+            )
+            n += "" if len(lost) > 1 else "not score is"
+            said = f"{n} left out. Counted as misclassified by that arm, the verdict would be: {other['use']}"
+            verdict["notes"] = [*verdict["notes"], said]
+    return verdict
+
+
+def count_lost_as_wrong(
+    predictions: pd.DataFrame, *, classes: Sequence[str] | None = None, positive: str | None = None
+) -> pd.DataFrame:
+    """Return predictions in which each slide that an arm lacks is ranked last for its own class by that arm."""
+    frame = _prepare(predictions)
+    names = _find_logits(frame, classes, positive)
+    kept = [name for name in ("slide_id", "patient_id", "label", "fold", "batch") if name in frame]
+    slides = frame.drop_duplicates("slide_id")[kept]
+    parts = [frame]
+    for (arm, _), group in frame.groupby(["arm", "seed"], sort=False):
+        missing = slides[~slides["slide_id"].isin(set(group["slide_id"]))].copy()
+        for name in names:
+            missing[f"logit_{name}"] = np.where(missing["label"] == name, -_LOST, 0.0)
+        parts.append(missing.assign(arm=str(arm), seed=group["seed"].iloc[0], side="test"))
+    filled = pd.concat(parts, ignore_index=True)
+    return filled[[*kept, "arm", "seed", *(f"logit_{name}" for name in names)]]
 
 
 def gather_contest(

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lamella.analysis.contest import ArmFacts, Contest, judge_contest
-from lamella.analysis.frames import gather_contest
+from lamella.analysis.frames import judge_with_lost
 from lamella.encoders.names import N_BLOCKS
 from lamella.errors import ModelError
 from lamella.files import write_json
@@ -76,18 +76,21 @@ def judge_predictions(
         rows: What `study.json` says of each arm, by name.
         costs: Of each arm, by name.
     """
-    contest, lost = gather_contest(predictions, classes=declared.classes)
-    ran = [rows[name] for name in contest.names]
-    whole = {row["arm"] for row in ran if row["finetuned"] == "frozen" and row["depth"] == N_BLOCKS}
-    facts = ArmFacts(
-        costs={name: costs[name].a_slide for name in contest.names},
-        gflops={name: costs[name].gflops for name in contest.names},
-        imagenet_top1={name: rows[name]["imagenet_top1"] for name in whole},
-        added_later={name for name, row in rows.items() if not row["declared"]},
-        chains=find_chains(ran, declared.reference),
-    )
-    contest = _know_training(contest, declared)
-    return judge_contest(contest, facts, margin=declared.margin, tables=declared.tables) | {"n_lost": len(lost)}
+
+    def judge(contest: Contest) -> dict[str, Any]:
+        ran = [rows[name] for name in contest.names]
+        whole = {row["arm"] for row in ran if row["finetuned"] == "frozen" and row["depth"] == N_BLOCKS}
+        facts = ArmFacts(
+            costs={name: costs[name].a_slide for name in contest.names},
+            gflops={name: costs[name].gflops for name in contest.names},
+            imagenet_top1={name: rows[name]["imagenet_top1"] for name in whole},
+            added_later={name for name, row in rows.items() if not row["declared"]},
+            chains=find_chains(ran, declared.reference),
+        )
+        known = _know_training(contest, declared)
+        return judge_contest(known, facts, margin=declared.margin, tables=declared.tables)
+
+    return judge_with_lost(predictions, judge, classes=declared.classes)
 
 
 def judge_again(path: Path) -> dict[str, Any]:
