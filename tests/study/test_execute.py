@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from lamella.cli import build_app
 from lamella.cohort import Cohort, load_cohort
 from lamella.compare import compare_arms
 from lamella.encoders import RuntimeSettings
@@ -279,6 +281,11 @@ def test_a_study_is_judged_again_from_its_folder_alone(study: StudyOutcome, tmp_
     assert study.verdict is not None
     for key in ("arms", "tables", "chains", "ladder", "verdict"):
         assert json.dumps(found[key]) == json.dumps(study.verdict[key])
+    told = CliRunner().invoke(build_app(), ["study", str(copy), "--judge"])
+    assert told.exit_code == 0
+    assert found["verdict"]["use"] in told.output
+    assert "smallest margin" in told.output
+    assert (copy / "report.html").exists()
     (copy / "predictions.parquet").unlink()
     with pytest.raises(ModelError, match=r"no predictions that can be read \(predictions.parquet\)"):
         judge_again(copy)

@@ -55,8 +55,18 @@ def measure_study(
         "arms": arms,
         "thresholds": model["thresholds"],
         "frozen_threshold": _freeze(decisions),
-        "notes": model["notes"],
+        "notes": [*model["notes"], *_say_next_site(arms.get("leave_one_batch_out", {}).get("next_site"))],
     }
+
+
+def _say_next_site(found: Mapping[str, Any] | None) -> list[str]:
+    """Say where the AUC of the next batch may lie; nothing where that cannot be told."""
+    if found is None or found["interval"] is None:
+        return []
+    low, high = found["interval"]
+    said = f"Batches left out: mean AUC {found['mean']:.2f} over {found['n_sites']} batches; "
+    said += f"95% prediction interval for the next batch {low:.2f}-{high:.2f}."
+    return [f"{said} {found['note']}".strip()]
 
 
 def _predict_next(batches: Sequence[Mapping[str, Any]], cohort: Cohort) -> dict[str, Any] | None:
