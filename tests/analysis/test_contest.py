@@ -62,6 +62,17 @@ def test_few_patients_are_inconclusive_and_say_how_many_it_takes() -> None:
     assert f"Best guess, not shown: {found['best_guess']}." in found["open"]
 
 
+def test_where_no_data_could_show_the_margin_that_is_said() -> None:
+    contest = make_contest([3.0, 3.0], n=57, shared=1.0)  # 19 against 38, and the arms are one
+    found = judge_contest(contest, facts_of(contest, [1, 2]), margin=0.05)["verdict"]
+    assert found["reachable_margin"] == pytest.approx(1.96 * np.sqrt((1 / 19**2 + 1 / 38**2) / 4), abs=1e-5)
+    assert found["kind"] == "inconclusive"
+    assert found["open"].startswith("No data from so few patients could show a margin below 0.058 AUC.")
+    wide = judge_contest(contest, facts_of(contest, [1, 2]), margin=0.06)["verdict"]
+    assert wide["arm"] == "arm0"
+    assert "so few" not in wide["open"]
+
+
 def test_a_declared_table_shows_who_is_worse_and_an_arm_shown_worse_is_out() -> None:
     contest = make_contest([2.0, 2.0, 1.0], n=80, shared=0.9)
     tables = [{"name": "IV", "title": "Cut", "rows": [("arm2", "arm0")]}]

@@ -133,6 +133,7 @@ def judge_contest(
         "patients_needed": None if needed is None else needed[1].n,
         "patients_range": None if needed is None else [needed[1].low, needed[1].high],
         "patients_needed_for": None if needed is None else contest.names[needed[0]],
+        "reachable_margin": ruling.reachable_margin,
         "best_arm": contest.names[best],
         "best_auc_raw": float(plain.estimate.auc[best]),
         "best_auc_corrected": correct_best(pairs, draws[:_N_PICKS]),

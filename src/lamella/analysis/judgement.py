@@ -118,6 +118,11 @@ class Judgement:
         """Return the widest margin that makes sense of an arm's signal: half of what it is surely above chance."""
         return max(0.0, (find_auc_interval(self.estimate, arm=arm)[0] - 0.5) / 2)
 
+    @property
+    def reachable_margin(self) -> float | None:
+        """The bound below which no data from so many patients can come; None where no spread can be seen."""
+        return None if self.differences is None else Z * float(np.sqrt(self.differences.disagreement))
+
     def find_kind(self, *, chain: int | None) -> str:
         """Return what can be said: of a chain's question, or of the contest (None).
 

@@ -150,7 +150,9 @@ def _say_worse(judgement: Judgement, names: Sequence[str]) -> str:
 
 def _say_open(judgement: Judgement, names: Sequence[str], needed: tuple[int, PatientsNeeded] | None) -> str:
     parts = []
-    recommended = judgement.find_recommended()
+    recommended, reachable = judgement.find_recommended(), judgement.reachable_margin
+    if recommended is None and reachable is not None and reachable >= judgement.rules.margin:
+        parts.append(f"No data from so few patients could show a margin below {reachable:.3f} AUC.")
     if recommended is None:
         still = [names[i] for i in judgement.still_in]
         parts.append(f"Not shown to be worse than any other: {join_names(still)}." if still else "")
