@@ -249,7 +249,7 @@ def list_jobs(n_cohorts: int) -> list[tuple[Callable[..., Row], tuple[Any, ...]]
     jobs += [(predictive, (n, 0.1, n_cohorts)) for n in (40, 200)]
     jobs += [(wrong, (n, j, *one, RHO, many)) for n in (100, 400) for j in (4, 9) for one in ends]
     jobs += [(wrong, (100, 24, *one, RHO, many)) for one in ends]
-    jobs += [(wrong, (1600, j, *one, RHO, many)) for j in (4, 9) for one in ends]
+    jobs += [(wrong, (1600, j, *one, RHO, n_cohorts)) for j in (4, 9) for one in ends]
     return jobs + [(wrong, (n, 24, 0.90, 0.05, RHO, n_cohorts)) for n in (400, 1600)]
 
 
