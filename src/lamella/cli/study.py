@@ -176,13 +176,12 @@ def study(
         from lamella.study.reach import say_reach
 
         print_table(["arm"], [{"arm": arm.name} for arm in design.list_arms()])
-        obstacles = list_obstacles(design, given)
-        for line in obstacles:
+        for line in list_obstacles(design, given) or say_reach(design, given):
             progress.say(line)
         progress.say("Counting tiles and measuring encoders that were not timed on this machine yet.")
         found = plan_study(design, given, out, options=RuntimeSettings(device=device.value, precision=precision.value))
         print_table(["arm", "state", "GFLOPs a tile", "time"], [row.as_row() for row in found.arms])
-        for line in (*found.say(), *([] if obstacles else say_reach(design, given))):
+        for line in found.say():
             progress.say(line)
         return
 
