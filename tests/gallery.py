@@ -1100,6 +1100,25 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         step="Studies",
+        heading="The reference encoder is not cut",
+        command="study mine.yaml --cohort slides.csv --out study",
+        scene=lambda: scenes.write_table(
+            "mine.yaml", "reference: [efficientnet-lite0]", "arms:", "  - encoders: [efficientnet-lite0]"
+        ),
+        names="depth 4 and at least one other",
+        why="Depths of the reference encoder are tested against its whole network, so there must be some: "
+        "`depths: [4, 3, 2]`.",
+    ),
+    Case(
+        step="Studies",
+        heading="A study without predictions is to be judged",
+        command="study study --judge",
+        scene=lambda: (Path("study").mkdir(), scenes.save_undecided_study("study")),
+        names="predictions.parquet",
+        why="A study is judged from the predictions of its arms; none has finished yet.",
+    ),
+    Case(
+        step="Studies",
         heading="The declared file is not YAML",
         command="study mine.yaml --cohort slides.csv --out study",
         scene=lambda: scenes.write_table("mine.yaml", "arms: ["),

@@ -229,9 +229,9 @@ def save_export(folder: str, **changes: str) -> None:
 
 
 def save_undecided_study(folder: str) -> None:
-    """Write the record and the verdict of a study that can't tell."""
+    """Write the record and the verdict of a study that is inconclusive."""
     write_json(Path(folder) / "study.json", {"format": "lamella-study", "format_version": 1, "arms": []})
-    verdict = {"kind": "cannot tell", "arm": None, "best_arm": "resnet18@2", "sentence": ""}
+    verdict = {"kind": "inconclusive", "arm": None, "best_arm": "resnet18@2", "sentence": ""}
     write_json(Path(folder) / "verdict.json", {"arms": [], "verdict": verdict})
 
 

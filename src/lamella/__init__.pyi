@@ -1,6 +1,6 @@
 # What `lamella` offers, for type checkers and editors: `__init__.py` loads the same names when they are first used.
 
-from lamella.analysis.contest import judge_arms
+from lamella.analysis.frames import judge_arms
 from lamella.analysis.metrics import measure
 from lamella.analysis.predictions import PredictionTable
 from lamella.cohort import (
@@ -42,6 +42,7 @@ from lamella.study.design import StudyDesign, load_design
 from lamella.study.execute import StudyOptions, StudyOutcome
 from lamella.study.export import ExportSettings, export_model
 from lamella.study.exported import open_predictor
+from lamella.study.judge import judge_again
 from lamella.study.localise import LocaliseSettings, localise_run
 from lamella.study.predict import open_run
 from lamella.study.presets import find_preset
@@ -92,6 +93,7 @@ __all__ = [
     "find_tissue_otsu",
     "fit_model",
     "gather_slides",
+    "judge_again",
     "judge_arms",
     "list_encoders",
     "list_rounds",

@@ -1,8 +1,9 @@
 """Cohorts whose truth is known, to see whether intervals hold what they say.
 
 H     one test set: binormal scores, arms correlated on the same patients.
-CV    cross-validation: Gaussian features and a ridge linear classifier, refitted in every fold of every cohort, with a
-      shift and a scale of each fold's scores; each model's true AUC is Phi(w.d / (sqrt 2 |w|)).
+CV    cross-validation as the product does it (fold k tests, k + 1 validates, the rest train): Gaussian features and a
+      ridge linear classifier, refitted in every fold of every cohort, with a shift and a scale of each fold's scores;
+      each model's true AUC is Phi(w.d / (sqrt 2 |w|)).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from lamella.analysis.auc import AucEstimate, compare_auc, estimate_auc, find_auc_interval
+from lamella.analysis.auc import AucEstimate, estimate_auc, find_auc_interval, find_cv_factor
+from lamella.analysis.differences import find_differences
 
 Floats = NDArray[np.float64]
 Z = 1.959964
@@ -84,7 +86,7 @@ def draw_mixed(rng: np.random.Generator, *, n: int, aucs: Iterable[float], rho: 
     return Cohort(scores, targets, np.zeros(n * slides, np.int64), np.repeat(np.arange(n), slides), truth)
 
 
-def draw_cv(
+def draw_cv(  # noqa: PLR0913 - each is one thing that a row of the grid varies
     rng: np.random.Generator,
     *,
     n: int,
@@ -92,29 +94,77 @@ def draw_cv(
     aucs: Sequence[float],
     n_folds: int = 5,
     width: int = 8,
+    slides: int = 1,
+    all_but_k: bool = False,
 ) -> Cohort:
-    """Arms read overlapping features: half of an arm's are its own. With endless training they would reach `aucs`."""
-    m, half = round(n * prevalence), width // 2
-    targets = (np.arange(n) < m).astype(np.int64)
+    """Arms read overlapping features: half of an arm's are its own. With endless training they would reach `aucs`.
+
+    Fold k tests, fold k + 1 validates (a linear classifier has nothing to stop) and the rest train, as in the product;
+    `all_but_k` trains on every fold but k instead, which is kept to show that intervals without a factor fail there.
+    With several slides a patient, half of the noise is the patient's.
+    """
+    m, half, n_arms = round(n * prevalence), width // 2, len(aucs)
+    targets = np.repeat((np.arange(n) < m).astype(np.int64), slides)
     folds = np.empty(n, np.int64)
     folds[:m], folds[m:] = rng.permutation(m) % n_folds, rng.permutation(n - m) % n_folds
+    folds = np.repeat(folds, slides)
     # Of each feature: as much of the distance in those of all as in an arm's own, if it is the best.
     shared = np.sqrt(2) * ndtri(max(aucs)) / np.sqrt(width)
     own_shifts = np.sqrt(np.maximum(2 * ndtri(np.array(aucs)) ** 2 / half - shared**2, 0))
-    common = rng.normal(size=(n, half)) + shared * targets[:, None]
-    scores, truth = np.empty((len(aucs), n)), np.zeros(len(aucs))
-    pairs = np.array([(targets[folds == k] == 1).sum() * (targets[folds == k] == 0).sum() for k in range(n_folds)])
-    for j, shift in enumerate(own_shifts):
-        own = np.concatenate([common, rng.normal(size=(n, half)) + shift * targets[:, None]], axis=1)
-        apart = np.r_[np.full(half, shared), np.full(half, shift)]
-        for k in range(n_folds):
-            train = folds != k
-            w = fit_ridge(own[train], targets[train])
-            length = max(float(np.linalg.norm(w)), 1e-12)  # the SD of a score within its class
-            scale, offset = np.exp(rng.normal(0, 0.3)), rng.normal(0, 0.2)
-            scores[j, folds == k] = scale * (own[folds == k] @ w / length + offset)
-            truth[j] += pairs[k] / pairs.sum() * ndtr(apart @ w / (np.sqrt(2) * length))
-    return Cohort(scores, targets, folds, None, truth)
+
+    def noise(size: tuple[int, ...]) -> Floats:
+        own = rng.normal(size=(*size[:-1], n * slides, size[-1]))
+        if slides == 1:
+            return own
+        patient = np.repeat(rng.normal(size=(*size[:-1], n, size[-1])), slides, axis=-2)
+        return np.sqrt(0.5) * own + np.sqrt(0.5) * patient
+
+    common = noise((half,)) + shared * targets[:, None]
+    own = noise((n_arms, half)) + own_shifts[:, None, None] * targets[:, None]
+    x = np.concatenate([np.broadcast_to(common, own.shape), own], axis=2)  # (J, n, width)
+    apart = np.concatenate([np.full((n_arms, half), shared), np.repeat(own_shifts[:, None], half, axis=1)], axis=1)
+    for j in np.flatnonzero(2 * ndtri(np.array(aucs)) ** 2 / half < shared**2):  # too poor to share what the best read
+        apart[j] = np.sqrt(2) * ndtri(aucs[j]) / np.sqrt(width)
+        x[j] = noise((width,)) + apart[j] * targets[:, None]
+    weights = _fit_rounds(x, targets, folds, n_folds, all_but_k=all_but_k)  # (K, J, width)
+    lengths = np.maximum(np.linalg.norm(weights, axis=-1), 1e-12)  # the SD of a score within its class
+    scale, offset = np.exp(rng.normal(0, 0.3, (n_folds, n_arms))), rng.normal(0, 0.2, (n_folds, n_arms))
+    scores = np.empty((n_arms, n * slides))
+    for k in range(n_folds):
+        rows = folds == k
+        raw = np.einsum("jnp,jp->jn", x[:, rows], weights[k] / lengths[k][:, None])
+        scores[:, rows] = scale[k][:, None] * (raw + offset[k][:, None])
+    pairs = np.array(
+        [((targets == 1) & (folds == k)).sum() * ((targets == 0) & (folds == k)).sum() for k in range(n_folds)]
+    )
+    reached = ndtr(np.einsum("kjp,jp->kj", weights, apart) / (np.sqrt(2) * lengths))
+    patients = np.repeat(np.arange(n), slides) if slides > 1 else None
+    return Cohort(scores, targets, folds, patients, pairs @ reached / pairs.sum())
+
+
+def _fit_rounds(
+    x: Floats, targets: NDArray[np.int64], folds: NDArray[np.int64], n_folds: int, *, all_but_k: bool
+) -> Floats:
+    """Return the weights of a ridge linear classifier of each round and arm, `(K, J, p)`, from sums over folds."""
+    n_arms, _, width = x.shape
+    sums, grams, crosses = (
+        np.empty((n_folds, n_arms, width)),
+        np.empty((n_folds, n_arms, width, width)),
+        np.empty((n_folds, n_arms, width)),
+    )
+    counts, ups = np.empty(n_folds), np.empty(n_folds)
+    for k in range(n_folds):
+        part, up = x[:, folds == k], targets[folds == k]
+        sums[k], grams[k], crosses[k] = part.sum(axis=1), part.transpose(0, 2, 1) @ part, part[:, up == 1].sum(axis=1)
+        counts[k], ups[k] = len(up), up.sum()
+    weights = np.empty((n_folds, n_arms, width))
+    for k in range(n_folds):
+        kept = [f for f in range(n_folds) if f != k and (all_but_k or f != (k + 1) % n_folds)]
+        n, mean = counts[kept].sum(), sums[kept].sum(axis=0) / counts[kept].sum()
+        gram = grams[kept].sum(axis=0) - n * mean[:, :, None] * mean[:, None, :] + np.eye(width)
+        cross = crosses[kept].sum(axis=0) - mean * ups[kept].sum()
+        weights[k] = np.linalg.solve(gram, cross[:, :, None])[:, :, 0]
+    return weights
 
 
 def fit_ridge(x: Floats, y: NDArray[np.int64], penalty: float = 1.0) -> Floats:
@@ -124,22 +174,71 @@ def fit_ridge(x: Floats, y: NDArray[np.int64], penalty: float = 1.0) -> Floats:
     return np.asarray(np.linalg.solve(gram, centred.T @ (y - y.mean())))
 
 
-def find_coverage(draw: Callable[[np.random.Generator], Cohort], n_cohorts: int, seed: int) -> dict[str, float]:
-    """Return the share of cohorts whose intervals hold the truth: ours, and those that they replace."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """What intervals hold over many cohorts; shares of cohorts.
+
+    Attributes:
+        auc: Interval of an AUC.
+        difference: Interval of a difference.
+        wald: DeLong-Wald on pooled predictions.
+        bootstrap: Percentile bootstrap on pooled predictions.
+        ratio: Standard error of a difference over its real SD.
+        difference_before: Interval of a difference of version 0.1.0.
+        ratio_before: Its standard error over the real SD.
+    """
+
+    auc: float
+    difference: float
+    wald: float
+    bootstrap: float
+    ratio: float
+    difference_before: float
+    ratio_before: float
+
+
+def find_coverage(
+    draw: Callable[[np.random.Generator], Cohort], n_cohorts: int, seed: int, *, pooled: bool = True
+) -> Coverage:
+    """Return what intervals hold: ours, those of version 0.1.0, and those that they replace (where `pooled`)."""
     rng = np.random.default_rng(seed)
-    hits = {"auc": 0, "difference": 0, "wald": 0, "bootstrap": 0}
+    hits = dict.fromkeys(("auc", "difference", "wald", "bootstrap", "before"), 0)
+    misses, errors, before = [], [], []
     for _ in range(n_cohorts):
         cohort = draw(rng)
         estimate, truth = cohort.estimate(), cohort.truth
         low, high = find_auc_interval(estimate)
         hits["auc"] += low <= truth[0] <= high
-        if len(truth) > 1:
-            difference = compare_auc(estimate, 0, 1)
-            assert difference is not None
-            hits["difference"] += difference.interval[0] <= truth[0] - truth[1] <= difference.interval[1]
-        hits["wald"] += _holds_wald(cohort)
-        hits["bootstrap"] += _holds_bootstrap(cohort, rng)
-    return {name: count / n_cohorts for name, count in hits.items()}
+        differences = find_differences(estimate)
+        assert differences is not None
+        found, real = differences.compare(0, 1), truth[0] - truth[1]
+        misses.append(found.difference - real)
+        errors.append(found.standard_error)
+        before.append(find_error_before(estimate))
+        hits["difference"] += found.interval[0] <= real <= found.interval[1]
+        hits["before"] += abs(misses[-1]) <= Z * before[-1]
+        if pooled:
+            hits["wald"] += _holds_wald(cohort)
+            hits["bootstrap"] += _holds_bootstrap(cohort, rng)
+    share = {name: count / n_cohorts for name, count in hits.items()}
+    sd = float(np.std(misses, ddof=1))
+    return Coverage(
+        auc=share["auc"],
+        difference=share["difference"],
+        wald=share["wald"],
+        bootstrap=share["bootstrap"],
+        ratio=float(np.sqrt(np.mean(np.square(errors)))) / sd,
+        difference_before=share["before"],
+        ratio_before=float(np.sqrt(np.mean(np.square(before)))) / sd,
+    )
+
+
+def find_error_before(estimate: AucEstimate) -> float:
+    """Return the standard error of the first difference as version 0.1.0 had it: pairs twice, 1 + 4A(1 - A) on all."""
+    cov = estimate.covariance
+    assert cov is not None
+    factor = max(find_cv_factor(float(a)) for a in estimate.auc[:2]) if estimate.cross_validated else 1.0
+    return float(np.sqrt(factor * (cov[0, 0] + cov[1, 1] - 2 * cov[0, 1] + estimate.disagreement)))
 
 
 def _holds_wald(cohort: Cohort) -> bool:

@@ -67,3 +67,24 @@ def delong(scores: Floats, positive: NDArray[np.bool_]) -> Floats:
     v10 = np.array([[np.mean([kernel(s[i], s[j]) for j in downs]) for i in ups] for s in scores])
     v01 = np.array([[np.mean([kernel(s[i], s[j]) for i in ups]) for j in downs] for s in scores])
     return np.atleast_2d(np.cov(v10)) / len(ups) + np.atleast_2d(np.cov(v01)) / len(downs)
+
+
+def pair_excess(
+    logits: Floats, targets: NDArray[np.int64], folds: NDArray[np.int64], patients: NDArray[np.int64]
+) -> Floats:
+    """What the covariance counts twice, `(J, J)`, from logits `(J, n, C)`: pairs added up by pair of patients."""
+    n_arms, n, n_classes = logits.shape
+    scores = np.array([[[log_odds(row, c) for c in range(n_classes)] for row in arm] for arm in logits])
+    pairs = {
+        c: [(i, j) for i in range(n) for j in range(n) if targets[i] == c != targets[j] and folds[i] == folds[j]]
+        for c in range(n_classes)
+    }
+    scored = [c for c in range(n_classes) if pairs[c]]
+    sums = np.zeros((n_arms, patients.max() + 1, patients.max() + 1))
+    for a in range(n_arms):
+        for c in scored:
+            right = [kernel(scores[a, i, c], scores[a, j, c]) for i, j in pairs[c]]
+            for (i, j), value in zip(pairs[c], right, strict=True):
+                ends = sorted((patients[i], patients[j]))
+                sums[a, ends[0], ends[1]] += (value - np.mean(right)) / len(right) / len(scored)
+    return np.array([[(sums[a] * sums[b]).sum() for b in range(n_arms)] for a in range(n_arms)])

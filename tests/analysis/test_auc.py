@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from scipy.special import ndtr
 
 from lamella.analysis.auc import (
-    compare_auc,
     estimate_auc,
     find_auc_interval,
     find_cv_factor,
     find_pooled_auc,
     find_score_interval,
 )
+from lamella.analysis.differences import find_differences
 from lamella.analysis.predictions import find_log_odds
 from tests.analysis.slow_reference import delong, log_odds, matrix
 
@@ -136,23 +136,11 @@ def test_two_perfect_arms_are_not_certainly_equal() -> None:
     logits = np.stack([np.zeros(40), np.where(positive, 5.0, -5.0) + np.arange(40) / 100], axis=1)
     estimate = estimate_auc(np.stack([logits, 3 * logits]), positive.astype(int), folds=np.zeros(40, int))
     assert estimate is not None
-    found = compare_auc(estimate, 0, 1)
-    assert found is not None
+    differences = find_differences(estimate)
+    assert differences is not None
+    found = differences.compare(0, 1)
     assert found.difference == 0
     assert found.interval[1] == pytest.approx(0.072, abs=5e-4)
-
-
-def test_a_difference_has_the_variance_of_the_matrix_and_of_seeds() -> None:
-    logits, targets, folds = simulate(50, 2, 5, ties=False, seed=9)
-    estimate = estimate_auc(logits, targets, folds=folds)
-    assert estimate is not None
-    assert estimate.covariance is not None
-    found = compare_auc(estimate, 0, 1, seed_differences=np.array([0.02, 0.05, -0.01]))
-    assert found is not None
-    cov, m, q = estimate.covariance, (targets == 1).sum(), (targets == 0).sum()
-    factor = max(1 + 4 * a * (1 - a) for a in estimate.auc)
-    expected = factor * (cov[0, 0] + cov[1, 1] - 2 * cov[0, 1] + (1 / m**2 + 1 / q**2) / 4) + 0.0009 / 3
-    assert found.standard_error**2 == pytest.approx(expected)
 
 
 def test_folds_are_not_compared_with_each_other() -> None:
@@ -180,7 +168,7 @@ def test_one_unit_of_a_class_gives_an_interval_but_no_matrix() -> None:
     assert estimate is not None
     assert estimate.auc[0] == pytest.approx(0.6)
     assert estimate.covariance is None
-    assert compare_auc(estimate, 0, 0) is None
+    assert find_differences(estimate) is None
     low, high = find_auc_interval(estimate)
     assert low < 0.15
     assert high > 0.9

@@ -1,16 +1,20 @@
 """Declared comparisons: against chance, against each other, against ImageNet's order."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from lamella.analysis.auc import compare_auc, estimate_auc
+from lamella.analysis.auc import AucEstimate, estimate_auc
 from lamella.analysis.comparisons import (
     adjust_holm,
     compare_declared,
     correlate_with_imagenet,
     judge_against_chance,
 )
+from lamella.analysis.differences import AucDifference, find_differences
 from tests.analysis.contests import make_contest
 
 TOP1 = np.array([69.8, 73.3, 76.1, 74.4, 75.6, 76.3, 78.8, 79.8, 81.1])
@@ -18,13 +22,24 @@ GASTRO = np.array([90.3, 90.8, 88.4, 91.1, 90.8, 86.6, 90.0, 87.8, 90.5])
 CAMELYON = np.array([76.5, 71.9, 71.9, 79.9, 75.0, 72.5, 76.9, 69.3, 69.9])
 
 
+def compare(estimate: AucEstimate, first: int, second: int) -> AucDifference:
+    differences = find_differences(estimate)
+    assert differences is not None
+    return differences.compare(first, second)
+
+
+def declare(
+    estimate: AucEstimate, names: Sequence[str], tables: list[dict[str, Any]], *, seed_auc: np.ndarray | None = None
+) -> list[dict[str, Any]]:
+    return compare_declared(find_differences(estimate, seed_auc=seed_auc), names, tables)
+
+
 def test_two_perfect_arms_are_not_certainly_equal() -> None:
     targets = np.array([1] * 17 + [0] * 23)
     logits = np.stack([np.stack([np.zeros(40), 9.0 * targets], axis=-1)] * 2)
     estimate = estimate_auc(logits, targets, folds=np.zeros(40, int))
     assert estimate is not None
-    found = compare_auc(estimate, 0, 1)
-    assert found is not None
+    found = compare(estimate, 0, 1)
     assert found.difference == 0
     assert found.interval[1] == pytest.approx(0.072, abs=5e-4)
 
@@ -72,9 +87,8 @@ def test_rows_are_tested_as_declared_and_adjusted_within_their_table() -> None:
     rows = [("arm1", "arm0"), ("arm2", "arm0")]
     one = {"name": "I", "title": "one", "rows": rows}
     two = {"name": "II", "title": "two", "rows": rows[1:]}
-    first, second = compare_declared(estimate, contest.names, [one, two])
-    difference = compare_auc(estimate, 1, 0)
-    assert difference is not None
+    first, second = declare(estimate, contest.names, [one, two])
+    difference = compare(estimate, 1, 0)
     assert first["rows"][0]["standard_error"] == difference.standard_error
     assert first["rows"][0]["interval"] == list(difference.interval)  # not adjusted
     assert [row["starred"] for row in first["rows"]] == [True, False]
@@ -86,10 +100,10 @@ def test_the_noise_of_seeds_widens_a_comparison() -> None:
     estimate = estimate_auc(contest.logits, contest.targets, folds=contest.folds)
     table = [{"name": "I", "title": "", "rows": [("arm1", "arm0")]}]
     assert estimate is not None
-    without = compare_declared(estimate, contest.names, table)[0]["rows"][0]["standard_error"]
+    without = declare(estimate, contest.names, table)[0]["rows"][0]["standard_error"]
     seeds = np.array([[0.70, 0.74, 0.78], [0.80, 0.80, 0.80]])
-    noisy = compare_declared(estimate, contest.names, table, seed_auc=seeds)[0]["rows"][0]["standard_error"]
-    assert noisy**2 - without**2 == pytest.approx(0.04**2 / 3)
+    noisy = declare(estimate, contest.names, table, seed_auc=seeds)[0]["rows"][0]["standard_error"]
+    assert noisy**2 - without**2 == pytest.approx(0.04**2 / 3)  # one pair: its own spread
 
 
 def test_a_huge_difference_has_a_p_above_zero() -> None:

@@ -11,6 +11,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from lamella.analysis.calibration import find_calibration
+from lamella.analysis.intervals import find_wilson_interval
 from lamella.analysis.metrics import measure
 from lamella.analysis.predictions import PredictionTable, average_by_patient
 from lamella.analysis.thresholds import Decisions, Threshold, find_threshold
@@ -205,3 +206,29 @@ def test_thresholds_are_reported_with_their_rule(table: PredictionTable) -> None
     result = measure(table, decisions=Decisions(thresholds=dict.fromkeys(range(5), found)), n_draws=20)
     assert result["thresholds"]["3"]["rule"] == "prevalence"
     assert result["thresholds"]["3"]["value"] == 0.4
+
+
+def test_shares_and_calibration_are_widened_for_cross_validation_by_1_plus_4a_1_minus_a(table: PredictionTable) -> None:
+    """Each fold's models trained on the others' patients: a share is worth fewer of them."""
+    found = measure(table, decisions=with_thresholds(table), n_draws=50)["patients"]
+    single = replace(table, folds=np.zeros(60, int))
+    once = measure(single, decisions=with_thresholds(single), n_draws=50)["patients"]
+    factor = 1 + 4 * found["auc"]["value"] * (1 - found["auc"]["value"])
+    for name in ("sensitivity", "specificity", "ppv", "npv"):
+        n = found[name]["n"] / factor
+        assert found[name]["interval"] == pytest.approx(find_wilson_interval(found[name]["value"], n))
+        assert "widened for cross-validation" in found[name]["method"]
+        assert once[name]["method"] == "Wilson"
+    wide, narrow = (one["calibration"]["slope"]["interval"] for one in (found, once))
+    assert wide[1] - wide[0] == pytest.approx(np.sqrt(factor) * (narrow[1] - narrow[0]))
+
+
+def test_calibration_is_told_batch_by_batch() -> None:
+    """In batch z all log-odds are shifted by 2: its intercept says so, the others' do not."""
+    table = make_table(600, seed=3)
+    shift = np.array([2.0 * (batch == "z") for batch in table.batches or ()])
+    moved = replace(table, logits=table.logits * 1.2 + np.stack([np.zeros(600), shift], axis=1))
+    found = {one["batch"]: one["calibration"]["intercept"] for one in measure(moved, n_draws=20)["batches"]}
+    assert found["z"]["value"] == pytest.approx(-2.0, abs=0.5)
+    assert abs(found["x"]["value"]) < 0.5
+    assert found["x"]["interval"][0] < found["x"]["value"] < found["x"]["interval"][1]

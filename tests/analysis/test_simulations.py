@@ -1,5 +1,7 @@
 """A cut of benchmarks/study_statistics.py: 300 cohorts a row, bars two points looser. Letters are the design's."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -8,12 +10,16 @@ from tests.analysis.simulators import draw_cv, draw_h, draw_mixed, find_coverage
 from tests.analysis.trials import (
     cross_validated,
     find_accepted,
+    find_batch_readers,
+    find_blind,
     find_calibration_intercept,
     find_control,
     find_false_signals,
     find_picking_bias,
+    find_power,
     find_predictive_coverage,
-    find_wrong_not_worse,
+    find_wrong,
+    find_wrong_cut,
     on_test_set,
     state_patients,
 )
@@ -25,67 +31,108 @@ N = 300
 @pytest.mark.parametrize(("prevalence", "auc"), [(0.5, 0.5), (0.2, 0.7), (0.5, 0.9), (0.2, 0.98)])
 def test_a_intervals_hold_the_truth_on_one_test_set(n: int, prevalence: float, auc: float) -> None:
     second = max(0.5, auc - 0.05)
-    found = find_coverage(lambda rng: draw_h(rng, n=n, prevalence=prevalence, aucs=[auc, second], rho=0.8), N, seed=1)
-    assert min(found["auc"], found["difference"]) >= 0.91
+    draw = partial(draw_h, n=n, prevalence=prevalence, aucs=[auc, second], rho=0.8)
+    found = find_coverage(draw, N, seed=1, pooled=False)
+    assert min(found.auc, found.difference) >= 0.91
 
 
 @pytest.mark.parametrize("n", [40, 100])
 @pytest.mark.parametrize(("prevalence", "auc"), [(0.5, 0.5), (0.2, 0.7), (0.5, 0.9), (0.2, 0.98)])
 def test_a_intervals_hold_the_truth_under_cross_validation(n: int, prevalence: float, auc: float) -> None:
-    found = find_coverage(lambda rng: draw_cv(rng, n=n, prevalence=prevalence, aucs=[auc] * 2), N, seed=2)
-    assert min(found["auc"], found["difference"]) >= 0.91
+    draw = partial(draw_cv, n=n, prevalence=prevalence, aucs=[auc] * 2)
+    found = find_coverage(draw, N, seed=2, pooled=False)
+    assert min(found.auc, found.difference) >= 0.91
 
 
 def test_a_slides_of_a_patient_are_not_taken_for_patients() -> None:
     found = find_coverage(lambda rng: draw_h(rng, n=60, prevalence=0.5, aucs=[0.8, 0.75], rho=0.8, slides=6), N, seed=3)
-    assert min(found["auc"], found["difference"]) >= 0.91
-    assert found["wald"] < 0.85
+    assert min(found.auc, found.difference) >= 0.91
+    assert found.wald < 0.85
 
 
 def test_a_slides_of_a_patient_may_differ_in_label() -> None:
-    found = find_coverage(lambda rng: draw_mixed(rng, n=60, aucs=[0.8, 0.75], rho=0.8), N, seed=14)
-    assert min(found["auc"], found["difference"]) >= 0.91
+    found = find_coverage(partial(draw_mixed, n=60, aucs=[0.8, 0.75], rho=0.8), N, seed=14, pooled=False)
+    assert min(found.auc, found.difference) >= 0.91
 
 
 def test_b_the_simulators_can_tell_right_from_wrong() -> None:
     edge = find_coverage(lambda rng: draw_h(rng, n=40, prevalence=0.5, aucs=[0.98, 0.95], rho=0.8), N, seed=4)
-    chance = find_coverage(lambda rng: draw_cv(rng, n=100, prevalence=0.5, aucs=[0.5, 0.5]), N, seed=5)
-    for found in (edge, chance):
-        assert found["wald"] < 0.9
-        assert found["bootstrap"] < 0.9
+    chance = find_coverage(lambda rng: draw_cv(rng, n=40, prevalence=0.2, aucs=[0.7, 0.7]), N, seed=5)
+    others = find_coverage(lambda rng: draw_cv(rng, n=100, prevalence=0.5, aucs=[0.5, 0.5], all_but_k=True), N, seed=5)
+    for found in (edge, chance, others):
+        assert found.wald < 0.9
+        assert found.bootstrap < 0.9
 
 
-@pytest.mark.parametrize(("n_arms", "n"), [(4, 100), (9, 40), (9, 400), (24, 100)])
+@pytest.mark.parametrize(("n_arms", "n"), [(4, 100), (9, 40), (9, 400)])
 @pytest.mark.parametrize(("best", "margin"), [(0.90, 0.05), (0.99, 0.02)])
-def test_c_an_arm_that_is_worse_by_the_margin_is_hardly_ever_recommended(
+def test_c_an_arm_that_is_worse_by_the_margin_is_hardly_ever_accepted(
     n_arms: int, n: int, best: float, margin: float
 ) -> None:
     draw = on_test_set(0.8)
-    assert find_wrong_not_worse(draw, n=n, n_arms=n_arms, best=best, margin=margin, n_cohorts=N, seed=6) <= 0.06
+    assert find_wrong(draw, n=n, n_arms=n_arms, best=best, margin=margin, n_cohorts=N, seed=6) <= 0.052
 
 
-def test_c_nor_is_it_under_cross_validation() -> None:
+@pytest.mark.parametrize("best", [0.90, 0.99])
+def test_c_nor_is_a_depth_that_is_worse_by_the_margin(best: float) -> None:
+    margin = 0.05 if best == 0.90 else 0.02
+    assert find_wrong_cut(on_test_set(0.8), n=200, best=best, margin=margin, n_cohorts=N, seed=6) <= 0.052
+
+
+def test_c_nor_are_they_under_cross_validation() -> None:
     draw = cross_validated()
-    assert find_wrong_not_worse(draw, n=300, n_arms=4, best=0.9, margin=0.05, n_cohorts=N, seed=6) <= 0.06
-
-
-def test_c_the_rule_is_put_to_the_test_where_arms_are_recommended_at_all() -> None:
-    assert find_accepted(on_test_set(0.8), n=400, aucs=[0.9] * 9, margin=0.05, n_cohorts=N, seed=6) > 0.7
+    assert find_wrong(draw, n=250, n_arms=4, best=0.9, margin=0.05, n_cohorts=N, seed=6) <= 0.052
+    assert find_wrong_cut(draw, n=250, best=0.9, margin=0.05, n_cohorts=N, seed=6) <= 0.052
 
 
 @pytest.mark.parametrize("cv", [False, True])
 def test_c_without_signal_no_arm_beats_chance_and_no_row_is_starred(cv: bool) -> None:
     draw = cross_validated() if cv else on_test_set(0.8)
-    chance, starred = find_false_signals(draw, n=100, n_arms=4, n_cohorts=N, seed=7)
-    assert max(chance, starred) <= 0.085
+    assert max(find_false_signals(draw, n=100, n_arms=4, n_cohorts=N, seed=7)) <= 0.085
 
 
-@pytest.mark.parametrize(("auc", "rho"), [(0.9, 0.8), (0.8, 0.95), (0.95, 0.95)])
-def test_d_at_the_patients_needed_two_equal_arms_are_accepted(auc: float, rho: float) -> None:
-    draw, aucs = on_test_set(rho), [auc] * 2
-    n = state_patients(draw, n_pilot=200, aucs=aucs, margin=0.05, seed=8)
-    accepted = find_accepted(draw, n=n, aucs=aucs, margin=0.05, n_cohorts=N, seed=18)
-    assert 0.63 <= accepted <= 0.97
+@pytest.mark.parametrize(("rho", "n_arms"), [(0.8, 2), (0.8, 6)])
+def test_d_at_the_patients_needed_the_arm_is_accepted(rho: float, n_arms: int) -> None:
+    draw, aucs = on_test_set(rho), [0.9] * n_arms
+    n, arm = state_patients(draw, n_pilot=100, aucs=aucs, seed=8)
+    assert 0.63 <= find_accepted(draw, n=n, aucs=aucs, arm=arm, n_cohorts=N, seed=18) <= 0.98
+
+
+def test_i_the_errors_of_differences_are_not_too_wide() -> None:
+    for n_folds in (3, 5, 10):
+        draw_one = partial(draw_cv, n=100, prevalence=0.5, aucs=[0.9, 0.9], n_folds=n_folds)
+        found = find_coverage(draw_one, N, seed=20, pooled=False)
+        assert 0.9 <= found.ratio <= 1.27
+        assert found.ratio < found.ratio_before - 0.1
+
+
+def test_a_differences_of_arms_that_are_unlike_are_covered_too() -> None:
+    found = find_coverage(partial(draw_cv, n=100, prevalence=0.5, aucs=[0.98, 0.7]), N, seed=25, pooled=False)
+    assert found.difference >= 0.91
+
+
+def test_i_the_reference_question_has_power_where_the_contest_of_all_has_little() -> None:
+    equal = {"aucs": [0.9] * 12, "good": 3, "n_cohorts": 100, "seed": 21}
+    cut, _ = find_power(on_test_set(0.92), n=150, n_declared=1, **equal)
+    shared, _ = find_power(on_test_set(0.92), n=150, n_declared=3, **equal)
+    assert cut >= 0.76
+    assert shared >= 0.53
+    poor = {"aucs": [0.9, 0.9, 0.7, 0.65] * 3, "good": 1, "n_cohorts": 150, "seed": 22}
+    cut, contest = find_power(cross_validated(), n=250, n_declared=1, **poor)
+    assert cut >= 0.38
+    assert contest >= 0.23
+
+
+def test_j_a_reader_of_batches_is_not_recommended_and_the_tissue_arm_is() -> None:
+    reader, tissue = find_batch_readers(n=400, n_cohorts=100, seed=23, within=True)
+    assert reader <= 0.04
+    assert tissue >= 0.88
+    assert find_batch_readers(n=400, n_cohorts=100, seed=23, within=False)[0] > 0.08  # what the rule is there for
+
+
+@pytest.mark.parametrize("other", [0.5, 0.6])
+def test_j_an_arm_at_chance_is_not_recommended(other: float) -> None:
+    assert find_blind(on_test_set(0.8), n=400, other=other, n_cohorts=100, seed=24) <= 0.04
 
 
 @pytest.mark.parametrize("n_arms", [9, 24])
@@ -111,14 +158,6 @@ def test_h_class_weights_are_undone() -> None:
     undone, left_in = found.mean(axis=0)
     assert abs(undone) <= 0.1
     assert left_in < -1
-
-
-def test_planted_a_cheap_arm_is_recommended_at_the_stated_patients_if_it_is_equal_and_not_if_it_is_worse() -> None:
-    draw, equal = on_test_set(0.8), [0.9] * 12
-    n = state_patients(draw, n_pilot=400, aucs=equal, margin=0.05, seed=13, n_pilots=20)
-    assert n >= 400
-    assert find_accepted(draw, n=n, aucs=equal, margin=0.05, n_cohorts=N, seed=13) >= 0.78
-    assert find_accepted(draw, n=n, aucs=[0.85, *equal[1:]], margin=0.05, n_cohorts=N, seed=13) <= 0.06
 
 
 def test_ppv_and_npv_at_a_stated_prevalence_hold_the_truth() -> None:

@@ -1,16 +1,20 @@
 """What the rules of a study do to simulated cohorts: verdicts, patients needed, picking, controls, class weights."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
-from lamella.analysis.auc import compare_auc, estimate_auc
+from lamella.analysis.auc import estimate_auc
+from lamella.analysis.batches import Batches, check_batches
+from lamella.analysis.chains import Chain, judge_chains
 from lamella.analysis.comparisons import adjust_holm, judge_against_chance
+from lamella.analysis.differences import Differences, find_differences
 from lamella.analysis.figure import make_share
+from lamella.analysis.judgement import Judgement, Rules, ScoredArms, judge_pairs
+from lamella.analysis.noninferior import find_noninferior, find_worse
 from lamella.analysis.prevalence import find_at_prevalence
-from lamella.analysis.recommend import Deficits, find_cheapest, find_deficits
 from lamella.analysis.sample_size import find_patients_needed, round_up
 from lamella.analysis.selection import PairTable, correct_best
 from tests.analysis.simulators import Cohort, draw_cv, draw_h, fit_ridge
@@ -30,71 +34,167 @@ def cross_validated() -> Draw:
     return lambda rng, n, aucs: draw_cv(rng, n=n, prevalence=0.5, aucs=aucs)
 
 
-def recommend(deficits: Deficits, margin: float) -> int | None:
-    """Return the recommended arm where costs rise with the place."""
-    costs = 2.0 * np.arange(1, len(deficits.upper) + 1)
-    return find_cheapest(np.flatnonzero(deficits.upper < margin).tolist(), costs, costs)
+def compare(cohort: Cohort) -> Differences:
+    """Return the differences of a cohort's arms."""
+    differences = find_differences(cohort.estimate())
+    assert differences is not None
+    return differences
 
 
-def judge(cohort: Cohort) -> Deficits:
-    """Return the deficits of a cohort's arms."""
-    deficits = find_deficits(cohort.estimate())
-    assert deficits is not None
-    return deficits
+def judge(cohort: Cohort, *, margin: float = 0.05, chains: tuple[Chain, ...] = ()) -> Judgement:
+    """Return what the rules say of a cohort whose arms cost the more the later they come."""
+    costs = 2.0 * np.arange(1, len(cohort.scores) + 1)
+    rules = Rules(margin=margin, chains=chains, costs=costs, gflops=costs)
+    judgement = judge_cells(cohort, cohort.folds, rules)
+    assert judgement is not None
+    return judgement
 
 
-def find_wrong_not_worse(
-    draw: Draw, *, n: int, n_arms: int, best: float, margin: float, n_cohorts: int, seed: int
-) -> float:
-    """Return how often an arm is recommended that truly lies the margin or more below the best.
+def judge_cells(cohort: Cohort, cells: NDArray[np.int64], rules: Rules) -> Judgement | None:
+    """Return what the rules say over pairs of the same cell."""
+    return judge_pairs(name_arms(cohort), cells, rules)
 
-    All arms but the dearest lie a margin below it.
+
+def name_arms(cohort: Cohort) -> ScoredArms:
+    """Return a cohort's arms as the rules take them."""
+    return ScoredArms(
+        names=tuple(str(j) for j in range(len(cohort.scores))),
+        logits=np.stack([np.zeros_like(cohort.scores), cohort.scores], axis=-1),
+        targets=cohort.targets,
+        patients=cohort.patients,
+        n_rounds=len(np.unique(cohort.folds)),
+        seed_auc=None,
+    )
+
+
+def find_wrong(draw: Draw, *, n: int, n_arms: int, best: float, margin: float, n_cohorts: int, seed: int) -> float:
+    """Return how often the contest accepts any arm that truly lies the margin or more below the best.
+
+    All arms but the dearest lie exactly a margin below it.
     """
     rng = np.random.default_rng(seed)
     wrong = 0
     for _ in range(n_cohorts):
         cohort = draw(rng, n, [best - margin] * (n_arms - 1) + [best])
-        place = recommend(judge(cohort), margin)
-        wrong += place is not None and cohort.truth.max() - cohort.truth[place] >= margin - 1e-9
+        bad = cohort.truth.max() - cohort.truth >= margin - 1e-9
+        wrong += bool((find_noninferior(compare(cohort), margin) & bad).any())
     return wrong / n_cohorts
 
 
-def find_false_signals(draw: Draw, *, n: int, n_arms: int, n_cohorts: int, seed: int) -> tuple[float, float]:
-    """Return how often any arm "beats chance" without signal, and any row of equal arms is starred."""
+def find_wrong_cut(draw: Draw, *, n: int, best: float, margin: float, n_cohorts: int, seed: int) -> float:
+    """Return how often a depth is accepted that truly lies exactly a margin below the whole network, or more."""
     rng = np.random.default_rng(seed)
-    chance = starred = 0
+    wrong = 0
+    for _ in range(n_cohorts):
+        cohort = draw(rng, n, [best, best - margin, best - margin, best - margin])
+        (accepted,) = judge_chains(compare(cohort), [Chain(whole=0, cuts=(1, 2, 3))], margin)
+        wrong += any(cohort.truth[0] - cohort.truth[cut] >= margin - 1e-9 for cut in accepted)
+    return wrong / n_cohorts
+
+
+def find_power(
+    draw: Draw, *, n: int, aucs: list[float], good: int, n_declared: int, n_cohorts: int, seed: int
+) -> tuple[float, float]:
+    """Return how often the cheapest good depth of an encoder is found by the reference question, and B recommends.
+
+    Args:
+        draw: Of cohorts.
+        n: Patients.
+        aucs: Of the four depths of each encoder, the whole network first.
+        good: Depths besides the whole that are as good.
+        n_declared: Reference encoders.
+        n_cohorts: Simulated.
+        seed: Of all.
+    """
+    rng = np.random.default_rng(seed)
+    chains = [Chain(whole=4 * e, cuts=(4 * e + 1, 4 * e + 2, 4 * e + 3)) for e in range(n_declared)]
+    cut = contest = 0.0
+    for _ in range(n_cohorts):
+        differences = compare(draw(rng, n, aucs))
+        accepted = judge_chains(differences, chains, 0.05)
+        cut += float(np.mean([len(one) == good for one in accepted]))
+        contest += bool(find_noninferior(differences, 0.05).any())
+    return cut / n_cohorts, contest / n_cohorts
+
+
+def find_batch_readers(*, n: int, n_cohorts: int, seed: int, within: bool) -> tuple[float, float]:
+    """Return how often an arm that reads batches, and one that reads tissue, is recommended.
+
+    Of each class 80% lie in one of two batches. The cheap arm reads the batch alone, and does as well.
+
+    Args:
+        n: Patients.
+        n_cohorts: Simulated.
+        seed: Of all.
+        within: Whether batches are known to the judge.
+    """
+    rng = np.random.default_rng(seed)
+    recommended = np.zeros(2)
+    for _ in range(n_cohorts):
+        cohort = draw_h(rng, n=n, prevalence=0.5, aucs=[0.8, 0.8], rho=0.0)
+        batches = np.where(rng.random(n) < 0.8, cohort.targets, 1 - cohort.targets)
+        cohort.scores[0] = 3.0 * batches + rng.normal(size=n)
+        cohort = replace(cohort, folds=rng.permutation(n) % 5)
+        costs = np.array([1.0, 2.0])
+        rules = Rules(margin=0.05, chains=(), costs=costs, gflops=costs)
+        plain = judge_cells(cohort, cohort.folds, rules)
+        assert plain is not None
+        known = Batches(folds=cohort.folds, numbers=batches if within else None, logits=None)
+        check = check_batches(plain, name_arms(cohort), rules, known)
+        place = check.ruling.find_recommended()
+        if place is not None:
+            recommended[place] += 1
+    return float(recommended[0] / n_cohorts), float(recommended[1] / n_cohorts)
+
+
+def find_blind(draw: Draw, *, n: int, other: float, n_cohorts: int, seed: int) -> float:
+    """Return how often the cheaper of two arms is recommended, whose AUC is exactly 1/2."""
+    rng = np.random.default_rng(seed)
+    return sum(judge(draw(rng, n, [0.5, other])).find_recommended() == 0 for _ in range(n_cohorts)) / n_cohorts
+
+
+def find_false_signals(draw: Draw, *, n: int, n_arms: int, n_cohorts: int, seed: int) -> tuple[float, float, float]:
+    """Return how often any arm "beats chance" without signal, any row of equal arms is starred, any is worse."""
+    rng = np.random.default_rng(seed)
+    chance = starred = worse = 0
     for _ in range(n_cohorts):
         estimate = draw(rng, n, [0.5] * n_arms).estimate()
         chance += min(adjust_holm(judge_against_chance(estimate).tolist())) < 0.05
         equal = draw(rng, n, [0.8] * n_arms).estimate()
-        p = []
-        for j in range(1, n_arms):
-            found = compare_auc(equal, j, 0)
-            assert found is not None
-            p.append(2 * float(ndtr(-abs(found.difference) / found.standard_error)))
-        starred += min(adjust_holm(p)) < 0.05
-    return chance / n_cohorts, starred / n_cohorts
+        differences = find_differences(equal)
+        assert differences is not None
+        starred += min(adjust_holm([differences.compare(j, 0).p for j in range(1, n_arms)])) < 0.05
+        worse += bool(find_worse(differences).any())
+    return chance / n_cohorts, starred / n_cohorts, worse / n_cohorts
 
 
-def state_patients(draw: Draw, *, n_pilot: int, aucs: list[float], margin: float, seed: int, n_pilots: int = 40) -> int:
-    """Return the median number of patients that pilots state for their first arm, the cheapest."""
+def state_patients(draw: Draw, *, n_pilot: int, aucs: list[float], seed: int, n_pilots: int = 40) -> tuple[int, int]:
+    """Return the median number of patients that pilots state for an arm that is truly as good as any, and for which.
+
+    Pilots too small to show that a poor arm is worse ask of that one; what they state is not counted.
+    """
     rng = np.random.default_rng(seed)
-    stated = []
+    stated, asked = [], []
     for _ in range(n_pilots):
         cohort = draw(rng, n_pilot, aucs)
-        estimate = cohort.estimate()
-        deficits = find_deficits(estimate)
-        assert deficits is not None
-        found = find_patients_needed(estimate, deficits, 0, margin, targets=cohort.targets, n_draws=2)
-        assert found is not None
-        stated.append(found[0])
-    return round_up(float(np.median(stated)))
+        judgement = judge(cohort)
+        question = judgement.find_question()
+        if question is None or judgement.differences is None:
+            continue
+        needed = find_patients_needed(
+            judgement.estimate, judgement.differences, question[1], targets=cohort.targets, n_draws=2
+        )
+        if needed is not None:
+            stated.append(needed.n)
+            asked.append(question[0])
+    most = int(np.bincount([arm for arm in asked if aucs[arm] == max(aucs)]).argmax())
+    return round_up(float(np.median([n for n, arm in zip(stated, asked, strict=True) if arm == most]))), most
 
 
-def find_accepted(draw: Draw, *, n: int, aucs: list[float], margin: float, n_cohorts: int, seed: int) -> float:
-    """Return how often the first arm, the cheapest, is recommended."""
+def find_accepted(draw: Draw, *, n: int, aucs: list[float], arm: int, n_cohorts: int, seed: int) -> float:
+    """Return how often an arm is accepted by the contest."""
     rng = np.random.default_rng(seed)
-    return sum(recommend(judge(draw(rng, n, aucs)), margin) == 0 for _ in range(n_cohorts)) / n_cohorts
+    return sum(bool(find_noninferior(compare(draw(rng, n, aucs)), 0.05)[arm]) for _ in range(n_cohorts)) / n_cohorts
 
 
 def find_picking_bias(*, n_arms: int, n: int, n_cohorts: int, seed: int, auc: float = 0.8) -> tuple[float, float]:

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from lamella.cli import build_app
 from lamella.cohort import Cohort, load_cohort
 from lamella.compare import compare_arms
 from lamella.encoders import RuntimeSettings
-from lamella.errors import CohortError, SettingsError
+from lamella.errors import CohortError, ModelError, SettingsError
 from lamella.study import execute
 from lamella.study.design import StudyDesign, check_design
 from lamella.study.execute import StudyOptions, StudyOutcome, run_arms
+from lamella.study.judge import find_chains, judge_again
 from tests.tiny import draw_cohort
 
 OPTIONS = StudyOptions(runtime=RuntimeSettings(runtime="torch", n_threads=1))
@@ -106,8 +109,15 @@ def test_comparisons_are_on_the_same_patients_and_declared(study: StudyOutcome) 
 def test_the_control_retrains_on_permuted_labels(study: StudyOutcome) -> None:
     controls = json.loads(study.folder.controls.read_text())
     assert controls["permutations"]["n"] == 2
-    assert controls["permutations"]["arm"].startswith("resnet18@1")  # the cheapest
+    assert study.verdict is not None
+    shown = study.verdict["verdict"]["arm"] or study.verdict["verdict"]["best_arm"]
+    assert controls["arm"] == shown
+    assert controls["permutations"]["arm"] == shown.removesuffix(", tuned").removesuffix(", head only")
     assert set(controls["baselines"]) == {"colour", "tissue", "batch"}
+    batches = {slide.batch for slide in study.cohort.slides} - {None}
+    assert [row["arm"] for row in controls["robustness"]] == (
+        [o.arm.name for o in study.outcomes] if len(batches) > 1 else []
+    )
 
 
 def test_fine_tuned_encoders_are_compared_block_by_block(study: StudyOutcome) -> None:
@@ -131,7 +141,7 @@ def test_how_often_fine_tuning_kept_stage_1_is_said(study: StudyOutcome) -> None
 def test_the_page_shows_the_verdict_the_tables_and_what_did_not_run(study: StudyOutcome) -> None:
     assert study.verdict is not None
     page = study.folder.page.read_text(encoding="utf-8")
-    for text in (study.verdict["verdict"]["sentence"], "Table III: Fine-tuned", "resnet18-ciga@4", "TRIPOD"):
+    for text in (study.verdict["verdict"]["use"], "Table III: Fine-tuned", "resnet18-ciga@4", "TRIPOD"):
         assert text.replace("'", "&#39;") in page or text in page
     assert page.count('class="compare"') == 12
 
@@ -249,3 +259,55 @@ def test_a_budget_leaves_out_what_does_not_fit_and_says_what_it_would_cost(
     assert after.verdict is not None
     assert study.verdict is not None
     assert [one["auc"] for one in after.verdict["arms"]] == [one["auc"] for one in study.verdict["arms"]]
+
+
+def test_a_study_is_judged_again_from_its_folder_alone(study: StudyOutcome, tmp_path: Path) -> None:
+    """As version 0.1.0 left it: no reference encoder in the design, another verdict; slides and models are gone."""
+    copy = tmp_path / "study"
+    copy.mkdir()
+    for name in ("study.json", "predictions.parquet", "costs.json", "cohort.csv", "verdict.json"):
+        (copy / name).write_bytes((study.folder.path / name).read_bytes())
+    record, verdict = (json.loads((copy / name).read_text()) for name in ("study.json", "verdict.json"))
+    del record["design"]["reference"]
+    (copy / "study.json").write_text(json.dumps(record))
+    old = {
+        "margin": 0.05,
+        "tables": verdict["tables"],
+        "verdict": {"kind": "cannot tell", "sentence": "One can't tell."},
+    }
+    (copy / "verdict.json").write_text(json.dumps(old))
+    found = judge_again(copy)
+    assert found == json.loads((copy / "verdict.json").read_text())
+    assert study.verdict is not None
+    for key in ("arms", "tables", "chains", "ladder", "verdict"):
+        assert json.dumps(found[key]) == json.dumps(study.verdict[key])
+    told = CliRunner().invoke(build_app(), ["study", str(copy), "--judge"])
+    assert told.exit_code == 0
+    assert found["verdict"]["use"] in told.output
+    assert "smallest margin" in told.output
+    assert (copy / "report.html").exists()
+    (copy / "predictions.parquet").unlink()
+    with pytest.raises(ModelError, match=r"no predictions that can be read \(predictions.parquet\)"):
+        judge_again(copy)
+    with pytest.raises(ModelError, match=r"holds no study \(study.json\)"):
+        judge_again(tmp_path)
+
+
+def test_chains_are_arms_equal_in_all_but_depth() -> None:
+    def row(encoder: str, depth: int, **other: object) -> dict[str, object]:
+        plain = {"weights": "auto", "finetuned": "frozen", "head": "attention", "tiles": "default", "declared": True}
+        return {"arm": f"{encoder}@{depth}{other or ''}", "encoder": encoder, "depth": depth, **plain, **other}
+
+    rows = [
+        row("a", 4),
+        row("b", 3),
+        row("b", 4),
+        row("b", 4, finetuned="tuned"),
+        row("b", 2, head="mean"),
+        row("c", 4),
+        row("c", 1),
+        row("b", 1, declared=False),
+    ]
+    assert find_chains(rows, ()) == [["b@4", "b@3"]]
+    assert find_chains(rows, ("c", "b")) == [["c@4", "c@1"], ["b@4", "b@3"]]
+    assert find_chains(rows, ("a",)) == []

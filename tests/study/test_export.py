@@ -365,11 +365,12 @@ def test_the_recommended_arm_of_a_study_is_exported_and_none_where_it_cannot_tel
     copy = shutil.copytree(study.folder.path, tmp_path / "study")
     verdict = json.loads((copy / "verdict.json").read_text())
     best = "resnet18@1, random weights"
-    verdict["verdict"] |= {"kind": "cannot tell", "arm": None, "best_arm": best}
+    verdict["verdict"] |= {"kind": "inconclusive", "arm": None, "best_arm": best}
+    verdict["verdict"].pop("best_guess", None)
     (copy / "verdict.json").write_text(json.dumps(verdict))
-    with pytest.raises(ModelError, match=r"recommends no arm \(cannot tell\).* --arm 'resnet18@1, random weights'"):
+    with pytest.raises(ModelError, match=r"recommends no arm \(inconclusive\).* --arm 'resnet18@1, random weights'"):
         export_model(copy, tmp_path / "model")
-    verdict["verdict"] |= {"kind": "enough", "arm": best}
+    verdict["verdict"] |= {"kind": "non-inferior", "arm": best}
     (copy / "verdict.json").write_text(json.dumps(verdict))
     card = load_card(export_model(copy, tmp_path / "model"))
     assert card["arm"] == best

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import ndtri
 
+from lamella.analysis.pairs import find_pair_excess
 from lamella.analysis.predictions import find_log_odds
 
 Floats = NDArray[np.float64]
@@ -31,6 +32,8 @@ class AucEstimate:
             class, with m/(m - 1) taken in, so that its products sum to the covariance; None as that is.
         covariance: `(J, J)` float64, of the arms' AUCs, without the factor for cross-validation; None with fewer than
             two units of a class (or two patients), from which no spread can be seen.
+        pair_excess: `(J, J)` float64, what the covariance counts twice, each pair's own part; differences are taken
+            from the covariance less it. None with one arm, or where there is no covariance.
         disagreement: Variance of one more patient of each class on which two arms disagree by half.
         deff: `(J,)` float64, at least 1: how much more the AUC varies because slides of one patient are alike.
         n_positive: `(C', K)` int64, units of each class that has pairs, in each fold.
@@ -38,13 +41,14 @@ class AucEstimate:
         scored: Classes (as indices) that have pairs; C' of them.
         class_auc: `(C', J)` float64, of each class against the rest.
         n_pairs: Pairs compared, over all classes against the rest (two classes: counted once).
-        cross_validated: Whether several models scored the units.
+        n_rounds: How many models scored the units, each trained on some of the others' test units; 1 for a test set.
     """
 
     auc: Floats
     influence: Floats
     centred: Floats | None
     covariance: Floats | None
+    pair_excess: Floats | None
     disagreement: float
     deff: Floats
     n_positive: NDArray[np.int64]
@@ -52,16 +56,12 @@ class AucEstimate:
     scored: tuple[int, ...]
     class_auc: Floats
     n_pairs: int
-    cross_validated: bool
+    n_rounds: int
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AucDifference:
-    """Difference of two AUCs on the same units, with its standard error and interval."""
-
-    difference: float
-    standard_error: float
-    interval: tuple[float, float]
+    @property
+    def cross_validated(self) -> bool:
+        """Whether the models trained on each other's test units."""
+        return self.n_rounds > 1
 
 
 def estimate_auc(
@@ -70,7 +70,7 @@ def estimate_auc(
     *,
     folds: NDArray[np.int64],
     patients: NDArray[np.int64] | None = None,
-    cross_validated: bool | None = None,
+    n_rounds: int | None = None,
 ) -> AucEstimate | None:
     """Estimate the AUC within folds of one or several arms.
 
@@ -80,10 +80,9 @@ def estimate_auc(
     Args:
         logits: `(n, C)`, or `(J, n, C)` for several arms, C at least 2.
         targets: `(n,)` class of each unit, 0 to C - 1.
-        folds: `(n,)` model that scored each unit.
+        folds: `(n,)` model that scored each unit; or fold and batch, so that only pairs of both count.
         patients: `(n,)` patient of each unit; None when each is one.
-        cross_validated: Whether the models of several folds trained on each other's test units; None says yes when
-            there is more than one fold.
+        n_rounds: How many models trained on each other's test units; 1 for a test set. None takes the number of folds.
 
     Returns:
         The estimate; None when no fold holds two classes, so that there is no pair.
@@ -127,11 +126,17 @@ def estimate_auc(
     each = np.arange(n) if patients is None or not clustered else patients
     class_sizes = [_count_each(each[in_pairs], targets[in_pairs] == column) for column in scored]
     n_pairs = int((n_positive * n_negative).sum()) // (2 if n_classes == 2 else 1)
+    covariance = None if centred is None else centred.T @ centred
+    excess = None
+    if covariance is not None and n_arms > 1:
+        groups = patients if clustered else None
+        excess = find_pair_excess(scores, targets, fold_numbers, groups, np.array(class_auc), scored)
     return AucEstimate(
         auc=np.mean(class_auc, axis=0),
         influence=influence,
         centred=centred,
-        covariance=None if centred is None else centred.T @ centred,
+        covariance=covariance,
+        pair_excess=excess,
         disagreement=_find_disagreement(class_sizes),
         deff=deff,
         n_positive=n_positive,
@@ -139,7 +144,7 @@ def estimate_auc(
         scored=tuple(scored),
         class_auc=np.array(class_auc),
         n_pairs=n_pairs,
-        cross_validated=len(np.unique(folds)) > 1 if cross_validated is None else cross_validated,
+        n_rounds=len(np.unique(folds)) if n_rounds is None else n_rounds,
     )
 
 
@@ -202,40 +207,6 @@ def find_score_interval(
 def find_cv_factor(auc: float) -> float:
     """Return by how much cross-validation multiplies the variance of an AUC: 2 at chance, 1 at AUC 1 (ours)."""
     return 1 + 4 * auc * (1 - auc)
-
-
-def compare_auc(
-    estimate: AucEstimate, first: int, second: int, *, seed_differences: Floats | None = None, level: float = 0.95
-) -> AucDifference | None:
-    """Compare two arms of an estimate: the first's AUC less the second's.
-
-    Two arms that agree on every unit are not "certainly equal": one more patient of each class is counted on which they
-    disagree by half.
-
-    Args:
-        estimate: Of both arms.
-        first: Place of the first arm.
-        second: Place of the second arm.
-        seed_differences: `(S,)` the difference in each seed; its SD adds the noise of training. None leaves it out.
-        level: Coverage wanted.
-
-    Returns:
-        The difference; None when the estimate has no covariance.
-    """
-    if estimate.covariance is None:
-        return None
-    cov = estimate.covariance
-    variance = cov[first, first] + cov[second, second] - 2 * cov[first, second] + estimate.disagreement
-    if estimate.cross_validated:
-        variance *= max(find_cv_factor(float(estimate.auc[arm])) for arm in (first, second))
-    if seed_differences is not None and len(seed_differences) > 1:
-        variance += np.var(seed_differences, ddof=1) / len(seed_differences)
-    difference = float(estimate.auc[first] - estimate.auc[second])
-    error = float(np.sqrt(variance))
-    z = float(ndtri(0.5 + level / 2))
-    return AucDifference(
-        difference=difference, standard_error=error, interval=(difference - z * error, difference + z * error)
-    )
 
 
 def find_pooled_auc(scores: Floats, positive: NDArray[np.bool_]) -> float | None:

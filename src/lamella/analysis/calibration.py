@@ -34,12 +34,13 @@ class Calibration:
     reason: str | None
 
 
-def find_calibration(scores: Floats, positive: NDArray[np.bool_]) -> Calibration:
+def find_calibration(scores: Floats, positive: NDArray[np.bool_], *, factor: float = 1.0) -> Calibration:
     """Recalibrate log-odds against what came true.
 
     Args:
         scores: `(n,)` log-odds of the class.
         positive: `(n,)` whether the class is true.
+        factor: By how much cross-validation multiplies the variances, at least 1.
 
     Example:
         >>> scores = np.log([0.25, 4.0]).repeat(5)  # five of probability 0.2, five of 0.8
@@ -64,8 +65,8 @@ def find_calibration(scores: Floats, positive: NDArray[np.bool_]) -> Calibration
         reason = None if both else "slope: the fit did not settle"
     if level is None:
         reason = "intercept: the fit did not settle" + (f"; {reason}" if reason else "")
-    intercept, intercept_interval = _describe(level, 0)
-    slope, slope_interval = _describe(both, 1)
+    intercept, intercept_interval = _describe(level, 0, factor)
+    slope, slope_interval = _describe(both, 1, factor)
     return Calibration(
         intercept=intercept,
         intercept_interval=intercept_interval,
@@ -140,11 +141,13 @@ def _find_loss(design: Floats, target: Floats, offset: Floats, beta: Floats) -> 
     return float(np.sum(np.logaddexp(0, z) - target * z))
 
 
-def _describe(fit: tuple[Floats, Floats] | None, place: int) -> tuple[float | None, tuple[float, float] | None]:
+def _describe(
+    fit: tuple[Floats, Floats] | None, place: int, factor: float
+) -> tuple[float | None, tuple[float, float] | None]:
     """Return a coefficient and its 95% interval."""
     if fit is None:
         return None, None
-    value, half = float(fit[0][place]), float(ndtri(0.975) * fit[1][place])
+    value, half = float(fit[0][place]), float(ndtri(0.975) * np.sqrt(factor) * fit[1][place])
     return value, (value - half, value + half)
 
 

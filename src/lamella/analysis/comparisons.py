@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 from scipy.stats import spearmanr
 
-from lamella.analysis.auc import AucEstimate, compare_auc
+from lamella.analysis.auc import AucEstimate
+from lamella.analysis.differences import Differences
 
 Floats = NDArray[np.float64]
 LEVEL = 0.05
@@ -51,33 +52,25 @@ def adjust_holm(p: Sequence[float]) -> list[float]:
 
 
 def compare_declared(
-    estimate: AucEstimate,
-    names: Sequence[str],
-    tables: Sequence[Mapping[str, Any]],
-    *,
-    seed_auc: Floats | None = None,
+    differences: Differences | None, names: Sequence[str], tables: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """Return the declared tables: differences with intervals, and p adjusted by Holm within each table.
 
     Intervals are not adjusted.
 
     Args:
-        estimate: Of all arms.
-        names: Of the arms, in the estimate's order.
+        differences: Of all arms; None gives tables without rows.
+        names: Of the arms, in their order.
         tables: `name`, `title`, `rows` of (arm, base).
-        seed_auc: `(J, S)` AUC of each arm in each seed; None leaves the noise of training out.
     """
     places = {name: place for place, name in enumerate(names)}
-    found = []
+    declared = []
     for table in tables:
         rows: list[dict[str, Any]] = []
         for arm, base in table["rows"]:
-            first, second = places[arm], places[base]
-            seeds = None if seed_auc is None else seed_auc[first] - seed_auc[second]
-            difference = compare_auc(estimate, first, second, seed_differences=seeds)
-            if difference is None:
+            if differences is None:
                 continue
-            z = abs(difference.difference) / difference.standard_error
+            difference = differences.compare(places[arm], places[base])
             rows.append(
                 {
                     "arm": arm,
@@ -85,13 +78,13 @@ def compare_declared(
                     "difference": difference.difference,
                     "standard_error": difference.standard_error,
                     "interval": list(difference.interval),
-                    "p": float(2 * ndtr(-z)),
+                    "p": difference.p,
                 }
             )
         for row, adjusted in zip(rows, adjust_holm([row["p"] for row in rows]), strict=True):
             row |= {"p_holm": adjusted, "starred": adjusted < LEVEL}
-        found.append({"name": table["name"], "title": table["title"], "rows": rows})
-    return found
+        declared.append({"name": table["name"], "title": table["title"], "rows": rows})
+    return declared
 
 
 def correlate_with_imagenet(

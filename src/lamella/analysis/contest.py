@@ -1,4 +1,7 @@
-"""All arms of a study held against each other: intervals, comparisons, the recommendation. The one entry."""
+"""All arms of a study held against each other: intervals, comparisons, the verdict. `judge_contest` is the one entry.
+
+`lamella.analysis.frames.judge_arms` is the same for a table of predictions of any origin.
+"""
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -9,23 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamella.analysis.auc import AucEstimate, estimate_auc, find_auc_interval
-from lamella.analysis.comparisons import adjust_holm, compare_declared, correlate_with_imagenet, judge_against_chance
+from lamella.analysis.batches import BatchCheck, Batches, check_batches
+from lamella.analysis.chains import Chain
+from lamella.analysis.choices import find_expected_loss
+from lamella.analysis.comparisons import correlate_with_imagenet
 from lamella.analysis.intervals import draw_patients, find_bootstrap_interval
+from lamella.analysis.judgement import Judgement, Rules, ScoredArms, find_needed, judge_pairs
 from lamella.analysis.predictions import find_log_odds
-from lamella.analysis.recommend import (
-    LEAST_PATIENTS,
-    BestEstimate,
-    find_cheapest,
-    find_deficits,
-    list_ladder,
-    say_verdict,
-)
-from lamella.analysis.sample_size import find_patients_needed
 from lamella.analysis.selection import PairTable, correct_best
+from lamella.analysis.verdict_words import say_verdict
 from lamella.analysis.weighted import weigh_pooled_auc
 from lamella.errors import CohortError
 
 Floats = NDArray[np.float64]
+MARGINS = (0.01, 0.02, 0.03, 0.05, 0.10)
 N_DRAWS = 2000
 _N_PICKS = 500
 
@@ -41,6 +41,10 @@ class Contest:
         targets: `(n,)` int64 class of each unit.
         folds: `(n,)` int64 round that tested it.
         patients: `(n,)` int64 where units are slides; None where they are patients.
+        batches: `(n,)` int64 batch of each unit, below 0 where it is not known; None where no batches were given.
+        batch_logits: `(n, C)` float64, what the training prevalence of its batch says of each unit; None works it out
+            from the units of the other folds.
+        units: Names of the units; may be empty.
     """
 
     names: tuple[str, ...]
@@ -49,6 +53,9 @@ class Contest:
     targets: NDArray[np.int64]
     folds: NDArray[np.int64]
     patients: NDArray[np.int64] | None = None
+    batches: NDArray[np.int64] | None = None
+    batch_logits: Floats | None = None
+    units: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -60,105 +67,203 @@ class ArmFacts:
         gflops: Arithmetic a tile.
         imagenet_top1: Per cent, of the arms whose encoders have one.
         added_later: Arms that were added after results were seen.
+        chains: Arms that are equal in all but depth, of each declared reference encoder: the whole network first.
     """
 
     costs: Mapping[str, float]
     gflops: Mapping[str, float]
     imagenet_top1: Mapping[str, float | None]
     added_later: AbstractSet[str] = frozenset()
+    chains: Sequence[Sequence[str]] = ()
 
 
-def judge_arms(
+def judge_contest(
     contest: Contest, facts: ArmFacts, *, margin: float, tables: Sequence[Mapping[str, Any]] = ()
 ) -> dict[str, Any]:
     """Return what `verdict.json` holds: intervals, comparisons, the ladder and the verdict.
 
     Args:
         contest: All arms on the same units.
-        facts: Costs, and what else is known of the arms.
-        margin: How much AUC the recommended arm may lie below every other.
+        facts: Costs, chains, and what else is known of the arms.
+        margin: How much AUC may be given up.
         tables: Declared comparisons: `name`, `title`, `rows` of (arm, base).
 
     Raises:
         CohortError: If no fold tests two classes.
     """
-    estimate = estimate_auc(contest.logits, contest.targets, folds=contest.folds, patients=contest.patients)
-    if estimate is None:
-        raise CohortError("no fold tests slides of two classes, so no arm can be measured. Ask for fewer folds.")
+    rules = _find_rules(contest, facts, margin)
     seed_auc = _find_seed_auc(contest)
-    costs = np.array([facts.costs[name] for name in contest.names])
-    gflops = np.array([facts.gflops[name] for name in contest.names])
-    chance = judge_against_chance(estimate)
-    chance_holm = adjust_holm(chance.tolist())
-    deficits = find_deficits(estimate, seed_auc=seed_auc)
+    n_rounds = len(np.unique(contest.folds))
+    arms = ScoredArms(
+        names=contest.names,
+        logits=contest.logits,
+        targets=contest.targets,
+        patients=contest.patients,
+        n_rounds=n_rounds,
+        seed_auc=seed_auc,
+    )
+    plain = judge_pairs(arms, contest.folds, rules, tables)
+    if plain is None:
+        raise CohortError("no fold tests slides of two classes, so no arm can be measured. Ask for fewer folds.")
+    known = Batches(folds=contest.folds, numbers=contest.batches, logits=contest.batch_logits)
+    check = check_batches(plain, arms, rules, known, tables)
+    ruling = check.ruling
+    needed = find_needed(ruling, contest.targets, contest.patients)
+    words = say_verdict(ruling, contest.names, needed=needed, within_batch=check.sentence)
     units = np.arange(len(contest.targets)) if contest.patients is None else contest.patients
     rng = np.random.default_rng(0)
     draws = draw_patients(contest.targets, contest.folds, units, n_draws=N_DRAWS, rng=rng)
     pairs = PairTable.of(contest.logits, contest.targets, contest.folds)
-    drawn_auc = pairs.weigh(draws.astype(np.float64))
-    n_classes = contest.logits.shape[-1]
-    counts = [len(set(units[contest.targets == target].tolist())) for target in range(n_classes)]
-    not_worse = [] if deficits is None else np.flatnonzero(deficits.upper < margin).tolist()
-    cheapest = find_cheapest(list(range(len(costs))), costs, gflops)
-    best = int(estimate.auc.argmax())
-    corrected = correct_best(pairs, draws[:_N_PICKS])
-    needed = None
-    if deficits is not None and cheapest is not None and min(counts) >= LEAST_PATIENTS:
-        needed = find_patients_needed(
-            estimate, deficits, cheapest, margin, targets=contest.targets, patients=contest.patients
-        )
-    raw = float(estimate.auc[best])
-    verdict = say_verdict(
-        names=contest.names,
-        deficits=deficits,
-        places=(find_cheapest(not_worse, costs, gflops), cheapest),
-        margin=margin,
-        chance_p=chance_holm,
-        n_least=min(counts),
-        best=BestEstimate(arm=contest.names[best], auc=raw if corrected is None else corrected, needed=needed),
-    )
-    verdict |= {
-        "patients_needed": None if needed is None else needed[0],
-        "patients_range": None if needed is None else list(needed[1]),
+    recommended = ruling.find_recommended()
+    best = int(plain.estimate.auc.argmax())
+    guess = ruling.guess()
+    verdict: dict[str, Any] = {
+        "kind": check.find_kind(),
+        "arm": None if recommended is None else contest.names[recommended],
+        "question": "reference" if len(rules.chains) == 1 else "contest",
+        "sentence": " ".join(part for part in (words.use, words.worse, words.open) if part),
+        "use": words.use,
+        "worse": words.worse,
+        "open": words.open,
+        "shown_worse": [
+            {"arm": contest.names[i], "than": contest.names[b]} for i, b in zip(*np.nonzero(ruling.worse), strict=True)
+        ],
+        "still_in": [contest.names[i] for i in ruling.still_in],
+        "best_guess": None if guess is None else contest.names[guess],
+        "patients_needed": None if needed is None else needed[1].n,
+        "patients_range": None if needed is None else [needed[1].low, needed[1].high],
+        "patients_needed_for": None if needed is None else contest.names[needed[0]],
+        "reachable_margin": ruling.reachable_margin,
         "best_arm": contest.names[best],
-        "best_auc_raw": raw,
-        "best_auc_corrected": corrected,
+        "best_auc_raw": float(plain.estimate.auc[best]),
+        "best_auc_corrected": correct_best(pairs, draws[:_N_PICKS]),
     }
-    pooled = [_measure_pooled(arm, contest.targets, draws) for arm in contest.logits]
-    arms = [
-        {
-            "arm": name,
-            "auc": float(estimate.auc[j]),
-            "interval": list(find_auc_interval(estimate, arm=j)),
-            "auc_pooled": pooled[j][0],
-            "auc_pooled_interval": pooled[j][1],
-            "chance_p": float(chance[j]),
-            "chance_p_holm": chance_holm[j],
-            "deficit": None if deficits is None else float(max(0.0, deficits.differences[j].max())),
-            "deficit_upper": None if deficits is None else float(deficits.upper[j]),
-            "not_worse": bool(deficits is not None and deficits.upper[j] < margin),
-            "cost": float(costs[j]),
-            "gflops": float(gflops[j]),
-            "added_later": name in facts.added_later,
-            **_spread(contest, j, seed_auc),
-        }
-        for j, name in enumerate(contest.names)
-    ]
+    winner = ruling.find_winner() if ruling.find_kind(chain=None) in ("non-inferior", "only") else None
     return {
         "margin": margin,
         "n_patients": len(set(units.tolist())),
         "n_units": len(contest.targets),
         "units": "patients" if contest.patients is None else "slides",
-        "n_per_class": counts,
-        "cross_validated": estimate.cross_validated,
+        "n_per_class": [len(set(units[contest.targets == c].tolist())) for c in range(contest.logits.shape[-1])],
+        "cross_validated": plain.estimate.cross_validated,
+        "n_rounds": n_rounds,
         "n_seeds": 1 if contest.by_seed is None else int(contest.by_seed.shape[1]),
-        "arms": arms,
-        "tables": compare_declared(estimate, contest.names, tables, seed_auc=seed_auc),
-        "ladder": [] if deficits is None else list_ladder(deficits, contest.names, costs, gflops),
+        "arms": _list_arms(contest, facts, plain, check, draws, seed_auc),
+        "tables": list(ruling.tables),
+        "chains": [_describe_chain(ruling, contest.names, number) for number in range(len(rules.chains))],
+        "contest": {
+            "kind": ruling.find_kind(chain=None),
+            "arm": None if winner is None else contest.names[winner],
+            "noninferior": [contest.names[i] for i in np.flatnonzero(ruling.noninferior)],
+        },
+        "ladder": _list_ladder(ruling, contest.names),
+        "batches": check.as_json(),
         "verdict": verdict,
-        "imagenet": _correlate(contest, estimate, drawn_auc, facts),
+        "imagenet": _correlate(contest, plain.estimate, pairs.weigh(draws.astype(np.float64)), facts),
         "notes": _find_notes(contest),
     }
+
+
+def _find_rules(contest: Contest, facts: ArmFacts, margin: float) -> Rules:
+    gflops = np.array([facts.gflops[name] for name in contest.names], dtype=np.float64)
+    places = {name: place for place, name in enumerate(contest.names)}
+    chains = []
+    for names in facts.chains:
+        whole, *cuts = (places[name] for name in names if name in places)
+        if names[0] in places and cuts:
+            chains.append(Chain(whole=whole, cuts=tuple(sorted(cuts, key=lambda i: -float(gflops[i])))))
+    return Rules(
+        margin=margin,
+        chains=tuple(chains),
+        costs=np.array([facts.costs[name] for name in contest.names], dtype=np.float64),
+        gflops=gflops,
+    )
+
+
+def _list_arms(
+    contest: Contest,
+    facts: ArmFacts,
+    plain: Judgement,
+    check: BatchCheck,
+    draws: NDArray[np.int64],
+    seed_auc: Floats | None,
+) -> list[dict[str, Any]]:
+    """Return what is known of each arm; AUCs over pairs of the same fold, statements over the pairs that rule."""
+    ruling, estimate = check.ruling, plain.estimate
+    judged = ruling.differences is not None
+    loss = None if ruling.differences is None else find_expected_loss(ruling.estimate, ruling.differences)
+    in_chain = {
+        cut: float(margins[k])
+        for chain, margins in zip(ruling.rules.chains, ruling.chain_margins, strict=True)
+        for k, cut in enumerate(chain.cuts)
+    }
+    arms = []
+    for j, name in enumerate(contest.names):
+        pooled, pooled_interval = _measure_pooled(contest.logits[j], contest.targets, draws)
+        arms.append(
+            {
+                "arm": name,
+                "auc": float(estimate.auc[j]),
+                "interval": list(find_auc_interval(estimate, arm=j)),
+                "auc_pooled": pooled,
+                "auc_pooled_interval": pooled_interval,
+                "chance_p": float(plain.chance_p[j]),
+                "chance_p_holm": plain.chance_holm[j],
+                "deficit": float(max(0.0, ruling.differences.values[j].max())) if ruling.differences else None,
+                "deficit_upper": float(ruling.margins[j]) if judged else None,
+                "not_worse": bool(ruling.noninferior[j]),
+                "margin_to_whole": in_chain.get(j) if judged else None,
+                "worse_than": [contest.names[b] for b in np.flatnonzero(ruling.worse[j])],
+                "expected_loss": None if loss is None else float(loss[j]),
+                "cost": float(ruling.rules.costs[j]),
+                "gflops": float(ruling.rules.gflops[j]),
+                "added_later": name in facts.added_later,
+                **check.describe_arm(j),
+                **_spread(contest, j, seed_auc),
+            }
+        )
+    return arms
+
+
+def _describe_chain(judgement: Judgement, names: Sequence[str], number: int) -> dict[str, Any]:
+    """Return one reference question: its depths in the order in which they are tested."""
+    chain, accepted = judgement.rules.chains[number], judgement.accepted[number]
+    kind, chosen = judgement.find_kind(chain=number), judgement.find_chosen(number)
+    steps = []
+    for cut, margin in zip(chain.cuts, judgement.chain_margins[number], strict=True):
+        loss = None if judgement.differences is None else judgement.differences.compare(chain.whole, cut)
+        steps.append(
+            {
+                "arm": names[cut],
+                "loss": None if loss is None else loss.difference,
+                "interval": None if loss is None else list(loss.interval),
+                "margin": float(margin) if loss is not None else None,
+                "accepted": cut in accepted,
+            }
+        )
+    return {
+        "whole": names[chain.whole],
+        "kind": kind,
+        "arm": names[chosen] if chosen is not None and kind in ("non-inferior", "only") else None,
+        "steps": steps,
+    }
+
+
+def _list_ladder(judgement: Judgement, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return for each arm the smallest margin at which it is accepted, and the cheapest arm at some margins.
+
+    The bounds hold together, so they may be read at any margin; at the declared one the step-down result stands.
+    """
+    rows = []
+    for margin in sorted({*MARGINS, judgement.rules.margin}):
+        declared = margin == judgement.rules.margin
+        flags = judgement.noninferior if declared else judgement.margins < margin
+        places = np.flatnonzero(flags & np.array(judgement.differences is not None)).tolist()
+        order = sorted(places, key=lambda i: (judgement.rules.costs[i], judgement.rules.gflops[i], i))
+        rows.append(
+            {"margin": margin, "arm": names[order[0]] if order else None, "noninferior": [names[i] for i in order]}
+        )
+    return rows
 
 
 def _find_seed_auc(contest: Contest) -> Floats | None:
@@ -212,7 +317,7 @@ def _correlate(contest: Contest, estimate: AucEstimate, drawn_auc: Floats, facts
 def _find_notes(contest: Contest) -> list[str]:
     notes = []
     if contest.by_seed is None:
-        notes.append("One seed: the noise of training is left out of every comparison.")
+        notes.append("One seed: comparisons are of these trained models; another random seed may differ.")
     if contest.patients is not None:
         notes.append("Slides of a patient differ in label: slides are scored and errors are clustered by patient.")
     return notes

@@ -27,14 +27,21 @@ def make_absent(reason: str) -> Figure:
     return {"value": None, "interval": None, "method": None, "reason": reason}
 
 
-def make_share(hits: NDArray[np.bool_], patients: NDArray[np.int64]) -> Figure:
-    """Return a share with Wilson's interval, its units thinned by the design effect of slides within patients."""
+def make_share(hits: NDArray[np.bool_], patients: NDArray[np.int64], *, factor: float = 1.0) -> Figure:
+    """Return a share with Wilson's interval, its units thinned by the design effect of slides within patients.
+
+    Args:
+        hits: `(n,)`.
+        patients: `(n,)` patient of each.
+        factor: By how much cross-validation multiplies the variance, at least 1.
+    """
     n = len(hits)
     if n == 0:
         return make_absent("there is none to take the share of") | {"n": 0}
     share = float(hits.mean())
-    interval = find_wilson_interval(share, n / find_share_deff(hits, patients))
-    return make_figure(share, interval, "Wilson") | {"n": n}
+    interval = find_wilson_interval(share, n / find_share_deff(hits, patients) / factor)
+    method = "Wilson" if factor == 1 else "Wilson, widened for cross-validation"
+    return make_figure(share, interval, method) | {"n": n}
 
 
 def make_bootstrapped(statistic: Callable[[Floats], Floats], draws: NDArray[np.int64]) -> Figure:

@@ -14,7 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lamella.analysis.auc import AucEstimate, estimate_auc, find_auc_interval, find_score_interval
+from lamella.analysis.auc import (
+    AucEstimate,
+    estimate_auc,
+    find_auc_interval,
+    find_cv_factor,
+    find_pooled_auc,
+    find_score_interval,
+)
 from lamella.analysis.calibration import find_calibration
 from lamella.analysis.curves import find_curves
 from lamella.analysis.figure import Figure, make_absent, make_bootstrapped, make_figure, make_share
@@ -109,7 +116,8 @@ def _measure_units(table: PredictionTable, decisions: Decisions, bootstrap: _Boo
     result["n_pairs"] = 0 if estimate is None else estimate.n_pairs
     draws = bootstrap.draw(table)
     result |= _measure_pooled(table, draws)
-    result |= _measure_decisions(table, decide_classes(table, decisions), draws)
+    factor = 1.0 if estimate is None or not estimate.cross_validated else find_cv_factor(float(estimate.auc[0]))
+    result |= _measure_decisions(table, decide_classes(table, decisions), draws, factor)
     result["per_class"] = _measure_classes(table, estimate)
     result["calibration"] = (
         result["per_class"][table.classes[table.positive_index]]["calibration"] if len(table.classes) == 2 else None
@@ -165,9 +173,12 @@ def _measure_pooled(table: PredictionTable, draws: NDArray[np.int64]) -> dict[st
 
 
 def _measure_decisions(
-    table: PredictionTable, decided: NDArray[np.int64] | str, draws: NDArray[np.int64]
+    table: PredictionTable, decided: NDArray[np.int64] | str, draws: NDArray[np.int64], factor: float
 ) -> dict[str, Figure]:
-    """Measure decided classes: balanced accuracy; of two classes sensitivity, specificity, PPV and NPV."""
+    """Measure decided classes: balanced accuracy; of two classes sensitivity, specificity, PPV and NPV.
+
+    `factor` is by how much cross-validation multiplies the variance of a share.
+    """
     two = ("sensitivity", "specificity", "ppv", "npv")
     names = ("balanced_accuracy", *two)
     if isinstance(decided, str) or len(table.labels) == 0:
@@ -191,7 +202,7 @@ def _measure_decisions(
             ("ppv", said, true),
             ("npv", ~said, ~true),
         ):
-            result[name] = make_share(hits[among], table.patients[among])
+            result[name] = make_share(hits[among], table.patients[among], factor=factor)
         result["ppv"]["prevalence"] = result["npv"]["prevalence"] = prevalence
     return result
 
@@ -214,7 +225,8 @@ def _measure_classes(table: PredictionTable, estimate: AucEstimate | None) -> di
                 cross_validated=estimate.cross_validated,
             )
             auc = make_figure(value, interval, SCORE_METHOD)
-        found = find_calibration(table.scores[:, column], positive)
+        factor = find_cv_factor(auc["value"]) if table.cross_validated and auc["value"] is not None else 1.0
+        found = find_calibration(table.scores[:, column], positive, factor=factor)
         # The Wald intervals count rows as independent, which slides of one patient are not.
         intervals = (found.intercept_interval, found.slope_interval) if alone else (None, None)
         intercept = make_figure(found.intercept, intervals[0], "Wald")
@@ -241,11 +253,30 @@ def _measure_groups(table: PredictionTable, key: str, names: Sequence[str | None
             folds=part.folds,
             patients=part.patients,
             # The models of a single fold trained on nobody's test slides; a batch holds rows of several folds.
-            cross_validated=part.cross_validated,
+            n_rounds=len(np.unique(part.folds)),
         )
         counts = {label: part.labels.count(label) for label in table.classes}
-        groups.append({key: name, "n": len(rows), "n_by_class": counts, "auc": _describe_auc(estimate, part)})
+        group = {key: name, "n": len(rows), "n_by_class": counts, "auc": _describe_auc(estimate, part)}
+        if key == "batch" and len(part.classes) == 2:
+            group["calibration"] = _calibrate(part)
+        groups.append(group)
     return groups
+
+
+def _calibrate(part: PredictionTable) -> dict[str, Figure]:
+    """Return the calibration intercept and slope of one batch: a shift there is what a new scanner does first."""
+    scores, positive = part.scores[:, part.positive_index], part.targets == part.positive_index
+    found = find_calibration(scores, positive)
+    factor = 1.0
+    if part.cross_validated and found.intercept is not None:
+        auc = find_pooled_auc(scores, positive)
+        factor = 1.0 if auc is None else find_cv_factor(auc)
+        found = find_calibration(scores, positive, factor=factor)
+    intercept = make_figure(found.intercept, found.intercept_interval, "Wald")
+    slope = make_figure(found.slope, found.slope_interval, "Wald")
+    intercept["reason"] = found.reason if found.intercept is None else None
+    slope["reason"] = found.reason if found.slope is None else None
+    return {"intercept": intercept, "slope": slope}
 
 
 def _measure_within_batches(table: PredictionTable) -> Figure:
@@ -257,7 +288,7 @@ def _measure_within_batches(table: PredictionTable) -> Figure:
     pairs = [f"{fold}/{batch}" for fold, batch in zip(part.folds.tolist(), part.batches or (), strict=True)]
     cells = np.unique(pairs, return_inverse=True)[1].reshape(-1)
     estimate = estimate_auc(
-        part.logits, part.targets, folds=cells, patients=part.patients, cross_validated=part.cross_validated
+        part.logits, part.targets, folds=cells, patients=part.patients, n_rounds=len(np.unique(part.folds))
     )
     if estimate is None:
         return make_absent("no batch holds two classes within a fold")

@@ -13,7 +13,8 @@ def judge_permutations(
     """Return what the control says of an arm, and of the study.
 
     p = (1 + runs at least as high) / (1 + runs). Where the mean of `within` lies above 1/2 by three standard errors,
-    something of the test set has leaked into training.
+    something of the test set has leaked into training; `smallest_leak`, these three errors, is the least that the runs
+    could have seen.
 
     Args:
         auc: The arm's own, by the seed that the control trains.
@@ -30,11 +31,13 @@ def judge_permutations(
     mean, sd = float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
     inner = values if within is None else np.asarray(within, dtype=np.float64)
     spread = float(inner.std(ddof=1)) if len(inner) > 1 else 0.0
+    smallest = 3 * spread / math.sqrt(max(1, len(inner)))
     return {
         "n": len(values),
         "p": (1 + int((values >= auc).sum())) / (1 + len(values)),
         "mean": mean,
         "sd": sd,
         "mean_within": float(inner.mean()),
-        "leak": bool(len(inner) > 1 and inner.mean() > 0.5 + 3 * spread / math.sqrt(len(inner))),
+        "smallest_leak": smallest if len(inner) > 1 else None,
+        "leak": bool(len(inner) > 1 and inner.mean() > 0.5 + smallest),
     }

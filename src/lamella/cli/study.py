@@ -120,6 +120,9 @@ def study(
     ] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Print arms, tiles, disk and time; run nothing.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Say how far the study in DIR is; run nothing.")] = False,
+    judge: Annotated[
+        bool, typer.Option("--judge", help="Judge the study in DIR again by this version's rules; train nothing.")
+    ] = False,
     print_preset: Annotated[
         str | None,
         typer.Option("--print-preset", metavar="NAME", help="Print a preset as a file to edit.", show_default=False),
@@ -130,7 +133,8 @@ def study(
 ) -> None:
     """Which encoder, how deep, frozen or fine-tuned: compare arms on the same folds, and recommend one.
 
-    The answer is the cheapest arm that is not worse than any other by the margin, with its evidence. The page is
+    The verdict says what to use (how much of the reference encoder may be cut, or the cheapest arm that is non-inferior
+    to every other), which arms are shown to be worse, and how many patients would settle what is open. The page is
     OUT/report.html; results.csv, predictions.parquet and verdict.json lie beside it. Killed and run again, it does only
     what is missing, to the same figures; arms may be added to the design later.
     """
@@ -144,6 +148,9 @@ def study(
         return
     if status:
         _tell_status(_need(what, "Name the folder of a study: lamella study DIR --status"), as_json=as_json)
+        return
+    if judge:
+        _judge_again(_need(what, "Name the folder of a study: lamella study DIR --judge"), as_json=as_json)
         return
     progress = talk.open()
     table, design = _find_design(what, cohort, preset)
@@ -166,9 +173,10 @@ def study(
     if plan:
         from lamella.study.plan import plan_study
         from lamella.study.prospects import list_obstacles
+        from lamella.study.reach import say_reach
 
         print_table(["arm"], [{"arm": arm.name} for arm in design.list_arms()])
-        for line in list_obstacles(design, given):
+        for line in list_obstacles(design, given) or say_reach(design, given):
             progress.say(line)
         progress.say("Counting tiles and measuring encoders that were not timed on this machine yet.")
         found = plan_study(design, given, out, options=RuntimeSettings(device=device.value, precision=precision.value))
@@ -234,6 +242,19 @@ def _need(path: Path | None, remedy: str) -> Path:
     if path is None:
         raise SettingsError(f"something is missing on the command line. {remedy}.")
     return path
+
+
+def _judge_again(folder: Path, *, as_json: bool) -> None:
+    from lamella.report.study import write_study_page
+    from lamella.study.judge import judge_again
+
+    verdict = judge_again(folder)
+    page = write_study_page(folder)
+    if as_json:
+        print_json({"out": str(folder), "verdict": verdict["verdict"], "arms": verdict["arms"]})
+    else:
+        print_verdict(verdict)
+        typer.echo(f"The page is '{page}'.")
 
 
 def _tell_status(folder: Path, *, as_json: bool) -> None:

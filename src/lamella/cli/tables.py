@@ -23,25 +23,35 @@ def print_json(content: Any) -> None:
 
 
 def print_verdict(verdict: Mapping[str, Any]) -> None:
-    """Print a study's arms, and its verdict in a sentence."""
+    """Print a study's arms, and its verdict in three sentences."""
     rows = [
         {
             "arm": one["arm"],
             "AUC": f"{one['auc']:.3f}",
             "95% interval": "{:.3f} to {:.3f}".format(*one["interval"]),
-            "at most worse by": None if one["deficit_upper"] is None else f"{one['deficit_upper']:.3f}",
+            "smallest margin": _say_margin(one, verdict),
             "seconds a slide": f"{one['cost']:.3g}",
         }
         for one in verdict.get("arms", [])
     ]
-    print_table(["arm", "AUC", "95% interval", "at most worse by", "seconds a slide"], rows)
+    print_table(["arm", "AUC", "95% interval", "smallest margin", "seconds a slide"], rows)
     for one in verdict.get("arms", []):
         if one["interval"][1] < 0.5:
             typer.echo(
                 f"{one['arm']}: AUC {one['auc']:.3f}, its 95% interval wholly below 0.50: the order is reversed. "
                 "Check for swapped labels and the positive label."
             )
-    typer.echo(verdict.get("verdict", {}).get("sentence", "No arm ran."))
+    own = verdict.get("verdict", {})
+    for text in (own.get("use", "No arm ran."), own.get("worse"), own.get("open")):
+        if text:
+            typer.echo(text)
+
+
+def _say_margin(one: Mapping[str, Any], verdict: Mapping[str, Any]) -> str | None:
+    """Return the smallest margin at which an arm is accepted by the study's first question."""
+    reference = verdict["verdict"]["question"] == "reference"
+    bound = one["margin_to_whole"] if reference else one["deficit_upper"]
+    return None if bound is None else f"{bound:.3f}"
 
 
 def tell_failures(failures: Sequence["Failure"], path: Path) -> None:

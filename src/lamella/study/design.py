@@ -28,7 +28,7 @@ _COMMENTS = {
     "tiles": "tile specs by name; arms name theirs. mpp is um per pixel; stride_px null is tile_px",
     "arms": "blocks whose lists are multiplied. weights: auto, random or a file; finetuned: frozen, head, tuned; "
     "depths: blocks kept, 1 to 4",
-    "finetune_best": "whether the frozen arm best on validation is fine-tuned too, beside its head-only control",
+    "finetune_best": "whether the frozen arm best on validation is fine-tuned too; biased: better declare one",
     "seeds": "heads trained in each round; their logits are averaged",
     "folds": "rounds, at least 3, where the cohort brings neither folds nor splits",
     "split": "folds, holdout (65/15/20 by patient) or given (the cohort's own)",
@@ -36,9 +36,10 @@ _COMMENTS = {
     "train": "how heads are trained: Adam, stopped on validation log-loss",
     "finetune": "how encoder and head are trained on, on each slide's k most attended tiles; train_blocks null is all",
     "comparisons": f"tables: a rule ({'; '.join(RULES)}) or pairs of arms",
-    "margin": "how much AUC the recommended arm may lie below any other",
+    "reference": "encoders whose depths are tested against the whole network; empty takes the first that has depths",
+    "margin": "non-inferiority margin: how much AUC the recommended arm may give up",
     "permutations": "runs with permuted labels, everything retrained",
-    "control_arm": "the frozen arm that is permuted; null is the cheapest",
+    "control_arm": "the frozen arm that is permuted; null is the one that is shown",
     "cka": "whether fine-tuned encoders are compared with frozen ones, block by block",
     "cam": "whether class activation maps are drawn and measured",
     "localise": "folder of lesion outlines, <slide_id>.geojson or .xml, or masks; null measures none",
@@ -63,9 +64,10 @@ class StudyDesign(Part):
         train: How heads are trained.
         finetune: How encoders are fine-tuned.
         comparisons: Declared tables.
-        margin: How much AUC the recommended arm may lie below the best.
+        reference: Encoders whose depths are tested against their whole network; empty takes the first that has depths.
+        margin: How much AUC the recommended arm may give up.
         permutations: Runs of the control with permuted labels.
-        control_arm: The arm that is permuted; None takes the cheapest.
+        control_arm: The arm that is permuted; None takes the one that is shown.
         cka: Whether fine-tuned encoders are compared with frozen ones, block by block.
         cam: Whether class activation maps are computed.
         localise: Folder of outlines.
@@ -85,6 +87,7 @@ class StudyDesign(Part):
     train: TrainDesign = TrainDesign()
     finetune: FinetuneDesign = Field(default_factory=lambda: FinetuneDesign.model_validate({}))
     comparisons: tuple[Comparison, ...] = ()
+    reference: tuple[str, ...] = ()
     margin: float = Field(default=0.05, gt=0, lt=0.5)
     permutations: int = Field(default=19, ge=0)
     control_arm: str | None = None
@@ -204,10 +207,25 @@ def find_mistake(design: StudyDesign) -> tuple[Place, str] | None:
     if design.control_arm is not None and design.control_arm not in frozen:
         said = f"'{design.control_arm}' is no frozen arm of the study."
         return ("control_arm",), f"{said} {say_nearest(design.control_arm, frozen)}"
+    wrong = _find_wrong_reference(design, arms)
+    if wrong is not None:
+        return ("reference",), wrong
     for number, table in enumerate(design.comparisons):
         found = _find_wrong_table(design, table, arms)
         if found is not None:
             return ("comparisons", number, found[0]), found[1]
+    return None
+
+
+def _find_wrong_reference(design: StudyDesign, arms: Sequence[Arm]) -> str | None:
+    """Return what to do about a reference encoder that no arm has, or that is not cut."""
+    encoders = list(dict.fromkeys(arm.encoder for arm in arms))
+    for name in design.reference:
+        if name not in encoders:
+            return f"no arm has the reference encoder '{name}'. {say_nearest(name, encoders)}"
+        depths = {arm.depth for arm in arms if arm.encoder == name}
+        if 4 not in depths or len(depths) < 2:
+            return f"reference encoder '{name}' needs depth 4 and at least one other. Add it to depths."
     return None
 
 

@@ -29,14 +29,15 @@ from lamella.study.bags import StudyBags, load_bags
 from lamella.study.costs import draw_cost_tiles, load_costs, measure_costs, name_cost
 from lamella.study.design import StudyDesign
 from lamella.study.folder import RunFolder
-from lamella.study.judge import ArmCost, judge_outcomes
+from lamella.study.judge import ArmCost, Declared, judge_predictions
 from lamella.study.localise import LocaliseSettings, localise_run
-from lamella.study.outcome import ArmOutcome, save_outcomes
+from lamella.study.outcome import ArmOutcome, list_predictions, save_outcomes
 from lamella.study.plan import gather_facts
 from lamella.study.plan_study import LEFT, PlannedArm, plan_units
 from lamella.study.predict import open_run
 from lamella.study.presets import list_differences
 from lamella.study.prospects import list_obstacles
+from lamella.study.robustness import measure_features, measure_gap
 from lamella.study.run import check_images, save_ledger, save_run_cohort
 from lamella.study.settings import CamSettings, TrainingSettings
 from lamella.study.study_folder import StudyFolder
@@ -163,11 +164,10 @@ class _Study:
         runnable += self._choose_best(runnable)
         for base in bases:
             self._run_stage_two(base, [arm for arm in runnable if arm.finetuned != "frozen" and base_of(arm) == base])
-        controls = self._run_controls()
-        write_json(self._folder.controls, controls)
+        verdict = self._judge()
+        write_json(self._folder.controls, self._run_controls(verdict))
         write_json(self._folder.cka, self._compare_blocks())
         write_json(self._folder.localisation, self._localise())
-        verdict = self._judge()
         record = self._save_record("finished" if not self._is_over_budget() else "budget spent")
         return StudyOutcome(
             folder=self._folder,
@@ -312,6 +312,11 @@ class _Study:
             return []
         best = min(scored, key=lambda arm: (scored[arm], arm.name))
         added = [dataclasses.replace(best, finetuned=kind) for kind in ("head", "tuned")]
+        self._notes.append(
+            f"{best.name} was chosen for fine-tuning by its validation loss over all folds. Validation slides of one "
+            "fold are test slides of another, so the AUCs of this arm and of those fine-tuned from it are "
+            "optimistically biased."
+        )
         for arm in added:
             self._rows.setdefault(arm.name, describe_arm(arm, declared=True))
         return [arm for arm in added if arm not in runnable]
@@ -331,11 +336,15 @@ class _Study:
 
     # Controls and what the models saw -----------------------------------------------------------------------------
 
-    def _run_controls(self) -> dict[str, Any]:
+    def _run_controls(self, verdict: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Run the controls on the arm that is shown: the recommended one, else the one of highest AUC."""
         runs = {run.arm.name: run for run in self._frozen.values() if run.arm in self._outcomes}
-        if not runs:
+        if not runs or verdict is None:
             return {"permutations": None, "baselines": {}, "batches": []}
-        first = next(iter(runs.values()))
+        name = verdict["verdict"]["arm"] or verdict["verdict"]["best_arm"]
+        shown = next(outcome for arm, outcome in self._outcomes.items() if arm.name == name)
+        # What is retrained is the head: of a fine-tuned arm, the frozen one that it went on from.
+        first = runs.get(base_of(shown.arm).name, next(iter(runs.values())))
         metrics = json.loads(first.folder.metrics.read_text(encoding="utf-8"))
         baselines = {
             name: one.get("patients", one).get("auc", one) if "reason" not in one else one
@@ -353,8 +362,23 @@ class _Study:
         return {
             "permutations": permutations,
             "baselines": baselines,
-            "batches": metrics["arms"]["model"].get("batches", []),
+            "arm": name,
+            "batches": shown.metrics.get("batches", []),
+            "robustness": self._measure_robustness(),
         }
+
+    def _measure_robustness(self) -> list[dict[str, Any]]:
+        """Measure how far each arm follows the batch; none where the cohort names no two batches."""
+        rows = []
+        for arm, outcome in self._outcomes.items():
+            frozen = self._frozen[base_of(arm)]
+            own = arm.finetuned == "frozen"
+            rounds = frozen.trained.protocol.rounds
+            features = measure_features(frozen.bags.features, rounds, self._cohort) if own else None
+            gap = measure_gap(outcome, self._cohort)
+            if features is not None or gap is not None:
+                rows.append({"arm": arm.name, "gap": gap, **(features or {"index": None, "batch_auc": None})})
+        return rows
 
     def _compare_blocks(self) -> dict[str, Any]:
         if not self._design.cka or not self._fits("cka"):
@@ -411,7 +435,14 @@ class _Study:
         if not outcomes:
             return None
         costs = {o.arm.name: self._find_cost(o.arm) for o in outcomes}
-        verdict = judge_outcomes(outcomes, self._cohort, self._design, rows=self._rows, costs=costs)
+        declared = Declared(
+            classes=self._cohort.classes,
+            margin=self._design.margin,
+            tables=self._design.list_tables([o.arm for o in outcomes]),
+            reference=self._design.reference,
+            slides=[dataclasses.asdict(slide) for slide in self._cohort.slides],
+        )
+        verdict = judge_predictions(list_predictions(outcomes, self._cohort), declared, rows=self._rows, costs=costs)
         if verdict["n_lost"]:
             self._notes.append(
                 f"{verdict['n_lost']} patients could not be scored by every arm and are left out of all."

@@ -160,9 +160,8 @@ def _find_recommended(folder: StudyFolder, verdict: Mapping[str, Any]) -> str:
     if not said:
         raise ModelError(f"the study in '{folder.path}' is not finished. Run it again: it makes what is missing.")
     if said.get("arm") is None:
-        raise ModelError(
-            f"the study recommends no arm ({said.get('kind')}). Choose one yourself: --arm '{said.get('best_arm')}'"
-        )
+        guess = said.get("best_guess") or said.get("best_arm")
+        raise ModelError(f"the study recommends no arm ({said.get('kind')}). Choose one yourself: --arm '{guess}'")
     return str(said["arm"])
 
 

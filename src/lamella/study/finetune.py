@@ -15,7 +15,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from lamella.analysis.auc import compare_auc, estimate_auc, find_auc_interval
+from lamella.analysis.auc import estimate_auc, find_auc_interval
+from lamella.analysis.differences import find_differences
 from lamella.analysis.predictions import PredictionTable, average_by_patient
 from lamella.cohort import Cohort, CohortSlide, Round
 from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder
@@ -162,6 +163,8 @@ def measure_arms(predictions: Sequence[ArmPrediction], cohort: Cohort) -> dict[s
         folds=first.folds,
         patients=first.patients,
     )
+    seed_auc = np.array([[_auc_of_seed(predictions, name, seed, cohort) for seed in seeds] for name in names])
+    differences = None if estimate is None else find_differences(estimate, seed_auc=seed_auc)
     rows = []
     for place, (arm, reading) in enumerate(names):
         row: dict[str, Any] = {"arm": arm, "reading": reading, "auc": None, "interval": None, "less_stage_1": None}
@@ -169,16 +172,10 @@ def measure_arms(predictions: Sequence[ArmPrediction], cohort: Cohort) -> dict[s
             row["auc"] = float(estimate.auc[place])
             row["interval"] = list(find_auc_interval(estimate, arm=place))
             base = names.index(("stage 1", reading))
-            own = [_auc_of_seed(predictions, names[place], seed, cohort) for seed in seeds]
-            theirs = [_auc_of_seed(predictions, names[base], seed, cohort) for seed in seeds]
-            row["auc_by_seed"] = own
-            if place != base:
-                difference = compare_auc(estimate, place, base, seed_differences=np.subtract(own, theirs))
-                if difference is not None:
-                    row["less_stage_1"] = {
-                        "difference": difference.difference,
-                        "interval": list(difference.interval),
-                    }
+            row["auc_by_seed"] = seed_auc[place].tolist()
+            if place != base and differences is not None:
+                difference = differences.compare(place, base)
+                row["less_stage_1"] = {"difference": difference.difference, "interval": list(difference.interval)}
         rows.append(row)
     return {"arms": rows, "n_patients": len(first.labels), "n_seeds": len(seeds)}
 

@@ -1,14 +1,30 @@
-"""The arms of a study before the judge: the same patients and seeds for all, costs, declared tables, the verdict."""
+"""The arms of a study before the judge: costs, declared tables and depths, the verdict; of a finished study, once more.
 
+Everything is judged from the one long table of predictions, so that a study can be judged anew by newer rules, without
+slides, bags or models.
+"""
+
+import csv
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from lamella.analysis.contest import ArmFacts, Contest, judge_arms
-from lamella.cohort import Cohort
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lamella.analysis.contest import ArmFacts, Contest, judge_contest
+from lamella.analysis.frames import judge_with_lost
 from lamella.encoders.names import N_BLOCKS
-from lamella.study.design import StudyDesign
-from lamella.study.outcome import ArmOutcome, pair_scores
+from lamella.errors import ModelError
+from lamella.files import write_json
+from lamella.study.arms import Arm
+from lamella.study.costs import load_costs
+from lamella.study.study_folder import StudyFolder
+
+_SAME = ("encoder", "weights", "finetuned", "head", "tiles")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,10 +42,28 @@ class ArmCost:
     gflops: float
 
 
-def judge_outcomes(
-    outcomes: Sequence[ArmOutcome],
-    cohort: Cohort,
-    design: StudyDesign,
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Declared:
+    """What was declared before results were seen, and what is known of the cohort.
+
+    Attributes:
+        classes: In the order of the logits.
+        margin: How much AUC may be given up.
+        tables: Comparisons: `name`, `title`, `rows` of (arm, base).
+        reference: Encoders whose depths are held against their whole; none takes the first that has any.
+        slides: Of the whole cohort, training included: `label`, `batch`, `split`.
+    """
+
+    classes: tuple[str, ...]
+    margin: float
+    tables: Sequence[Mapping[str, Any]]
+    reference: tuple[str, ...]
+    slides: Sequence[Mapping[str, Any]]
+
+
+def judge_predictions(
+    predictions: pd.DataFrame,
+    declared: Declared,
     *,
     rows: Mapping[str, Mapping[str, Any]],
     costs: Mapping[str, ArmCost],
@@ -37,28 +71,158 @@ def judge_outcomes(
     """Return what `verdict.json` holds.
 
     Args:
-        outcomes: Of the arms that ran.
-        cohort: Classes, labels, patients.
-        design: Margin and declared tables.
+        predictions: The long table of the arms that ran.
+        declared: Margin, tables, reference encoders.
         rows: What `study.json` says of each arm, by name.
         costs: Of each arm, by name.
     """
-    paired = pair_scores(outcomes, cohort)
-    contest = Contest(
-        names=paired.names,
-        logits=paired.logits,
-        by_seed=paired.by_seed,
-        targets=paired.targets,
-        folds=paired.folds,
-        patients=paired.patients,
+
+    def judge(contest: Contest) -> dict[str, Any]:
+        ran = [rows[name] for name in contest.names]
+        whole = {row["arm"] for row in ran if row["finetuned"] == "frozen" and row["depth"] == N_BLOCKS}
+        facts = ArmFacts(
+            costs={name: costs[name].a_slide for name in contest.names},
+            gflops={name: costs[name].gflops for name in contest.names},
+            imagenet_top1={name: rows[name]["imagenet_top1"] for name in whole},
+            added_later={name for name, row in rows.items() if not row["declared"]},
+            chains=find_chains(ran, declared.reference),
+        )
+        known = _know_training(contest, declared)
+        return judge_contest(known, facts, margin=declared.margin, tables=declared.tables)
+
+    return judge_with_lost(predictions, judge, classes=declared.classes)
+
+
+def judge_again(path: Path) -> dict[str, Any]:
+    """Judge a finished study by the rules of this version, from its folder alone; nothing is trained or read again.
+
+    Args:
+        path: The study folder, of this version or an earlier one.
+
+    Returns:
+        The verdict, which `verdict.json` holds from now on.
+
+    Raises:
+        ModelError: If the folder holds no study, or no predictions yet.
+    """
+    folder = StudyFolder(Path(path))
+    record, earlier = _read(folder.record), _read(folder.verdict)
+    if record.get("format") != "lamella-study":
+        raise ModelError(f"'{path}' holds no study (study.json). Name the --out folder of a `lamella study`.")
+    try:
+        predictions = pd.read_parquet(folder.predictions)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"'{path}' holds no predictions that can be read (predictions.parquet). Run the study again: it makes what "
+            "is missing."
+        ) from error
+    rows = {str(row["arm"]): row for row in record["arms"]}
+    design = record["design"]
+    declared = Declared(
+        classes=tuple(record["classes"]),
+        margin=float(design["margin"]),
+        tables=[
+            {**table, "rows": [(row["arm"], row["base"]) for row in table["rows"]]}
+            for table in earlier.get("tables", ())
+        ],
+        reference=tuple(design.get("reference") or ()),
+        slides=_read_rows(folder.path / "cohort.csv"),
     )
-    whole = {o.arm.name for o in outcomes if o.arm.finetuned == "frozen" and o.arm.depth == N_BLOCKS}
-    facts = ArmFacts(
-        costs={name: one.a_slide for name, one in costs.items()},
-        gflops={name: one.gflops for name, one in costs.items()},
-        imagenet_top1={name: row["imagenet_top1"] for name, row in rows.items() if name in whole},
-        added_later={name for name, row in rows.items() if not row["declared"]},
-    )
-    tables = design.list_tables([o.arm for o in outcomes])
-    verdict = judge_arms(contest, facts, margin=design.margin, tables=tables)
-    return verdict | {"n_lost": len(paired.lost)}
+    costs = _restore_costs(folder, rows, record, set(predictions["arm"]))
+    verdict = judge_predictions(predictions, declared, rows=rows, costs=costs)
+    write_json(folder.verdict, verdict)
+    return verdict
+
+
+def find_chains(rows: Sequence[Mapping[str, Any]], reference: Sequence[str]) -> list[list[str]]:
+    """Return the arms that are equal in all but depth, the whole network first, of each reference encoder.
+
+    Args:
+        rows: Of the arms that ran, in the order of the design.
+        reference: Encoders; of each the first such arms count. None takes the first of all.
+    """
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in _SAME), []).append(row)
+    chains: dict[str, list[str]] = {}
+    for key, group in groups.items():
+        whole = next((row for row in group if row["depth"] == N_BLOCKS), None)
+        cuts = [row["arm"] for row in group if row["depth"] < N_BLOCKS and row["declared"]]
+        if whole is not None and cuts:
+            chains.setdefault(str(key[0]), [whole["arm"], *cuts])
+    if not reference:
+        return list(chains.values())[:1]
+    return [chains[name] for name in reference if name in chains]
+
+
+def list_chain_rows(arms: Sequence[Arm]) -> list[dict[str, Any]]:
+    """Return arms of a design as `find_chains` takes them."""
+    return [
+        {"arm": arm.name, "depth": arm.depth, "declared": True, **{key: getattr(arm, key) for key in _SAME}}
+        for arm in arms
+    ]
+
+
+def _know_training(contest: Contest, declared: Declared) -> Contest:
+    """Return a contest that knows what the batch alone says, where the training slides are not among its units."""
+    if contest.batches is None or len(np.unique(contest.folds)) > 1:
+        return contest
+    train = [row for row in declared.slides if row.get("split") == "train" and row.get("batch")]
+    if not train:
+        return contest
+    batch_of = {row["patient_id"]: row["batch"] for row in declared.slides}
+    batch_of |= {row["slide_id"]: row["batch"] for row in declared.slides}
+    overall = _count(train, declared.classes)
+    logits = np.empty((len(contest.units), len(declared.classes)))
+    for place, unit in enumerate(contest.units):
+        same = [row for row in train if row["batch"] == batch_of.get(unit)] if contest.batches[place] >= 0 else []
+        counts = _count(same, declared.classes)
+        logits[place] = np.log((counts + (overall + 1e-3) / (overall + 1e-3).sum()) / (counts.sum() + 1))
+    return replace(contest, batch_logits=logits)
+
+
+def _count(rows: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> NDArray[np.float64]:
+    return np.array([sum(row["label"] == name for row in rows) for name in classes], dtype=np.float64)
+
+
+def _restore_costs(
+    folder: StudyFolder, rows: Mapping[str, Mapping[str, Any]], record: Mapping[str, Any], names: set[str]
+) -> dict[str, ArmCost]:
+    """Return what arms cost, as `costs.json` has it.
+
+    Raises:
+        ModelError: If an arm's cost was never measured.
+    """
+    kept, counted = load_costs(folder.costs), record["cohort"].get("tiles_a_slide", {})
+    costs = {}
+    for name in sorted(names):
+        row = rows[name]
+        ends = f"/{row['encoder']}@{row['depth']}"
+        keys = [key for key in kept if key.startswith(f"{row['tiles']}/") and key.endswith(ends)]
+        keys = [
+            key for key in keys if Path(key.removeprefix(f"{row['tiles']}/").removesuffix(ends)).name == row["weights"]
+        ]
+        if not keys:
+            raise ModelError(
+                f"costs.json holds no cost of arm '{name}'. Run the study again: it measures what is missing."
+            )
+        own = kept[keys[0]]
+        a_tile = float(own["seconds_per_tile"])
+        a_slide = a_tile * float(counted.get(row["tiles"], 1.0))
+        costs[name] = ArmCost(a_slide=a_slide, a_tile=a_tile, gflops=float(own["gflops"]))
+    return costs
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

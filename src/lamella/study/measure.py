@@ -11,6 +11,7 @@ from scipy.special import expit, logit
 from lamella.analysis.baselines import predict_from_batches, predict_from_vectors
 from lamella.analysis.metrics import measure
 from lamella.analysis.predictions import PredictionTable
+from lamella.analysis.sites import predict_next_site
 from lamella.analysis.thresholds import Decisions, Threshold, find_threshold
 from lamella.cohort import Cohort, CohortSlide, Round
 from lamella.errors import CohortError
@@ -43,7 +44,10 @@ def measure_study(
     arms: dict[str, Any] = {"model": model, "baselines": _measure_baselines(own.protocol, bags, cohort)}
     for other in outcomes[1:]:
         left_out = measure(_table_of(other.test, cohort), decisions=_decide(other, cohort, sensitivity))
-        arms["leave_one_batch_out"] = left_out | {"baselines": _measure_baselines(other.protocol, bags, cohort)}
+        arms["leave_one_batch_out"] = left_out | {
+            "baselines": _measure_baselines(other.protocol, bags, cohort),
+            "next_site": _predict_next(left_out["batches"], cohort),
+        }
     return {
         "format": METRICS_FORMAT,
         "classes": list(cohort.classes),
@@ -51,8 +55,27 @@ def measure_study(
         "arms": arms,
         "thresholds": model["thresholds"],
         "frozen_threshold": _freeze(decisions),
-        "notes": model["notes"],
+        "notes": [*model["notes"], *_say_next_site(arms.get("leave_one_batch_out", {}).get("next_site"))],
     }
+
+
+def _say_next_site(found: Mapping[str, Any] | None) -> list[str]:
+    """Say where the AUC of the next batch may lie; nothing where that cannot be told."""
+    if found is None or found["interval"] is None:
+        return []
+    low, high = found["interval"]
+    said = f"Batches left out: mean AUC {found['mean']:.2f} over {found['n_sites']} batches; "
+    said += f"95% prediction interval for the next batch {low:.2f}-{high:.2f}."
+    return [f"{said} {found['note']}".strip()]
+
+
+def _predict_next(batches: Sequence[Mapping[str, Any]], cohort: Cohort) -> dict[str, Any] | None:
+    """Return where the AUC of the next batch may lie, from those left out; None with more than two classes."""
+    if cohort.positive is None or len(cohort.classes) != 2:
+        return None
+    known = [one for one in batches if one["auc"]["value"] is not None]
+    counts = [(one["n_by_class"][cohort.positive], one["n"] - one["n_by_class"][cohort.positive]) for one in known]
+    return predict_next_site([one["auc"]["value"] for one in known], [m for m, _ in counts], [q for _, q in counts])
 
 
 def measure_external(

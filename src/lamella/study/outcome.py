@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lamella.analysis.auc import estimate_auc
-from lamella.analysis.predictions import PredictionTable, average_by_patient, number_groups
+from lamella.analysis.predictions import PredictionTable, average_by_patient
 from lamella.cohort import Cohort, CohortSlide
 from lamella.files import replacing, write_table
 from lamella.study.arms import Arm
@@ -71,59 +71,6 @@ class ArmOutcome:
         return tuple(sorted({row.seed for row in self.rows}))
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class PairedScores:
-    """All arms on the same units: patients, or slides where a patient's slides differ in label.
-
-    Attributes:
-        names: Of the arms.
-        logits: `(J, n, C)` float64, the mean over slides and the seeds that every arm has.
-        by_seed: `(J, S, n, C)` float64, of the seeds that every arm has; None with fewer than two.
-        targets: `(n,)` int64.
-        folds: `(n,)` int64.
-        patients: `(n,)` int64 where units are slides; None where they are patients.
-        lost: Patients that some arm could not score, left out everywhere.
-    """
-
-    names: tuple[str, ...]
-    logits: NDArray[np.float64]
-    by_seed: NDArray[np.float64] | None
-    targets: NDArray[np.int64]
-    folds: NDArray[np.int64]
-    patients: NDArray[np.int64] | None
-    lost: tuple[str, ...]
-
-
-def pair_scores(outcomes: Sequence[ArmOutcome], cohort: Cohort) -> PairedScores:
-    """Bring all arms to the same units and seeds; a patient that one arm lost leaves every comparison.
-
-    Arms may have seeds that others lack (fine-tuning many is dear); only those that all have are averaged, so that no
-    arm is the larger ensemble.
-    """
-    shared = set.intersection(*(outcome.tested for outcome in outcomes))
-    everyone = set.union(*(outcome.tested for outcome in outcomes))
-    patient_of = {slide.slide_id: slide.patient_id for slide in cohort.slides}
-    lost = sorted({patient_of[i] for i in everyone - shared})
-    kept = {i for i in shared if patient_of[i] not in lost}
-    seeds = sorted(set.intersection(*(set(outcome.seeds) for outcome in outcomes)))
-    tables = [tabulate(outcome, cohort, kept, seeds=seeds) for outcome in outcomes]
-    by_seed = None
-    if len(seeds) > 1:
-        by_seed = np.stack(
-            [np.stack([tabulate(outcome, cohort, kept, seeds=[s]).logits for s in seeds]) for outcome in outcomes]
-        )
-    first = tables[0]
-    return PairedScores(
-        names=tuple(outcome.arm.name for outcome in outcomes),
-        logits=np.stack([table.logits for table in tables]),
-        by_seed=by_seed,
-        targets=first.targets,
-        folds=first.folds,
-        patients=number_groups(first.patient_ids) if len(set(first.patient_ids)) < len(first.patient_ids) else None,
-        lost=tuple(lost),
-    )
-
-
 def tabulate(outcome: ArmOutcome, cohort: Cohort, kept: set[str], *, seeds: Sequence[int]) -> PredictionTable:
     """Return an arm's test predictions, one row a patient (or slide, where a patient's slides differ in label).
 
@@ -152,6 +99,27 @@ def tabulate(outcome: ArmOutcome, cohort: Cohort, kept: set[str], *, seeds: Sequ
     return table if table.mixed_patients else average_by_patient(table)
 
 
+def list_predictions(outcomes: Sequence[ArmOutcome], cohort: Cohort) -> pd.DataFrame:
+    """Return the one long table: a row an arm, slide, seed and side, with a logit for each class."""
+    return pd.DataFrame(
+        [
+            {
+                "arm": outcome.arm.name,
+                "slide_id": row.slide.slide_id,
+                "patient_id": row.slide.patient_id,
+                "label": row.slide.label,
+                "batch": row.slide.batch,
+                "fold": row.fold,
+                "seed": row.seed,
+                "side": row.side,
+                **{f"logit_{name}": float(value) for name, value in zip(cohort.classes, row.logits, strict=True)},
+            }
+            for outcome in outcomes
+            for row in outcome.rows
+        ]
+    )
+
+
 def save_outcomes(
     outcomes: Sequence[ArmOutcome], cohort: Cohort, costs: Mapping[str, float], predictions: Path, results: Path
 ) -> None:
@@ -164,23 +132,9 @@ def save_outcomes(
         predictions: The one file.
         results: The other.
     """
-    rows = [
-        {
-            "arm": outcome.arm.name,
-            "slide_id": row.slide.slide_id,
-            "patient_id": row.slide.patient_id,
-            "label": row.slide.label,
-            "batch": row.slide.batch,
-            "fold": row.fold,
-            "seed": row.seed,
-            "side": row.side,
-            **{f"logit_{name}": float(value) for name, value in zip(cohort.classes, row.logits, strict=True)},
-        }
-        for outcome in outcomes
-        for row in outcome.rows
-    ]
+    frame = list_predictions(outcomes, cohort)
     with replacing(predictions) as temporary:
-        pd.DataFrame(rows).to_parquet(temporary, index=False)
+        frame.to_parquet(temporary, index=False)
     write_table(results, RESULT_COLUMNS, [row for outcome in outcomes for row in _list_results(outcome, cohort, costs)])
 
 

@@ -1,6 +1,6 @@
 """Why a study can reach no verdict, known from its design and cohort before anything runs."""
 
-from lamella.analysis.recommend import LEAST_PATIENTS
+from lamella.analysis.judgement import LEAST_PATIENTS
 from lamella.cohort import Cohort
 from lamella.study.design import StudyDesign
 

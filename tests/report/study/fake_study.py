@@ -1,13 +1,13 @@
 """A study folder as `lamella study` leaves one, drawn and invented here: nothing in it comes from a slide.
 
-The verdict and the metrics are those of `judge_arms` and `measure` on invented scores, so their shape is the real one.
+The verdict and the metrics are those of `judge_contest` and `measure` on invented scores, so their shape is real.
 """
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from lamella.analysis.contest import ArmFacts, Contest, judge_arms
+from lamella.analysis.contest import ArmFacts, Contest, judge_contest
 from lamella.analysis.metrics import measure
 from lamella.analysis.permutation import judge_permutations
 from lamella.analysis.predictions import PredictionTable
@@ -226,9 +226,16 @@ def _write_verdict(folder, arms, cohort, targets, logits):
         gflops={n: ENCODERS[e][1] * SHARES[d] for n, (e, d, _, _) in done.items()},
         imagenet_top1={n: ENCODERS[e][4] for n, (e, d, f, _) in done.items() if d == 4 and f == "frozen"},
         added_later={"densenet121-capricorn@4"},
+        chains=[
+            [
+                n
+                for n, (e, _, f, _) in sorted(done.items(), key=lambda one: -one[1][1])
+                if e == "efficientnet-lite0" and f == "frozen"
+            ]
+        ],
     )
     tables = [{**table, "rows": list_rows(table["name"], arms)} for table in TABLES]
-    verdict = judge_arms(contest, facts, margin=0.05, tables=tables) | {"n_lost": 2}
+    verdict = judge_contest(contest, facts, margin=0.05, tables=tables) | {"n_lost": 2}
     write_json(folder / "verdict.json", verdict)
     costs = {
         f"default/auto/{e}@{d}": {"seconds_per_tile": seconds[n], "runs": [seconds[n]] * 5, "gflops": 1.0,
@@ -274,6 +281,12 @@ def _write_controls(rng, folder, verdict, *, leak):
                              **judge_permutations(arm["auc"], aucs, within=within)},
             "baselines": {"colour": figure(0.66, 0.55, 0.75), "tissue": figure(0.53, 0.42, 0.64),
                           "batch": figure(0.61, 0.51, 0.70)},
+            "robustness": [
+                {"arm": arm["arm"], "gap": {"value": 0.031, "standard_error": 0.012},
+                 "index": {"value": 0.742, "k": 11, "n_same_label": 230, "n_same_batch": 80},
+                 "batch_auc": {"value": 0.913, "interval": [0.85, 0.95], "reason": None}},
+                {"arm": "efficientnet-lite0@4, tuned", "gap": None, "index": None, "batch_auc": None},
+            ],
             "batches": [
                 {"batch": "block A", "n": 74, "n_by_class": {"benign": 36, "tumour": 38},
                  "auc": figure(0.93, 0.84, 0.97)},

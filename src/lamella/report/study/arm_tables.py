@@ -20,28 +20,25 @@ BADGES = {"recommended": "recommended", "best": "highest AUC"}
 
 
 def tabulate_ladder(record: StudyRecord) -> StudyTable:
-    """Return the cheapest arm that is not worse, by margin."""
-    arms = {one["arm"]: one for one in record.arms}
-    declared = record.verdict.get("margin")
+    """Return the smallest margin at which each arm is accepted, the cheapest arm first."""
     rows = []
-    for one in record.verdict.get("ladder", []):
-        arm = arms.get(one["arm"], {})
-        cells = (
-            f"{one['margin']:.2f}",
-            one["arm"] or "none is shown to be",
-            format_number(arm.get("auc")),
-            format_number(arm.get("deficit_upper")),
-            format_short(arm.get("cost")),
-        )
-        rows.append(Row(cells=cells, badges=("the declared margin",) if one["margin"] == declared else ()))
+    chained = any(one.get("margin_to_whole") is not None for one in record.arms)
+    for one in sorted(record.arms, key=lambda one: (one["cost"], one["gflops"], one["arm"])):
+        cells = [one["arm"], format_number(one["auc"]), format_short(one["cost"])]
+        if chained:
+            cells.append(format_number(one.get("margin_to_whole")))
+        cells += [format_number(one.get("deficit_upper")), ", ".join(one.get("worse_than") or ()) or NONE]
+        rows.append(Row(cells=tuple(cells), kind=record.kind_of(one["arm"]), badges=badge_arm(record, one)))
+    whole = ("smallest margin, against the whole network",) if chained else ()
     return StudyTable(
         key="ladder",
-        title="The ladder of margins",
-        head=("AUC that may be given up", "cheapest arm shown to be not worse", "its AUC", "at most worse by",
-              "seconds a slide"),
+        title="Result by non-inferiority margin",
+        head=("arm", "AUC", "seconds a slide", *whole, "smallest margin, against every other arm",
+              "shown to be worse than"),
         rows=tuple(rows),
-        note="The bounds behind it hold together for all arms, so it may be read at any margin, also after the fact.",
-        empty="There is no ladder: arms were not compared.",
+        note=f"The declared margin is {record.verdict.get('margin', 0):g}. An arm is non-inferior at every margin "
+        "above its smallest one. The bounds of a column hold together, so they may be read at any margin.",
+        empty="There is no result by margin: arms were not compared.",
     )  # fmt: skip
 
 
@@ -53,7 +50,7 @@ def tabulate_arms(record: StudyRecord) -> StudyTable:
             one["arm"],
             format_number(one["auc"]),
             format_interval(one["interval"]),
-            format_number(one.get("deficit_upper")),
+            format_number(one.get("expected_loss")),
             "yes" if one["not_worse"] else "not shown",
             format_p(one.get("chance_p_holm")),
             format_number(one.get("fold_sd")),
@@ -65,13 +62,14 @@ def tabulate_arms(record: StudyRecord) -> StudyTable:
     return StudyTable(
         key="arms",
         title="All arms",
-        head=("arm", "AUC", "95% interval", "at most worse by", "not worse", "p against chance (Holm)", "SD of folds",
+        head=("arm", "AUC", "95% interval", "expected loss", "non-inferior to all", "p against chance (Holm)",
+              "SD of folds",
               "SD of seeds", "AUC pooled", "its bootstrap interval"),
         rows=tuple(rows),
-        note=f"AUC counts pairs of the same fold. {NOT_ADJUSTED} 'At most worse by' are upper bounds of how far an arm "
-        "lies below any other; they hold together. SDs of folds and seeds tell spread and make no interval. 'Pooled' "
-        "compares scores of different models with each other; its bootstrap interval holds the trained models fixed "
-        "and is too narrow under cross-validation.",
+        note=f"AUC counts pairs of the same fold. {NOT_ADJUSTED} Expected loss: by how much AUC an arm lies below the "
+        "best on average over what the AUCs may truly be, for a lab that must choose anyway; it decides nothing. SDs "
+        "of folds and seeds tell spread and make no interval. 'Pooled' compares scores of different models with each "
+        "other; its bootstrap interval holds the trained models fixed and is too narrow under cross-validation.",
         empty="No arm ran: 'What was not run' says why.",
     )  # fmt: skip
 

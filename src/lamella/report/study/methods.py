@@ -7,6 +7,8 @@ from lamella.report.study.record import StudyRecord
 from lamella.report.study.tables import PRETRAINING
 
 SOURCES = (
+    ("Bretz F et al. A graphical approach to sequentially rejective multiple test procedures. Stat Med "
+     "2009;28:586-604.", "10.1002/sim.3495"),
     ("Collins GS et al. TRIPOD+AI statement: updated guidance for reporting clinical prediction models that use "
      "regression or machine learning methods. BMJ 2024;385:e078378.", "10.1136/bmj-2023-078378"),
     ("DeLong ER, DeLong DM, Clarke-Pearson DL. Comparing the areas under two or more correlated receiver operating "
@@ -24,6 +26,10 @@ SOURCES = (
      "under the ROC curve estimates. Electron J Stat 2015;9:1583-1607.", "10.1214/15-EJS1035"),
     ("Newcombe RG. Confidence intervals for an effect size measure based on the Mann-Whitney statistic. Part 2. Stat "
      "Med 2006;25:559-573.", "10.1002/sim.2324"),
+    ("Romano JP, Wolf M. Exact and approximate stepdown methods for multiple hypothesis testing. J Am Stat Assoc "
+     "2005;100:94-108.", "10.1198/016214504000000539"),
+    ("Romano JP, Shaikh AM, Wolf M. A practical two-step method for testing moment inequalities. Econometrica "
+     "2014;82:1979-2002.", "10.3982/ECTA11011"),
     ("Selvaraju RR et al. Grad-CAM: visual explanations from deep networks via gradient-based localization. ICCV 2017.",
      "10.1109/ICCV.2017.74"),
     ("Tsamardinos I, Greasidou E, Borboudakis G. Bootstrapping the out-of-sample predictions for efficient and "
@@ -157,11 +163,26 @@ def _say_statistics(record: StudyRecord) -> str:
     return (
         f"{unit} AUC counts pairs{' of the same fold (LeDell 2015)' if crossed else ''}, with score intervals "
         f"(Newcombe 2006){', widened for cross-validation' if crossed else ''}. Differences are paired "
-        "(DeLong 1988), p values adjusted by Holm (1979) within a declared table; intervals are not adjusted. An arm "
-        "was called not worse when the upper bound of how far it lies below every other arm was under the margin of "
-        f"{margin:g} AUC, by Bonferroni over the other arms (Hsu 1981); the cheapest such arm is recommended. Cost is "
+        "(DeLong 1988), each pair of patients counted once, p values adjusted by Holm (1979) within a declared table; "
+        f"intervals are not adjusted. {_say_question(record)} was tested with a margin of {margin:g} AUC. Cost is "
         "encoding time on the same 64 tiles, arms in turn, median of 5. The highest AUC was corrected for having been "
         "picked (Tsamardinos 2018). Calibration: intercept, slope and curve (Van Calster 2019)."
+    )
+
+
+def _say_question(record: StudyRecord) -> str:
+    """Return which question was asked, and how many statements it holds for."""
+    contest = (
+        "non-inferiority of each arm to every other (Hsu 1981), one-sided 2.5%, by step-down max-t with the estimated "
+        "correlations (Romano 2005, 2014)"
+    )
+    chains = [one["whole"] for one in record.verdict.get("chains", [])]
+    if not chains:
+        return f"{contest[0].upper()}{contest[1:]},"
+    shared = f", the level shared by {len(chains)} networks and handed on (Bretz 2009)" if len(chains) > 1 else ""
+    return (
+        f"Non-inferiority of the cut depths of {join_words(chains)} to the whole network, in order of cost, each "
+        f"one-sided 2.5%{shared}, was the primary question; the secondary one, {contest},"
     )
 
 
@@ -181,14 +202,10 @@ def _say_controls(record: StudyRecord) -> str:
 
 
 def _say_sample(record: StudyRecord) -> str:
-    needed = record.own.get("patients_needed")
-    said = (
-        f"{needed} patients would be needed to accept the cheapest arm with 80% power, " if needed is not None else ""
-    )
     lost = record.verdict.get("n_lost") or 0
     failed = len({row.get("slide_id") for row in record.failures})
     return (
-        f"[state: how the number of patients was arrived at{'; ' if said else ''}{said.rstrip(', ')}]. "
+        "[state: how the number of patients was arrived at]. "
         f"{count(failed, 'slide')} could not be done in full and {count(lost, 'patient')} were left out of all "
         "comparisons. [state: how other missing data were handled]. [state: performance in subgroups, and fairness]. "
         "[state: involvement of patients and the public]."

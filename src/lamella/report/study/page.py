@@ -34,6 +34,7 @@ from lamella.report.study.evidence import (
     tabulate_cka,
     tabulate_localisation,
     tabulate_measures,
+    tabulate_robustness,
 )
 from lamella.report.study.methods import SOURCES, write_methods
 from lamella.report.study.paper_figures import FIGURE_2
@@ -42,6 +43,7 @@ from lamella.report.study.sentences import (
     list_cautions,
     list_facts,
     list_localisation_notes,
+    list_sentences,
     say_cka,
     say_imagenet,
     say_leak,
@@ -134,9 +136,7 @@ def _fill(record: StudyRecord, settings: StudyPageSettings) -> dict[str, Any]:
         "study": study,
         "positive": record.positive,
         "pseudonyms": not isinstance(record.names, PlainNames),
-        "sentence": record.own.get(
-            "sentence", "No arm ran, so nothing can be recommended: 'What was not run' says why."
-        ),
+        "sentences": list_sentences(record),
         "facts": list_facts(record),
         "validity": say_validity(record),
         "patients_needed": say_patients_needed(record),
@@ -163,6 +163,7 @@ def _fill(record: StudyRecord, settings: StudyPageSettings) -> dict[str, Any]:
         "baselines": tabulate_baselines(record),
         "baselines_chart": draw_baselines(record),
         "batches": tabulate_batches(record),
+        "robustness": tabulate_robustness(record),
         "permutations": say_permutations(record),
         "permutations_chart": draw_permuted(record),
         "shown": record.shown,

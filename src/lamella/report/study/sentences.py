@@ -29,6 +29,15 @@ class Fact:
     beside: str = ""
 
 
+def list_sentences(record: StudyRecord) -> list[str]:
+    """Return the verdict: what to use, what is shown to be worse, what is open."""
+    own = record.own
+    said = [own.get(key) or "" for key in ("use", "worse", "open")]
+    if not any(said):  # of version 0.1.0, or no arm ran
+        said = [own.get("sentence") or "No arm ran, so nothing can be recommended: 'What was not run' says why."]
+    return [text for text in said if text]
+
+
 def list_facts(record: StudyRecord) -> list[Fact]:
     """List the figures behind the recommendation."""
     own, arms = record.own, {one["arm"]: one for one in record.arms}
@@ -37,13 +46,7 @@ def list_facts(record: StudyRecord) -> list[Fact]:
     if chosen is not None:
         interval = format_interval(chosen["interval"], digits=2)
         facts.append(Fact(name=f"AUC of {chosen['arm']}", value=format_number(chosen["auc"]), beside=interval))
-        facts.append(
-            Fact(
-                name="at most below any other arm",
-                value=format_number(chosen["deficit_upper"]),
-                beside=f"AUC; the margin is {record.verdict['margin']:g}",
-            )
-        )
+        facts.append(_say_deficit(record, chosen))
     if best is not None:
         beside = format_interval(best["interval"], digits=2)
         if own.get("best_auc_corrected") is not None:
@@ -55,9 +58,9 @@ def list_facts(record: StudyRecord) -> list[Fact]:
         low, high = own["patients_range"]
         facts.append(
             Fact(
-                name="patients needed to accept the cheapest",
-                value=str(own["patients_needed"]),
-                beside=f"{low} to {high}",
+                name=f"patients needed for {own.get('patients_needed_for') or 'the cheapest'}",
+                value=f"{own['patients_needed']:,}",
+                beside=f"90% range {low:,} to {'no upper limit' if high is None else f'{high:,}'}",
             )
         )
     if record.verdict:
@@ -72,6 +75,18 @@ def list_facts(record: StudyRecord) -> list[Fact]:
             )
         )
     return facts
+
+
+def _say_deficit(record: StudyRecord, chosen: dict[str, Any]) -> Fact:
+    """Return how far the recommended arm may lie below what it was held against."""
+    against, bound = "every other arm", chosen["deficit_upper"]
+    if record.own.get("question") == "reference" and chosen.get("margin_to_whole") is not None:
+        against, bound = "the whole network", chosen["margin_to_whole"]
+    return Fact(
+        name=f"AUC deficit against {against}",
+        value=f"below {format_number(bound)}",
+        beside=f"margin {record.verdict['margin']:g}",
+    )
 
 
 def _say_cost(chosen: dict[str, Any], best: dict[str, Any]) -> Fact:
@@ -96,9 +111,9 @@ def say_patients_needed(record: StudyRecord) -> str:
     if record.own.get("patients_needed") is None:
         return ""
     return (
-        f"Patients needed: so many would let the cheapest arm be accepted at a margin of {record.verdict['margin']:g} "
-        "in 80% of studies if all arms are truly equal; same prevalence, same models; the range holds 90% of draws of "
-        "patients."
+        f"Patients needed: with so many, {record.own.get('patients_needed_for') or 'the cheapest arm'} would be shown "
+        f"to be non-inferior (margin {record.verdict['margin']:g} AUC) in 80% of studies, if it is truly as good as "
+        "these patients allow; same prevalence, same models; the range holds 90% of bootstrap draws of patients."
     )
 
 
@@ -179,7 +194,12 @@ def say_permutations(record: StudyRecord) -> str:
             "its labels, so the first may lie above 1/2 without a leak)"
         )
     own = f" of its own AUC, {found['auc']:.3f}" if found.get("auc") is not None else ""
-    return f"{said}; p{own}: {found['p']:.3f}. " + ("" if found.get("leak") else "No leak is seen.")
+    said = f"{said}; p{own}: {found['p']:.3f}. "
+    if found.get("leak"):
+        return said
+    if found.get("smallest_leak") is None:
+        return f"{said}No leak is seen."
+    return f"{said}No leak is seen; one of less than {found['smallest_leak']:.3f} AUC could not have been."
 
 
 def say_imagenet(record: StudyRecord) -> str:
