@@ -8,7 +8,7 @@ from PIL import Image
 
 from lamella.errors import ResolutionError
 from lamella.slide import Resolution, open_slide
-from lamella.slide.opening import find_ome_mpp
+from lamella.slide.stated import find_ome_mpp
 from lamella.slide.resolution import check_given_mpp, check_stated_mpp
 
 

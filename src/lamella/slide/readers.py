@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import openslide
 import pyvips
+import tifffile
 from numpy.typing import NDArray
 from PIL import JpegImagePlugin, PngImagePlugin
 
@@ -35,6 +36,7 @@ def find_versions() -> dict[str, str | None]:
         "fastslide": None if fastslide is None else str(fastslide.__version__),
         "openslide": str(openslide.__library_version__),
         "libvips": ".".join(str(pyvips.version(part)) for part in range(3)),
+        "tifffile": str(tifffile.__version__),
     }
 
 
@@ -289,7 +291,7 @@ def _find_whole_l0(at: int, downsample: float) -> tuple[int, int]:
 
 def _open_vips(path: Path, level: tuple[int, int] | None) -> Any:
     """Open a file, or the image of a TIFF in one directory and sub-directory."""
-    options = {"access": "random", "fail_on": "error", "revalidate": True}
+    options = {"access": "random", "fail_on": "warning", "revalidate": True}
     if level is None:
         return pyvips.Image.new_from_file(str(path), **options)
     return pyvips.Image.tiffload(str(path), page=level[0], subifd=level[1], **options)
@@ -298,15 +300,11 @@ def _open_vips(path: Path, level: tuple[int, int] | None) -> Any:
 def _find_stated_mpp(path: Path, image: Any) -> tuple[float, float] | None:
     """Find the resolution a file itself states; where it states none, libvips fills in 72 per inch or 1 per mm."""
     kind = _PLAIN_KINDS.get(str(image.get("vips-loader")))
-    if kind is not None:
-        with kind(path) as header:  # header only; Image.open would warn of large images
-            dpi = header.info.get("dpi")
-        pixels_per_mm = (float(dpi[0]) / 25.4, float(dpi[1]) / 25.4) if dpi else (0.0, 0.0)
-    else:
-        pixels_per_mm = float(image.xres), float(image.yres)
-        if pixels_per_mm == (1.0, 1.0):
-            return None
-    return (1000.0 / pixels_per_mm[0], 1000.0 / pixels_per_mm[1]) if min(pixels_per_mm) > 0 else None
+    if kind is None:  # of a TIFF, its tags are read in `lamella.slide.stated`
+        return None
+    with kind(path) as header:  # header only; Image.open would warn of large images
+        dpi = header.info.get("dpi")
+    return (25_400.0 / float(dpi[0]), 25_400.0 / float(dpi[1])) if dpi and min(dpi) > 1 else None
 
 
 def _describe_vips(image: Any) -> tuple[str, ...]:
