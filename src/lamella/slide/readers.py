@@ -28,6 +28,7 @@ except ImportError:
 _PLAIN_KINDS = {"jpegload": JpegImagePlugin.JpegImageFile, "pngload": PngImagePlugin.PngImageFile}
 CACHE_BYTES = 64 << 20  # decoded tiles kept for each open slide, so that neighbouring boxes share their border
 _MAX_STEP_BACK = 32
+_DEPTHS = (8, 10, 12, 14)  # bits that cameras use of 16
 
 
 def find_versions() -> dict[str, str | None]:
@@ -212,7 +213,8 @@ class VipsReader:
                 (int(image.width), int(image.height)) for image in images
             )
             self.stated_mpp = _find_stated_mpp(path, images[0])
-            self.notes: tuple[str, ...] = _describe_vips(images[0])
+            images, notes = _settle_plain(path.name, images)
+            self.notes: tuple[str, ...] = (*_describe_vips(images[0]), *notes)
             self._images = [_convert_vips(image) for image in images]
         except pyvips.Error as error:
             raise _damaged(path.name, error) from error
@@ -314,6 +316,30 @@ def _describe_vips(image: Any) -> tuple[str, ...]:
     if image.format != "uchar" or image.bands != 3:
         notes.append(f"{image.bands} channels of {image.format} are shown as 8-bit RGB")
     return tuple(notes)
+
+
+def _settle_plain(name: str, images: list[Any]) -> tuple[list[Any], list[str]]:
+    """Settle what a plain image's values mean: no inks, no transparency that hides all, and how many bits are used."""
+    if images[0].interpretation == "cmyk":
+        raise SlideError(
+            f"slide '{name}' stores colours as CMYK, the inks of a printer, and RGB or grey is needed. Save it as RGB "
+            "with the program that made it."
+        )
+    if str(images[0].get("vips-loader")) not in _PLAIN_KINDS:
+        return images, []
+    image, notes = images[0], []
+    if image.hasalpha() and image[image.bands - 1].max() == 0:
+        image = image.extract_band(0, n=image.bands - 1)
+        notes.append("its transparency (alpha) is 0 everywhere, and is ignored")
+    if image.format == "ushort":
+        n_colours = image.bands - bool(image.hasalpha())
+        largest = int(image.extract_band(0, n=n_colours).max())
+        bits = next((bits for bits in _DEPTHS if 0 < largest < 1 << bits), 16)
+        if bits < 16:
+            interpretation = image.interpretation
+            image = (image * (65535 / ((1 << bits) - 1))).rint().cast("ushort").copy(interpretation=interpretation)
+            notes.append(f"values use {bits} of 16 bits, by the largest value: {(1 << bits) - 1:,} is shown as white")
+    return [image], notes
 
 
 def _convert_vips(image: Any) -> Any:
