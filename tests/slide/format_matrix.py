@@ -102,10 +102,14 @@ def _list_codecs() -> Iterator[Case]:
     for (layout, where), sampling in itertools.product(_LAYOUTS.items(), ((1, 1), (2, 1), (2, 2))):
         options = {"compression": "jpeg", "compressionargs": {"level": 95}, "subsampling": sampling}
         where = where if layout == "tiles" else {"rowsperstrip": 48}
-        yield Case("RGB 8-bit, jpeg", f"{layout}-{sampling}", _tiff(SCENE, **options, photometric="rgb", **where), SCENE, LOSSY)
+        yield Case(
+            "RGB 8-bit, jpeg", f"{layout}-{sampling}", _tiff(SCENE, **options, photometric="rgb", **where), SCENE, LOSSY
+        )
     jpeg = {"compression": "jpeg", "compressionargs": {"level": 95}}
     for layout, where in (("tiles", {"tile": (64, 48)}), ("strips", {"rowsperstrip": 48})):
-        yield Case("grey 8-bit, jpeg", layout, _tiff(GREY, photometric="minisblack", **jpeg, **where), _grey(GREY), LOSSY)
+        yield Case(
+            "grey 8-bit, jpeg", layout, _tiff(GREY, photometric="minisblack", **jpeg, **where), _grey(GREY), LOSSY
+        )
     for order, big, layout in itertools.product("<>", (False, True), _LAYOUTS):
         options = {"byteorder": order, "bigtiff": big, "photometric": "rgb", "compression": "zlib", **_LAYOUTS[layout]}
         yield Case("byte orders and BigTIFF", f"{order}-{big}-{layout}", _tiff(SCENE, **options), SCENE)
@@ -139,34 +143,70 @@ def _list_depths() -> Iterator[Case]:
             yield Case(f"grey {bits}-bit, packed", f"{layout}-{meaning}", write, expected)
     for dtype in ("int8", "int16", "uint32", "float16", "float32", "float64"):
         for layout, where in _LAYOUTS.items():
-            yield Case("signed, float, 32 bits", f"{dtype}-{layout}", _tiff(GREY.astype(dtype), photometric="minisblack", **where), None)
+            yield Case(
+                "signed, float, 32 bits",
+                f"{dtype}-{layout}",
+                _tiff(GREY.astype(dtype), photometric="minisblack", **where),
+                None,
+            )
 
 
 def _list_colours() -> Iterator[Case]:
     for codec, (layout, where) in itertools.product(("none", "lzw", "zlib"), _LAYOUTS.items()):
         options = {"compression": codec, **where}
-        yield Case("white is 0", f"{codec}-{layout}", _tiff(GREY, photometric="miniswhite", **options), _grey(255 - GREY))
+        yield Case(
+            "white is 0", f"{codec}-{layout}", _tiff(GREY, photometric="miniswhite", **options), _grey(255 - GREY)
+        )
         colours = np.random.default_rng(2).integers(0, 256, (3, 256)).astype(np.uint16) * 257
         palette = _tiff(GREY, photometric="palette", colormap=colours, **options)
         yield Case("palette", f"{codec}-{layout}", palette, (colours // 257).astype(np.uint8).T[GREY])
-        half = np.dstack([SCENE, np.where(np.arange(WIDTH) < 100, 255, 128)[None, :].repeat(HEIGHT, 0)]).astype(np.uint8)
+        half = np.dstack([SCENE, np.where(np.arange(WIDTH) < 100, 255, 128)[None, :].repeat(HEIGHT, 0)]).astype(
+            np.uint8
+        )
         weight = half[:, :, 3:].astype(np.int64)
         laid = ((SCENE * weight + 255 * (255 - weight) + 127) // 255).astype(np.uint8)
-        yield Case("alpha, unassociated", f"{codec}-{layout}", _tiff(half, photometric="rgb", extrasamples=["unassalpha"], **options), laid)
+        yield Case(
+            "alpha, unassociated",
+            f"{codec}-{layout}",
+            _tiff(half, photometric="rgb", extrasamples=["unassalpha"], **options),
+            laid,
+        )
         multiplied = half.copy()
         multiplied[:, :, :3] = (SCENE * weight + 127) // 255
-        yield Case("alpha, associated", f"{codec}-{layout}", _tiff(multiplied, photometric="rgb", extrasamples=["assocalpha"], **options), laid, 0.6)
+        yield Case(
+            "alpha, associated",
+            f"{codec}-{layout}",
+            _tiff(multiplied, photometric="rgb", extrasamples=["assocalpha"], **options),
+            laid,
+            0.6,
+        )
         clear = half.copy()
         clear[:, :, 3] = 0
         for kind in ("unassalpha", "assocalpha"):
-            yield Case("alpha 0 everywhere: ignored", f"{codec}-{layout}-{kind}", _tiff(clear, photometric="rgb", extrasamples=[kind], **options), SCENE)
-        yield Case("a fourth sample without meaning", f"{codec}-{layout}", _tiff(clear, photometric="rgb", extrasamples=["unspecified"], **options), SCENE)
+            yield Case(
+                "alpha 0 everywhere: ignored",
+                f"{codec}-{layout}-{kind}",
+                _tiff(clear, photometric="rgb", extrasamples=[kind], **options),
+                SCENE,
+            )
+        yield Case(
+            "a fourth sample without meaning",
+            f"{codec}-{layout}",
+            _tiff(clear, photometric="rgb", extrasamples=["unspecified"], **options),
+            SCENE,
+        )
         inks = np.dstack([255 - SCENE, np.zeros_like(GREY)])
         yield Case("CMYK, CIELAB", f"cmyk-{codec}-{layout}", _tiff(inks, photometric="separated", **options), None)
         yield Case("CMYK, CIELAB", f"cielab-{codec}-{layout}", _tiff(SCENE, photometric="cielab", **options), None)
     ycbcr = np.asarray(Image.fromarray(SCENE).convert("YCbCr"))
     for codec, (layout, where) in itertools.product(("lzw", "zlib"), _LAYOUTS.items()):
-        yield Case("YCbCr without JPEG", f"{codec}-{layout}", _tiff(ycbcr, photometric="ycbcr", subsampling=(1, 1), compression=codec, **where), SCENE, 2.0)
+        yield Case(
+            "YCbCr without JPEG",
+            f"{codec}-{layout}",
+            _tiff(ycbcr, photometric="ycbcr", subsampling=(1, 1), compression=codec, **where),
+            SCENE,
+            2.0,
+        )
 
 
 def _list_orientations() -> Iterator[Case]:
@@ -175,7 +215,9 @@ def _list_orientations() -> Iterator[Case]:
         where = {"rowsperstrip": 48} if codec == "jpeg" and layout == "strips" else where
         tags = [(274, "H", 1, turn, True)]
         write = _tiff(SCENE, photometric="rgb", compression=codec, extratags=tags, **options, **where)
-        yield Case("orientation 2 to 8: as stored", f"{turn}-{layout}-{codec}", write, SCENE, LOSSY if codec == "jpeg" else 0)
+        yield Case(
+            "orientation 2 to 8: as stored", f"{turn}-{layout}-{codec}", write, SCENE, LOSSY if codec == "jpeg" else 0
+        )
 
 
 def _list_pyramids() -> Iterator[Case]:
@@ -186,14 +228,41 @@ def _list_pyramids() -> Iterator[Case]:
 
         def write(path: Path, codec=codec, subifd=subifd, source=source) -> None:
             image = pyvips.Image.new_from_array(source)
-            image.tiffsave(str(path), compression=codec, tile=True, tile_width=64, tile_height=64, pyramid=True, subifd=subifd, Q=95)
+            image.tiffsave(
+                str(path),
+                compression=codec,
+                tile=True,
+                tile_width=64,
+                tile_height=64,
+                pyramid=True,
+                subifd=subifd,
+                Q=95,
+            )
 
         kind = "SubIFDs" if subifd else "reduced pages"
-        yield Case(f"pyramid, {kind}", f"{codec}-{depth}", write, SCENE if depth == "rgb" else _grey(GREY), LOSSY if codec == "jpeg" else 0)
+        yield Case(
+            f"pyramid, {kind}",
+            f"{codec}-{depth}",
+            write,
+            SCENE if depth == "rgb" else _grey(GREY),
+            LOSSY if codec == "jpeg" else 0,
+        )
     for codec, kind in itertools.product(("zlib", "lzw", "jpeg2000", "zstd", "jpegxl"), ("rgb", "planes", "deep")):
-        yield Case(f"OME-TIFF pyramid, {'R, G, B as grey planes' if kind == 'planes' else kind}", codec, _ome(codec, kind), SCENE, 1.5 if codec.startswith("jpeg") else 0)
+        yield Case(
+            f"OME-TIFF pyramid, {'R, G, B as grey planes' if kind == 'planes' else kind}",
+            codec,
+            _ome(codec, kind),
+            SCENE,
+            1.5 if codec.startswith("jpeg") else 0,
+        )
     for codec in ("jpeg", "aperio_jp2000_rgb", "lzw", "zlib"):
-        yield Case("Aperio-like, thumbnail and macro", codec, _aperio(codec), SCENE, LOSSY if codec == "jpeg" else 1.5 if "2000" in codec else 0)
+        yield Case(
+            "Aperio-like, thumbnail and macro",
+            codec,
+            _aperio(codec),
+            SCENE,
+            LOSSY if codec == "jpeg" else 1.5 if "2000" in codec else 0,
+        )
     for first in ("macro", "grey", "small"):
         yield Case("another image before the scan", first, _several(first), SCENE)
 
@@ -218,19 +287,36 @@ def _aperio(codec: str) -> Write:
         with tifffile.TiffWriter(path) as tiff:
             text = "Aperio Image Library v11\n211x133 [0,0 211x133] (64x48)|AppMag = 20|MPP = 0.5"
             tiff.write(SCENE, description=text, **tiles)
-            tiff.write(SCENE[::4, ::4].copy(), photometric="rgb", description="Aperio Image Library\nthumb", metadata=None)
+            tiff.write(
+                SCENE[::4, ::4].copy(), photometric="rgb", description="Aperio Image Library\nthumb", metadata=None
+            )
             tiff.write(SCENE[::2, ::2].copy(), description=text, **tiles)
-            tiff.write(SCENE[:40, :100].copy(), photometric="rgb", subfiletype=9, description="Aperio\nmacro 100x40", metadata=None)
+            tiff.write(
+                SCENE[:40, :100].copy(),
+                photometric="rgb",
+                subfiletype=9,
+                description="Aperio\nmacro 100x40",
+                metadata=None,
+            )
 
     return write
 
 
 def _several(first: str) -> Write:
     def write(path: Path) -> None:
-        other = {"macro": SCENE[:50, :90].copy(), "grey": np.full((300, 400), 99, np.uint8), "small": SCENE[:60, :70].copy()}[first]
+        other = {
+            "macro": SCENE[:50, :90].copy(),
+            "grey": np.full((300, 400), 99, np.uint8),
+            "small": SCENE[:60, :70].copy(),
+        }[first]
         options = {"tile": (64, 48), "compression": "zlib", "metadata": None}
         with tifffile.TiffWriter(path) as tiff:
-            tiff.write(other, photometric="rgb" if other.ndim == 3 else "minisblack", description="macro" if first == "macro" else None, **options)
+            tiff.write(
+                other,
+                photometric="rgb" if other.ndim == 3 else "minisblack",
+                description="macro" if first == "macro" else None,
+                **options,
+            )
             tiff.write(SCENE, photometric="rgb", **options)
 
     return write
@@ -248,7 +334,13 @@ def _list_plain() -> Iterator[Case]:
         yield Case("PNG", f"{name}.png", lambda path, picture=picture: picture.save(path), expected)
     jpeg = {"RGB": {}, "progressive": {"progressive": True}, "4:4:4": {"subsampling": 0}}
     for name, options in jpeg.items():
-        yield Case("JPEG", f"{name}.jpg".replace(":", ""), lambda path, options=options: scene.save(path, quality=95, **options), SCENE, LOSSY)
+        yield Case(
+            "JPEG",
+            f"{name}.jpg".replace(":", ""),
+            lambda path, options=options: scene.save(path, quality=95, **options),
+            SCENE,
+            LOSSY,
+        )
     yield Case("JPEG", "grey.jpg", lambda path: grey.save(path, quality=95), _grey(GREY), LOSSY)
     yield Case("JPEG, CMYK", "cmyk.jpg", lambda path: scene.convert("CMYK").save(path), None)
     for suffix in ("bmp", "gif", "webp", "jp2"):
@@ -293,7 +385,9 @@ def try_all(folder: Path) -> dict[str, list[str]]:
     """Try every file, in a folder that is there; what came of each, by row of the table."""
     outcomes: dict[str, list[str]] = {}
     for number, case in enumerate(list_cases()):
-        suffix = Path(case.name).suffix if case.name.endswith((".png", ".jpg", ".bmp", ".gif", ".webp", ".jp2")) else ".tiff"
+        suffix = (
+            Path(case.name).suffix if case.name.endswith((".png", ".jpg", ".bmp", ".gif", ".webp", ".jp2")) else ".tiff"
+        )
         outcome = try_case(case, folder / f"{number}{suffix}")
         outcomes.setdefault(case.row, []).append(outcome if "WRONG" not in outcome else f"{case.name} {outcome}")
     return outcomes

@@ -101,6 +101,7 @@ class _Visit:
                 "height": slide.size[1],
                 "n_levels": len(slide.level_dimensions),
                 "magnification": slide.magnification,
+                "notes": slide.notes,
             }
             self.attempt(self.find_resolution, slide)
             if "mpp_x" in self.found:

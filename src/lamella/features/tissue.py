@@ -13,6 +13,7 @@ from lamella.errors import BagError, LamellaError, OutputError, TileError
 from lamella.features.bag import PATCH_KEYS, BagFolder, find_differences, save_patches
 from lamella.features.failures import Failure, name_stage, save_failures
 from lamella.features.plan import CutSettings, find_slide_tissue, plan_slide, refuse_empty, refuse_shared_regions
+from lamella.features.slide_notes import join_slide_notes
 from lamella.files import write_bytes, write_table
 from lamella.progress import Progress, SilentProgress
 from lamella.slide import open_slide
@@ -38,8 +39,11 @@ def save_tissue(
     """
     refuse_shared_regions(slides, settings)
 
+    notes: dict[str, tuple[str, ...]] = {}
+
     def one(item: CohortSlide) -> Rows:
         with open_slide(item.path, slide_mpp=item.slide_mpp) as slide:
+            notes[item.slide_id] = slide.notes
             tissue, _ = find_slide_tissue(slide, item.slide_id, settings)
             try:
                 n_tiles = len(place_tiles(tissue.mask, settings.spec, slide_size=slide.size, slide_mpp=slide.mpp))
@@ -61,7 +65,10 @@ def save_tissue(
             for step in tissue.ledger
         ]
 
-    rows, failures = _each(slides, one, "find tissue", progress or SilentProgress())
+    progress = progress or SilentProgress()
+    rows, failures = _each(slides, one, "find tissue", progress)
+    for note in join_slide_notes((item.slide_id, notes.get(item.slide_id, ())) for item in slides):
+        progress.say(note)
     write_table(out / "ledger.csv", ["slide_id", "step", "kept_um2", "removed_um2", "n_tiles"], rows)
     save_failures(failures, out / "failures.csv")
     return rows, failures
@@ -81,9 +88,12 @@ def save_tiles(
     """
     refuse_shared_regions(slides, settings)
 
+    notes: dict[str, tuple[str, ...]] = {}
+
     def one(item: CohortSlide) -> Rows:
         plan = plan_slide(item, settings)
         with plan.slide:
+            notes[item.slide_id] = plan.slide.notes
             refuse_empty(item, plan)
         path = BagFolder(out, settings.spec, "").patches_path(item.slide_id)
         differences = find_differences(path, plan.provenance, PATCH_KEYS) if path.exists() else ()
@@ -101,7 +111,10 @@ def save_tiles(
             }
         ]
 
-    rows, failures = _each(slides, one, "place tiles", progress or SilentProgress())
+    progress = progress or SilentProgress()
+    rows, failures = _each(slides, one, "place tiles", progress)
+    for note in join_slide_notes((item.slide_id, notes.get(item.slide_id, ())) for item in slides):
+        progress.say(note)
     save_failures(failures, out / "failures.csv")
     return rows, failures
 

@@ -7,6 +7,7 @@ time. It is slower than fastslide and libvips, so it reads only what they would 
 import logging
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,6 @@ from lamella.slide.samples import (
     APERIO_YCBCR,
     BLACK_IS_ZERO,
     PALETTE,
-    RGB,
     YCBCR,
     Samples,
     convert_samples,
@@ -210,7 +210,7 @@ class TifffileReader:
             samples.alpha is not None and pixels[:, :, samples.alpha].any() for samples, pixels in self._sample_tiles()
         )
 
-    def _sample_tiles(self) -> Any:
+    def _sample_tiles(self) -> Iterator[tuple[Samples, NDArray[Any]]]:
         """Yield `(samples, (h, w, n_samples) pixels)` of tiles spread over the smallest level."""
         level = len(self.levels) - 1
         page = self.levels[level][0]
@@ -235,8 +235,8 @@ class TifffileReader:
         if self._is_inferred and pixels.size and int(pixels.max()) > samples.max_value:
             raise SlideError(
                 f"slide '{self._file}' does not state how many bits its values use; its overview uses "
-                f"{samples.max_value.bit_length()} and a tile holds {int(pixels.max()):,}. Export it as 8-bit RGB, with "
-                "the program that made it."
+                f"{samples.max_value.bit_length()} and a tile holds {int(pixels.max()):,}. Export it as 8-bit RGB, "
+                "with the program that made it."
             )
         shown = convert_samples(pixels, samples, self._palettes[level])
         with self._lock:
@@ -272,6 +272,7 @@ class TifffileReader:
                 f"compressed by {name_codec(page.compression)}, does not decode ({_one_line(error)}). Copy it again "
                 "from its source, or leave it out."
             ) from error
+        assert pixels is not None  # as there are bytes
         return np.asarray(pixels[0])
 
     def _read_bytes(self, page: TiffPage, index: int) -> bytes:

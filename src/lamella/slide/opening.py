@@ -10,10 +10,10 @@ Measured by `benchmarks/readers.py` on the formats there are files of, in pixels
 | TIFF, LZW or uncompressed | 1.2 x, cannot | 2 x, 9 x, equal | libvips |
 | NDPI | 1.7 x, up to 5 apart, 4 of 7 levels | the finest level only | OpenSlide |
 
-No library's word is taken for it. What a TIFF's tags call ordinary (8-bit RGB or grey, JPEG, deflate, LZW or nothing) is
-read by fastslide or libvips under a guard, once a few tiles are as tifffile decodes them; all other TIFF is read by
-tifffile itself, or refused by the name of what cannot be read. Vendors whose tiles lie in a geometry of their own (Leica,
-Philips, Trestle, Ventana) are OpenSlide's, and so is what is no TIFF; plain PNG and JPEG go to libvips.
+No library's word is taken for it. What a TIFF's tags call ordinary (8-bit RGB or grey, JPEG, deflate, LZW or nothing)
+is read by fastslide or libvips under a guard, once a few tiles are as tifffile decodes them; all other TIFF is read by
+tifffile itself, or refused by the name of what cannot be read. Vendors whose tiles lie in a geometry of their own
+(Leica, Philips, Trestle, Ventana) are OpenSlide's, and so is what is no TIFF; plain PNG and JPEG go to libvips.
 """
 
 from collections.abc import Iterator, Sequence
@@ -196,8 +196,8 @@ def _refuse_format(path: Path) -> SlideError:
             "PNG or TIFF with the program that made it."
         )
     return SlideError(
-        f"slide '{path.name}' is of no format that OpenSlide, fastslide, libvips or tifffile can read. Check that it was "
-        "copied whole, with the folder or files that belong to it."
+        f"slide '{path.name}' is of no format that OpenSlide, fastslide, libvips or tifffile can read. Check that it "
+        "was copied whole, with the folder or files that belong to it."
     )
 
 
@@ -212,8 +212,8 @@ def _open_tiff(path: Path, reader: str, image: str | None, vendor: str | None) -
     elif not all(is_ordinary(page) and page.compression in VIPS_SCHEMES for page in pages) or len(chosen.levels[0]) > 1:
         if reader not in ("auto", "tifffile"):
             raise SlideError(
-                f"slide '{path.name}' is not stored in a way that {reader} is known to read rightly. Let Lamella choose: "
-                "pass reader 'auto'."
+                f"slide '{path.name}' is not stored in a way that {reader} is known to read rightly. Let Lamella "
+                "choose: pass reader 'auto'."
             )
         found = TifffileReader(path, chosen)
     else:
@@ -272,12 +272,14 @@ def _choose_quick(
         quick = _open_quick(name, path, chosen, reasons)
         if quick is None:
             continue
-        guarded = GuardedReader(quick, careful or reference, TileGuard(path, chosen.levels))
+        guard = TileGuard(path, chosen.levels)
+        guarded = GuardedReader(quick, careful or reference, guard)
         with _closing_on_error(guarded):
             if reader != "auto" or _agree(guarded, reference):
                 if careful is not None:
                     reference.close()
                 return guarded
+        guard.close()
         quick.close()
     if careful is not None:
         careful.close()
@@ -346,9 +348,7 @@ def _agree(quick: Reader, reference: TifffileReader) -> bool:
     )
 
 
-def _probe(
-    reference: TifffileReader, level: int
-) -> list[tuple[tuple[int, int], tuple[int, int], NDArray[np.int16]]]:
+def _probe(reference: TifffileReader, level: int) -> list[tuple[tuple[int, int], tuple[int, int], NDArray[np.int16]]]:
     """Decode a box of the middle and of the last tile of a level: corner, size and `(h, w, 3)` int16 RGB."""
     page = reference.levels[level][0]
     if page.tile_size[0] * page.tile_size[1] > _MAX_PROBE_PX:
@@ -370,8 +370,8 @@ def _open_vendor_tiff(path: Path, reader: str) -> Reader:
     pages = load_tiff_pages(path)
     if pages[0].compression not in _OPENSLIDE_SCHEMES:
         raise SlideError(
-            f"slide '{path.name}' is compressed by {name_codec(pages[0].compression)}, which OpenSlide does not decode. "
-            "Export it as JPEG with the scanner's software."
+            f"slide '{path.name}' is compressed by {name_codec(pages[0].compression)}, which OpenSlide does not "
+            "decode. Export it as JPEG with the scanner's software."
         )
     careful = OpenSlideReader(path)
     if reader == "openslide":
@@ -380,10 +380,12 @@ def _open_vendor_tiff(path: Path, reader: str) -> Reader:
         quick, levels = _open_by_size(name, path, pages, careful)
         if quick is None or levels is None:
             continue
-        guarded = GuardedReader(quick, careful, TileGuard(path, levels))
+        guard = TileGuard(path, levels)
+        guarded = GuardedReader(quick, careful, guard)
         with _closing_on_error(guarded):
             if quick.level_dimensions == careful.level_dimensions and _look_alike(guarded, careful):
                 return guarded
+        guard.close()
         quick.close()
     if reader != "auto":
         careful.close()

@@ -313,8 +313,10 @@ def _describe_vips(image: Any) -> tuple[str, ...]:
     """Say what is done to an image's pixels that a user may not expect."""
     turned = int(image.get("orientation")) if image.get_typeof("orientation") else 1
     notes = [f"EXIF orientation {turned} is not applied: pixels are as stored"] if turned != 1 else []
-    if image.format != "uchar" or image.bands != 3:
-        notes.append(f"{image.bands} channels of {image.format} are shown as 8-bit RGB")
+    if image.format != "uchar":
+        notes.append("16-bit values are shown as 8-bit RGB" if image.format == "ushort" else f"{image.format} as 8-bit")
+    if image.hasalpha():
+        notes.append("its transparency (alpha) is laid on white")
     return tuple(notes)
 
 

@@ -121,8 +121,8 @@ def describe_samples(name: str, planes: Sequence[TiffPage], significant_bits: in
     if page.photometric in _PHOTOMETRICS:
         _refuse(name, f"stores colours as {_PHOTOMETRICS[page.photometric]}")
     if page.sample_format != 1:
-        kind = {2: "signed integers", 3: "floating-point numbers"}.get(page.sample_format, "numbers of unknown type")
-        _refuse(name, f"stores {page.bits[0]}-bit {kind}, for which black and white are not defined,")
+        numbers = {2: "signed integers", 3: "floating-point numbers"}.get(page.sample_format, "numbers of unknown type")
+        _refuse(name, f"stores {page.bits[0]}-bit {numbers}, for which black and white are not defined,")
     if len(set(page.bits)) != 1 or page.bits[0] > 16:
         _refuse(name, f"stores samples of {' + '.join(map(str, sorted(set(page.bits))))} bits")
     photometric, n_samples = page.photometric, page.n_samples if len(planes) == 1 else len(planes)
@@ -148,7 +148,7 @@ def describe_samples(name: str, planes: Sequence[TiffPage], significant_bits: in
 
 
 def _find_max_value(page: TiffPage, significant_bits: int | None) -> int:
-    """Find the value that is white: by the bits that are used, where the file says so; else by those that are stored."""
+    """Find the value that is white: by the bits that are used, where the file says so, else by those stored."""
     bits, whole = page.bits[0], (1 << page.bits[0]) - 1
     if significant_bits is not None and 1 < significant_bits < bits:
         return (1 << significant_bits) - 1

@@ -124,9 +124,7 @@ def _load_image(name: str, pixels: "ET.Element[str]") -> OmeImage:
     )
 
 
-def _list_directories(
-    pixels: "ET.Element[str]", sizes: dict[str, int], order: str
-) -> dict[tuple[int, int, int], int]:
+def _list_directories(pixels: "ET.Element[str]", sizes: dict[str, int], order: str) -> dict[tuple[int, int, int], int]:
     """Return the directory of each plane `(c, z, t)`, as TiffData says."""
     n_planes = math.prod(sizes.values())
     directories: dict[tuple[int, int, int], int] = {}

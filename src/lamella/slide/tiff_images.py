@@ -79,7 +79,7 @@ def choose_image(name: str, images: Sequence[TiffImage], image: str | None) -> t
             problem = "two images of that name" if chosen else "no such image"
             raise SlideError(
                 f"slide '{name}' is asked for image '{image}' and has {problem}: it holds {'; '.join(said) or 'none'}. "
-                "Pass --image with one of these numbers."
+                "Pass one of these numbers."
             )
         return chosen[0], ()
     if not slides:
@@ -93,7 +93,7 @@ def choose_image(name: str, images: Sequence[TiffImage], image: str | None) -> t
     number = slides.index(largest) + 1
     return largest, (
         f"image {number} of {len(slides)} is read, the largest{' in colour' if largest.is_colour else ''}; the file "
-        f"holds {'; '.join(said)} (choose with --image)",
+        f"holds {'; '.join(said)} (choose with open_slide's image)",
     )
 
 
