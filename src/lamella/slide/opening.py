@@ -196,8 +196,8 @@ def _refuse_format(path: Path) -> SlideError:
             "PNG or TIFF with the program that made it."
         )
     return SlideError(
-        f"slide '{path.name}' is of no format that OpenSlide, fastslide, libvips or tifffile can read. Check that it "
-        "was copied whole, with the folder or files that belong to it."
+        f"slide '{path.name}' is of no format that OpenSlide, fastslide or libvips can read. Check that it was "
+        "copied whole, with the folder or files that belong to it."
     )
 
 
