@@ -229,7 +229,7 @@ def test_a_closed_slide_says_so(pyramid):
 
 
 def test_readers_are_listed_with_their_versions():
-    assert [reader.name for reader in list_readers()] == ["fastslide", "openslide", "libvips", "zarr"]
+    assert [reader.name for reader in list_readers()] == ["fastslide", "openslide", "libvips", "tifffile", "zarr"]
     assert all(reader.version and reader.formats for reader in list_readers())
     assert {".svs", ".ndpi", ".vms", ".mrxs", ".tiff", ".dcm", ".png", ".jpg"} <= set(list_formats())
 

@@ -32,6 +32,7 @@ class AuditRow:
         n_bytes: Size of the file.
         quick_hash: SHA-256 of its size, first and last MiB.
         tile_seconds: Time one thread takes to read a tile.
+        notes: How the slide is read, where a user may not expect it.
         problems: Why the slide could not be extracted, or must not be.
         remarks: What to look at, though it stops nothing.
     """
@@ -56,6 +57,7 @@ class AuditRow:
     n_bytes: int | None = None
     quick_hash: str = ""
     tile_seconds: float | None = None
+    notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
@@ -63,7 +65,7 @@ class AuditRow:
         """Return the row as cells of a table; several problems are parted by " | "."""
         cells = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         rounded = {name: float(f"{value:.5g}") for name, value in cells.items() if isinstance(value, float)}
-        return cells | rounded | {"problems": " | ".join(self.problems), "remarks": " | ".join(self.remarks)}
+        return cells | rounded | {name: " | ".join(getattr(self, name)) for name in ("notes", "problems", "remarks")}
 
 
 AUDIT_COLUMNS = tuple(field.name for field in dataclasses.fields(AuditRow))

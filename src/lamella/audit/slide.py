@@ -97,6 +97,7 @@ class _Visit:
                 "height": slide.size[1],
                 "n_levels": len(slide.level_dimensions),
                 "magnification": slide.magnification,
+                "notes": slide.notes,
             }
             self.attempt(self.look_at_levels, slide)
             self.attempt(self.find_resolution, slide)

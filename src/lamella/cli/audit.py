@@ -73,7 +73,7 @@ def _group_remarks(result: "Audit") -> dict[str, list[str]]:
     """Map each remark to the slides it was made on: what holds for all is said once."""
     grouped: dict[str, list[str]] = {}
     for row in result.rows:
-        for remark in row.remarks:
+        for remark in (*row.notes, *row.remarks):
             grouped.setdefault(remark, []).append(row.slide_id)
     return grouped
 
@@ -126,5 +126,8 @@ def _as_json(result: "Audit", cost: "Cost") -> dict[str, Any]:
         "reading_seconds": round(cost.reading_seconds, 1),
         "encoding_seconds": round(cost.encoding_seconds, 1),
         "bytes": cost.n_bytes,
-        "slides": [row.cells() | {"problems": list(row.problems), "remarks": list(row.remarks)} for row in result.rows],
+        "slides": [
+            row.cells() | {"problems": list(row.problems), "remarks": list(row.remarks), "notes": list(row.notes)}
+            for row in result.rows
+        ],
     }

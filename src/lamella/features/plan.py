@@ -209,25 +209,6 @@ def find_seen_size(encoder: EncoderSpec, spec: TileSpec) -> dict[str, Any]:
     return {"seen_px": seen_px, "seen_mpp": spec.mpp * spec.tile_px / seen_px}
 
 
-def say_tissue_notes(notes: Sequence[tuple[str, str]]) -> list[str]:
-    """Return what was noted of tissue masks, one sentence for all slides of which the same was noted.
-
-    Args:
-        notes: `(note, slide_id)`.
-
-    Example:
-        >>> say_tissue_notes([("no empty glass was found", "S-2"), ("no empty glass was found", "S-7")])
-        ["slide 'S-2' (and 1 more): no empty glass was found"]
-    """
-    slides: dict[str, list[str]] = {}
-    for note, slide_id in notes:
-        slides.setdefault(note, []).append(slide_id)
-    return [
-        f"slide '{ids[0]}'{f' (and {len(ids) - 1} more)' if len(ids) > 1 else ''}: {note}"
-        for note, ids in slides.items()
-    ]
-
-
 def ledger_of(provenance: Mapping[str, Any]) -> list[tuple[str, float, float]]:
     """Return the ledger that a patches or features file carries: `(step, kept_um2, removed_um2)`."""
     steps = json.loads(provenance.get("ledger", "[]"))

@@ -29,8 +29,9 @@ from lamella.features.blocks import Block, list_blocks, read_block
 from lamella.features.check_tiles import gather_check_tiles
 from lamella.features.failures import Failure, name_stage
 from lamella.features.leaks import find_leak
-from lamella.features.plan import TilePlan, find_seen_size, plan_slide, refuse_empty, say_tissue_notes
+from lamella.features.plan import TilePlan, find_seen_size, plan_slide, refuse_empty
 from lamella.features.settings import BagTarget, ExtractSettings, name_in_files
+from lamella.features.slide_notes import join_slide_notes
 from lamella.features.todo import say_differences
 from lamella.progress import Progress, Stage
 from lamella.slide import Slide, hash_fully
@@ -77,7 +78,7 @@ class Extraction:
         self._owners: deque[list[tuple[_SlideWork, int]]] = deque()
         self._n_planned = self._n_tiles_planned = 0
         self._overridden: list[tuple[str, float, float]] = []
-        self._tissue_notes: list[tuple[str, str]] = []
+        self._slide_notes: list[tuple[str, tuple[str, ...]]] = []
         self.done: list[str] = []
         self.notes: list[str] = []
         self.n_tiles = 0
@@ -107,10 +108,7 @@ class Extraction:
                     self._deliver(parts, runtimes, stage)
             self.seconds = time.perf_counter() - started
             self._say_overridden(progress)
-            for note in self._say_resized():
-                self.notes.append(note)
-                progress.say(note)
-            for note in say_tissue_notes(self._tissue_notes):
+            for note in (*self._say_resized(), *join_slide_notes(self._slide_notes)):
                 self.notes.append(note)
                 progress.say(note)
         finally:
@@ -160,7 +158,7 @@ class Extraction:
                 self._n_planned += 1
             self._n_tiles_planned += len(plan.corners_l0)
             self._note_other_resolution(item, plan.slide)
-            self._tissue_notes += [(note, item.slide_id) for note in plan.tissue.notes]
+            self._slide_notes.append((item.slide_id, (*plan.slide.notes, *plan.tissue.notes)))
             work = _SlideWork(
                 item, plan, self._decoders.submit(hash_fully, item.path), blocks_left=len(plan.block_sizes)
             )
@@ -193,7 +191,7 @@ class Extraction:
             self._overridden.append((item.slide_id, slide.overruled_mpp[0], slide.mpp[0]))
 
     def _say_overridden(self, progress: Progress) -> None:
-        """Say aloud which files were taken for another resolution than they state."""
+        """Say which files were taken for another resolution than they state."""
         if not self._overridden:
             return
         slide_id, stated, given = self._overridden[0]

@@ -12,14 +12,8 @@ from lamella.cores import count_threads
 from lamella.errors import BagError, LamellaError, OutputError, TileError
 from lamella.features.bag import PATCH_KEYS, BagFolder, find_differences, save_patches
 from lamella.features.failures import Failure, name_stage, save_failures
-from lamella.features.plan import (
-    CutSettings,
-    find_slide_tissue,
-    plan_slide,
-    refuse_empty,
-    say_tissue_notes,
-    survey_regions,
-)
+from lamella.features.plan import CutSettings, find_slide_tissue, plan_slide, refuse_empty, survey_regions
+from lamella.features.slide_notes import join_slide_notes
 from lamella.files import write_bytes, write_table
 from lamella.progress import Progress, SilentProgress
 from lamella.slide import open_slide
@@ -53,7 +47,7 @@ def save_tissue(
         try_slide(item.path, slide_mpp=item.slide_mpp)
         with open_slide(item.path, slide_mpp=item.slide_mpp) as slide:
             tissue, _ = find_slide_tissue(slide, item.slide_id, settings)
-            notes[item.slide_id] = tissue.notes
+            notes[item.slide_id] = (*slide.notes, *tissue.notes)
             try:
                 n_tiles = len(
                     place_tiles(
@@ -109,7 +103,7 @@ def save_tiles(
     def one(item: CohortSlide) -> Rows:
         plan = plan_slide(item, settings)
         with plan.slide:
-            notes[item.slide_id] = plan.tissue.notes
+            notes[item.slide_id] = (*plan.slide.notes, *plan.tissue.notes)
             refuse_empty(item, plan)
         path = BagFolder(out, settings.spec, "").patches_path(item.slide_id)
         differences = find_differences(path, plan.provenance, PATCH_KEYS) if path.exists() else ()
@@ -134,8 +128,7 @@ def save_tiles(
 
 
 def _say_notes(slides: Sequence[CohortSlide], notes: Mapping[str, Sequence[str]], progress: Progress) -> None:
-    ordered = [(note, item.slide_id) for item in slides for note in notes.get(item.slide_id, ())]
-    for note in say_tissue_notes(ordered):
+    for note in join_slide_notes((item.slide_id, notes.get(item.slide_id, ())) for item in slides):
         progress.say(note)
 
 

@@ -10,12 +10,12 @@ Measured by `benchmarks/readers.py` on the formats there are files of, in pixels
 | TIFF, LZW or uncompressed | 1.2 x, cannot | 2 x, 9 x, equal | libvips |
 | NDPI | 1.7 x, up to 5 apart, 4 of 7 levels | the finest level only | OpenSlide |
 
-So a TIFF is opened by OpenSlide, which says what it is, and read by fastslide or libvips under a guard, once they agree
-on levels and a probe of pixels. Everything else goes to OpenSlide where it can, then fastslide. Plain images go to
-libvips, and OME-TIFF whose smaller levels lie in sub-directories: libvips alone sees those.
+No library's word is taken for it. What a TIFF's tags call ordinary (8-bit RGB or grey, JPEG, deflate, LZW or nothing)
+is read by fastslide or libvips under a guard, once a few tiles are as tifffile decodes them; all other TIFF is read by
+tifffile itself, or refused by the name of what cannot be read. Vendors whose tiles lie in a geometry of their own
+(Leica, Philips, Trestle, Ventana) are OpenSlide's, and so is what is no TIFF; plain PNG and JPEG go to libvips.
 """
 
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,9 +23,11 @@ from pathlib import Path
 
 import numpy as np
 import openslide
+from numpy.typing import NDArray
 
 from lamella.dicom import list_series
 from lamella.errors import SettingsError, SlideError
+from lamella.slide.decoder import TifffileReader
 from lamella.slide.guard import TileGuard, find_levels, is_subsampled
 from lamella.slide.ome_zarr import ZarrReader, find_zarr_version, is_zarr
 from lamella.slide.readers import (
@@ -37,6 +39,8 @@ from lamella.slide.readers import (
     find_versions,
     list_fastslide_suffixes,
 )
+from lamella.slide.samples import APERIO_RGB, APERIO_YCBCR, is_ordinary, name_codec
+from lamella.slide.stated import find_tiff_magnification
 from lamella.slide.tiff import (
     DEFLATE,
     DEFLATE_OLD,
@@ -48,24 +52,29 @@ from lamella.slide.tiff import (
     is_tiff,
     load_tiff_pages,
 )
+from lamella.slide.tiff_images import TiffImage, choose_image, list_tiff_images
 
-READERS = ("auto", "fastslide", "openslide", "libvips")
+READERS = ("auto", "fastslide", "openslide", "libvips", "tifffile")
 FASTSLIDE_SCHEMES = (JPEG, DEFLATE, DEFLATE_OLD)
 VIPS_SCHEMES = (*FASTSLIDE_SCHEMES, LZW, UNCOMPRESSED)
+_OPENSLIDE_SCHEMES = (*VIPS_SCHEMES, APERIO_YCBCR, APERIO_RGB)
 _PROBE_PX = 256
 _PROBE_TOLERANCE = 1.0  # mean grey levels; fastslide rounds another way, by 0.6 on average
+_MAX_PROBE_PX = 1 << 26  # a strip larger than this is not decoded for a probe
 _PLAIN = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG"}
-_UM = {
-    "m": 1e6,
-    "cm": 1e4,
-    "mm": 1e3,
-    "\u00b5m": 1.0,
-    "\u03bcm": 1.0,
-    "um": 1.0,
-    "nm": 1e-3,
-    "pm": 1e-6,
-    "\u212b": 1e-4,
-}
+_OTHER_IMAGES = (
+    (0, b"BM", "BMP"),
+    (0, b"GIF8", "GIF"),
+    (8, b"WEBP", "WebP"),
+    (0, b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (0, b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (0, b"\xff\x0a", "JPEG XL"),
+    (4, b"ftyphei", "HEIC"),
+    (4, b"ftypavif", "AVIF"),
+    (0, b"8BPS", "Photoshop"),
+    (0, b"II\xbc", "JPEG XR"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +98,7 @@ def list_readers() -> tuple[ReaderInfo, ...]:
         "fastslide": ("TIFF of full-colour JPEG or deflate, as Aperio SVS", "what OpenSlide cannot open"),
         "openslide": ("Hamamatsu NDPI and VMS", "MIRAX", "DICOM WSI", "damaged or odd TIFF", "Leica, Ventana"),
         "libvips": ("TIFF of subsampled JPEG, LZW or no compression", "OME-TIFF", "PNG", "JPEG"),
+        "tifffile": ("TIFF of other codecs, depths, planes, palettes, orientations", "what other readers are held to"),
     }
     files = (ReaderInfo(name, version, used_for[name]) for name, version in find_versions().items())
     return (*files, ReaderInfo("zarr", find_zarr_version(), ("OME-Zarr folders",)))
@@ -105,30 +115,36 @@ def list_formats() -> tuple[str, ...]:
     return tuple(f".{suffix}" for suffix in (*vendor, "qptiff", "png", "jpg", "jpeg", "zarr"))
 
 
-def open_reader(path: Path, reader: str = "auto") -> Reader:
+def open_reader(path: Path, reader: str = "auto", image: str | None = None) -> Reader:
     """Open a file with the reader that suits it, or with the one that is named.
+
+    Args:
+        path: The slide.
+        reader: One of `READERS`.
+        image: Which image of several, by number from 1 or by name; None takes the largest in colour.
 
     Raises:
         SettingsError: If no reader has that name.
-        SlideError: If the file is absent, damaged, or of a format no reader knows.
+        SlideError: If the file is absent, damaged, or of a format no reader knows, or has no such image.
     """
     if reader not in READERS:
         raise SettingsError(f"no reader is called '{reader}'. Choose one of {', '.join(READERS)}.")
     if path.is_dir():
         return _open_folder(path, reader)
     _check_file(path)
+    vendor = None if _is_plain(path) else _detect_vendor(path)
+    if is_tiff(path) and vendor in (None, "aperio", "generic-tiff"):
+        return _open_tiff(path, reader, image, vendor)
+    if image not in (None, "1"):
+        raise SlideError(f"slide '{path.name}' is asked for image '{image}' and holds one. Leave --image out.")
     if reader in ("auto", "libvips") and _is_plain(path):
         return VipsReader(path)
-    vendor = _detect_vendor(path)
     if is_tiff(path) and vendor != "hamamatsu":
-        return _open_tiff(path, reader)
+        return _open_vendor_tiff(path, reader)
     if reader == "fastslide" or (reader == "auto" and vendor is None and _fastslide_knows(path)):
         return FastslideReader(path)
     if vendor is None:
-        raise SlideError(
-            f"slide '{path.name}' is of no format that OpenSlide, fastslide or libvips can read. Check that it was "
-            "copied whole, with the folder or files that belong to it."
-        )
+        raise _refuse_format(path)
     return OpenSlideReader(path)
 
 
@@ -191,58 +207,123 @@ def _fastslide_knows(path: Path) -> bool:
     return path.suffix.lower() in list_fastslide_suffixes() and path.suffix.lower() not in tiffs
 
 
-def _open_tiff(path: Path, reader: str) -> Reader:
-    """Open a TIFF: by a quick reader under guard where that agrees with OpenSlide, else by what opens it."""
-    pages = load_tiff_pages(path)
-    if reader == "openslide":
-        return OpenSlideReader(path)
-    is_ome = "<OME" in pages[0].description
-    reasons: list[SlideError] = []
-    careful = _try_open(OpenSlideReader, path, reasons)
-    found = _open_quick(path, pages, careful, reader=reader, reasons=reasons)
-    if found is None and careful is None and reader == "auto":
-        found = _try_open(VipsReader, path, reasons)
-    if found is None and reader != "auto":
-        raise SlideError(f"slide '{path.name}' cannot be read by {reader}. Let Lamella choose: pass reader 'auto'.")
-    found = found or careful
-    if found is None:
-        raise reasons[0]
-    if is_ome:
-        found.stated_mpp = find_ome_mpp(pages[0].description)
-    found.stated_scales = found.stated_scales or find_page_scales(pages, found.level_dimensions)
+def _refuse_format(path: Path) -> SlideError:
+    """Make the error for a file that no reader takes, naming the kind of image it is where its first bytes tell."""
+    with path.open("rb") as stream:
+        head = stream.read(16)
+    kind = next((kind for at, magic, kind in _OTHER_IMAGES if head[at : at + len(magic)] == magic), None)
+    if kind is not None:
+        return SlideError(
+            f"slide '{path.name}' is a {kind} image, and whole-slide formats, TIFF, PNG or JPEG are needed. Save it as "
+            "PNG or TIFF with the program that made it."
+        )
+    return SlideError(
+        f"slide '{path.name}' is of no format that OpenSlide, fastslide or libvips can read. Check that it was "
+        "copied whole, with the folder or files that belong to it."
+    )
+
+
+def _open_tiff(path: Path, reader: str, image: str | None, vendor: str | None) -> Reader:
+    """Open a TIFF: by a quick reader under guard where its tags and a probe allow, else by tifffile."""
+    images = list_tiff_images(load_tiff_pages(path))
+    chosen, notes = choose_image(path.name, images, image)
+    page = chosen.levels[0][0]
+    pages = [page for level in chosen.levels for page in level]
+    if vendor == "aperio" and page.compression in _OPENSLIDE_SCHEMES and page.compression not in VIPS_SCHEMES:
+        found = _open_aperio_2000(path, reader, chosen)
+    elif not all(is_ordinary(page) and page.compression in VIPS_SCHEMES for page in pages) or len(chosen.levels[0]) > 1:
+        if reader not in ("auto", "tifffile"):
+            raise SlideError(
+                f"slide '{path.name}' is not stored in a way that {reader} is known to read rightly. Let Lamella "
+                "choose: pass reader 'auto'."
+            )
+        found = TifffileReader(path, chosen)
+    else:
+        found = _open_ordinary(path, reader, chosen, images)
+    found.stated_mpp, found.magnification = chosen.mpp, find_tiff_magnification(page)
+    found.format = vendor or "tiff"
+    found.stated_scales = find_page_scales(pages, found.level_dimensions)
+    found.associated = found.associated or tuple(sorted({one.associated for one in images if one.associated}))
+    found.notes = tuple(dict.fromkeys((*notes, *chosen.notes, *found.notes)))
     with _closing_on_error(found):  # what cannot be decoded at all is refused now
         found.read((0, 0), len(found.level_dimensions) - 1, (1, 1))
     return found
 
 
-def _try_open(kind: type[OpenSlideReader] | type[VipsReader], path: Path, reasons: list[SlideError]) -> Reader | None:
-    """Open with one reader; where it refuses, keep its reason."""
+def _open_aperio_2000(path: Path, reader: str, chosen: TiffImage) -> Reader:
+    """Open an Aperio slide of JPEG 2000: by tifffile, or where it cannot (colour subsampled) by OpenSlide."""
+    if reader == "openslide":
+        return OpenSlideReader(path)
     try:
-        return kind(path)
+        reference = TifffileReader(path, chosen)
+        with _closing_on_error(reference):
+            _probe(reference, 0)
+    except SlideError:
+        careful = OpenSlideReader(path)
+        if careful.level_dimensions != chosen.level_dimensions:
+            careful.close()
+            raise
+        return careful
+    return reference
+
+
+def _open_ordinary(path: Path, reader: str, chosen: TiffImage, images: Sequence[TiffImage]) -> Reader:
+    """Open a TIFF that every reader reads alike, by the quickest that does."""
+    reference = TifffileReader(path, chosen)
+    if reader == "tifffile":
+        return reference
+    with _closing_on_error(reference):
+        return _choose_quick(path, reader, chosen, images, reference)
+
+
+def _choose_quick(
+    path: Path, reader: str, chosen: TiffImage, images: Sequence[TiffImage], reference: TifffileReader
+) -> Reader:
+    """Choose the quickest reader that gives the reference's pixels; the reference itself where none does."""
+    reasons: list[SlideError] = []
+    careful = _try_openslide(path, reasons)
+    is_alone = sum(not image.associated for image in images) == 1
+    if careful is not None and (not is_alone or careful.level_dimensions != chosen.level_dimensions):
+        careful.close()
+        careful = None
+    if reader == "openslide":
+        reference.close()
+        if careful is None:
+            raise reasons[0] if reasons else _refuse_reader(path, reader)
+        return careful
+    for name in _list_quick(path, chosen, reader, is_alone=is_alone):
+        quick = _open_quick(name, path, chosen, reasons)
+        if quick is None:
+            continue
+        guard = TileGuard(path, chosen.levels)
+        guarded = GuardedReader(quick, careful or reference, guard)
+        with _closing_on_error(guarded):
+            if reader != "auto" or _agree(guarded, reference):
+                if careful is not None:
+                    reference.close()
+                return guarded
+        guard.close()
+        quick.close()
+    if careful is not None:
+        careful.close()
+    if reader != "auto":
+        reference.close()
+        raise reasons[0] if reasons else _refuse_reader(path, reader)
+    return reference
+
+
+def _refuse_reader(path: Path, reader: str) -> SlideError:
+    """Make the error for a reader that was insisted on and cannot read the file."""
+    return SlideError(f"slide '{path.name}' cannot be read by {reader}. Let Lamella choose: pass reader 'auto'.")
+
+
+def _try_openslide(path: Path, reasons: list[SlideError]) -> Reader | None:
+    """Open with OpenSlide; where it refuses, keep its reason."""
+    try:
+        return OpenSlideReader(path)
     except SlideError as error:
         reasons.append(error)
         return None
-
-
-def _open_quick(
-    path: Path, pages: Sequence[TiffPage], careful: Reader | None, *, reader: str, reasons: list[SlideError]
-) -> Reader | None:
-    """Open a TIFF with fastslide or libvips, under guard; None where neither can or agrees with `careful`."""
-    for name in _list_quick(path, pages, reader):
-        try:
-            quick, levels = _open_one(name, path, pages, careful)
-        except SlideError as error:
-            reasons.append(error)
-            continue
-        if levels is not None:
-            guard = TileGuard(path, levels)
-            guarded = GuardedReader(quick, careful, guard)
-            with _closing_on_error(guarded):
-                if careful is None or reader != "auto" or _agree(guarded, careful):
-                    return guarded
-            guard.close()
-        quick.close()
-    return None
 
 
 @contextmanager
@@ -255,69 +336,110 @@ def _closing_on_error(reader: Reader) -> Iterator[None]:
         raise
 
 
-def _list_quick(path: Path, pages: Sequence[TiffPage], reader: str) -> tuple[str, ...]:
-    """List the quick readers to try for a TIFF, by how its first image is stored."""
+def _list_quick(path: Path, chosen: TiffImage, reader: str, *, is_alone: bool) -> tuple[str, ...]:
+    """List the quick readers to try for a TIFF, by how its image is stored."""
     if reader != "auto":
         return (reader,)
-    has_levels = "<OME" in pages[0].description and pages[0].n_sub > 0
-    if has_levels or is_subsampled(path, pages[0]) or pages[0].compression in (LZW, UNCOMPRESSED):
+    page = chosen.levels[0][0]
+    is_chain = is_alone and all(level[0].sub < 0 for level in chosen.levels)
+    if not is_chain or is_subsampled(path, page) or page.compression in (LZW, UNCOMPRESSED):
         return ("libvips",)
-    return ("fastslide", "libvips") if pages[0].compression in FASTSLIDE_SCHEMES else ()
+    return ("fastslide", "libvips")
 
 
-def _open_one(
-    name: str, path: Path, pages: Sequence[TiffPage], careful: Reader | None
-) -> tuple[Reader, list[list[TiffPage]] | None]:
-    """Open a TIFF with one quick reader; with it, the pages of each level, or None where the guard cannot know them."""
-    if name == "fastslide":
-        fast = FastslideReader(path)
-        return fast, find_levels(pages, fast.level_dimensions, FASTSLIDE_SCHEMES)
-    if "<OME" in pages[0].description and pages[0].n_sub:
-        own = [(0, -1), *((0, sub) for sub in range(pages[0].n_sub))]
-    else:
-        sizes = careful.level_dimensions if careful is not None else (pages[0].size,)
-        candidates = find_levels([page for page in pages if page.directory >= 0], sizes, VIPS_SCHEMES)
-        own = [(max(level, key=lambda page: page.tiled).directory, -1) for level in candidates or ()]
-    levels = VipsReader(path, own)
-    return levels, find_levels(pages, levels.level_dimensions, VIPS_SCHEMES)
-
-
-def _agree(quick: Reader, careful: Reader) -> bool:
-    """Compare two readers' levels and a probe from the middle of the coarsest level they share."""
-    shared = len(careful.level_dimensions)  # OpenSlide sees the finest level of OME-TIFF alone
-    if quick.level_dimensions[:shared] != careful.level_dimensions:
-        return False
-    width, height = careful.level_dimensions[-1]
-    size = min(_PROBE_PX, width), min(_PROBE_PX, height)
-    corner = (width - size[0]) // 2, (height - size[1]) // 2
-    seen = careful.read(corner, shared - 1, size).astype(np.int16)
-    difference = np.abs(quick.read(corner, shared - 1, size) - seen)
-    return float(difference.mean()) <= _PROBE_TOLERANCE
-
-
-def find_ome_mpp(description: str) -> tuple[float, float] | None:
-    """Read PhysicalSizeX and Y, in um, of the first image of an OME-XML description; None where not stated.
-
-    Example:
-        >>> find_ome_mpp('<OME><Image><Pixels PhysicalSizeX="250" PhysicalSizeXUnit="nm" PhysicalSizeY="0.25"/>'
-        ...              '</Image></OME>')
-        (0.25, 0.25)
-    """
+def _open_quick(name: str, path: Path, chosen: TiffImage, reasons: list[SlideError]) -> Reader | None:
+    """Open an image of a TIFF with one quick reader; None where that sees other levels."""
     try:
-        root = ET.fromstring(description)
-    except ET.ParseError:
+        if name == "libvips":
+            return VipsReader(path, [(level[0].directory, level[0].sub) for level in chosen.levels])
+        fast = FastslideReader(path)
+    except SlideError as error:
+        reasons.append(error)
         return None
-    for element in root.iter():
-        if element.tag.rpartition("}")[2] == "Pixels":
-            x, y = (_read_physical(element, axis) for axis in "XY")
-            return None if x is None or y is None else (x, y)
+    if fast.level_dimensions == chosen.level_dimensions:
+        return fast
+    fast.close()
     return None
 
 
-def _read_physical(element: "ET.Element[str]", axis: str) -> float | None:
-    """Read one PhysicalSize in um; None where it is missing or its unit is no length."""
-    unit = _UM.get(element.get(f"PhysicalSize{axis}Unit", "um"))
+def _agree(quick: Reader, reference: TifffileReader) -> bool:
+    """Compare a reader with the reference on a tile in the middle and the last tile of the first and last levels."""
+    return all(
+        float(np.abs(quick.read(corner, level, size) - expected).mean()) <= _PROBE_TOLERANCE
+        for level in {0, len(reference.level_dimensions) - 1}
+        for corner, size, expected in _probe(reference, level)
+    )
+
+
+def _probe(reference: TifffileReader, level: int) -> list[tuple[tuple[int, int], tuple[int, int], NDArray[np.int16]]]:
+    """Decode a box of the middle and of the last tile of a level: corner, size and `(h, w, 3)` int16 RGB."""
+    page = reference.levels[level][0]
+    if page.tile_size[0] * page.tile_size[1] > _MAX_PROBE_PX:
+        return []
+    columns, rows = (-(-extent // tile) for extent, tile in zip(page.size, page.tile_size, strict=True))
+    boxes = []
+    for column, row in {(columns // 2, rows // 2), (columns - 1, rows - 1)}:
+        corner = column * page.tile_size[0], row * page.tile_size[1]
+        size = tuple(
+            min(_PROBE_PX, tile, extent - start)
+            for tile, extent, start in zip(page.tile_size, page.size, corner, strict=True)
+        )
+        boxes.append((corner, (size[0], size[1]), reference.read(corner, level, (size[0], size[1])).astype(np.int16)))
+    return boxes
+
+
+def _open_vendor_tiff(path: Path, reader: str) -> Reader:
+    """Open a TIFF whose geometry OpenSlide knows: by a quick reader under guard where both agree, else by OpenSlide."""
+    pages = load_tiff_pages(path)
+    if pages[0].compression not in _OPENSLIDE_SCHEMES:
+        raise SlideError(
+            f"slide '{path.name}' is compressed by {name_codec(pages[0].compression)}, which OpenSlide does not "
+            "decode. Export it as JPEG with the scanner's software."
+        )
+    careful = OpenSlideReader(path)
+    if reader == "openslide":
+        return careful
+    for name in ("fastslide", "libvips") if reader == "auto" else (reader,):
+        quick, levels = _open_by_size(name, path, pages, careful)
+        if quick is None or levels is None:
+            continue
+        guard = TileGuard(path, levels)
+        guarded = GuardedReader(quick, careful, guard)
+        with _closing_on_error(guarded):
+            if quick.level_dimensions == careful.level_dimensions and _look_alike(guarded, careful):
+                return guarded
+        guard.close()
+        quick.close()
+    if reader != "auto":
+        careful.close()
+        raise _refuse_reader(path, reader)
+    with _closing_on_error(careful):
+        careful.read((0, 0), len(careful.level_dimensions) - 1, (1, 1))
+    return careful
+
+
+def _open_by_size(
+    name: str, path: Path, pages: Sequence[TiffPage], careful: Reader
+) -> tuple[Reader | None, list[list[TiffPage]] | None]:
+    """Open a vendor's TIFF with a quick reader; with it, the pages that have each level's size."""
+    main = [page for page in pages if page.sub < 0]
+    levels = find_levels(main, careful.level_dimensions, VIPS_SCHEMES)
+    if levels is None or not all(is_ordinary(page) for level in levels for page in level):
+        return None, None
+    is_fast = levels[0][0].compression in FASTSLIDE_SCHEMES and not is_subsampled(path, levels[0][0])
     try:
-        return float(element.get(f"PhysicalSize{axis}", "")) * unit if unit is not None else None
-    except ValueError:
-        return None
+        if name == "fastslide":
+            return (FastslideReader(path), levels) if is_fast else (None, None)
+        chosen = [(max(level, key=lambda page: page.tiled).directory, -1) for level in levels]
+        return VipsReader(path, chosen), levels
+    except SlideError:
+        return None, None
+
+
+def _look_alike(quick: Reader, careful: Reader) -> bool:
+    """Compare two readers on a box in the middle of the smallest level."""
+    width, height = careful.level_dimensions[-1]
+    size = min(_PROBE_PX, width), min(_PROBE_PX, height)
+    corner, level = ((width - size[0]) // 2, (height - size[1]) // 2), len(careful.level_dimensions) - 1
+    seen = careful.read(corner, level, size).astype(np.int16)
+    return float(np.abs(quick.read(corner, level, size) - seen).mean()) <= _PROBE_TOLERANCE

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import openslide
 import pyvips
+import tifffile
 from numpy.typing import NDArray
 from PIL import JpegImagePlugin, PngImagePlugin
 
@@ -28,6 +29,7 @@ except ImportError:
 _PLAIN_KINDS = {"jpegload": JpegImagePlugin.JpegImageFile, "pngload": PngImagePlugin.PngImageFile}
 CACHE_BYTES = 64 << 20  # decoded tiles kept for each open slide, so that neighbouring boxes share their border
 _MAX_STEP_BACK = 32
+_DEPTHS = (8, 10, 12, 14)  # bits that cameras use of 16
 
 
 def find_versions() -> dict[str, str | None]:
@@ -36,6 +38,7 @@ def find_versions() -> dict[str, str | None]:
         "fastslide": None if fastslide is None else str(fastslide.__version__),
         "openslide": str(openslide.__library_version__),
         "libvips": ".".join(str(pyvips.version(part)) for part in range(3)),
+        "tifffile": str(tifffile.__version__),
     }
 
 
@@ -224,7 +227,8 @@ class VipsReader:
                 (int(image.width), int(image.height)) for image in images
             )
             self.stated_mpp = _find_stated_mpp(path, images[0])
-            self.notes: tuple[str, ...] = _describe_vips(images[0])
+            images, notes = _settle_plain(path.name, images)
+            self.notes: tuple[str, ...] = (*_describe_vips(images[0]), *notes)
             self._images = [_convert_vips(image) for image in images]
         except pyvips.Error as error:
             raise _damaged(path.name, error) from error
@@ -305,7 +309,7 @@ def _find_whole_l0(at: int, downsample: float) -> tuple[int, int]:
 
 def _open_vips(path: Path, level: tuple[int, int] | None) -> Any:
     """Open a file, or the image of a TIFF in one directory and sub-directory."""
-    options = {"access": "random", "fail_on": "error", "revalidate": True}
+    options = {"access": "random", "fail_on": "warning", "revalidate": True}
     if level is None:
         return pyvips.Image.new_from_file(str(path), **options)
     return pyvips.Image.tiffload(str(path), page=level[0], subifd=level[1], **options)
@@ -314,24 +318,46 @@ def _open_vips(path: Path, level: tuple[int, int] | None) -> Any:
 def _find_stated_mpp(path: Path, image: Any) -> tuple[float, float] | None:
     """Find the resolution a file itself states; where it states none, libvips fills in 72 per inch or 1 per mm."""
     kind = _PLAIN_KINDS.get(str(image.get("vips-loader")))
-    if kind is not None:
-        with kind(path) as header:  # header only; Image.open would warn of large images
-            dpi = header.info.get("dpi")
-        pixels_per_mm = (float(dpi[0]) / 25.4, float(dpi[1]) / 25.4) if dpi else (0.0, 0.0)
-    else:
-        pixels_per_mm = float(image.xres), float(image.yres)
-        if pixels_per_mm == (1.0, 1.0):
-            return None
-    return (1000.0 / pixels_per_mm[0], 1000.0 / pixels_per_mm[1]) if min(pixels_per_mm) > 0 else None
+    if kind is None:  # of a TIFF, its tags are read in `lamella.slide.stated`
+        return None
+    with kind(path) as header:  # header only; Image.open would warn of large images
+        dpi = header.info.get("dpi")
+    return (25_400.0 / float(dpi[0]), 25_400.0 / float(dpi[1])) if dpi and min(dpi) > 1 else None
 
 
 def _describe_vips(image: Any) -> tuple[str, ...]:
     """Say what is done to an image's pixels that a user may not expect."""
     turned = int(image.get("orientation")) if image.get_typeof("orientation") else 1
     notes = [f"EXIF orientation {turned} is not applied: pixels are as stored"] if turned != 1 else []
-    if image.format != "uchar" or image.bands != 3:
-        notes.append(f"{image.bands} channels of {image.format} are shown as 8-bit RGB")
+    if image.format != "uchar":
+        notes.append("16-bit values are shown as 8-bit RGB" if image.format == "ushort" else f"{image.format} as 8-bit")
+    if image.hasalpha():
+        notes.append("its transparency (alpha) is laid on white")
     return tuple(notes)
+
+
+def _settle_plain(name: str, images: list[Any]) -> tuple[list[Any], list[str]]:
+    """Settle what a plain image's values mean: no inks, no transparency that hides all, and how many bits are used."""
+    if images[0].interpretation == "cmyk":
+        raise SlideError(
+            f"slide '{name}' stores colours as CMYK, the inks of a printer, and RGB or grey is needed. Save it as RGB "
+            "with the program that made it."
+        )
+    if str(images[0].get("vips-loader")) not in _PLAIN_KINDS:
+        return images, []
+    image, notes = images[0], []
+    if image.hasalpha() and image[image.bands - 1].max() == 0:
+        image = image.extract_band(0, n=image.bands - 1)
+        notes.append("its transparency (alpha) is 0 everywhere, and is ignored")
+    if image.format == "ushort":
+        n_colours = image.bands - bool(image.hasalpha())
+        largest = int(image.extract_band(0, n=n_colours).max())
+        bits = next((bits for bits in _DEPTHS if 0 < largest < 1 << bits), 16)
+        if bits < 16:
+            interpretation = image.interpretation
+            image = (image * (65535 / ((1 << bits) - 1))).rint().cast("ushort").copy(interpretation=interpretation)
+            notes.append(f"values use {bits} of 16 bits, by the largest value: {(1 << bits) - 1:,} is shown as white")
+    return [image], notes
 
 
 def _convert_vips(image: Any) -> Any:

@@ -33,13 +33,17 @@ _MIN_REDUCED_FACTOR = 8.0  # level pixels per output pixel from which blocks are
 _FINE_ENOUGH = 1e-3  # a level this much coarser than asked is not worth a level four times as large
 
 
-def open_slide(path: Path | str, *, slide_mpp: float | None = None, reader: str = "auto") -> "Slide":
+def open_slide(
+    path: Path | str, *, slide_mpp: float | None = None, reader: str = "auto", image: str | int | None = None
+) -> "Slide":
     """Open a slide; close it when done, or use it in a `with` block.
 
     Args:
         path: Aperio SVS, Hamamatsu NDPI or VMS, MIRAX, Philips, generic or OME-TIFF, DICOM WSI, PNG or JPEG.
         slide_mpp: The scanner's resolution in um per level-0 pixel; overrides what the file states.
-        reader: "auto" chooses; "fastslide", "openslide" or "libvips" insists.
+        reader: "auto" chooses; "fastslide", "openslide", "libvips" or "tifffile" insists.
+        image: Which image of a file that holds several: its number from 1, or its name. None takes the largest in
+            colour and says so in `Slide.notes`.
 
     Raises:
         SlideError: If the file is absent, damaged, or of a format no reader knows.
@@ -49,7 +53,7 @@ def open_slide(path: Path | str, *, slide_mpp: float | None = None, reader: str 
     given = None if slide_mpp is None else check_given_mpp(slide_mpp, name=path.name)
     opened: Reader | None = None
     try:
-        opened = open_reader(path, reader)
+        opened = open_reader(path, reader, None if image is None else str(image))
         return Slide(path, opened, given)
     except Exception as error:
         if opened is not None:

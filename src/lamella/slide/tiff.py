@@ -21,7 +21,9 @@ _FORMATS = {1: "B", 2: "B", 3: "H", 4: "I", 5: "II", 6: "b", 7: "B", 8: "h", 9: 
 _WIDTH, _HEIGHT, _COMPRESSION, _DESCRIPTION = 256, 257, 259, 270
 _STRIP_OFFSETS, _ROWS_PER_STRIP, _STRIP_COUNTS, _SUB_DIRECTORIES = 273, 278, 279, 330
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS, _JPEG_TABLES = 322, 323, 324, 325, 347
-_X_RESOLUTION, _RESOLUTION_UNIT = 282, 296
+_SUBFILE, _BITS, _PHOTOMETRIC, _FILL_ORDER, _ORIENTATION, _SAMPLES, _PLANAR = 254, 258, 262, 266, 274, 277, 284
+_X_RESOLUTION, _Y_RESOLUTION, _UNIT, _EXTRA, _SAMPLE_FORMAT = 282, 283, 296, 338, 339
+_MAX_VALUE, _S_MAX_VALUE = 281, 341
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,9 +39,22 @@ class TiffPage:
         n_bytes: `(n_tiles,)` int64, how long each tile is; 0 for a tile that was never scanned.
         jpeg_tables: JPEG tables shared by the tiles, empty where each has its own.
         description: The ImageDescription, where vendors write their metadata.
-        directory: Its place in the file's chain of directories, from 0; -1 for a sub-directory.
+        directory: Its place in the file's chain of directories, from 0; that of its parent for a sub-directory.
         n_sub: How many sub-directories it has; in OME-TIFF they are the smaller levels.
-        um_per_px: Resolution along x by its own tags, um per pixel; None where it states none.
+        sub: Its place among its parent's sub-directories, from 0; -1 in the chain itself.
+        at: Where its directory begins in the file.
+        is_reduced: Whether it is marked as a smaller version of another page.
+        bits: Bits of each sample, such as (8, 8, 8).
+        photometric: TIFF's number of what samples mean; 2 is RGB, 6 is YCbCr.
+        n_samples: Samples of a pixel.
+        is_planar: Whether each sample has tiles of its own.
+        orientation: TIFF's number of how it is to be turned, 1 where not at all.
+        fill_order: 2 where the bits of each byte run backwards.
+        extra_samples: What the samples beyond the colours are: 0 not stated, 1 associated alpha, 2 unassociated.
+        sample_format: 1 unsigned integer, 2 signed, 3 float.
+        max_value: Greatest value that the file says samples may take; None where it does not.
+        resolution: `(x, y)` pixels per unit, None where not stated.
+        unit: 1 none, 2 inch, 3 cm; TIFF takes inch where it is absent, and here that counts as none.
     """
 
     size: tuple[int, int]
@@ -52,7 +67,31 @@ class TiffPage:
     description: str
     directory: int
     n_sub: int
-    um_per_px: float | None = None
+    sub: int
+    at: int
+    is_reduced: bool
+    bits: tuple[int, ...]
+    photometric: int
+    n_samples: int
+    is_planar: bool
+    orientation: int
+    fill_order: int
+    extra_samples: tuple[int, ...]
+    sample_format: int
+    max_value: int | None
+    resolution: tuple[float, float] | None
+    unit: int
+
+    @property
+    def um_per_px(self) -> float | None:
+        """Resolution along x by its own tags, um per pixel; None without a unit of length."""
+        um = _UM_PER_UNIT.get(self.unit)
+        return None if um is None or self.resolution is None else um / self.resolution[0]
+
+    @property
+    def n_tiles(self) -> int:
+        """Tiles of one plane, those at the edges too."""
+        return -(-self.size[0] // self.tile_size[0]) * -(-self.size[1] // self.tile_size[1])
 
     def list_tiles(self, corner: tuple[int, int], size: tuple[int, int]) -> list[int]:
         """List the tiles under a box inside the page, in pixels of the page, row by row."""
@@ -104,12 +143,13 @@ class _Directories:
         seen, at, directory = {0}, self.first, 0
         while at not in seen and len(seen) < _MAX_DIRECTORIES:
             seen.add(at)
+            here = at
             tags, at = self.read_directory(at)
-            pages.extend(self.make_pages(tags, directory))
-            for sub in tags.get(_SUB_DIRECTORIES, ()):
+            pages.extend(self.make_pages(tags, directory, at=here))
+            for number, sub in enumerate(tags.get(_SUB_DIRECTORIES, ())):
                 if int(sub) not in seen:
                     seen.add(int(sub))
-                    pages.extend(self.make_pages(self.read_directory(int(sub))[0], -1))
+                    pages.extend(self.make_pages(self.read_directory(int(sub))[0], directory, number, at=int(sub)))
             directory += 1
         if not pages:
             raise ValueError("it lists no image")
@@ -153,7 +193,9 @@ class _Directories:
             return content
         return np.frombuffer(content, dtype=np.dtype(self.order + _FORMATS[kind][0])).astype(np.int64)
 
-    def make_pages(self, tags: dict[int, NDArray[np.int64] | bytes], directory: int) -> list[TiffPage]:
+    def make_pages(
+        self, tags: dict[int, NDArray[np.int64] | bytes], directory: int, sub: int = -1, *, at: int
+    ) -> list[TiffPage]:
         """Turn tags into a page, where they describe one, and check that its tiles lie inside the file."""
         if _WIDTH not in tags or _HEIGHT not in tags:
             return []
@@ -189,14 +231,29 @@ class _Directories:
             description=description.rstrip(b"\0").decode("utf-8", "replace") if isinstance(description, bytes) else "",
             directory=directory,
             n_sub=len(tags.get(_SUB_DIRECTORIES, ())),
-            um_per_px=_read_um_per_px(tags),
+            sub=sub,
+            at=at,
+            is_reduced=bool(_number(tags, _SUBFILE, 0) & 1),
+            bits=_numbers(tags, _BITS) or (1,),
+            photometric=_number(tags, _PHOTOMETRIC, -1),
+            n_samples=_number(tags, _SAMPLES, 1),
+            is_planar=_number(tags, _PLANAR, 1) == 2 and _number(tags, _SAMPLES, 1) > 1,
+            orientation=_number(tags, _ORIENTATION, 1),
+            fill_order=_number(tags, _FILL_ORDER, 1),
+            extra_samples=_numbers(tags, _EXTRA),
+            sample_format=max(_numbers(tags, _SAMPLE_FORMAT) or (1,)),
+            max_value=max(_numbers(tags, _S_MAX_VALUE) or _numbers(tags, _MAX_VALUE) or (0,)) or None,
+            resolution=_ratios(tags),
+            unit=_number(tags, _UNIT, 1),
         )
         return [page]
 
 
 _WANTED = {
     *(_WIDTH, _HEIGHT, _COMPRESSION, _DESCRIPTION, _STRIP_OFFSETS, _ROWS_PER_STRIP, _STRIP_COUNTS, _SUB_DIRECTORIES),
-    *(_TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS, _JPEG_TABLES, _X_RESOLUTION, _RESOLUTION_UNIT),
+    *(_TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS, _JPEG_TABLES),
+    *(_SUBFILE, _BITS, _PHOTOMETRIC, _FILL_ORDER, _ORIENTATION, _SAMPLES, _PLANAR, _X_RESOLUTION, _Y_RESOLUTION, _UNIT),
+    *(_EXTRA, _SAMPLE_FORMAT, _MAX_VALUE, _S_MAX_VALUE),
 }
 _UM_PER_UNIT = {2: 25400.0, 3: 10000.0}
 
@@ -222,15 +279,20 @@ def find_page_scales(pages: Sequence[TiffPage], sizes: Sequence[tuple[int, int]]
     return tuple(None if own is None or own < 1.01 * finest else own / finest for own in stated)
 
 
-def _read_um_per_px(tags: dict[int, NDArray[np.int64] | bytes]) -> float | None:
-    """Read a page's resolution, in um per pixel; None without a unit of length."""
-    value, unit = tags.get(_X_RESOLUTION), _UM_PER_UNIT.get(_number(tags, _RESOLUTION_UNIT, 2))
-    if not isinstance(value, np.ndarray) or value.size != 2 or min(value) <= 0 or unit is None:
-        return None
-    return float(unit * value[1] / value[0])
-
-
 def _number(tags: dict[int, NDArray[np.int64] | bytes], tag: int, default: int) -> int:
     """Read a tag that holds one number."""
     values = tags.get(tag)
     return int(values[0]) if isinstance(values, np.ndarray) and values.size else default
+
+
+def _numbers(tags: dict[int, NDArray[np.int64] | bytes], tag: int) -> tuple[int, ...]:
+    """Read a tag that holds a number a sample; bytes count as numbers."""
+    return tuple(int(value) for value in tags.get(tag, ()))
+
+
+def _ratios(tags: dict[int, NDArray[np.int64] | bytes]) -> tuple[float, float] | None:
+    """Read the resolution of both axes, pixels per unit; None where one is missing or not above 0."""
+    x, y = _numbers(tags, _X_RESOLUTION), _numbers(tags, _Y_RESOLUTION)
+    if len(x) < 2 or len(y) < 2 or min(*x[:2], *y[:2]) <= 0:
+        return None
+    return x[0] / x[1], y[0] / y[1]
