@@ -9,6 +9,7 @@ from lamella.slide.samples import RGB, YCBCR
 from lamella.slide.stated import OmeImage, find_tiff_mpp, load_ome_images
 from lamella.slide.tiff import TiffPage
 
+_MAX_PADDING_PX = 1024  # of writers that fill levels up to whole tiles or blocks of them
 _ASSOCIATED = ("label", "macro", "thumbnail", "overview")
 
 
@@ -168,7 +169,7 @@ def _gather_pages(pages: Sequence[TiffPage]) -> tuple[TiffImage, ...]:
     is_aperio = any(page.description.startswith("Aperio") for page in main)
     bases: list[TiffPage] = []
     levels: dict[int, list[TiffPage]] = {}
-    for page in sorted(main, key=lambda page: (-page.size[0] * page.size[1], page.directory)):
+    for page in sorted(main, key=lambda page: (page.is_reduced, -page.size[0] * page.size[1], page.directory)):
         is_level = page.is_reduced or (is_aperio and page.tiled)
         parents = [base for base in bases if is_level and is_scaled(base, page)]
         if parents:
@@ -204,8 +205,16 @@ def _name_page(page: TiffPage, *, is_aperio: bool, is_first: bool) -> str:
 
 
 def is_scaled(base: TiffPage, page: TiffPage) -> bool:
-    """Tell whether a page has the shape of a smaller level of another, and samples of the same kind."""
-    if page.size[0] >= base.size[0] or (page.n_samples, page.bits) != (base.n_samples, base.bits):
+    """Tell whether a page has the shape of a smaller level of another, and samples of the same kind.
+
+    A page in tiles of the same size may be filled up with padding, whose extent its pixels tell at opening
+    (`lamella.slide.levels`).
+    """
+    if (page.n_samples, page.bits) != (base.n_samples, base.bits):
+        return False
+    if page.tiled and base.tiled and page.tile_size == base.tile_size:
+        return page.size[0] <= base.size[0] + _MAX_PADDING_PX and page.size[1] <= base.size[1] + _MAX_PADDING_PX
+    if page.size[0] >= base.size[0]:
         return False
     scale = base.size[0] / page.size[0], base.size[1] / page.size[1]
     # A pyramid drops or pads up to a pixel at each halving, and some writers pad levels to whole tiles.
