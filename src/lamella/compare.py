@@ -1,11 +1,13 @@
 """A study as a whole: from slides, labels and a design to the verdict, pictures and the page."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from lamella.cohort import Cohort, CohortSlide, load_cohort
+from lamella.encoders.trust import trusting
 from lamella.errors import LamellaError, OutputError
 from lamella.features.failures import Failure
 from lamella.pipeline import locate_tiles
@@ -36,6 +38,7 @@ def compare_arms(
     *,
     options: StudyOptions | None = None,
     pseudonyms: bool = False,
+    trust: Sequence[Path | str] = (),
     progress: Progress | None = None,
 ) -> StudyOutcome:
     """Run a study from slides and labels to its page; what is finished is kept.
@@ -47,6 +50,7 @@ def compare_arms(
         options: Where it runs, and for how long at most.
         pseudonyms: Whether patients and slides go by salted hashes from the first step on; the key and everything
             that holds paths stay under `local/`.
+        trust: Your own `FILE.py` that arms name: code that a study's file names is never run by itself.
         progress: Where to report to.
 
     Raises:
@@ -63,10 +67,11 @@ def compare_arms(
             options, lesions=rename_outlines(options.lesions, cohort, renamed, out, kind="lesions")
         )
         cohort = renamed
-    outcome = run_arms(cohort, design, out, options=options, progress=progress)
-    failures = outcome.failures
-    if outcome.outcomes:
-        failures = (*failures, *_draw_pictures(outcome, maps=design.cam, progress=progress))
+    with trusting(*trust):
+        outcome = run_arms(cohort, design, out, options=options, progress=progress)
+        failures = outcome.failures
+        if outcome.outcomes:
+            failures = (*failures, *_draw_pictures(outcome, maps=design.cam, progress=progress))
     if pseudonyms:
         failures = hide_names(failures, cohort)
     save_public_failures(failures, cohort, outcome.folder.path / "failures.csv")

@@ -107,6 +107,42 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
     write_text(path, text.getvalue())
 
 
+def find_inside(folder: Path, name: str) -> Path | None:
+    """Find a file that a record names inside its folder; None where it is not there, or lies anywhere else.
+
+    A record may have been written by anyone: a name that leads out of the folder, and a link, name nothing.
+
+    Args:
+        folder: The folder; it may itself be reached by a link, for the user named it.
+        name: Relative to the folder, with `/` between its parts.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> write_text(folder / "heads" / "model.json", "{}")
+        >>> find_inside(folder, "heads/model.json") is not None, find_inside(folder, "../model.json")
+        (True, None)
+    """
+    if not is_inner_name(name):
+        return None
+    path = folder = Path(folder)
+    for part in name.split("/"):
+        path = path / part
+        if path.is_symlink():
+            return None
+    return path if path.is_file() else None
+
+
+def is_inner_name(name: str) -> bool:
+    """True for a relative path without `.`, `..`, empty parts, backslashes, colons and control characters.
+
+    Example:
+        >>> is_inner_name("heads/fold0-seed1/model.json"), is_inner_name("/etc/passwd"), is_inner_name("a/../b")
+        (True, False, False)
+    """
+    return all(part not in ("", ".", "..") and not re.search(r"[\\:\x00-\x1f]", part) for part in name.split("/"))
+
+
 def find_sha256(path: Path) -> str:
     """Return the SHA-256 of a whole file, as 64 hex digits."""
     with Path(path).open("rb") as stream:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from lamella.cli import build_app
 from lamella.cohort import Cohort, CohortSlide, load_cohort
 from lamella.encoders import EncoderSpec, RuntimeSettings, find_encoder, weights
+from lamella.encoders.trust import trusting
 from lamella.encoders.tuned import SeenSlides, save_encoder_file
 from lamella.errors import EncoderError, LeakageError, ModelError, OutputError, WeightsError
 from lamella.features.bag import read_own_bag
@@ -317,7 +318,8 @@ def test_a_network_that_only_your_code_can_build_is_refused(tmp_path: Path, coho
         "        return tiles.mean((2, 3))\n\n\ndef build():\n    return Colours()\n"
     )
     extract = dataclasses.replace(EXTRACT, encoders=(EncoderSpec(f"{own}:build"),))
-    run_study(cohort, dataclasses.replace(SETTINGS, extract=extract, n_seeds=1), tmp_path / "run")
+    with trusting(own):
+        run_study(cohort, dataclasses.replace(SETTINGS, extract=extract, n_seeds=1), tmp_path / "run")
     with pytest.raises(EncoderError, match="built by your own code"):
         export_model(tmp_path / "run", tmp_path / "model")
     assert not (tmp_path / "model" / "model.json").exists()

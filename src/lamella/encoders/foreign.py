@@ -14,6 +14,7 @@ from typing import Any
 from lamella.encoders.cards import EncoderCard
 from lamella.encoders.names import N_BLOCKS, no_encoder_called
 from lamella.encoders.store import load_stored_card, stored_folder
+from lamella.encoders.trust import refuse_untrusted
 from lamella.errors import EncoderError, WeightsError
 from lamella.files import find_sha256
 
@@ -145,8 +146,10 @@ def build_own(name: str) -> Any:
     """Return the `torch.nn.Module` that one's own function builds, always from the same random state.
 
     Raises:
-        EncoderError: If the file or function is not there, or it returns something else.
+        EncoderError: If the user did not name the file, the file or function is not there, or it returns something
+            else.
     """
+    refuse_untrusted(name)  # before anything is read; `_load_function` has no other caller
     import torch
 
     from lamella.encoders.network import seeded

@@ -19,7 +19,7 @@ from lamella.analysis.cka import MIN_SLIDES, BlockAligner, BlockAlignment
 from lamella.cohort import CohortSlide
 from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder
 from lamella.encoders.tuned import load_seen
-from lamella.errors import EncoderError, LamellaError, LeakageError, SettingsError
+from lamella.errors import EncoderError, LamellaError, LeakageError, ModelError, SettingsError
 from lamella.features.failures import Failure, save_failures
 from lamella.features.leaks import find_leak
 from lamella.features.plan import CutSettings, plan_slide, refuse_empty
@@ -30,6 +30,7 @@ from lamella.progress import Progress, SilentProgress
 from lamella.slide import hash_quickly
 from lamella.study.bags import hash_json
 from lamella.study.folder import RunFolder
+from lamella.study.predict import find_tuned_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -425,4 +426,9 @@ def list_trained(folder: RunFolder) -> list[tuple[int, int]]:
 def _find_encoder(folder: RunFolder, fold: int, seed: int) -> Path:
     """Return the encoder of a fine-tuned model, as the model names it."""
     place = folder.stage_two(fold, seed) / "tuned"
-    return place / str(load_model(place / "model").provenance["encoder_file"])
+    path = find_tuned_file(place, load_model(place / "model"))
+    if path is None:
+        raise ModelError(
+            f"fold {fold} has lost a fine-tuned encoder. Run `lamella run` again: it makes what is missing."
+        )
+    return path

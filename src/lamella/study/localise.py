@@ -30,6 +30,7 @@ from lamella.analysis.localise import (
 )
 from lamella.cohort import Cohort, CohortSlide, list_rounds
 from lamella.encoders import EncoderSpec
+from lamella.encoders.trust import trusting
 from lamella.errors import CohortError, LamellaError, OutputError, SettingsError
 from lamella.features.bag import read_own_bag
 from lamella.features.extract import extract_cohort
@@ -119,13 +120,18 @@ class _Map:
 
 
 def localise_run(
-    run: FinishedRun, settings: LocaliseSettings, *, progress: Progress | None = None
+    run: FinishedRun,
+    settings: LocaliseSettings,
+    *,
+    trust: Sequence[Path | str] = (),
+    progress: Progress | None = None,
 ) -> tuple[dict[str, Any], tuple[Failure, ...]]:
     """Measure where the maps of a run light up, on the slides that no model learned from, and write it down.
 
     Args:
         run: Of `open_run`.
         settings: What is measured.
+        trust: Your own `FILE.py`, where the run's encoder is built by it.
         progress: Where to report to.
 
     Returns:
@@ -136,7 +142,13 @@ def localise_run(
         LeakageError: If the encoder has seen a slide that is to be measured on.
         TissueError: If outlines cannot be read.
     """
-    progress = progress or SilentProgress()
+    with trusting(*trust):
+        return _localise(run, settings, progress or SilentProgress())
+
+
+def _localise(
+    run: FinishedRun, settings: LocaliseSettings, progress: Progress
+) -> tuple[dict[str, Any], tuple[Failure, ...]]:
     cohort = load_paths(run.folder)
     extract = restore_extract_settings(run.settings, find_run_encoder(run))
     positive = run.positive or run.classes[-1]

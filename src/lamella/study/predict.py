@@ -11,11 +11,12 @@ import numpy as np
 
 from lamella.cohort import Cohort, CohortSlide, save_cohort
 from lamella.encoders import EncoderSpec
+from lamella.encoders.trust import find_trusted
 from lamella.errors import ModelError
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.settings import name_in_files
-from lamella.files import sweep_temporaries, write_json
+from lamella.files import find_inside, sweep_temporaries, write_json
 from lamella.mil import SlideModel, average_predictions, check_bag_fits, load_model
 from lamella.progress import Progress, SilentProgress
 from lamella.study.attention import locate_attention, save_attention
@@ -50,8 +51,8 @@ class Finetuned:
         Raises:
             ModelError: If it is lost.
         """
-        path = self.home / str(self.model.provenance["encoder_file"])
-        if not path.is_file():
+        path = find_tuned_file(self.home, self.model)
+        if path is None:
             raise ModelError(
                 f"fold {self.fold} has lost a fine-tuned encoder. Run `lamella run` again: it makes what is missing."
             )
@@ -149,6 +150,17 @@ def open_run(path: Path) -> FinishedRun:
         threshold=threshold,
         folds=tuple(int(one.parent.name.removeprefix("fold")) for one in found),
     )
+
+
+def find_tuned_file(home: Path, model: SlideModel) -> Path | None:
+    """Find the fine-tuned encoder that a model of stage 2 names, in the folder of its arm; None where it is not there.
+
+    Args:
+        home: Folder of the arm.
+        model: The model; its record may have been written by anyone, so it names a file of weights or nothing.
+    """
+    name = str(model.provenance.get("encoder_file"))
+    return find_inside(home, name) if name.endswith(".safetensors") else None
 
 
 def predict_cohort(
@@ -253,7 +265,24 @@ def _say_unlike(predictions: Sequence[RoundPrediction], progress: Progress) -> l
 
 
 def find_run_encoder(run: FinishedRun) -> EncoderSpec:
-    """Return the run's encoder; where its machine found it stands under `local/`, which may not have come along."""
+    """Return the run's encoder, built from the user's own trusted file where it is Python code.
+
+    Raises:
+        EncoderError: If it is Python code, and the user trusts no file of its name.
+        ModelError: If the record of it is damaged.
+    """
+    spec = read_run_encoder(run)
+    return EncoderSpec(name=find_trusted(spec.name), weights=spec.weights)
+
+
+def read_run_encoder(run: FinishedRun) -> EncoderSpec:
+    """Return the encoder that a run's record names, which may be anything: it is for reading, not for building.
+
+    Where the run's machine found it stands under `local/`, which may not have come along.
+
+    Raises:
+        ModelError: If the record of it is damaged.
+    """
     local = run.folder.local / "encoder.json"
     if local.exists():
         try:
