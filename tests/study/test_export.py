@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from lamella.cli import build_app
 from lamella.cohort import Cohort, CohortSlide, load_cohort
-from lamella.encoders import EncoderSpec, RuntimeSettings, find_encoder, weights
+from lamella.encoders import EncoderSpec, RuntimeSettings, find_encoder, fingerprint_encoder, weights
 from lamella.encoders.trust import trusting
 from lamella.encoders.tuned import SeenSlides, save_encoder_file
 from lamella.errors import EncoderError, LeakageError, ModelError, OutputError, WeightsError
@@ -159,17 +159,27 @@ def test_an_export_predicts_as_the_run_did_without_the_weights(
     assert (tmp_path / "by-model" / "index.html").exists()
 
 
-def test_the_openvino_network_spares_the_conversion(
+def test_a_compiled_network_of_an_export_is_never_used(
     model: Path, new: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lamella.encoders.runtime import opening
-
-    monkeypatch.setenv("LAMELLA_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(opening, "convert", lambda *args, **options: pytest.fail("it is converted anew"))
+    home = tmp_path / "home"
+    monkeypatch.setenv("LAMELLA_HOME", str(home))
     one = dataclasses.replace(new, slides=new.slides[:1])
-    predict_slides(model, one, tmp_path / "out")
+    poisoned = shutil.copytree(model, tmp_path / "poisoned")
+    (poisoned / "encoder.xml").write_bytes(b"<net/>")
+    card = load_card(model)
+    victim = fingerprint_encoder(EncoderSpec("resnet18", "random"))
+    card["encoders"]["encoder"]["fingerprint"] = victim  # as if it were another encoder's
+    card["files"]["encoder.xml"] = find_sha256(poisoned / "encoder.xml")
+    (poisoned / "model.json").write_text(json.dumps(card | {"card_sha256": hash_card(card)}))
+    (ours,), _ = predict_slides(poisoned, one, tmp_path / "out")
+    (theirs,), _ = predict_slides(model, one, tmp_path / "again")
+    np.testing.assert_array_equal(ours.logits, theirs.logits)
+    [entry] = (home / "compiled").iterdir()
+    assert entry.name.startswith(fingerprint_encoder(EncoderSpec(str(model / "encoder.safetensors")))[:24])
+    assert not entry.name.startswith(victim[:24])
+    assert (entry / "network.xml").read_bytes() != b"<net/>"
     assert str(model.parent) not in (tmp_path / "out" / "run.json").read_text()
-    assert len(list((tmp_path / "home" / "compiled").glob("*/check-fp32-*.json"))) == 1
 
 
 def test_the_spread_is_that_of_the_folds(model: Path, new: Cohort, tmp_path: Path) -> None:

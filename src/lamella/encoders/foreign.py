@@ -6,7 +6,7 @@ to the store of weights: its card lies beside it.
 
 import hashlib
 import importlib.util
-import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from lamella.encoders.names import N_BLOCKS, no_encoder_called
 from lamella.encoders.store import load_stored_card, stored_folder
 from lamella.encoders.trust import refuse_untrusted
 from lamella.errors import EncoderError, WeightsError
-from lamella.files import find_sha256
+from lamella.files import find_sha256, parse_json_file
 
 HUB_CONFIG = "config.json"
 _PROBE_PX = 224
@@ -93,7 +93,7 @@ def read_hub_card(name: str, config_path: Path) -> EncoderCard:
         EncoderError: If the file is not in timm's form, or names a network that timm lacks.
     """
     try:
-        config = json.loads(config_path.read_text(encoding="utf-8"))
+        config = parse_json_file(config_path)
         network = config["architecture"]
         declared = config.get("pretrained_cfg") or config
         arguments = dict(config.get("model_args") or {})
@@ -186,6 +186,7 @@ def import_timm() -> Any:
     Raises:
         EncoderError: If it is not installed.
     """
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when timm imports the hub's package
     try:
         import timm
     except ModuleNotFoundError as error:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from lamella.encoders.cards import EncoderCard, EncoderSpec, cut_card, find_encoder, read_card
 from lamella.encoders.names import drop_folders, is_own, split_name
 from lamella.errors import EncoderError, WeightsError
-from lamella.files import replacing
+from lamella.files import parse_json, replacing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -242,8 +242,8 @@ def _read_header(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(length)) if length <= _MAX_HEADER else {}
-        content = json.loads(header["__metadata__"]["lamella"])
+            header = parse_json(stream.read(length)) if length <= _MAX_HEADER else {}
+        content = parse_json(header["__metadata__"]["lamella"])
         if content["format"] != FORMAT or content["format_version"] != FORMAT_VERSION:
             raise KeyError("format")
     except FileNotFoundError as error:

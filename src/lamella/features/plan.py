@@ -1,7 +1,6 @@
 """Plans: a slide opened, its tissue found, its tiles placed, nothing encoded yet."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from lamella import __version__
 from lamella.cohort import CohortSlide
 from lamella.errors import SettingsError, TissueError
 from lamella.features.blocks import order_by_block
+from lamella.files import parse_json
 from lamella.slide import Bounds, ReadLevel, Slide, hash_quickly, move_to_canvas, open_slide
 from lamella.tiles import TileSpec, place_tiles
 from lamella.tissue import METHODS, TissueMask, keep_scan, load_regions, restrict_tissue, thumbnail_mpp
@@ -192,7 +192,7 @@ def refuse_empty(item: CohortSlide, plan: TilePlan) -> None:
 
 def ledger_of(provenance: Mapping[str, Any]) -> list[tuple[str, float, float]]:
     """Return the ledger that a patches or features file carries: `(step, kept_um2, removed_um2)`."""
-    steps = json.loads(provenance.get("ledger", "[]"))
+    steps = parse_json(provenance.get("ledger", "[]"))
     return [(str(step), float(kept), float(removed)) for step, kept, removed in steps]
 
 

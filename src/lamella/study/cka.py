@@ -6,7 +6,6 @@ OUT/cka.csv                             the same, a row a pair of blocks
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from lamella.features.failures import Failure, save_failures
 from lamella.features.leaks import find_leak
 from lamella.features.plan import CutSettings, plan_slide, refuse_empty
 from lamella.features.settings import name_in_files
-from lamella.files import replacing, sweep_temporaries, write_json, write_table
+from lamella.files import parse_json_file, replacing, sweep_temporaries, write_json, write_table
 from lamella.mil import load_model
 from lamella.progress import Progress, SilentProgress
 from lamella.slide import hash_quickly
@@ -419,7 +418,7 @@ def find_untestable(tests: Mapping[int, Sequence[Any]]) -> list[str]:
 
 def list_trained(folder: RunFolder) -> list[tuple[int, int]]:
     """List fold and seed of the fine-tuned encoders that the run's `arms.json` names; others are of earlier runs."""
-    arms = json.loads((folder.finetuned / "arms.json").read_text(encoding="utf-8"))
+    arms = parse_json_file(folder.finetuned / "arms.json")
     return [(one["fold"], one["seed"]) for one in arms["best_epochs"] if one["arm"] == "tuned"]
 
 

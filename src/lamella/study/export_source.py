@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder
 from lamella.encoders.tuned import refuse_own_code, refuse_own_name
 from lamella.errors import ModelError
 from lamella.features.bag import BagFolder, read_own_bag
+from lamella.files import parse_json_file
 from lamella.mil import SlideModel
 from lamella.progress import Progress, SilentProgress
 from lamella.study.arms import Arm
@@ -294,6 +294,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return dict(parse_json_file(path))
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"'{path}' is damaged. Run the same command again that wrote it.") from error

@@ -6,7 +6,6 @@ DIR/controls/             runs with random weights and with permuted labels, whe
 """
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +35,7 @@ from lamella.features.bag import read_own_bag
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.settings import ExtractSettings
-from lamella.files import write_json, write_table
+from lamella.files import parse_json_file, write_json, write_table
 from lamella.maps import fit_map, load_map, stitch_tiles
 from lamella.mil.settings import TrainSettings
 from lamella.progress import Progress, SilentProgress, Stage
@@ -489,7 +488,7 @@ def load_localisation(path: Path) -> dict[str, Any]:
         OutputError: If it is damaged.
     """
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = parse_json_file(path)
     except (OSError, ValueError) as error:
         raise OutputError(f"'{path.name}' is absent or damaged. Run: lamella localise") from error
     return found

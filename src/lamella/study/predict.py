@@ -1,7 +1,6 @@
 """Predicting new slides with a finished run or an export: cut and encode as it did, average its models' logits."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from lamella.errors import ModelError
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.settings import name_in_files
-from lamella.files import find_inside, sweep_temporaries, write_json
+from lamella.files import find_inside, parse_json_file, sweep_temporaries, write_json
 from lamella.mil import SlideModel, average_predictions, check_bag_fits, load_model
 from lamella.progress import Progress, SilentProgress
 from lamella.study.attention import locate_attention, save_attention
@@ -130,8 +129,8 @@ def open_run(path: Path) -> FinishedRun:
     if not folder.settings.exists():
         raise ModelError(f"'{path}' holds no finished run (no run.json). Name the --out folder of a `lamella run`.")
     try:
-        record = json.loads(folder.settings.read_text(encoding="utf-8"))
-        metrics = json.loads(folder.metrics.read_text(encoding="utf-8")) if folder.metrics.exists() else {}
+        record = parse_json_file(folder.settings)
+        metrics = parse_json_file(folder.metrics) if folder.metrics.exists() else {}
         classes, positive, settings = tuple(record["classes"]), record["positive"], record["settings"]
         threshold = metrics.get("frozen_threshold")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -286,7 +285,7 @@ def read_run_encoder(run: FinishedRun) -> EncoderSpec:
     local = run.folder.local / "encoder.json"
     if local.exists():
         try:
-            found = json.loads(local.read_text(encoding="utf-8"))
+            found = parse_json_file(local)
             return EncoderSpec(name=str(found["name"]), weights=str(found["weights"]))
         except (ValueError, KeyError, TypeError) as error:
             raise ModelError(f"'{local}' is damaged. Run `lamella run` again, or delete that file.") from error

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from lamella.errors import TissueError
-from lamella.files import write_text
+from lamella.files import parse_json_file, write_text
 from lamella.slide.frame import Bounds, describe_frame, to_scan
 from lamella.tissue.mask import TissueMask
 
 AREAS = ("Polygon", "MultiPolygon")
 COLOUR = (0, 140, 60)
+_FURTHEST_PX = 1e8
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ def load_regions(path: Path) -> BaseGeometry:
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json_file(path)
     except OSError as error:
         raise TissueError(f"regions '{path}' cannot be read ({error.strerror}). Check the path.") from error
     except (ValueError, RecursionError) as error:
@@ -243,6 +244,12 @@ def _area(geometry: dict[str, Any], path: Path) -> BaseGeometry:
         ) from error
     if not finite:
         raise TissueError(f"regions '{path}' hold a coordinate that is no number. Export them from QuPath as GeoJSON.")
+    furthest = float(np.abs(shapely.get_coordinates(area)).max(initial=0))
+    if furthest > _FURTHEST_PX:
+        raise TissueError(
+            f"regions '{path}' hold a coordinate of {furthest:.3g} px, and no slide is wider than {_FURTHEST_PX:.0e} "
+            "px. Export them from QuPath as GeoJSON."
+        )
     return area if area.is_valid else shapely.make_valid(area)
 
 
