@@ -78,7 +78,7 @@ tissue\tslides/S-00.tif\t--out\ttissue
 tiles\tslides/S-00.tif\t{CUT}\t--out\ttiles
 extract\tslides/cohort.csv\t{CUT}\t--encoder\tresnet18@1\t--weights\trandom\t--out\tbags
 run\tslides/cohort.csv\t{CUT}\t--encoder\tresnet18@1\t--weights\trandom\t--folds\t3\t--seeds\t1\t--epochs\t1\t--heatmaps\t1\t--out\trun
-train\tslides/cohort.csv\t--features\trun/features\t--folds\t3\t--seeds\t1\t--epochs\t1\t--out\ttrained\t--quiet
+train\tslides/cohort.csv\t--features\trun/features/64px_0.5mpp_64px/features_resnet18_1\t--folds\t3\t--seeds\t1\t--epochs\t1\t--out\ttrained\t--quiet
 predict\trun\tnew.tif\t--out\tnew\t--quiet
 cam\trun\t--slide-id\tS-00\t--quiet
 export\trun\t--out\tmodel\t--quiet

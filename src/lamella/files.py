@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lamella.cells import escape_cell
 from lamella.errors import LamellaError, OutputError
 
 # Whose temporary file it is: a folder may be shared by several machines.
@@ -103,11 +104,15 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write `rows` as CSV with a header of `columns`; a key that a row lacks becomes an empty cell."""
+    """Write `rows` as CSV with a header of `columns`; a key that a row lacks becomes an empty cell.
+
+    Texts that a spreadsheet would run as a formula are escaped (`lamella.cells`).
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(columns), restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    for row in rows:
+        writer.writerow({key: escape_cell(value) if isinstance(value, str) else value for key, value in row.items()})
     write_text(path, text.getvalue())
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lamella.cells import unescape_cell
 from lamella.errors import CohortError
 
 _TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
@@ -118,7 +119,7 @@ def _collect(path: Path, columns: tuple[str, ...], lines: Sequence[tuple[int, Se
                 f"cohort '{path.name}' has {len(line)} cells in row {number} and {len(columns)} columns. "
                 'Put a cell that contains the separator in "quotes".'
             )
-        found = {name: cell.strip() for name, cell in zip(columns, line, strict=False)}
+        found = {name: unescape_cell(cell.strip()) for name, cell in zip(columns, line, strict=False)}
         if any(found.values()):
             cells.append(found)
             numbers.append(number)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lamella.cells import unescape_cell
 from lamella.errors import OutputError
 from lamella.files import parse_json_file
 from lamella.report.results import Results, read_results
@@ -243,7 +244,9 @@ def _read_table(path: Path) -> list[Row] | None:
             reader = csv.DictReader(stream)
             if "slide_id" not in (reader.fieldnames or ()):
                 raise OutputError(f"'{path.name}' of this run has no column 'slide_id'. Run `lamella run` again.")
-            return [{key: value or "" for key, value in row.items() if key is not None} for row in reader]
+            return [
+                {key: unescape_cell(value or "") for key, value in row.items() if key is not None} for row in reader
+            ]
     except (ValueError, csv.Error) as error:  # not UTF-8 text, a NUL, a cell without end
         raise OutputError(f"'{path.name}' of this run is damaged (not UTF-8 CSV). Run `lamella run` again.") from error
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lamella.cells import unescape_cell
 from lamella.errors import ModelError
 from lamella.files import parse_json_file
 from lamella.report.figures import Scores
@@ -234,7 +235,9 @@ def _read_rows(path: Path) -> Rows:
         return []
     try:
         with path.open(encoding="utf-8", newline="") as stream:
-            return [{key: value or "" for key, value in row.items() if key} for row in csv.DictReader(stream)]
+            return [
+                {key: unescape_cell(value or "") for key, value in row.items() if key} for row in csv.DictReader(stream)
+            ]
     except (OSError, ValueError, csv.Error) as error:
         raise ModelError(_say_damaged(path)) from error
 
