@@ -10,6 +10,7 @@ from lamella.cohort import Cohort, CohortSlide, load_cohort
 from lamella.encoders.trust import trusting
 from lamella.errors import LamellaError, OutputError
 from lamella.features.failures import Failure
+from lamella.files import refuse_links
 from lamella.pipeline import locate_tiles
 from lamella.progress import Progress, SilentProgress
 from lamella.renaming import hide_names, rename_cohort, rename_outlines, save_public_failures
@@ -57,6 +58,7 @@ def compare_arms(
         LamellaError: Whatever cannot be done, in one line.
     """
     progress, options, out = progress or SilentProgress(), options or StudyOptions(), Path(out)
+    refuse_links(out)
     if not isinstance(cohort, Cohort):
         cohort = load_cohort(cohort)
     if not isinstance(design, StudyDesign):

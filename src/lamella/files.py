@@ -86,6 +86,26 @@ def sweep_temporaries(folder: Path) -> int:
     return n_removed
 
 
+def refuse_links(folder: Path) -> None:
+    """Refuse a folder with a link in it that leads out of it: through one, files elsewhere would be read or written.
+
+    The folder itself may be reached by a link, and links between its own files do no harm.
+
+    Raises:
+        OutputError: Naming the link.
+    """
+    home = Path(folder).resolve()
+    for at, folders, files in os.walk(folder, followlinks=False):
+        for name in (*folders, *files):
+            path = Path(at) / name
+            if path.is_symlink() and not path.resolve().is_relative_to(home):
+                inner = path.relative_to(folder).as_posix()
+                raise OutputError(
+                    f"'{inner}' in '{folder}' is a link to somewhere else, and a folder that is opened or written must "
+                    "hold its own files. Put the files there in place of the link, or name another folder."
+                )
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all."""
     with replacing(path) as temporary:

@@ -17,6 +17,7 @@ from lamella.errors import BagError, LamellaError, OutputError
 from lamella.features.failures import Failure
 from lamella.features.plan import CutSettings
 from lamella.features.settings import ExtractSettings
+from lamella.files import refuse_links
 from lamella.mil.settings import TrainSettings
 from lamella.progress import Progress, SilentProgress
 from lamella.renaming import hide_names, rename_cohort, rename_outlines, save_public_failures
@@ -115,6 +116,7 @@ def run_cohort(
     """
     progress = progress or SilentProgress()
     out = Path(out)
+    refuse_links(out)
     if pseudonyms:
         renamed = rename_cohort(cohort, out)
         settings = _rename_regions(settings, cohort, renamed, out)

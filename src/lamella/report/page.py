@@ -12,7 +12,7 @@ import jinja2
 
 from lamella import __version__
 from lamella.errors import SettingsError
-from lamella.files import write_text
+from lamella.files import refuse_links, write_text
 from lamella.report.charts import draw_charts
 from lamella.report.damage import refusing_damage
 from lamella.report.gallery import Gallery, build_gallery
@@ -85,6 +85,7 @@ def write_page(run_dir: Path, *, names: Names | None = None, settings: PageSetti
     """
     run_dir = Path(run_dir)
     page = run_dir / "index.html"
+    refuse_links(run_dir)
     with refusing_damage(run_dir, "Run `lamella run` again: it makes what is missing."):
         text = render_page(load_record(run_dir), names=names, settings=settings)
     write_text(page, text)

@@ -23,7 +23,7 @@ from lamella.features.failures import Failure, save_failures
 from lamella.features.leaks import find_leak
 from lamella.features.plan import CutSettings, plan_slide, refuse_empty
 from lamella.features.settings import name_in_files
-from lamella.files import parse_json_file, replacing, sweep_temporaries, write_json, write_table
+from lamella.files import parse_json_file, refuse_links, replacing, sweep_temporaries, write_json, write_table
 from lamella.mil import load_model
 from lamella.progress import Progress, SilentProgress
 from lamella.slide import hash_quickly
@@ -106,6 +106,7 @@ def compare_encoders(
     """
     progress = progress or SilentProgress()
     _refuse_few(len(slides))
+    refuse_links(out)
     sweep_temporaries(out)
     encoders = (settings.first, settings.second, *settings.controls)
     comparison = _Comparison.open(encoders, settings)

@@ -19,7 +19,7 @@ from lamella.errors import CohortError, LamellaError, LeakageError, OutputError
 from lamella.features.extract import ExtractReport, extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.settings import ExtractSettings
-from lamella.files import parse_json_file, sweep_temporaries, write_json
+from lamella.files import parse_json_file, refuse_links, sweep_temporaries, write_json
 from lamella.progress import Progress, SilentProgress, say_time
 from lamella.study.arm_rows import describe_arm
 from lamella.study.arm_runs import ArmPlace, FrozenRun, compare_blocks, permute_arm, run_frozen, run_stage_two
@@ -117,6 +117,7 @@ class _Study:
         self._began = time.monotonic()
         self._earlier = load_record(folder.record)
         refuse_other_design(self._earlier, design, folder)
+        refuse_links(folder.path)
         sweep_temporaries(folder.path)
         self._cohort = _divide(cohort, design)
         self._own_division = self._cohort is cohort

@@ -14,7 +14,7 @@ from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder
 from lamella.encoders.tuned import refuse_own_code, refuse_own_name
 from lamella.errors import ModelError
 from lamella.features.bag import BagFolder, read_own_bag
-from lamella.files import parse_json_file
+from lamella.files import parse_json_file, refuse_links
 from lamella.mil import SlideModel
 from lamella.progress import Progress, SilentProgress
 from lamella.study.arms import Arm
@@ -103,6 +103,7 @@ def find_source(path: Path, arm: str | None = None, *, progress: Progress | None
         WeightsError: If the encoder's weights are not on this machine.
     """
     study = StudyFolder(Path(path))
+    refuse_links(study.path)
     progress = progress or SilentProgress()
     if study.record.exists():
         return _find_in_study(study, arm, progress)

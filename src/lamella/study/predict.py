@@ -15,7 +15,7 @@ from lamella.errors import ModelError
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.settings import name_in_files
-from lamella.files import find_inside, parse_json_file, sweep_temporaries, write_json
+from lamella.files import find_inside, parse_json_file, refuse_links, sweep_temporaries, write_json
 from lamella.mil import SlideModel, average_predictions, check_bag_fits, load_model
 from lamella.progress import Progress, SilentProgress
 from lamella.study.attention import locate_attention, save_attention
@@ -128,6 +128,7 @@ def open_run(path: Path) -> FinishedRun:
     folder = RunFolder(path)
     if not folder.settings.exists():
         raise ModelError(f"'{path}' holds no finished run (no run.json). Name the --out folder of a `lamella run`.")
+    refuse_links(folder.path)
     try:
         record = parse_json_file(folder.settings)
         metrics = parse_json_file(folder.metrics) if folder.metrics.exists() else {}
@@ -183,6 +184,7 @@ def predict_cohort(
     progress = progress or SilentProgress()
     predictor = source.predictor() if isinstance(source, FinishedRun) else source
     folder = RunFolder(out)
+    refuse_links(folder.path)
     sweep_temporaries(folder.path)
     labelled = all(slide.label is not None for slide in cohort.slides)
     refuse_seen(predictor, cohort, labelled=labelled, progress=progress)

@@ -13,7 +13,7 @@ import matplotlib
 
 from lamella import __version__
 from lamella.errors import SettingsError
-from lamella.files import write_text
+from lamella.files import refuse_links, write_text
 from lamella.report.cam import CAM_COLOURS
 from lamella.report.damage import refusing_damage
 from lamella.report.overlay import OverlayStyle
@@ -96,6 +96,7 @@ def write_study_page(folder: Path, *, names: Names | None = None, settings: Stud
         ModelError: If the folder holds no study, or a file of it is damaged.
         OutputError: If the page cannot be written.
     """
+    refuse_links(Path(folder))
     with refusing_damage(Path(folder), "Run `lamella study` again: it makes what is missing."):
         record = load_study(Path(folder), names)
         text = render_study_page(record, settings=settings)
