@@ -25,7 +25,7 @@ from lamella.features.plan import CutSettings
 from lamella.files import find_sha256
 from lamella.mil.settings import TrainSettings
 from lamella.pipeline import predict_slides
-from lamella.study import export_source
+from lamella.study import export, export_source
 from lamella.study.design import check_design
 from lamella.study.execute import StudyOptions, StudyOutcome, run_arms
 from lamella.study.export import ExportSettings, export_model, hash_card
@@ -348,6 +348,42 @@ def test_an_earlier_export_is_replaced_and_other_folders_are_left_alone(run: Pat
     export_model(run, model)
     assert not (model / "encoder.onnx").exists()
     open_export(model)
+
+
+@pytest.mark.parametrize("step", ["_save_encoder", "save_model", "save_reference", "write_readme", "hash_card"])
+def test_an_export_that_was_killed_goes_on_by_the_same_command(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    out = tmp_path / "model"
+    with monkeypatch.context() as patch:
+        patch.setattr(export, step, lambda *_args, **_named: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            export_model(run, out)
+    assert (out / "unfinished.json").is_file()
+    with pytest.raises(ModelError):
+        open_predictor(out)
+    (out / "README.md").write_text("half")
+    (out / f".encoder.{'0' * 8}-1.x.tmp.safetensors").write_text("of another machine")
+    export_model(run, out)
+    assert not (out / "unfinished.json").exists()
+    written = [path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()]
+    assert set(load_card(out)["files"]) == {name for name in written if name != "model.json" and name[0] != "."}
+    open_export(out)
+
+
+def test_an_export_whose_folder_is_taken_away_says_so(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "model"
+    real = export.build_reference
+    for removed in (lambda: shutil.rmtree(out), lambda: [p.unlink() for p in out.glob("*.json")]):
+        with monkeypatch.context() as patch:
+            patch.setattr(export, "build_reference", lambda *args, do=removed: (do(), real(*args))[1])
+            with pytest.raises(OutputError, match="was removed or emptied while the model was written"):
+                export_model(run, out)
+        assert not (out / "model.json").exists()
+        shutil.rmtree(out, ignore_errors=True)
+    open_export(export_model(run, out))
 
 
 def test_what_cannot_be_exported_says_why(
