@@ -222,12 +222,11 @@ def read_yaml(path: Path, *, error: type[LamellaError] = OutputError) -> tuple[d
     try:
         depth = 0
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            line = event.start_mark.line + 1 if event.start_mark else 0
             if isinstance(event, yaml.AliasEvent):
-                line = event.start_mark.line + 1
                 raise error(f"'{name}', line {line}: '*{event.anchor}' repeats another part. Write it out instead.")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > _MAX_DEPTH:
-                line = event.start_mark.line + 1
                 raise error(f"'{name}', line {line}: nested more than {_MAX_DEPTH} deep. Look at the brackets.")
         node, content = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
     except yaml.YAMLError as cause:
