@@ -89,7 +89,9 @@ def test_the_refusal_names_folder_and_remedy(study: Path, run: Path, tmp_path: P
         write_page(other)
 
 
-@pytest.mark.parametrize("content", [b"slide_id,label\n\xff\xfe,a\n", b'slide_id,label\nS-1,"a\x00\n', b"\xe9"])
+@pytest.mark.parametrize(
+    "content", [b"slide_id,label\n\xff\xfe,a\n", "slide_id,label\nS-1,a\n".encode("utf-16"), b"\xe9"]
+)
 def test_a_table_that_is_no_text_is_one_line(run: Path, tmp_path: Path, content: bytes) -> None:
     copy = shutil.copytree(run, tmp_path / "run")
     (copy / "predictions.csv").write_bytes(content)
