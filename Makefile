@@ -1,6 +1,6 @@
 # Two commands do all set-up on a fresh machine with Python 3.11 to 3.13: `make demo` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full check mutants docs clean
+.PHONY: help demo test test-full check mutants fuzz kills docs clean
 
 # The first interpreter that runs and is of a version we support; PYTHON=... overrides.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -40,6 +40,12 @@ check: $(STAMP)  ## Style, types, import contract
 
 mutants: $(STAMP)  ## Plant faults one at a time; each must turn a test red
 	@$(BIN)/python tests/mutants.py
+
+fuzz: $(STAMP)  ## 20,000 mutants of every kind of file (about half an hour); fuzz.json has the record
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.campaign --n 20000 --out fuzz.json
+
+kills: $(STAMP)  ## Verbs killed at random moments and run again (about an hour); kills.json has the record
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.kills.campaign --kills 20 --out kills.json
 
 docs: $(STAMP)  ## Make again what the docs take from the program: CLI reference, troubleshooting, pictures
 	@$(BIN)/python docs/make.py

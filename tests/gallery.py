@@ -222,6 +222,34 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         step="The table of slides",
+        heading="A patient is spelt in two ways",
+        command="split slides.csv --out folds.csv",
+        scene=lambda: scenes.write_table(
+            "slides.csv", "slide,label,patient_id", "S-0412.svs,benign,007", "S-0587.svs,malignant,7"
+        ),
+        why="Two spellings of a patient would put one person on both sides of a split.",
+        names="007",
+    ),
+    Case(
+        step="The table of slides",
+        heading="The labels are measurements",
+        command="split slides.csv --out folds.csv --label-col ki67",
+        scene=lambda: scenes.write_table(
+            "slides.csv", "slide,ki67", *(f"S-{i:04d}.svs,{i * 1.5 + 0.3:.1f}" for i in range(12))
+        ),
+        why="Only classes can be learned; an amount or a survival time has to be divided into classes first.",
+        names="ki67",
+    ),
+    Case(
+        step="Training and results",
+        heading="An option is given twice",
+        command="split slides.csv --out folds.csv --label-col label --label-col grade",
+        scene=lambda: scenes.write_cohort("slides.csv", n_slides=12),
+        why="The last would win, and nothing would say so.",
+        names="--label-col",
+    ),
+    Case(
+        step="The table of slides",
         heading="Two labels differ in capitals only",
         command="split slides.csv --out folds.csv",
         scene=lambda: scenes.write_table("slides.csv", "slide,label", "S-0412.svs,Benign", "S-0587.svs,benign"),
@@ -572,6 +600,42 @@ CASES: tuple[Case, ...] = (
         scene=lambda: None,
         names="outlines",
         why="Look for a slip in the name.",
+    ),
+    Case(
+        step="Tissue and tiles",
+        heading="No file of regions is called after a slide",
+        command=f"tiles S-0412.tif {_CUT} --include regions --out tiles",
+        scene=lambda: scenes.write_region("regions/scan-7.geojson", corner=(10, 10)),
+        names="S-0412.geojson",
+        why="Files are called after slides: `S-0412.geojson`, or `S-0412.svs.geojson` as QuPath does. Slides without a "
+        "file are used whole, so where no file fits at all the names are wrong.",
+    ),
+    Case(
+        step="Tissue and tiles",
+        heading="Two files of regions for one slide",
+        command=f"tiles S-0412.tif {_CUT} --include regions --out tiles",
+        scene=lambda: (
+            scenes.write_region("regions/S-0412.geojson", corner=(10, 10)),
+            scenes.write_region("regions/S-0412.tif.geojson", corner=(90, 10)),
+        ),
+        names="S-0412.tif.geojson",
+        why="Both are of that slide, and they may differ.",
+    ),
+    Case(
+        step="Tissue and tiles",
+        heading="Regions of several classes",
+        command=f"tiles S-0412.tif {_CUT} --include tumour.geojson --out tiles",
+        scene=lambda: scenes.write_region("tumour.geojson", corner=(10, 10), classes=("Tumor", "Stroma")),
+        names="Stroma",
+        why="Say which class counts. QuPath's classes that end in `*`, such as `Ignore*`, never do.",
+    ),
+    Case(
+        step="Tissue and tiles",
+        heading="No region is of that class",
+        command=f"tiles S-0412.tif {_CUT} --exclude pen.geojson --exclude-class Pen --out tiles",
+        scene=lambda: scenes.write_region("pen.geojson", corner=(10, 10), classes=("Ink", "Fold")),
+        names="Ink",
+        why="Classes are written as in QuPath; upper and lower case do not matter.",
     ),
     # Encoders and weights -----------------------------------------------------------------------------------------
     Case(
@@ -984,6 +1048,20 @@ CASES: tuple[Case, ...] = (
         scene=lambda: (scenes.save_tested_run("run"), Path("outlines").mkdir()),
         names="outlines",
         why="Only slides that a model has not learned from can be measured on, and of these only those with outlines.",
+    ),
+    Case(
+        step="Fine-tuning, CKA, maps, localisation",
+        heading="Outlines of several classes",
+        command="localise run --lesions outlines",
+        scene=lambda: (
+            scenes.save_tested_run("run"),
+            [
+                scenes.write_region(f"outlines/S-{412 + i:04d}.geojson", corner=(10, 10), classes=("Tumor", "Normal"))
+                for i in range(12)
+            ],
+        ),
+        names="--lesion-class",
+        why="Only one of them is lesion: say which. Masks with several labels need `--lesion-value`.",
     ),
     # Studies --------------------------------------------------------------------------------------------------------
     Case(

@@ -111,12 +111,14 @@ def cut_short(path: str, n_bytes: int) -> None:
     Path(path).write_bytes(content[:n_bytes])
 
 
-def write_region(path: str, *, corner: tuple[int, int]) -> None:
-    """Write a square outline as QuPath exports it."""
+def write_region(path: str, *, corner: tuple[int, int], classes: tuple[str, ...] = ()) -> None:
+    """Write a square outline as QuPath exports it, or one of each class."""
     x, y = corner
     ring = [[x, y], [x + 80, y], [x + 80, y + 60], [x, y + 60], [x, y]]
     geometry = {"type": "Polygon", "coordinates": [ring]}
-    write_json(Path(path), {"type": "FeatureCollection", "features": [{"type": "Feature", "geometry": geometry}]})
+    features = [{"type": "Feature", "geometry": geometry, "properties": {"classification": {"name": name}}}
+                for name in classes] or [{"type": "Feature", "geometry": geometry}]  # fmt: skip
+    write_json(Path(path), {"type": "FeatureCollection", "features": features})
 
 
 def save_weights(path: str, network: str) -> None:

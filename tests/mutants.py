@@ -56,6 +56,27 @@ MUTANTS = (
         "tests/study/test_cam.py",
     ),
     Mutant(
+        "neighbours of a tile counted as detections",
+        "analysis/localise.py",
+        "APART = 1.5",
+        "APART = 0.9",
+        "tests/study/test_localise.py",
+    ),
+    Mutant(
+        "classes that QuPath ignores counted",
+        "tissue/areas.py",
+        'return not self.is_hole and not self.class_name.split(":")[-1].strip().endswith("*")',
+        "return not self.is_hole",
+        "tests/tissue/test_regions.py",
+    ),
+    Mutant(
+        "another choice of classes taken for the same tiles",
+        "tissue/region_files.py",
+        "self.kind.encode(), chosen.encode(), file.read_bytes()])",
+        "self.kind.encode(), file.read_bytes()])",
+        "tests/tissue/test_region_files.py",
+    ),
+    Mutant(
         "small lesions counted as misses",
         "analysis/localise.py",
         "numbers = np.flatnonzero(lesions.counted) + 1",
@@ -212,8 +233,8 @@ MUTANTS = (
     Mutant(
         "an encoder tested on its training patients",
         "features/leaks.py",
-        "if seen.hash_id(item.patient_id) in",
-        "if seen.hash_id('') in",
+        "if seen.knows(item.patient_id,",
+        "if seen.knows('',",
         "tests/study/test_finetune.py",
     ),
     Mutant(
@@ -226,7 +247,7 @@ MUTANTS = (
     Mutant(
         "patients of training looked for by name where their hashes are kept",
         "study/predictor.py",
-        "return (hash_id(patient_id, self.salt) if self.salt else patient_id) in self.patients",
+        "return self.find_spelling(patient_id) is not None",
         "return patient_id in self.patients",
         "tests/study/test_export.py",
     ),

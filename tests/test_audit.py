@@ -21,6 +21,7 @@ from lamella.audit import (
 )
 from lamella.cohort import Cohort, CohortSlide, load_cohort, split_folds
 from lamella.tiles import TileSpec
+from lamella.tissue import RegionChoice
 
 SPEC = TileSpec(tile_px=128, mpp=0.5, stride_px=64)
 
@@ -33,7 +34,10 @@ class Cut:
     tissue: str = "glass"
     max_upsample: float = 1.10
     include: Path | None = None
-    exclude: Path | None = None
+
+    @property
+    def regions(self) -> tuple[RegionChoice, ...]:
+        return (RegionChoice(kind="include", path=self.include),)
 
 
 def draw_tissue_picture(seed: int = 0, *, width: int = 1600, height: int = 1100) -> NDArray[np.uint8]:

@@ -387,7 +387,7 @@ def test_an_id_or_label_that_a_spreadsheet_would_run_is_refused(tmp_path: Path, 
         lamella.load_cohort(tmp_path / "cohort.csv")
 
 
-@pytest.mark.parametrize("labels", [("+", "-"), ("3+", "0"), ("-1", "1"), ("+ve", "-ve"), ("--", "++")])
+@pytest.mark.parametrize("labels", [("+", "-"), ("3+", "0"), ("-1", "1"), ("+ve", "-ve"), ("++", "+")])
 def test_signs_and_numbers_stay_labels(tmp_path: Path, labels: tuple[str, str]) -> None:
     rows = [{"slide": f"S-{i}.tif", "slide_id": f"S-{i}", "label": label} for i, label in enumerate(labels)]
     write_table(tmp_path / "cohort.csv", list(rows[0]), rows)

@@ -4,6 +4,7 @@ Libraries of C that read damaged files can end the process they run in. A `Child
 does; where it dies, the file is refused like any other. The child is started once and asked again and again.
 """
 
+import atexit
 import contextlib
 import json
 import os
@@ -58,6 +59,7 @@ class Child:
     def _start(self) -> "subprocess.Popen[str]":
         if self._process is not None and self._owner == os.getpid() and self._process.poll() is None:
             return self._process
+        self._drop_pipes()  # of one that has died, or belongs to the process that this one was forked from
         # -P: the working directory, which may be anyone's, is not searched for modules.
         home = str(Path(__file__).resolve().parents[1])
         paths = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -69,6 +71,8 @@ class Child:
             text=True,
             env=os.environ | {"PYTHONPATH": paths},
         )
+        if self._owner == 0:
+            atexit.register(self.close)
         self._owner = os.getpid()
         return self._process
 
@@ -76,11 +80,15 @@ class Child:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+            self._drop_pipes()
+            self._process = None
+
+    def _drop_pipes(self) -> None:
+        if self._process is not None:
             for stream in (self._process.stdin, self._process.stdout):
                 if stream is not None:
                     with contextlib.suppress(OSError):
                         stream.close()
-            self._process = None
 
     def close(self) -> None:
         """End the process, if there is one."""

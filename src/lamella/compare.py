@@ -27,6 +27,7 @@ from lamella.study.outcome import ArmOutcome
 from lamella.study.predict import open_run
 from lamella.study.presets import find_preset
 from lamella.study.settings import CamSettings
+from lamella.study.truth import SUFFIXES
 from lamella.study.units import base_of
 
 N_PICTURES = 12
@@ -65,9 +66,8 @@ def compare_arms(
         design = load_design(Path(design)) if Path(design).suffix in (".yaml", ".yml") else find_preset(str(design))
     if pseudonyms:
         renamed = rename_cohort(cohort, out)
-        options = dataclasses.replace(
-            options, lesions=rename_outlines(options.lesions, cohort, renamed, out, kind="lesions")
-        )
+        lesions = rename_outlines(options.lesions, cohort, renamed, out, kind="lesions", suffixes=SUFFIXES)
+        options = dataclasses.replace(options, lesions=lesions)
         cohort = renamed
     with trusting(*trust):
         outcome = run_arms(cohort, design, out, options=options, progress=progress)

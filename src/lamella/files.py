@@ -192,7 +192,7 @@ def parse_json(content: bytes | str) -> Any:
         ValueError: nested more than 64 deep
     """
     try:
-        found = json.loads(content.decode("utf-8-sig") if isinstance(content, bytes) else content)
+        found = json.loads(content)  # bytes in any of JSON's encodings
         _check_depth(found)
     except RecursionError as error:
         raise ValueError(f"nested more than {_MAX_DEPTH} deep") from error

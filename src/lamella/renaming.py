@@ -15,11 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lamella.cohort import Cohort, CohortSlide
+from lamella.errors import SettingsError
 from lamella.features.failures import Failure, save_failures
 from lamella.files import remove, write_bytes, write_table, write_text
 from lamella.report.pseudonyms import Pseudonyms
 from lamella.report.scrub import drop_folders
 from lamella.study.folder import RunFolder
+from lamella.tissue.region_files import AREA_SUFFIXES, find_slide_file, say_no_match
 
 
 def rename_cohort(cohort: Cohort, out: Path) -> Cohort:
@@ -60,8 +62,16 @@ def _hide_in_notes(cohort: Cohort, slides: Sequence[CohortSlide]) -> tuple[str, 
     return tuple(notes)
 
 
-def rename_outlines(folder: Path | None, cohort: Cohort, renamed: Cohort, out: Path, *, kind: str) -> Path | None:
-    """Copy a folder of `<slide_id>.geojson` to `local/` under the pseudonyms; return the copy.
+def rename_outlines(
+    folder: Path | None,
+    cohort: Cohort,
+    renamed: Cohort,
+    out: Path,
+    *,
+    kind: str,
+    suffixes: Sequence[str] = AREA_SUFFIXES,
+) -> Path | None:
+    """Copy a folder of files called after slides to `local/` under the pseudonyms; return the copy.
 
     Args:
         folder: Where outlines lie; a file that holds for all slides, or None, is returned as it is.
@@ -69,20 +79,27 @@ def rename_outlines(folder: Path | None, cohort: Cohort, renamed: Cohort, out: P
         renamed: The same, under pseudonyms.
         out: The run or study folder.
         kind: What they are, `include` for one: the name of the copy.
+        suffixes: Of the files that count, in lower case.
 
     Raises:
+        SettingsError: If no file of the folder is of a slide.
+        TissueError: If several are of one slide.
         OutputError: If the copy cannot be written.
     """
     if folder is None or not folder.is_dir():
         return folder
     own = RunFolder(out).local / "outlines" / kind
     own.mkdir(parents=True, exist_ok=True)
+    n_copied = 0
     for old, new in zip(cohort.slides, renamed.slides, strict=True):
-        source, target = folder / f"{old.slide_id}.geojson", own / f"{new.slide_id}.geojson"
-        if source.exists():
-            write_bytes(target, source.read_bytes())
-        else:
-            remove(target)
+        source = find_slide_file(folder, old.slide_id, suffixes, besides=old.path)
+        for suffix in suffixes:
+            remove(own / f"{new.slide_id}{suffix}")
+        if source is not None:
+            write_bytes(own / f"{new.slide_id}{source.suffix.lower()}", source.read_bytes())
+            n_copied += 1
+    if not n_copied:
+        raise SettingsError(f"{kind}: {say_no_match(folder, [s.slide_id for s in cohort.slides], suffixes)}")
     return own
 
 

@@ -252,6 +252,6 @@ def test_keys_that_do_not_fit_are_named(tmp_path):
     state["conv1.weight"] = torch.ones(64, 1, 7, 7)
     torch.save(state, path)
     with pytest.raises(WeightsError) as raised:
-        embed("resnet18-ciga", path)
+        embed("resnet18", path)
     for part in ("layer4.1.conv2.weight", "extra.weight", "conv1.weight 64 x 1 x 7 x 7"):
         assert part in str(raised.value)

@@ -2,10 +2,12 @@
 
 import csv
 import dataclasses
+import json
 
 import h5py
 import numpy as np
 import pytest
+import shapely
 import torch
 
 from lamella.cohort import gather_slides
@@ -127,6 +129,43 @@ def test_one_region_file_for_several_slides_is_refused(slides, tmp_path):
     settings = dataclasses.replace(SETTINGS, cut=CutSettings(spec=SPEC, include=tmp_path / "one.geojson"))
     with pytest.raises(SettingsError, match="a folder that holds one"):
         extract_cohort(gather_slides(slides).slides, settings, tmp_path)
+
+
+def test_a_bag_of_other_regions_or_another_class_is_not_used_again(slides, tmp_path):
+    roi = tmp_path / "roi"
+    roi.mkdir()
+    features = [
+        {
+            "type": "Feature",
+            "geometry": shapely.geometry.mapping(shapely.box(left, 0, left + 150, 250)),
+            "properties": {"classification": {"name": name}},
+        }
+        for left, name in ((0, "Tumor"), (160, "Stroma"))
+    ]
+    (roi / "s-0.tif.geojson").write_text(json.dumps(features))
+    cohort = gather_slides(slides[:1]).slides
+
+    def extract(**choice):
+        cut = CutSettings(spec=SPEC, **choice)
+        return extract_cohort(cohort, dataclasses.replace(SETTINGS, cut=cut), tmp_path / "out")
+
+    with pytest.raises(SettingsError, match=r"hold 2 classes .*--include-class"):
+        extract(include=roi)
+    assert extract(include=roi, include_class=("Tumor",)).done == ("S-0",)
+    assert extract(include=roi, include_class=("tumor",)).kept == ("S-0",)
+    for other in ({"include": roi, "include_class": ("Stroma",)}, {"exclude": roi, "exclude_class": ("Tumor",)}, {}):
+        assert "regions" in extract(**other).failures[0].reason
+    (roi / "s-0.tif.geojson").write_text(json.dumps(features[:1]))
+    assert "regions" in extract(include=roi, include_class=("Tumor",)).failures[0].reason
+
+
+def test_slides_without_regions_are_counted_aloud(slides, tmp_path):
+    roi = tmp_path / "roi"
+    roi.mkdir()
+    (roi / "S-1.json").write_text(json.dumps(shapely.geometry.mapping(shapely.box(0, 0, 150, 250))))
+    cut = CutSettings(spec=SPEC, exclude=roi)
+    report = extract_cohort(gather_slides(slides).slides, dataclasses.replace(SETTINGS, cut=cut), tmp_path / "out")
+    assert "2 of 3 slides have no regions file in 'roi': nothing excluded there" in report.notes
 
 
 def test_a_slide_without_tissue_says_so(tmp_path):

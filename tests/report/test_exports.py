@@ -1,18 +1,25 @@
 """What other programs open: GeoJSON for QuPath, and a TIFF that registers."""
 
 import json
+import uuid
+from types import SimpleNamespace
 
 import numpy as np
 import openslide
 import pytest
 import pyvips
+import shapely
 import tifffile
 
-from lamella.errors import BagError, SettingsError
+from lamella.errors import BagError, SettingsError, TissueError
 from lamella.maps import stitch_tiles
+from lamella.report.cam import save_contours
 from lamella.report.geojson import load_attention_geojson, save_attention_geojson
 from lamella.report.heatmap import SlideAttention
 from lamella.report.tiff import plan_map, save_attention_tiff
+from lamella.samples.outlines import save_outlines
+from lamella.tissue import load_regions, save_tissue_geojson
+from lamella.tissue.mask import TissueMask
 
 
 @pytest.fixture
@@ -51,6 +58,57 @@ def test_geojson_is_what_qupath_reads(tiles, tmp_path):
         assert ring[0] == ring[-1]
         assert feature["properties"]["objectType"] == "detection"
         assert all(isinstance(value, int | float) for value in feature["properties"]["measurements"].values())
+
+
+def check_qupath_features(path):
+    """Hold a file against what QuPath documents of its GeoJSON; return the features."""
+    content = json.loads(path.read_text())
+    assert content["type"] == "FeatureCollection"
+    features = content["features"]
+    assert len({uuid.UUID(feature["id"]) for feature in features}) == len(features)
+    for feature in features:
+        assert set(feature) == {"type", "id", "geometry", "properties"}
+        properties = feature["properties"]
+        assert properties["objectType"] in ("annotation", "detection")
+        assert properties["isLocked"] in (True, False)
+        assert properties["name"]
+        assert set(properties["classification"]) == {"name", "color"}
+        assert len(properties["classification"]["color"]) == 3
+        assert all(isinstance(band, int) and 0 <= band <= 255 for band in properties["classification"]["color"])
+        assert all(np.isfinite(value) for value in properties.get("measurements", {}).values())
+        drawn = shapely.geometry.shape(feature["geometry"])
+        assert drawn.is_valid
+        assert drawn.area > 0
+    return features
+
+
+def test_every_geojson_that_we_write_is_what_qupath_documents(tiles, tmp_path):
+    save_attention_geojson(tiles, tmp_path / "attention.geojson")
+    features = check_qupath_features(tmp_path / "attention.geojson")
+    assert {feature["properties"]["classification"]["name"] for feature in features} == {"Attention tile"}
+    # Detections are what was measured, not what was drawn: they are no regions when they come back.
+    with pytest.raises(TissueError, match=r"hold no area \(it holds 45 detection\)"):
+        load_regions(tmp_path / "attention.geojson")
+    mask = np.zeros((9, 13), bool)
+    mask[2:7, 3:10] = True
+    mask[4, 5] = False
+    mask[0, 12] = True
+    save_tissue_geojson(TissueMask(mask, (1300, 900), (0.5, 0.5), "glass"), tmp_path / "tissue.geojson")
+    assert len(check_qupath_features(tmp_path / "tissue.geojson")) == 2
+    raster = np.zeros((30, 40), np.float32)
+    raster[5:9, 6:12], raster[20:24, 30:33], raster[12:15, 2:5] = 1.0, 0.5, -2.0
+    record = SimpleNamespace(target="malignant")
+    save_contours(raster, record, (0, 0, 1300, 900), tmp_path / "cam.geojson")
+    contours = check_qupath_features(tmp_path / "cam.geojson")
+    assert [one["properties"]["name"] for one in contours][:2] == ["50% for malignant", "80% for malignant"]
+    save_outlines((shapely.box(10, 20, 60, 40),), tmp_path / "lesion.geojson")
+    check_qupath_features(tmp_path / "lesion.geojson")
+
+
+def test_ids_are_the_same_whenever_the_same_is_written(tiles, tmp_path):
+    save_attention_geojson(tiles, tmp_path / "first.geojson")
+    save_attention_geojson(tiles, tmp_path / "again.geojson")
+    assert (tmp_path / "first.geojson").read_bytes() == (tmp_path / "again.geojson").read_bytes()
 
 
 def test_another_geojson_is_refused_by_name(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from lamella.cohort import Cohort, load_cohort
 from lamella.compare import compare_arms
 from lamella.encoders import RuntimeSettings
-from lamella.errors import SettingsError
+from lamella.errors import CohortError, SettingsError
 from lamella.study import execute
 from lamella.study.design import StudyDesign, check_design
 from lamella.study.execute import StudyOptions, StudyOutcome, run_arms
@@ -62,6 +62,21 @@ def test_every_arm_runs_or_says_what_gets_its_weights(study: StudyOutcome) -> No
     waiting = rows["resnet18-ciga@4"]
     assert waiting["state"] == "waiting for weights"
     assert "lamella weights fetch resnet18-ciga" in waiting["command"]
+
+
+def test_outlines_that_are_not_clear_are_refused_before_anything_runs(cohort: Cohort, tmp_path: Path) -> None:
+    lesions = tmp_path / "lesions"
+    lesions.mkdir()
+    options = dataclasses.replace(OPTIONS, lesions=lesions)
+    with pytest.raises(CohortError, match=r"no file in 'lesions' is called after a slide \(0 of 12\)"):
+        run_arms(cohort, DESIGN, tmp_path / "out", options=options)
+    feature = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [[[0, 0], [9, 0], [9, 9], [0, 0]]]}}
+    features = [feature | {"properties": {"classification": {"name": name}}} for name in ("Tumor", "Stroma")]
+    slide_id = next(slide.slide_id for slide in cohort.slides if slide.label == "malignant")
+    (lesions / f"{slide_id}.geojson").write_text(json.dumps(features))
+    with pytest.raises(SettingsError, match="--lesion-class Tumor"):
+        run_arms(cohort, DESIGN, tmp_path / "out", options=options)
+    assert not list((tmp_path / "out").rglob("*.h5"))
 
 
 def test_results_open_in_pandas_and_hold_a_row_an_arm_fold_and_seed(study: StudyOutcome) -> None:

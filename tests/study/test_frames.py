@@ -19,6 +19,7 @@ from lamella.study.cam import CamMapper, CamPart
 from lamella.study.cam_record import load_cam_record
 from lamella.study.localise import LocaliseSettings, _list_maps, _set_scene, _Source
 from lamella.study.settings import CamSettings
+from lamella.study.truth import load_truth
 from lamella.tiles import TileSpec
 from tests.slide.drawn import draw, write_levels
 from tests.slide.mirax import write_mirax
@@ -84,7 +85,9 @@ def test_maps_cover_the_scan_and_localisation_sees_lesions_where_they_are(made, 
     with SilentProgress().stage("", None, "") as stage:
         for item in cohort.slides:
             with open_slide(item.path, slide_mpp=item.slide_mpp) as slide:
-                scenes[item.slide_id] = _set_scene(item, slide, truth, source, EXTRACT, settings)
+                scenes[item.slide_id] = _set_scene(
+                    item, slide, load_truth(truth, slide.size, slide.bounds_l0), source, EXTRACT, settings
+                )
                 maps[item.slide_id] = _list_maps(scenes[item.slide_id], [source], stage)
     canvas, scan = scenes["canvas"], scenes["scan"]
     assert canvas.slide_size == scan.slide_size == (640, 384)

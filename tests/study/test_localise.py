@@ -1,7 +1,10 @@
 """Localisation of a run: outlines of every kind mean the same, controls stand beside, and nothing leaks."""
 
 import csv
+import dataclasses
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -9,17 +12,18 @@ import pytest
 import shapely
 from shapely.geometry import mapping
 
+from lamella.analysis.localise import Lesions
 from lamella.encoders import EncoderSpec, RuntimeSettings
 from lamella.errors import CohortError, SettingsError, TissueError
 from lamella.features.extract import ExtractSettings
 from lamella.features.plan import CutSettings
 from lamella.mil.settings import TrainSettings
 from lamella.report.page import write_page
-from lamella.study.localise import LocaliseSettings, average_over_tiles, localise_run, permute_labels
+from lamella.study.localise import LocaliseSettings, _detect, _Map, average_over_tiles, localise_run, permute_labels
 from lamella.study.predict import open_run
 from lamella.study.run import run_study
 from lamella.study.settings import CamSettings, RunSettings
-from lamella.study.truth import find_truth, load_truth
+from lamella.study.truth import load_truth
 from lamella.tiles import TileSpec
 from tests.study.test_finetune import write_cohort
 from tests.tiny import draw_tissue, save_slide
@@ -92,6 +96,7 @@ def test_attention_and_cam_find_the_lesion_and_the_controls_do_not_reach_them(ru
     assert maps["darkness"]["tile_auc"]["value"] > 0.9  # the lesions are dark, and this says so
     assert maps["attention, permuted labels"]["tile_auc"]["value"] < maps["attention"]["tile_auc"]["value"]
     assert json.loads((out / "localisation.json").read_text()) == content
+    assert content["settings"]["radius_um"] == 1.5 * 32 * 0.5
     with (out / "localisation.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 6 * 7
@@ -137,18 +142,16 @@ def test_outlines_that_cannot_be_meant_are_refused(tmp_path):
     with pytest.raises(TissueError, match="not the same shape"):
         load_truth(tmp_path / "square.png", SIZE)
     (tmp_path / "bad.xml").write_text("<ASAP_Annotations>")
-    with pytest.raises(TissueError, match="are not the XML of ASAP"):
+    with pytest.raises(TissueError, match="are not the XML of ASAP or ImageScope"):
         load_truth(tmp_path / "bad.xml", SIZE)
     write_xml(tmp_path / "none.xml", ("_2", [(0, 0), (5, 0), (5, 5)]))
-    with pytest.raises(TissueError, match="hold no polygon"):
+    with pytest.raises(TissueError, match="hold no area that counts: 1 _2 are ignored unless asked for"):
         load_truth(tmp_path / "none.xml", SIZE)
-    assert find_truth(tmp_path, "bad") == tmp_path / "bad.xml"
-    assert find_truth(tmp_path, "nothing") is None
 
 
 def test_a_folder_without_outlines_is_refused_and_a_slide_without_them_is_named(run, tmp_path):
     out, _ = run
-    with pytest.raises(CohortError, match="holds outlines of no tested slide"):
+    with pytest.raises(CohortError, match=r"is called after a slide \(0 of 6\): 'S-07.geojson'"):
         localise_run(open_run(out), LocaliseSettings(lesions=tmp_path, cam=None))
     with pytest.raises(CohortError, match="there is no folder"):
         localise_run(open_run(out), LocaliseSettings(lesions=tmp_path / "x", cam=None))
@@ -156,8 +159,99 @@ def test_a_folder_without_outlines_is_refused_and_a_slide_without_them_is_named(
         LocaliseSettings(lesions=tmp_path, k=0)
     write_geojson(tmp_path / "S-01.geojson", shapely.box(*LESION))
     content = localise_run(open_run(out), LocaliseSettings(lesions=tmp_path, cam=None))[0]
-    assert sum("left out" in note for note in content["notes"]) == 5
+    assert content["notes"][0].startswith("5 of 6 tested slides labelled tumour have no outlines and were left out")
+    assert "'S-11'" in content["notes"][0]
     assert content["maps"]["attention"]["n_slides"] == 1
+
+
+def save_labels(path, *, lesion=2, other=1):
+    """Save a label image: tissue to the left is one label, the lesion another."""
+    labels = np.zeros((SIZE[1], SIZE[0]), np.uint8)
+    labels[:, :100] = other
+    labels[LESION[1] : LESION[3], LESION[0] : LESION[2]] = lesion
+    cv2.imwrite(str(path), labels)
+
+
+def test_masks_measure_what_outlines_do(run, tmp_path):
+    out, folder = run
+    masks, labels = tmp_path / "masks", tmp_path / "labels"
+    masks.mkdir()
+    labels.mkdir()
+    for number in range(1, 12, 2):
+        save_labels(masks / f"S-{number:02}.tiff_mask.PNG", lesion=255, other=0)
+        save_labels(labels / f"s-{number:02}.png")
+    expected = localise_run(open_run(out), LocaliseSettings(lesions=folder, cam=None))[0]["maps"]
+    assert localise_run(open_run(out), LocaliseSettings(lesions=masks, cam=None))[0]["maps"] == expected
+    chosen = LocaliseSettings(lesions=labels, cam=None, values=("2",))
+    assert localise_run(open_run(out), chosen)[0]["maps"] == expected
+    with pytest.raises(CohortError, match=r"no lesion in 'labels' could be measured. .*values 0, 1, 2, so it is not"):
+        localise_run(open_run(out), LocaliseSettings(lesions=labels, cam=None))
+
+
+def test_masks_without_a_lesion_are_failures_and_where_all_are_it_is_an_error(run, tmp_path):
+    out, _ = run
+    for number in range(1, 12, 2):
+        save_labels(tmp_path / f"S-{number:02}.png", lesion=0, other=0)
+    with pytest.raises(CohortError, match=r"no lesion in .* could be measured. The first: mask 'S-.*' marks no lesion"):
+        localise_run(open_run(out), LocaliseSettings(lesions=tmp_path, cam=None))
+    save_labels(tmp_path / "S-05.png", lesion=255, other=0)
+    content, failures = localise_run(open_run(out), LocaliseSettings(lesions=tmp_path, cam=None))
+    assert content["maps"]["attention"]["n_slides"] == 1
+    assert sorted(one.slide_id for one in failures) == ["S-01", "S-03", "S-07", "S-09", "S-11"]
+    assert all("marks no lesion" in one.reason for one in failures)
+
+
+def test_a_tile_is_one_detection_at_its_centre_in_um():
+    """Two tiles in a row and one apart, on a slide of unequal resolutions; the raster is 4 um a pixel."""
+    scene = SimpleNamespace(
+        slide=SimpleNamespace(mpp=(0.25, 0.5), size=(1600, 400)),
+        corners_l0=np.array([[400, 100], [800, 100], [0, 100]]),
+        tile_l0=(400.0, 200.0),  # 100 um a side
+        shape=(50, 100),
+        um_per_px=4.0,
+        lesions=Lesions(labels=np.zeros((50, 100), np.int32), counted=np.array([True])),
+    )
+    scene.lesions.labels[23:28, 35:40] = 1  # about the centre of the first tile, at 150 um, 100 um
+    raster = np.zeros((50, 100), np.float32)
+    raster[12:37, 25:50] = 0.9
+    tiles = np.array([0.9, 0.8, 0.1])
+    wanted = LocaliseSettings(lesions=Path("lesions"))
+    for is_by_tile in (True, False):
+        judged = _detect(scene, _Map(tiles, raster, scale=2.0, is_by_tile=is_by_tile), wanted)
+        assert judged.hits.tolist() == pytest.approx([1.8]), is_by_tile
+        assert judged.false.tolist() == [], is_by_tile
+    near = dataclasses.replace(wanted, radius_um=90.0)  # the neighbours, 100 um away, are then detections too
+    judged = _detect(scene, _Map(tiles, raster, is_by_tile=True), near)
+    assert judged.false.tolist() == [0.8, 0.1]
+
+
+def test_only_the_class_that_is_lesion_counts(run, tmp_path):
+    out, folder = run
+    square = {"properties": {"classification": {"name": "Tumor"}}, "geometry": mapping(shapely.box(*LESION))}
+    other = {"properties": {"classification": {"name": "Stroma"}}, "geometry": mapping(shapely.box(0, 0, 90, 90))}
+    for number in range(1, 12, 2):
+        features = [{"type": "Feature", **one} for one in (square, other)[: 1 + number % 3]]
+        (tmp_path / f"S-{number:02}.tiff.geojson").write_text(json.dumps(features))
+    expected = localise_run(open_run(out), LocaliseSettings(lesions=folder, cam=None))[0]["maps"]
+    chosen = LocaliseSettings(lesions=tmp_path, cam=None, classes=("Tumor",))
+    content = localise_run(open_run(out), chosen)[0]
+    assert content["maps"] == expected
+    assert content["settings"]["lesion_classes"] == ["Tumor"]
+    with pytest.raises(SettingsError, match=r"--lesions: the files hold 2 classes .*--lesion-class Tumor"):
+        localise_run(open_run(out), LocaliseSettings(lesions=tmp_path, cam=None))
+    (tmp_path / "S-01.png").write_bytes(b"")
+    with pytest.raises(CohortError, match=r"--lesions: slide 'S-01' has 2 files"):
+        localise_run(open_run(out), chosen)
+
+
+def test_lesions_smaller_than_the_raster_are_noted(run, tmp_path):
+    out, _ = run
+    for number in range(1, 12, 2):
+        edge = 90 if number > 1 else 0.5
+        write_geojson(tmp_path / f"S-{number:02}.geojson", shapely.box(180.1, 100.1, 180.1 + edge, 100.1 + edge))
+    content = localise_run(open_run(out), LocaliseSettings(lesions=tmp_path, cam=None))[0]
+    assert content["maps"]["attention"]["n_slides"] == 5
+    assert content["notes"][0] == "lesions of 'S-01' are smaller than a sixteenth of a tile: left out."
 
 
 def test_a_mean_over_tiles_counts_cut_pixels_by_their_share():

@@ -6,7 +6,7 @@ import pytest
 
 from lamella.encoders import find_encoder
 from lamella.study.arms import Arm
-from lamella.study.presets import find_preset
+from lamella.study.presets import find_preset, list_differences
 
 TABLE_1 = {  # HistoTransfer 2021, Table I: ImageNet top-1, per cent
     "resnet18": 69.8,
@@ -104,3 +104,17 @@ def test_the_papers_training_is_as_its_repository_has_it() -> None:
     train, finetune = design.train.settings("attention", 3), design.finetune.stage("tuned").finetune
     assert (train.epochs, train.lr, train.weight_decay, train.seed) == (20, 1e-3, 0.0, 3)
     assert (finetune.k, finetune.epochs, finetune.encoder_lr, finetune.train_blocks) == (64, 20, 1e-5, None)
+
+
+@pytest.mark.parametrize("name", ["paper", "camelyon16", "gastro"])
+def test_the_papers_presets_find_tissue_and_fine_tune_as_it_does(name: str) -> None:
+    design = find_preset(name)
+    assert design.tiles["default"].tissue == "otsu"
+    assert (design.finetune.k, design.finetune.encoder_lr, design.finetune.head_lr) == (64, 1e-5, 1e-5)
+    assert (design.train.epochs, design.train.lr, design.finetune.epochs) == (20, 1e-3, 20)
+    assert design.finetune.patience == design.finetune.epochs
+    assert any("validation accuracy" in said for said in list_differences(name))
+
+
+def test_tissue_can_be_found_another_way_than_the_presets() -> None:
+    assert find_preset("paper").with_changes(tissue="glass").tiles["default"].tissue == "glass"

@@ -354,3 +354,63 @@ def test_a_wide_blue_or_green_stroke_over_tissue_is_left_out_with_what_it_hides(
     assert mask[stroke > 0].mean() < 0.05
     beside = truth & (cv2.dilate(stroke, np.ones((11, 11), np.uint8)) == 0)
     assert mask[beside].mean() > 0.99
+
+
+def tint(picture, colour):
+    """Return what the scanner sees where glass of this colour lies under a picture drawn on glass of `GLASS`."""
+    return np.clip(picture * (np.array(colour) / np.array(GLASS)), 0, 255).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "colour",
+    [
+        pytest.param((240, 236, 144), id="yellow, blue at 0.6"),
+        pytest.param((240, 236, 168), id="yellow, blue at 0.7"),
+        pytest.param((240, 236, 194), id="yellow, blue at 0.82"),
+        pytest.param((205, 205, 205), id="grey"),
+        pytest.param((148, 148, 148), id="dim"),
+        pytest.param((196, 216, 240), id="bluish"),
+        pytest.param((244, 228, 196), id="warm"),
+        pytest.param((206, 240, 212), id="green"),
+        pytest.param((244, 216, 230), id="pink"),
+    ],
+)
+def test_a_slide_on_tinted_glass_is_segmented_as_on_white_glass(colour):
+    picture = draw_glass()
+    truth = draw_section(picture)
+    white = find_tissue(picture, **frame(picture))
+    tinted = find_tissue(tint(picture, colour), **frame(picture))
+    assert tinted.notes == ()
+    assert overlap(white.mask, truth)[0] > 0.97
+    assert (tinted.mask ^ white.mask).sum() < 0.01 * white.mask.sum()
+
+
+def test_a_lamp_that_fades_over_yellow_glass_makes_no_tissue():
+    picture = draw_glass()
+    truth = draw_section(picture)
+    yellow = tint(picture, (240, 236, 160)) * np.linspace(0.94, 1.0, picture.shape[1])[None, :, None]
+    found, rest = overlap(find_tissue(yellow.round().astype(np.uint8), **frame(picture)).mask, truth)
+    assert found > 0.97
+    assert rest < 0.01
+
+
+def test_grey_dust_on_yellow_glass_is_no_tissue():
+    picture = tint(draw_glass(), (240, 236, 160))
+    picture[40:52, 100:112] = (picture[40:52, 100:112] * 0.6).astype(np.uint8)
+    assert find_tissue(picture, **frame(picture)).tissue_um2 == 0
+
+
+@pytest.mark.parametrize(
+    "colour",
+    [
+        pytest.param((236, 190, 206), id="eosin"),
+        pytest.param((214, 160, 190), id="stroma"),
+        pytest.param((240, 198, 190), id="orange eosin"),
+        pytest.param((150, 122, 168), id="haematoxylin"),
+        pytest.param((120, 190, 215), id="Alcian blue"),
+    ],
+)
+def test_smooth_stain_without_glass_is_not_taken_for_glass(colour):
+    picture = draw_glass(colour=colour, noise=2.0)
+    tissue = find_tissue(picture, **frame(picture))
+    assert "no empty glass was found: the whole slide counts as tissue" in tissue.notes

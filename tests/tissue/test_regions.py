@@ -69,6 +69,7 @@ def test_outlines_run_along_the_edges_of_level_0_pixels(tmp_path):
     assert shapely.geometry.shape(written["geometry"]).bounds == (200, 200, 400, 400)
     assert written["properties"]["objectType"] == "annotation"
     assert written["properties"]["classification"]["name"] == "Tissue"
+    assert load_regions(tmp_path / "tissue.geojson").bounds == (200, 200, 400, 400)
 
 
 def test_a_hole_is_written_as_a_hole(tmp_path):
@@ -148,7 +149,105 @@ def test_points_and_lines_are_left_out_and_counted(tmp_path, monkeypatch):
     line = {"type": "LineString", "coordinates": [[1, 2], [3, 4]]}
     region = load_regions(write(tmp_path, [feature(SQUARE), feature(point), feature(point), feature(line)]))
     assert region.area == 300
-    assert "2 Point, 1 LineString without area left out" in said[0]
+    assert "left out 2 Point, 1 LineString; only annotations with an area count" in said[0]
+
+
+def of_class(classification, geometry=SQUARE, **properties):
+    return {"type": "Feature", "geometry": geometry, "properties": {"classification": classification, **properties}}
+
+
+FAR = {"type": "Polygon", "coordinates": [[[50, 20], [90, 20], [90, 40], [50, 40], [50, 20]]]}
+
+
+@pytest.mark.parametrize(
+    "classification",
+    [
+        {"name": "Tumor", "color": [200, 0, 0]},
+        {"name": "Tumor", "colorRGB": -3670016},
+        {"names": ["Tumor"]},
+        "Tumor",
+        {"names": ["Tumor", "Positive"]},
+        {"name": "Tumor: Positive"},
+        ["Tumor", "Positive"],
+    ],
+)
+def test_a_class_is_read_however_qupath_wrote_it_and_those_derived_from_it_are_of_it(tmp_path, classification):
+    path = write(tmp_path, [of_class(classification), of_class({"name": "Stroma"}, FAR)])
+    assert load_regions(path, ["Tumor"]).area == 300
+    assert load_regions(path, ["stroma"]).area == 800
+    assert load_regions(path, ["Tumor", "Stroma"]).area == 1100
+    with pytest.raises(TissueError, match=r"hold 2 classes \(1 Tumor.*, 1 Stroma\). .*--include-class \"?Tumor"):
+        load_regions(path)
+
+
+@pytest.mark.parametrize("nothing", [None, {}, {"name": None}, "", {"names": []}])
+def test_areas_without_a_class_are_a_class_of_their_own(tmp_path, nothing):
+    assert load_regions(write(tmp_path, [of_class(nothing)])).area == 300
+    path = write(tmp_path, [of_class(nothing), of_class({"name": "Tumor"}, FAR)])
+    with pytest.raises(TissueError, match=r"1 Unclassified, 1 Tumor"):
+        load_regions(path)
+    assert load_regions(path, ["Unclassified"]).area == 300
+    with pytest.raises(TissueError, match=r"hold no area of class Necrosis; their classes are Unclassified, Tumor"):
+        load_regions(path, ["Necrosis"])
+
+
+def test_classes_with_an_asterisk_count_only_where_they_are_asked_for(tmp_path):
+    path = write(tmp_path, [of_class({"name": "Tumor"}), of_class({"name": "Ignore*"}, FAR)])
+    assert load_regions(path).bounds == (10, 20, 40, 30)
+    assert load_regions(path, ["Ignore*"]).bounds == (50, 20, 90, 40)
+    only = write(tmp_path, [of_class({"name": "Region*"}), of_class({"names": ["Tumor", "Ignore*"]}, FAR)])
+    with pytest.raises(TissueError, match=r'1 Region\*, 1 Tumor: Ignore\* are ignored .*--include-class "Region\*"'):
+        load_regions(only)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"properties": {"objectType": "detection"}},
+        {"properties": {"objectType": "cell", "classification": {"name": "Tumor"}}},
+        {"properties": {"objectType": "tile"}},
+        {"properties": {"object_type": "tma_core"}},
+        {"id": "PathDetectionObject"},
+        {"id": "PathCellObject", "properties": {}},
+    ],
+)
+def test_what_is_no_annotation_is_no_region(tmp_path, kind):
+    detected = {"type": "Feature", "geometry": FAR, **kind}
+    drawn = {"type": "Feature", "geometry": SQUARE, "id": "PathAnnotationObject", "properties": {}}
+    assert load_regions(write(tmp_path, [drawn, detected])).bounds == (10, 20, 40, 30)
+    with pytest.raises(TissueError, match=r"hold no area \(it holds 1 (detection|cell|tile|tmacore)\)"):
+        load_regions(write(tmp_path, [detected]))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_every_encoding_of_json_is_read(tmp_path, encoding):
+    path = tmp_path / "regions.geojson"
+    path.write_bytes(json.dumps(of_class("Tumeur é"), ensure_ascii=False).encode(encoding))
+    assert load_regions(path, ["tumeur É"]).area == 300
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[" * 300 + json.dumps(SQUARE) + "]" * 300,
+        '{"type": "GeometryCollection", "geometries": [' * 100 + json.dumps(SQUARE) + "]}" * 100,
+    ],
+)
+def test_wrappings_may_be_deep(tmp_path, content):
+    assert load_regions(write(tmp_path, content)).area == 300
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("[" * 200_000 + "]" * 200_000, "are nested too deeply to be GeoJSON"),
+        ('{"type": "Polygon", "coordinates": ' + "[" * 300 + "]" * 300 + "}", "hold no area"),
+    ],
+)
+def test_what_is_nested_too_deeply_is_refused_in_one_line(tmp_path, content, says):
+    with pytest.raises(TissueError, match=says) as caught:
+        load_regions(write(tmp_path, content))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

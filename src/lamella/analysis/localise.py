@@ -2,6 +2,7 @@
 
 Free-response scores follow the rules of the CAMELYON16 challenge (Ehteshami Bejnordi et al., JAMA 2017): outlines grown
 by half of 75 um so that what lies within 75 um is one lesion, holes filled, lesions under 275 um neither hit nor false.
+A tile is one detection, at its centre, and so is a plateau of a map: what is large must not count several times.
 """
 
 from collections.abc import Sequence
@@ -11,11 +12,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import KDTree
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 JOIN_UM = 75.0
 SMALLEST_UM = 275.0
 FALSE_POSITIVES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+APART = 1.5  # least distance of two detections in sides of a tile: the eight neighbours of a tile lie nearer
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +111,39 @@ def _find_longer_axis(mask: NDArray[np.bool_]) -> float:
     return float(4 * np.sqrt(np.linalg.eigvalsh(spread)[-1]))
 
 
+def choose_tiles(values: NDArray[np.floating], centres_um: NDArray[np.floating], radius_um: float) -> NDArray[np.int64]:
+    """Choose the tiles that are detections: highest first, none nearer than `radius_um` to one chosen before.
+
+    Of tiles with equal values the earlier is taken first.
+
+    Args:
+        values: `(N,)` float.
+        centres_um: `(N, 2)` float, `(x, y)` of each tile's centre, in um on the slide.
+        radius_um: Least distance of the centres of two detections, in um.
+
+    Returns:
+        `(n,)` int64 numbers of tiles.
+
+    Example:
+        >>> centres_um = np.array([[0, 0], [100, 0], [200, 0], [300, 0]])
+        >>> choose_tiles(np.array([1.0, 3.0, 2.0, 2.0]), centres_um, 150.0).tolist()
+        [1, 3]
+    """
+    tree = KDTree(centres_um)
+    free = np.ones(len(values), dtype=bool)
+    chosen = []
+    for number in np.argsort(-np.asarray(values, dtype=np.float64), kind="stable"):
+        if free[number]:
+            chosen.append(number)
+            # At just that distance is not nearer; rounding must not decide.
+            free[tree.query_ball_point(centres_um[number], radius_um * (1 - 1e-9))] = False
+    return np.array(chosen, dtype=np.int64)
+
+
 def find_maxima(values: NDArray[np.floating], radius_px: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Find local maxima, highest first, none within `radius_px` of a higher one.
+
+    A plateau, pixels of one value that touch, is one maximum: its pixel that is nearest to its centre.
 
     Args:
         values: `(h, w)` float, NaN where nothing is known.
@@ -119,7 +153,7 @@ def find_maxima(values: NDArray[np.floating], radius_px: float) -> tuple[NDArray
         `(n, 2)` int64 `(row, column)`, and `(n,)` float64 values.
 
     Example:
-        >>> find_maxima(np.array([[1.0, 3.0, 2.0, 0.0, 0.0, 2.5]]), 2.0)[0].tolist()
+        >>> find_maxima(np.array([[3.0, 3.0, 3.0, 0.0, 0.0, 2.5]]), 2.0)[0].tolist()
         [[0, 1], [0, 5]]
     """
     reach = max(1, int(np.floor(radius_px)))
@@ -127,8 +161,8 @@ def find_maxima(values: NDArray[np.floating], radius_px: float) -> tuple[NDArray
     disc = (offsets[:, None] ** 2 + offsets**2 <= radius_px**2).astype(np.uint8)
     known = np.where(np.isfinite(values), values, -np.inf).astype(np.float32)
     peaks = (cv2.dilate(known, disc, borderType=cv2.BORDER_REPLICATE) == known) & np.isfinite(values)
-    places = np.argwhere(peaks)
-    order = np.argsort(-known[peaks], kind="stable")
+    places = _find_plateau_centres(known, np.argwhere(peaks))
+    order = np.argsort(-known[tuple(places.T)], kind="stable")
     free = np.ones(values.shape, dtype=bool)
     kept: list[NDArray[np.int64]] = []
     for row, column in places[order]:
@@ -142,6 +176,23 @@ def find_maxima(values: NDArray[np.floating], radius_px: float) -> tuple[NDArray
         window &= ~own[: window.shape[0], : window.shape[1]]
     found = np.array(kept, dtype=np.int64).reshape(-1, 2)
     return found, known[tuple(found.T)].astype(np.float64)
+
+
+def _find_plateau_centres(known: NDArray[np.float32], peaks: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the centre of each plateau that one of the peaks lies on, `(n, 2)` int64, in the order of the peaks."""
+    seen = np.zeros((known.shape[0] + 2, known.shape[1] + 2), dtype=np.uint8)  # cv2 asks for a margin of a pixel
+    flags = 8 | cv2.FLOODFILL_MASK_ONLY | cv2.FLOODFILL_FIXED_RANGE | (2 << 8)
+    centres = []
+    for row, column in peaks.tolist():
+        if seen[row + 1, column + 1]:
+            continue
+        _, _, _, (left, top, width, height) = cv2.floodFill(known, seen, (column, row), 0, 0, 0, flags)
+        window = seen[top + 1 : top + 1 + height, left + 1 : left + 1 + width]
+        pixels = np.argwhere(window == 2)
+        window[window == 2] = 1
+        nearest = np.argmin(((pixels - pixels.mean(axis=0)) ** 2).sum(axis=1))
+        centres.append(pixels[nearest] + (top, left))
+    return np.array(centres, dtype=np.int64).reshape(-1, 2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -183,7 +234,11 @@ class Froc:
 
 
 def score_froc(slides: Sequence[Detections]) -> Froc | None:
-    """Return the free-response score over slides, with and without lesions; None where no lesion counts."""
+    """Return the free-response score over slides, with and without lesions; None where no lesion counts.
+
+    The curve is a step curve: an operating point takes the sensitivity of the lowest threshold that does not go past
+    its false positives.
+    """
     hits = np.concatenate([one.hits for one in slides]) if slides else np.zeros(0)
     if not hits.size:
         return None

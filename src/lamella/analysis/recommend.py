@@ -63,7 +63,7 @@ def find_deficits(estimate: AucEstimate, *, seed_auc: Floats | None = None) -> D
     skewness = _find_skewness(estimate, errors)
     bounds = differences + correct_quantile(z, skewness) * errors
     np.fill_diagonal(bounds, -np.inf)
-    upper = bounds.max(axis=1) if n > 1 else np.zeros(n)
+    upper = np.minimum(bounds.max(axis=1), 1.0) if n > 1 else np.zeros(n)  # AUCs differ by 1 at most
     return Deficits(differences=differences, errors=errors, skewness=skewness, upper=upper, z=z)
 
 

@@ -72,10 +72,18 @@ def audit_cohort(cohort: Cohort, cut: Cut, *, n_threads: int | None = None, prog
         cut: How they are to be cut into tiles.
         n_threads: Slides looked at at once; None is one a core, at most 8.
         progress: Where to report to.
+
+    Raises:
+        SettingsError: If regions fit no slide, or it is not clear which of them count.
     """
+    progress = progress or SilentProgress()
+    for choice in cut.regions:
+        note = choice.survey([slide.slide_id for slide in cohort.slides])
+        if note is not None:
+            progress.say(note)
     n_threads = n_threads or min(count_threads(), 8)
     rows: dict[str, AuditRow] = {}
-    with (progress or SilentProgress()).stage("Audit", len(cohort.slides), "slides") as stage:
+    with progress.stage("Audit", len(cohort.slides), "slides") as stage:
         pool = ThreadPoolExecutor(n_threads)
         try:
             futures = [pool.submit(audit_slide, item, cut) for item in cohort.slides]

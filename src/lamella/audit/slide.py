@@ -2,20 +2,19 @@
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from shapely.geometry.base import BaseGeometry
 
 from lamella.audit.row import AuditRow
 from lamella.audit.sharpness import measure_blur
 from lamella.cohort import CohortSlide
 from lamella.errors import LamellaError
-from lamella.slide import Bounds, Slide, hash_quickly, list_slide_files, move_to_canvas, open_slide
+from lamella.slide import Slide, hash_quickly, list_slide_files, open_slide
+from lamella.slide.child import try_slide
 from lamella.tiles import TileSpec, place_tiles
-from lamella.tissue import METHODS, TissueMask, keep_scan, load_regions, restrict_tissue, thumbnail_mpp
+from lamella.tissue import METHODS, RegionChoice, TissueMask, keep_scan, restrict_to_choices, thumbnail_mpp
 
 # A nominal magnification M means about 10/M um per pixel; scanners sold as 40x lie between 0.22 and 0.27.
 MAGNIFICATION_TOLERANCE = 0.3
@@ -42,12 +41,8 @@ class Cut(Protocol):
         """Greatest enlargement of the finest level that is allowed."""
 
     @property
-    def include(self) -> Path | None:
-        """GeoJSON file, or folder of `<slide_id>.geojson`: only tissue inside counts."""
-
-    @property
-    def exclude(self) -> Path | None:
-        """GeoJSON file, or folder of `<slide_id>.geojson`: tissue inside does not count."""
+    def regions(self) -> tuple[RegionChoice, ...]:
+        """The regions to include and to exclude."""
 
 
 def audit_slide(item: CohortSlide, cut: Cut) -> AuditRow:
@@ -93,6 +88,7 @@ class _Visit:
 
     def look_inside(self) -> None:
         """Everything that needs the slide open."""
+        try_slide(self.item.path, slide_mpp=self.item.slide_mpp)
         with open_slide(self.item.path, slide_mpp=self.item.slide_mpp) as slide:
             self.found |= {
                 "format": slide.format,
@@ -168,10 +164,7 @@ class _Visit:
         spec, slide_id = self.cut.spec, self.item.slide_id
         thumbnail = slide.read_thumbnail(thumbnail_mpp(spec.tile_px, spec.mpp))
         tissue = METHODS[self.cut.tissue](thumbnail, slide_size=slide.size, slide_mpp=slide.mpp)
-        tissue = keep_scan(tissue, slide.bounds_l0)
-        include, exclude = (_regions(path, slide_id, slide.bounds_l0) for path in (self.cut.include, self.cut.exclude))
-        if include is not None or exclude is not None:
-            tissue = restrict_tissue(tissue, include=include, exclude=exclude)
+        tissue = restrict_to_choices(keep_scan(tissue, slide.bounds_l0), self.cut.regions, slide_id, slide.bounds_l0)
         whole_um2 = slide.bounds_l0[2] * slide.bounds_l0[3] * slide.mpp[0] * slide.mpp[1]
         pen_um2 = sum(step.removed_um2 for step in tissue.ledger if step.step == "pen")
         self.found |= {
@@ -230,11 +223,3 @@ class _Visit:
         self.found["blur_um"] = blur_um
         if blur_um > max(BLURRED_UM, BLURRED_PX * self.found["mpp_x"]):
             self.remarks.append(f"edges are blurred by {blur_um:.2g} um: out of focus? Look at it before using it.")
-
-
-def _regions(path: Path | None, slide_id: str, bounds_l0: Bounds) -> BaseGeometry | None:
-    """Load a slide's regions on the canvas: of the file itself, or `<slide_id>.geojson` in a folder (absent: None)."""
-    if path is not None and path.is_dir():
-        path = path / f"{slide_id}.geojson"
-        path = path if path.exists() else None
-    return None if path is None else move_to_canvas(load_regions(path), bounds_l0)

@@ -4,17 +4,18 @@
 its own, a `typer.Typer` called `app`. Verbs import what is heavy when they run: `lamella --help` stays instant.
 """
 
+import functools
 import importlib
 import signal
 from types import FrameType
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from lamella import __version__
 from lamella.encoders.trust import trusting
-from lamella.errors import LamellaError
+from lamella.errors import LamellaError, SettingsError
 
 _VERBS = (
     "split",
@@ -41,6 +42,28 @@ _VERBS = (
 )
 
 _STOPPED = "stopped; nothing is half-written, run the same command again to go on"
+
+
+class _Once(TyperCommand):
+    """A verb that refuses an option given twice with different values: the last would win, and nothing would say so."""
+
+    def make_parser(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        """Return the parser, each of whose options for a single value remembers it."""
+        parser = super().make_parser(ctx)
+        for option in {id(one): one for one in (*parser._long_opt.values(), *parser._short_opt.values())}.values():
+            if option.action == "store" and option.nargs == 1:
+                option.process = functools.partial(_store_once, option)  # type: ignore[method-assign]
+        return parser
+
+
+def _store_once(option: Any, value: Any, state: Any) -> None:
+    """Store an option's value, unless it has another already."""
+    earlier = state.opts.get(option.dest)
+    if earlier is not None and earlier != value:
+        name = max(option._long_opts or option._short_opts, key=len)
+        raise SettingsError(f"{name} is given twice, as '{earlier}' and as '{value}'. Give it once.")
+    state.opts[option.dest] = value
+    state.order.append(option.obj)
 
 
 class _Verbs(TyperGroup):
@@ -95,9 +118,11 @@ def build_app() -> typer.Typer:
     for verb in _VERBS:
         module = importlib.import_module(f"lamella.cli.{verb}")
         if hasattr(module, "app"):
+            for command in module.app.registered_commands:
+                command.cls = _Once
             app.add_typer(module.app, name=verb)
         else:
-            app.command(verb)(getattr(module, verb))
+            app.command(verb, cls=_Once)(getattr(module, verb))
     return app
 
 

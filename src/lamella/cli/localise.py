@@ -21,10 +21,28 @@ def localise(
         typer.Option(
             "--lesions",
             metavar="DIR",
-            help="Outlines, <slide_id>.geojson (QuPath), .xml (CAMELYON16) or a mask image .png, .tiff.",
+            help="Outlines, <slide_id>.geojson (QuPath), .xml (ASAP, ImageScope) or a mask image .png, .tiff, .jp2.",
             show_default=False,
         ),
     ],
+    lesion_class: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--lesion-class",
+            metavar="NAME",
+            help="Class of the outlines that is lesion, where they have several (repeatable).",
+            show_default=False,
+        ),
+    ] = None,
+    lesion_value: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--lesion-value",
+            metavar="VALUE",
+            help="Value of the masks that is lesion, 2 or #00ff00, where they have several (repeatable).",
+            show_default=False,
+        ),
+    ] = None,
     cam: Annotated[bool, typer.Option("--cam/--no-cam", help="Measure class activation maps beside attention.")] = True,
     arm: Annotated[
         Literal["frozen", "tuned"], typer.Option(help="Stage 1, or the fine-tuned encoders of --finetune tuned.")
@@ -35,7 +53,7 @@ def localise(
     top_k: Annotated[int, typer.Option("--top-k", min=1, help="Tiles whose precision is measured.")] = 10,
     radius_um: Annotated[
         float | None,
-        typer.Option("--radius-um", help="Least distance of two detections, um.", show_default="a tile's side"),
+        typer.Option("--radius-um", help="Least distance of two detections, um.", show_default="1.5 sides of a tile"),
     ] = None,
     smallest_um: Annotated[
         float, typer.Option("--smallest-um", help="Lesions shorter than this are neither hit nor false.")
@@ -58,6 +76,8 @@ def localise(
 
     settings = LocaliseSettings(
         lesions=lesions,
+        classes=tuple(lesion_class or ()),
+        values=tuple(lesion_value or ()),
         cam=CamSettings() if cam else None,
         arm=arm,
         k=top_k,

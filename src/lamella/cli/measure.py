@@ -22,9 +22,9 @@ def measure(
 
     AUC within folds with its interval, calibration, by slide, patient and batch.
 
-    The table has the columns slide_id, label and prob_<class> or logit_<class>; if you like patient_id, fold, batch.
+    The table has the columns slide_id, label and prob_<class> or logit_<class>; optionally patient_id, fold, batch.
     """
-    from lamella.report.summary import summarise_run
+    from lamella.report.summary import list_remarks, summarise_run
     from lamella.study.measure import measure_table
 
     metrics = measure_table(predictions, positive=positive)
@@ -32,3 +32,5 @@ def measure(
         print_json(metrics)
     else:
         print_table(["what", "AUC", "95% interval", "pooled AUC"], summarise_run(metrics))
+        for remark in list_remarks(metrics):
+            typer.echo(remark)

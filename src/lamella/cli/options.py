@@ -3,6 +3,8 @@
 Groups of options that travel together are dataclasses; `lamella.cli.groups` says how a verb takes them.
 """
 
+import math
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +16,32 @@ if TYPE_CHECKING:
     from lamella.cohort import Cohort, CohortColumns
 
 _COHORT = "Columns of the cohort"
+
+
+def read_mpp(text: str) -> float:
+    """Return a resolution in um per pixel; a magnification is answered with what it usually is.
+
+    Raises:
+        typer.BadParameter: If it is no number above 0.
+
+    Example:
+        >>> read_mpp("0.25")
+        0.25
+    """
+    try:
+        mpp = float(text)
+    except ValueError:
+        scale = re.fullmatch(r"\s*(?:[x\u00d7]\s*)?(\d+(?:\.\d+)?)\s*[x\u00d7]?\s*", text, re.IGNORECASE)
+        if scale is None or float(scale[1]) <= 0:
+            raise typer.BadParameter(f"'{text}' is not a number. Give um per pixel, such as 0.5.") from None
+        raise typer.BadParameter(
+            f"'{text}' is a magnification and um per pixel are needed: 0.5 is 20x and 0.25 is 40x on most scanners. "
+            f"For {scale[1]}x pass {10 / float(scale[1]):g}."
+        ) from None
+    if not (math.isfinite(mpp) and mpp > 0):
+        raise typer.BadParameter(f"{text} um per pixel must be above 0. Pass 0.5.")
+    return mpp
+
 
 CohortArgument = Annotated[
     Path,

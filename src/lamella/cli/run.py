@@ -53,7 +53,7 @@ def run(
     from lamella.cohort import give_resolution
     from lamella.features.settings import ExtractSettings
     from lamella.pipeline import run_cohort
-    from lamella.report.summary import summarise_run
+    from lamella.report.summary import list_remarks, summarise_run
     from lamella.study.settings import CamSettings, join_settings
 
     extract = ExtractSettings(cut=tiles.cut(), encoders=(encoder.spec(),), runtime=encoder.settings())
@@ -73,5 +73,7 @@ def run(
         print_json({"out": str(out), "metrics": result.metrics, "failures": len(result.failures)})
     else:
         print_table(["what", "AUC", "95% interval", "pooled AUC"], summarise_run(result.metrics))
+        for remark in list_remarks(result.metrics):
+            progress.say(remark)
         progress.say(f"The page is '{result.folder.page}'.")
     tell_failures(result.failures, result.folder.failures)

@@ -10,8 +10,9 @@ from lamella.cli.encoder_options import Device as _Device
 from lamella.cli.encoder_options import DeviceOption, PrecisionOption, TrustOptions
 from lamella.cli.encoder_options import Precision as _Precision
 from lamella.cli.groups import takes_groups
-from lamella.cli.options import ColumnOptions, JsonOption, TalkOptions
+from lamella.cli.options import ColumnOptions, JsonOption, TalkOptions, read_mpp
 from lamella.cli.tables import print_json, print_table, print_verdict, tell_failures
+from lamella.cli.tile_options import TissueMethod
 
 if TYPE_CHECKING:
     from lamella.cli.progress import RichProgress
@@ -48,7 +49,14 @@ def study(
         int | None, typer.Option("--stride", help="Distance of tiles, in pixels.", show_default="the preset's")
     ] = None,
     mpp: Annotated[
-        float | None, typer.Option("--mpp", help="Resolution the encoders see, um.", show_default="the preset's")
+        float | None,
+        typer.Option(
+            "--mpp",
+            parser=read_mpp,
+            metavar="FLOAT",
+            help="Resolution the encoders see, um.",
+            show_default="the preset's",
+        ),
     ] = None,
     slide_mpp: Annotated[
         float | None,
@@ -58,12 +66,34 @@ def study(
             show_default="what the file states",
         ),
     ] = None,
+    tissue: Annotated[
+        TissueMethod | None,
+        typer.Option("--tissue", help="How tissue is told from background.", show_default="the preset's"),
+    ] = None,
     lesions: Annotated[
         Path | None,
         typer.Option(
             "--lesions",
             metavar="DIR",
             help="Outlines, <slide_id>.geojson each: measures localisation.",
+            show_default=False,
+        ),
+    ] = None,
+    lesion_class: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--lesion-class",
+            metavar="NAME",
+            help="Class of the outlines that is lesion, where they have several (repeatable).",
+            show_default=False,
+        ),
+    ] = None,
+    lesion_value: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--lesion-value",
+            metavar="VALUE",
+            help="Value of the masks that is lesion, 2 or #00ff00, where they have several (repeatable).",
             show_default=False,
         ),
     ] = None,
@@ -106,9 +136,11 @@ def study(
     what is missing, to the same figures; arms may be added to the design later.
     """
     from lamella.study.design import dump_design, parse_time
-    from lamella.study.presets import find_preset
+    from lamella.study.presets import find_preset, list_differences
 
     if print_preset is not None:
+        for difference in list_differences(print_preset):
+            typer.echo(f"# differs from the paper: {difference}")
         typer.echo(dump_design(find_preset(print_preset)), nl=False)
         return
     if status:
@@ -118,7 +150,13 @@ def study(
     trusted.apply()
     table, design = _find_design(what, cohort, preset)
     design = design.with_changes(
-        tile_px=tile_px, stride_px=stride, mpp=mpp, permutations=permutations, margin=margin, budget=budget
+        tile_px=tile_px,
+        stride_px=stride,
+        mpp=mpp,
+        tissue=None if tissue is None else tissue.value,
+        permutations=permutations,
+        margin=margin,
+        budget=budget,
     )
 
     from lamella.cohort import give_resolution
@@ -129,7 +167,12 @@ def study(
     given = give_resolution(_load(table, columns, progress), slide_mpp)
     if plan:
         from lamella.study.plan import plan_study
+        from lamella.study.prospects import list_obstacles
 
+        print_table(["arm"], [{"arm": arm.name} for arm in design.list_arms()])
+        for line in list_obstacles(design, given):
+            progress.say(line)
+        progress.say("Counting tiles and measuring encoders that were not timed on this machine yet.")
         found = plan_study(design, given, out, options=RuntimeSettings(device=device.value, precision=precision.value))
         print_table(["arm", "state", "GFLOPs a tile", "time"], [row.as_row() for row in found.arms])
         for line in found.say():
@@ -141,6 +184,8 @@ def study(
     options = StudyOptions(
         runtime=RuntimeSettings(device=device.value, precision=precision.value),
         lesions=lesions or (Path(design.localise) if design.localise else None),
+        lesion_classes=tuple(lesion_class or design.lesion_class),
+        lesion_values=tuple(lesion_value or design.lesion_value),
         budget_s=None if design.budget is None else parse_time(design.budget),
         cautions=tuple(caution or ()),
     )

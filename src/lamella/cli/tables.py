@@ -35,6 +35,12 @@ def print_verdict(verdict: Mapping[str, Any]) -> None:
         for one in verdict.get("arms", [])
     ]
     print_table(["arm", "AUC", "95% interval", "at most worse by", "seconds a slide"], rows)
+    for one in verdict.get("arms", []):
+        if one["interval"][1] < 0.5:
+            typer.echo(
+                f"{one['arm']}: AUC {one['auc']:.3f}, its 95% interval wholly below 0.50: the order is reversed. "
+                "Check for swapped labels and the positive label."
+            )
     typer.echo(verdict.get("verdict", {}).get("sentence", "No arm ran."))
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lamella.cli.options import read_mpp
+
 if TYPE_CHECKING:
     from lamella.features.plan import CutSettings
     from lamella.tiles import TileSpec
@@ -38,7 +40,14 @@ class TileOptions:
         ),
     ] = None
     mpp: Annotated[
-        float, typer.Option("--mpp", help="Resolution the encoder sees, um per pixel.", rich_help_panel=_TILES)
+        float,
+        typer.Option(
+            "--mpp",
+            parser=read_mpp,
+            metavar="FLOAT",
+            help="Resolution the encoder sees, um per pixel.",
+            rich_help_panel=_TILES,
+        ),
     ] = 0.5
     min_tissue: Annotated[
         float,
@@ -58,6 +67,8 @@ class TileOptions:
         float | None,
         typer.Option(
             "--slide-mpp",
+            parser=read_mpp,
+            metavar="FLOAT",
             help="Resolution of level 0, um per pixel, for slides whose row gives none, whatever their files state.",
             show_default="what the file states",
             rich_help_panel=_TILES,
@@ -76,7 +87,8 @@ class TileOptions:
         typer.Option(
             "--include",
             metavar="PATH",
-            help="Keep only these regions: GeoJSON from QuPath, one file or a folder of <slide_id>.geojson.",
+            help="Keep only these regions: GeoJSON (QuPath) or XML (ASAP, ImageScope), a file or a folder of "
+            "<slide_id>.geojson.",
             show_default=False,
             rich_help_panel=_TILES,
         ),
@@ -86,7 +98,28 @@ class TileOptions:
         typer.Option(
             "--exclude",
             metavar="PATH",
-            help="Leave these regions out: GeoJSON from QuPath, one file or a folder of <slide_id>.geojson.",
+            help="Leave these regions out: GeoJSON (QuPath) or XML (ASAP, ImageScope), a file or a folder of "
+            "<slide_id>.geojson.",
+            show_default=False,
+            rich_help_panel=_TILES,
+        ),
+    ] = None
+    include_class: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--include-class",
+            metavar="NAME",
+            help="Class of the regions to keep, where they have several (repeatable).",
+            show_default=False,
+            rich_help_panel=_TILES,
+        ),
+    ] = None
+    exclude_class: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--exclude-class",
+            metavar="NAME",
+            help="Class of the regions to leave out, where they have several (repeatable).",
             show_default=False,
             rich_help_panel=_TILES,
         ),
@@ -108,4 +141,6 @@ class TileOptions:
             max_upsample=self.max_upsample,
             include=self.include,
             exclude=self.exclude,
+            include_class=tuple(self.include_class or ()),
+            exclude_class=tuple(self.exclude_class or ()),
         )

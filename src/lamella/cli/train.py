@@ -37,7 +37,7 @@ def train(
     progress = talk.open()
     given = columns.load(cohort, progress)
 
-    from lamella.report.summary import summarise_run
+    from lamella.report.summary import list_remarks, summarise_run
     from lamella.study.run import train_on_bags
 
     result = train_on_bags(given, features, training.settings(seed=seed), out, progress=progress)
@@ -47,4 +47,6 @@ def train(
         print_json({"out": str(out), "metrics": result.metrics})
     else:
         print_table(["what", "AUC", "95% interval", "pooled AUC"], summarise_run(result.metrics))
+        for remark in list_remarks(result.metrics):
+            progress.say(remark)
         progress.say(f"Models and results are in '{out}'.")

@@ -19,18 +19,38 @@ class Finetune(StrEnum):
     HEAD = "head"
 
 
+class Head(StrEnum):
+    """How tiles are pooled."""
+
+    ATTENTION = "attention"
+    ILSE = "ilse"
+    GATED = "gated"
+    MEAN = "mean"
+    MAX = "max"
+
+
+class TrainPrecision(StrEnum):
+    """What fine-tuning computes in."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
+class Evaluate(StrEnum):
+    """Which tiles a fine-tuned encoder is tested on."""
+
+    ALL = "all"
+    TOP_K = "top-k"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainOptions:
     """How heads are trained and tested."""
 
     head: Annotated[
-        str,
-        typer.Option(
-            "--head",
-            help="How tiles are pooled: attention (the paper's), ilse, gated, mean or max.",
-            rich_help_panel=_TRAINING,
-        ),
-    ] = "attention"
+        Head,
+        typer.Option("--head", help="How tiles are pooled; attention is the paper's.", rich_help_panel=_TRAINING),
+    ] = Head.ATTENTION
     folds: Annotated[
         int,
         typer.Option(
@@ -70,7 +90,7 @@ class TrainOptions:
         from lamella.mil.settings import TrainSettings
         from lamella.study.settings import TrainingSettings
 
-        train = TrainSettings(head=self.head, epochs=self.epochs, patience=self.patience, lr=self.lr, seed=seed)
+        train = TrainSettings(head=self.head.value, epochs=self.epochs, patience=self.patience, lr=self.lr, seed=seed)
         return TrainingSettings(
             train=train,
             n_seeds=self.seeds,
@@ -143,17 +163,17 @@ class FinetuneOptions:
         ),
     ] = None
     train_precision: Annotated[
-        str,
-        typer.Option("--train-precision", help="Arithmetic while training: fp32 or bf16.", rich_help_panel=_FINETUNE),
-    ] = "fp32"
+        TrainPrecision,
+        typer.Option("--train-precision", help="Arithmetic while training.", rich_help_panel=_FINETUNE),
+    ] = TrainPrecision.FP32
     evaluate: Annotated[
-        str,
+        Evaluate,
         typer.Option(
             "--evaluate",
             help="Test the tuned encoder on all tiles, encoded anew, or on the top-k that stage 1 attends most.",
             rich_help_panel=_FINETUNE,
         ),
-    ] = "all"
+    ] = Evaluate.ALL
 
     def settings(self, *, seed: int = 0) -> "StageTwo | None":
         """Return how a run goes on to stage 2; None where it does not."""
@@ -172,7 +192,7 @@ class FinetuneOptions:
             flips=self.flips,
             stain_jitter=self.stain_jitter,
             choose_again=self.choose_again,
-            precision=self.train_precision,
+            precision=self.train_precision.value,
             seed=seed,
         )
-        return StageTwo(finetune=finetune, n_seeds=self.finetune_seeds, evaluate=self.evaluate)
+        return StageTwo(finetune=finetune, n_seeds=self.finetune_seeds, evaluate=self.evaluate.value)

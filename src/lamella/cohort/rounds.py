@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lamella.cohort.cohort import Cohort, CohortSlide, name_some
+from lamella.cohort.spelling import refuse_look_alikes
 from lamella.errors import CohortError, LeakageError
 
 _SPLIT_AGAIN = "Run: lamella split COHORT --out NEW"
@@ -120,7 +121,10 @@ def _make_round(cohort: Cohort, fold: int, sides: Mapping[str, str | None]) -> R
 
 
 def _check_patients(slides: tuple[CohortSlide, ...], sides: Mapping[str, str]) -> None:
-    """Refuse a patient on two sides, naming a slide on each."""
+    """Refuse a patient on two sides, naming a slide on each, and patients that a person would take for one."""
+    refuse_look_alikes(
+        dict.fromkeys(slide.patient_id for slide in slides), whose="the cohort", what="patients", plural="patient ids"
+    )
     first: dict[str, CohortSlide] = {}
     for slide in slides:
         other = first.setdefault(slide.patient_id, slide)

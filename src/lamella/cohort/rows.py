@@ -6,16 +6,19 @@ The `csv` module and not pandas reads CSV: a label "NA" or "007" arrives as it w
 import csv
 import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lamella.cells import unescape_cell
+from lamella.cohort.spelling import tidy
 from lamella.errors import CohortError
 
 _TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 _PARQUET_SUFFIXES = (".parquet", ".pq")
+_EXCEL_SUFFIXES = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,7 @@ class Rows:
 
     Attributes:
         columns: Names of the columns.
-        cells: One mapping a row, column to text; "" where the table has nothing.
+        cells: One mapping a row, column to text without blanks around it; "" where the table has nothing.
         numbers: The number of each row as a spreadsheet shows it (the header is row 1).
     """
 
@@ -33,58 +36,90 @@ class Rows:
     numbers: tuple[int, ...]
 
 
-def read_rows(path: Path) -> Rows:
+def read_rows(path: Path, *, called: str = "cohort") -> Rows:
     """Read a table; rows without any content are left out.
+
+    Args:
+        path: CSV or Parquet.
+        called: What the table is, for messages.
 
     Raises:
         CohortError: If there is no such table, or it is neither CSV nor Parquet, or has no rows.
     """
     if not path.exists():
         raise CohortError(
-            f"there is no cohort table '{path}'. "
-            "Give the path of a CSV or Parquet table with the columns slide and label."
+            f"there is no {called} table '{path}'. "
+            + (
+                "Give the path of a CSV or Parquet table with the columns slide and label."
+                if called == "cohort"
+                else "Check the path."
+            )
         )
     if path.is_dir():
-        raise CohortError(f"'{path}' is a folder and a cohort is a table. Give the path of a CSV or Parquet file.")
-    suffix = path.suffix.lower()
+        noun = "a cohort is" if called == "cohort" else f"{called} are"
+        raise CohortError(f"'{path}' is a folder and {noun} a table. Give the path of a CSV or Parquet file.")
+    suffix, name = path.suffix.lower(), f"{called} '{path.name}'"
+    if suffix in _EXCEL_SUFFIXES:
+        raise CohortError(
+            f"{name} is an Excel workbook and is read as .csv, .tsv or .parquet only. In Excel, save the "
+            "sheet with File > Save As as 'CSV UTF-8', and name that file."
+        )
     if suffix not in _TEXT_SUFFIXES + _PARQUET_SUFFIXES:
         raise CohortError(
-            f"cohort '{path.name}' ends in '{suffix}' and is read as .csv, .tsv or .parquet only. "
-            "Save it as CSV (UTF-8)."
+            f"{name} ends in '{suffix}' and is read as .csv, .tsv or .parquet only. Save it as CSV (UTF-8)."
         )
     try:
-        rows = _read_parquet(path) if suffix in _PARQUET_SUFFIXES else _read_text(path)
+        rows = _read_parquet(path, name) if suffix in _PARQUET_SUFFIXES else _read_text(path, name)
     except PermissionError as error:
-        raise CohortError(f"cohort '{path}' may not be read by this user. Ask for access, or copy it.") from error
+        raise CohortError(f"{called} '{path}' may not be read by this user. Ask for access, or copy it.") from error
     if not rows.cells:
-        raise CohortError(f"cohort '{path.name}' has a header and no rows. Add one row a slide.")
+        raise CohortError(f"{name} has a header and no rows. Add one row a slide.")
     return rows
 
 
-def _read_text(path: Path) -> Rows:
-    """Read comma, semicolon or tab separated text, whichever the header uses most."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise CohortError(
-            f"cohort '{path.name}' is not UTF-8 text (byte {error.start}). Save it as 'CSV UTF-8'."
-        ) from error
+def _read_text(path: Path, name: str) -> Rows:
+    """Read text separated as Excel's line `sep=;` says, else by comma, semicolon or tab, the header's commonest."""
+    text = _decode(path, name)
     if not text.strip():
-        raise CohortError(f"cohort '{path.name}' is empty. Write a header with slide and label, and one row a slide.")
-    header = text.lstrip().splitlines()[0]
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count))
+        raise CohortError(f"{name} is empty. Write a header with slide and label, and one row a slide.")
+    if text.lstrip()[0] in "{[":
+        raise CohortError(f"{name} holds JSON and a CSV table is needed. Save it as CSV, one row a slide.")
+    told = re.match(r"""\s*"?sep=(.)"?[,;\t]*\r?\n""", text, re.IGNORECASE)
+    n_told = 0 if told is None else text[: told.end()].count("\n")
+    text = text if told is None else text[told.end() :]
+    header = text.lstrip().splitlines()[0] if text.strip() else ""
+    separator = max(",;\t", key=header.count) if told is None else told[1]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     try:
-        lines = [(reader.line_num, cells) for cells in reader]
+        lines = [(n_told + reader.line_num, cells) for cells in reader]
     except csv.Error as error:
         raise CohortError(
-            f"cohort '{path.name}' stops being CSV at line {reader.line_num} ({error}). Save it as 'CSV UTF-8' anew."
+            f"{name} stops being CSV at line {n_told + reader.line_num} ({error}). Save it as 'CSV UTF-8' again."
         ) from error
     lines = [(number, cells) for number, cells in lines if any(cell.strip() for cell in cells)]
-    columns = _check_columns(path, lines[0][1])
-    return _collect(path, columns, lines[1:])
+    if not lines:
+        raise CohortError(f"{name} is empty. Write a header with slide and label, and one row a slide.")
+    columns = _check_columns(name, lines[0][1])
+    return _collect(name, columns, lines[1:])
 
 
-def _read_parquet(path: Path) -> Rows:
+def _decode(path: Path, name: str) -> str:
+    """Return a file's text: UTF-8, or UTF-16 where its first bytes say so (Excel's 'Unicode text')."""
+    content = path.read_bytes()
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    if content[:4] == b"PK\x03\x04":
+        raise CohortError(
+            f"{name} is an Excel workbook whatever its ending says. In Excel, save the sheet with File > "
+            "Save As as 'CSV UTF-8', and name that file."
+        )
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        kind = "UTF-16" if encoding == "utf-16" else "UTF-8"
+        raise CohortError(f"{name} is not {kind} text (byte {error.start}). Save it as 'CSV UTF-8'.") from error
+
+
+def _read_parquet(path: Path, name: str) -> Rows:
     """Read Parquet; whole numbers that were stored as floats become whole again (a gap turns 0/1 into 0.0/1.0)."""
     import pyarrow
     import pyarrow.parquet
@@ -92,34 +127,34 @@ def _read_parquet(path: Path) -> Rows:
     try:
         table = pyarrow.parquet.read_table(path)
     except (pyarrow.ArrowException, OSError) as error:
-        raise CohortError(f"cohort '{path.name}' is not a Parquet file that can be read. Write it anew.") from error
-    columns = _check_columns(path, table.column_names)
+        raise CohortError(f"{name} is not a Parquet file that can be read. Write it anew.") from error
+    columns = _check_columns(name, table.column_names)
     values = [column.to_pylist() for column in table.columns]
     lines = [
         (number, [_to_text(value) for value in row]) for number, row in enumerate(zip(*values, strict=True), start=2)
     ]
-    return _collect(path, columns, lines)
+    return _collect(name, columns, lines)
 
 
-def _check_columns(path: Path, names: Sequence[str]) -> tuple[str, ...]:
+def _check_columns(name: str, names: Sequence[str]) -> tuple[str, ...]:
     """Return the header's names without blanks around them; each may occur once."""
-    columns = tuple(name.strip() for name in names)
-    for name in columns:
-        if name and columns.count(name) > 1:
-            raise CohortError(f"cohort '{path.name}' has {columns.count(name)} columns '{name}'. Rename all but one.")
+    columns = tuple(tidy(str(name)) for name in names)
+    for column in columns:
+        if column and columns.count(column) > 1:
+            raise CohortError(f"{name} has {columns.count(column)} columns '{column}'. Rename all but one.")
     return columns
 
 
-def _collect(path: Path, columns: tuple[str, ...], lines: Sequence[tuple[int, Sequence[str]]]) -> Rows:
+def _collect(name: str, columns: tuple[str, ...], lines: Sequence[tuple[int, Sequence[str]]]) -> Rows:
     """Put lines of cells under their columns; refuse a line with more cells than the header."""
     cells, numbers = [], []
     for number, line in lines:
         if any(cell.strip() for cell in line[len(columns) :]):
             raise CohortError(
-                f"cohort '{path.name}' has {len(line)} cells in row {number} and {len(columns)} columns. "
+                f"{name} has {len(line)} cells in row {number} and {len(columns)} columns. "
                 'Put a cell that contains the separator in "quotes".'
             )
-        found = {name: unescape_cell(cell.strip()) for name, cell in zip(columns, line, strict=False)}
+        found = {column: unescape_cell(cell.strip()) for column, cell in zip(columns, line, strict=False)}
         if any(found.values()):
             cells.append(found)
             numbers.append(number)

@@ -3,6 +3,7 @@
 import difflib
 import math
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
@@ -10,8 +11,10 @@ from pathlib import Path
 
 from lamella.cells import is_formula
 from lamella.cohort.cohort import Cohort, CohortColumns, CohortSlide, find_mixed_patients, name_slide, name_some
+from lamella.cohort.outcomes import list_label_notes, refuse_measurements
 from lamella.cohort.rows import Rows, read_rows
 from lamella.cohort.series import merge_series
+from lamella.cohort.spelling import find_look, is_missing, name_difference, refuse_look_alikes, tidy
 from lamella.errors import CohortError, LeakageError, SettingsError
 from lamella.files import write_table
 
@@ -35,7 +38,6 @@ _OTHER_NAMES = {
     "slide": ("path", "file", "filename", "file_name", "wsi", "image", "slide_path", "filepath"),
     "label": ("diagnosis", "class", "target", "y", "grade", "status", "outcome", "labels", "category"),
 }
-_NO_LABEL = ("", "nan", "na", "n/a", "<na>", "null")
 _NOT_IN_FILE_NAMES = frozenset('/\\:*?"<>|')
 _RESERVED = frozenset(  # devices of Windows, whatever the suffix
     ("CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in "0123456789¹²³"))
@@ -81,10 +83,10 @@ def load_cohort(
         "says '{cell}', whose backslashes are no folders here,",
         "Write / between folders.",
     )
-    paths = [Path(os.path.normpath(folder / Path(cell).expanduser())) for cell in cells]
+    paths = [_find_file(folder, cell) for cell in cells]
     slide_ids = reader.slide_ids(paths)
     _check_same_files(path, slide_ids, paths)
-    patients = reader.texts("patient_id") if reader.has("patient_id") else slide_ids
+    patients = reader.names("patient_id", "patients", "patient ids") if reader.has("patient_id") else slide_ids
     values = zip(
         slide_ids,
         paths,
@@ -164,9 +166,10 @@ class _CellReader:
         return getattr(self.columns, field) in self.rows.columns
 
     def raw(self, field: str) -> list[str]:
-        """Return the column's cells, "" where there is nothing (or no column)."""
+        """Return the column's cells, "" where there is nothing (or no column); paths as written, the rest tidied."""
         name = getattr(self.columns, field)
-        return [row.get(name, "") for row in self.rows.cells]
+        cells = [row.get(name, "") for row in self.rows.cells]
+        return cells if field == "slide" else [tidy(cell) for cell in cells]
 
     def texts(self, field: str) -> list[str]:
         """Return the column's cells; none may be empty."""
@@ -197,10 +200,37 @@ class _CellReader:
                 f"in row{'s' if len(found) > 1 else ''} {listed}. {remedy}"
             )
 
+    def names(self, field: str, what: str, plural: str) -> list[str]:
+        """Return ids of patients or slides: none missing, and no two that a person would take for one."""
+        cells = self.texts(field)
+        self.refuse(
+            field, cells, is_missing, "says '{cell}', which stands for nothing,", "Fill it in, or delete the row."
+        )
+        self.refuse_look_alikes(cells, what, plural)
+        return cells
+
+    def refuse_look_alikes(self, cells: Sequence[str | None], what: str, plural: str) -> None:
+        """Raise where two texts of a column would be taken for one, naming a row of each."""
+        rows: dict[str, int] = {}
+        for number, cell in zip(self.rows.numbers, cells, strict=True):
+            if cell is not None:
+                rows.setdefault(cell, number)
+        refuse_look_alikes(
+            rows,
+            whose=f"cohort '{self.path.name}'",
+            what=what,
+            plural=plural,
+            where=lambda text: f" (row {rows[text]})",
+        )
+
     def slide_ids(self, paths: Sequence[Path]) -> list[str]:
         """Return the ids, unique and safe as file names."""
         given = self.has("slide_id")
-        ids = self.texts("slide_id") if given else [name_slide(path) for path in paths]
+        ids = self.texts("slide_id") if given else [tidy(name_slide(path)) for path in paths]
+        if given:
+            self.refuse(
+                "slide_id", ids, is_missing, "says '{cell}', which stands for nothing,", "Give each slide its own id."
+            )
         field = "slide_id" if given else "slide"
         self.refuse(
             field,
@@ -230,6 +260,7 @@ class _CellReader:
                 f"cohort '{self.path.name}' uses a slide id {len(places)} times: {spellings}; "
                 f"their results would overwrite each other. {remedy}"
             )
+        self.refuse_look_alikes(ids, "slides", "slide ids")
         return ids
 
     def labels(self, *, labelled: bool) -> list[str | None]:
@@ -239,20 +270,23 @@ class _CellReader:
             self.refuse(
                 "label",
                 cells,
-                lambda cell: cell.lower() in _NO_LABEL,
+                is_missing,
                 "has no label ('{cell}')",
-                "Fill it in, or delete the row.",
+                "Fill it in, or delete the row; if it is a class, give it a name that does not stand for nothing, as "
+                "in 'absent'."
+                if any(cell.casefold() in ("none", "null", "missing") for cell in cells)
+                else "Fill it in, or delete the row.",
+            )
+        labels = [None if is_missing(cell) else cell for cell in cells]
+        self.refuse_look_alikes(labels, "classes", "labels")
+        if labelled:
+            refuse_measurements(
+                [label for label in labels if label is not None],
+                whose=f"cohort '{self.path.name}'",
+                column=self.columns.label,
+                columns=self.rows.columns,
             )
         self.refuse_formulas("label", cells)
-        labels = [None if cell.lower() in _NO_LABEL else cell for cell in cells]
-        first: dict[str, str] = {}
-        for label in filter(None, labels):
-            other = first.setdefault(label.casefold(), label)
-            if other != label:
-                raise CohortError(
-                    f"cohort '{self.path.name}' has the labels '{other}' and '{label}', which differ in capitals only "
-                    "and would count as two classes. Write them alike."
-                )
         return labels
 
     def splits(self) -> list[str | None]:
@@ -295,7 +329,17 @@ class _CellReader:
 
     def batches(self) -> list[str | None]:
         """Return the batches, None where there is nothing."""
-        return [cell or None for cell in self.raw("batch")]
+        cells = self.raw("batch")
+        self.refuse(
+            "batch",
+            cells,
+            lambda cell: bool(cell) and is_missing(cell),
+            "says '{cell}', which stands for nothing,",
+            "Leave the cell empty where the batch is not known, or name the batch.",
+        )
+        batches = [cell or None for cell in cells]
+        self.refuse_look_alikes(batches, "batches", "batches")
+        return batches
 
 
 def _check_names(path: Path, rows: Rows, columns: CohortColumns, *, labelled: bool) -> None:
@@ -325,6 +369,8 @@ def _check_spelling(path: Path, rows: Rows, columns: CohortColumns, *, labelled:
     """
     for field, option in _OPTIONS.items():
         name = getattr(columns, field)
+        if name in rows.columns and name == getattr(CohortColumns(), field):
+            _check_rivals(path, rows, name)
         if name in rows.columns or (not labelled and field in ("label", "split", "fold", "batch")):
             continue
         alike = [column for column in rows.columns if _simplify(column) == _simplify(name)]
@@ -333,6 +379,32 @@ def _check_spelling(path: Path, rows: Rows, columns: CohortColumns, *, labelled:
                 f"cohort '{path.name}' has no column '{name}' and a column '{alike[0]}', which would be passed over. "
                 f"Pass {option} '{alike[0]}', or give that column another name."
             )
+
+
+def _check_rivals(path: Path, rows: Rows, name: str) -> None:
+    """Refuse a second column that is named like a usual one and says something else."""
+    for rival in rows.columns:
+        if rival != name and find_look(rival) == find_look(name):
+            differing = [
+                number
+                for number, row in zip(rows.numbers, rows.cells, strict=True)
+                if row.get(rival, "") != row.get(name, "")
+            ]
+            if differing:
+                raise CohortError(
+                    f"cohort '{path.name}' has the columns '{name}' and '{rival}', which differ in "
+                    f"{name_difference(name, rival)} only and disagree in row {differing[0]}. Rename or delete one."
+                )
+
+
+def _find_file(folder: Path, cell: str) -> Path:
+    """Return the path of a cell; where no such file is there, the one whose name differs in accents' encoding only.
+
+    macOS writes names decomposed (NFD), tables hold them composed (NFC), and Linux tells the two apart.
+    """
+    spellings = [cell, *(unicodedata.normalize(form, cell) for form in ("NFC", "NFD")), tidy(cell)]
+    paths = [Path(os.path.normpath(folder / Path(text).expanduser())) for text in spellings]
+    return next((path for path in paths if path.exists()), paths[0])
 
 
 def _simplify(name: str) -> str:
@@ -365,6 +437,7 @@ def _choose_positive(classes: Sequence[str], positive: str | None, *, labelled: 
     """Return the label that is scored; slides still to be predicted need not show it."""
     if positive is None:
         return classes[-1] if len(classes) > 1 else None
+    positive = tidy(positive)
     if labelled and positive not in classes:
         raise SettingsError(
             f"no slide has the label '{positive}' that is to be the positive one; the labels are "
@@ -381,7 +454,8 @@ def _list_notes(cohort: Cohort, columns: CohortColumns, *, chosen_by_us: bool) -
             f"There is no column '{columns.patient_id}', so each slide counts as its own patient. If patients have "
             "several slides, name their column with --patient-col."
         )
-    if chosen_by_us and cohort.positive is not None:
+    notes += list_label_notes(cohort.classes)
+    if chosen_by_us and len(cohort.classes) == 2:
         notes.append(f"The positive label is '{cohort.positive}', the last one sorted; --positive chooses another.")
     mixed = find_mixed_patients(cohort)
     if mixed:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lamella.encoders.cards import EncoderCard, find_encoder
-from lamella.encoders.foreign import HUB_CONFIG, read_hub_card
+from lamella.encoders.foreign import read_hub_card
+from lamella.encoders.hub_config import HUB_CONFIG
 from lamella.encoders.names import split_name
 from lamella.errors import WeightsError
 from lamella.files import find_sha256

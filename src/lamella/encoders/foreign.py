@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from lamella.encoders.cards import EncoderCard
+from lamella.encoders.hub_config import HUB_CONFIG, OWN_FILE, load_hub_config
 from lamella.encoders.names import N_BLOCKS, no_encoder_called
 from lamella.encoders.store import load_stored_card, stored_folder
 from lamella.encoders.trust import refuse_untrusted
 from lamella.errors import EncoderError, WeightsError
-from lamella.files import find_sha256, parse_json_file
+from lamella.files import find_sha256
 
-HUB_CONFIG = "config.json"
 _PROBE_PX = 224
 
 
@@ -90,26 +90,26 @@ def read_hub_card(name: str, config_path: Path) -> EncoderCard:
     """Read the card of a hub model from its `config.json`, in timm's form.
 
     Raises:
-        EncoderError: If the file is not in timm's form, or names a network that timm lacks.
+        EncoderError: If the file is not in timm's form, leaves pooling to the user, or names a network or an
+            argument that this timm lacks.
     """
-    try:
-        config = parse_json_file(config_path)
-        network = config["architecture"]
-        declared = config.get("pretrained_cfg") or config
-        arguments = dict(config.get("model_args") or {})
-    except (ValueError, KeyError, TypeError) as error:
+    config = load_hub_config(name, config_path)
+    timm = import_timm()
+    if not timm.is_model(config.network):
         raise EncoderError(
-            f"'{name}' is no model for timm: its {HUB_CONFIG} names no 'architecture'. Load it in a file of your own, "
-            "and pass --encoder FILE.py:build."
-        ) from error
-    if not import_timm().is_model(network):
-        raise EncoderError(f"'{name}' needs the network '{network}', which this timm lacks. Run: pip install -U timm")
-    for fixed in ("num_classes", "global_pool") if "global_pool" not in config else ("num_classes",):
-        arguments.pop(fixed, None)
-    if config.get("global_pool") is not None:
-        arguments["global_pool"] = config["global_pool"]
+            f"'{name}' needs the network '{config.network}', which this timm lacks. Run: pip install -U timm"
+        )
+    declared, arguments = dict(config.declared), dict(config.arguments)
+    own = timm.get_pretrained_cfg(config.network, allow_unregistered=True)
+    is_fixed = declared.get("fixed_input_size")
+    if is_fixed is None:
+        is_fixed = bool(own and own.fixed_input_size) and not arguments.get("dynamic_img_size")
+    # The architecture's own weights may be of another size (DINOv2's 518): what counts is what the hub's were made at.
+    if config.input_px is not None and (is_fixed or (own and own.fixed_input_size)):
+        arguments.setdefault("img_size", config.input_px)
     hub_id = name.removeprefix("hf-hub:")
-    return _card_of_config(name, network, {**declared, "hf_hub_id": hub_id}, arguments)
+    declared |= {"hf_hub_id": hub_id, "fixed_input_size": bool(is_fixed)}
+    return _card_of_config(name, config.network, declared, arguments)
 
 
 def read_own_card(name: str) -> EncoderCard:
@@ -201,14 +201,15 @@ def _card_of_config(name: str, network: str, config: dict[str, Any], arguments: 
     from lamella.encoders.network import create_trunk, measure_width
 
     size = config.get("input_size") or (3, _PROBE_PX, _PROBE_PX)
-    width = measure_width(create_trunk(network, arguments, device="meta"), name, size[-1])
+    trunk = _create_described(name, network, arguments, create_trunk)
+    width = measure_width(trunk, name, size[-1])
     return EncoderCard(
         name=name,
         network=network,
         source=f"timm {import_timm().__version__}" if name.startswith("timm:") else "the model hub",
         weights_tag=str(config.get("tag") or "none"),
-        mean=_triple(config.get("mean") or (0.485, 0.456, 0.406)),
-        std=_triple(config.get("std") or (0.229, 0.224, 0.225)),
+        mean=_declared_triple(name, config, "mean", (0.485, 0.456, 0.406)),
+        std=_declared_triple(name, config, "std", (0.229, 0.224, 0.225)),
         embedding_dim=width,
         licence=str(config.get("license") or "not stated"),
         trained_on=("not stated",),
@@ -218,6 +219,37 @@ def _card_of_config(name: str, network: str, config: dict[str, Any], arguments: 
         url=config.get("url") or None,
         model_args=arguments,
     )
+
+
+def _create_described(name: str, network: str, arguments: dict[str, Any], create: Callable[..., Any]) -> Any:
+    """Build a network as its publisher describes it; whatever timm raises says that it cannot."""
+    try:
+        return create(network, arguments, device="meta")
+    except Exception as error:  # timm passes arguments on unseen: any of its layers may raise anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, KeyError):
+            reason = f"{reason} is not known to it"
+        layers = [f"{key} {value!r}" for key, value in arguments.items() if key.endswith("_layer")]
+        by_name = f", among them a layer by name ({', '.join(layers)})" if layers else ""
+        raise EncoderError(
+            f"'{name}' is a '{network}' with arguments that timm {import_timm().__version__} cannot build it from"
+            f"{by_name}: {reason}. {OWN_FILE}, or run: pip install -U timm"
+        ) from error
+
+
+def _declared_triple(
+    name: str, config: dict[str, Any], key: str, default: tuple[float, float, float]
+) -> tuple[float, float, float]:
+    values = config.get(key) or default
+    try:
+        triple = _triple(values)
+    except (TypeError, ValueError) as error:
+        raise EncoderError(
+            f"'{name}': '{key}' of its {HUB_CONFIG} is {values!r}, not three numbers. {OWN_FILE}."
+        ) from error
+    if key == "std" and min(triple) <= 0:
+        raise EncoderError(f"'{name}': 'std' of its {HUB_CONFIG} is {values!r} and must be above 0. {OWN_FILE}.")
+    return triple
 
 
 def _load_function(name: str) -> Callable[[], Any]:

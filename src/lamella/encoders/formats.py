@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from lamella.encoders import keras_file
 from lamella.encoders.cards import EncoderCard
 from lamella.encoders.pickles import load_inertly
+from lamella.encoders.publishers import refuse_other_publisher
 from lamella.errors import WeightsError
 
 State = dict[str, Tensor]
@@ -107,8 +108,10 @@ def fit_state(
         kept: Names of the weights that are needed, where the network will be cut; the file may lack the others.
 
     Raises:
-        WeightsError: If keys are missing, extra or of another shape; the first few are named.
+        WeightsError: If the file is another publisher's for the same network, or keys are missing, extra or of another
+            shape; the first few are named.
     """
+    refuse_other_publisher(state, card, path)
     whole = trunk.state_dict()
     wanted = {key: tensor for key, tensor in whole.items() if kept is None or key in kept}
     state = _rename(state, trunk)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lamella.cohort.spelling import find_look
 from lamella.encoders.cards import EncoderCard, EncoderSpec, cut_card, find_encoder, read_card
 from lamella.encoders.names import drop_folders, is_own, split_name
 from lamella.errors import EncoderError, WeightsError
@@ -63,10 +64,23 @@ class SeenSlides:
         """Return the salted hash of an id."""
         return hash_id(name, self.salt)
 
+    def knows(self, name: str, hashes: Iterable[str]) -> bool:
+        """Whether an id, or one that a person would take for it, is among hashes under this salt."""
+        return not list_hashes(name, self.salt).isdisjoint(hashes)
+
 
 def hash_id(name: str, salt: str) -> str:
-    """Return the salted hash of a slide's or patient's id, 16 hex digits."""
-    return hashlib.sha256(f"{salt}:{name}".encode()).hexdigest()[:16]
+    """Return the salted hash of a slide's or patient's id, 16 hex digits: the same for ids that look the same."""
+    return _hash_text(find_look(name), salt)
+
+
+def list_hashes(name: str, salt: str) -> frozenset[str]:
+    """Return the hashes that an id may have been stored under: by its look, or by version 0.1 as it was spelt."""
+    return frozenset((hash_id(name, salt), _hash_text(name, salt)))
+
+
+def _hash_text(text: str, salt: str) -> str:
+    return hashlib.sha256(f"{salt}:{text}".encode()).hexdigest()[:16]
 
 
 def make_seen(slides: Iterable[tuple[str, str, str, str]]) -> SeenSlides:

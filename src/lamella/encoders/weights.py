@@ -88,7 +88,8 @@ def add_weights(name: str, path: Path | str) -> Path:
         WeightsError: If the file is not there, holds no weights, or those of another network.
         OutputError: If the store cannot be written.
     """
-    from lamella.encoders.foreign import HUB_CONFIG, read_hub_card
+    from lamella.encoders.foreign import read_hub_card
+    from lamella.encoders.hub_config import HUB_CONFIG
 
     path = Path(path)
     if name.startswith("hf-hub:"):

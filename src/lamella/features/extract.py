@@ -13,7 +13,7 @@ from lamella.encoders import find_encoder, fingerprint_encoder
 from lamella.encoders.overlap import find_overlap
 from lamella.features.bag import BagFolder
 from lamella.features.failures import Failure, save_failures
-from lamella.features.plan import refuse_shared_regions
+from lamella.features.plan import survey_regions
 from lamella.features.settings import BagTarget, ExtractSettings
 from lamella.features.stream import Extraction
 from lamella.features.todo import find_todo
@@ -52,7 +52,12 @@ class ExtractReport:
 
 
 def extract_cohort(
-    slides: Sequence[CohortSlide], settings: ExtractSettings, out: Path, *, progress: Progress | None = None
+    slides: Sequence[CohortSlide],
+    settings: ExtractSettings,
+    out: Path,
+    *,
+    is_part: bool = False,
+    progress: Progress | None = None,
 ) -> ExtractReport:
     """Encode the tiles of slides into one bag each for each encoder; finished bags of the same provenance are kept.
 
@@ -61,25 +66,29 @@ def extract_cohort(
         settings: How. A slide that has the bags of some of the encoders gets only those of the others.
         out: Folder for the bags; see `BagFolder` for what goes where. `failures.csv` (`slide_id, stage, reason`) is
             written there when a slide fails, and removed when none does.
+        is_part: Whether these are some slides of a cohort that was looked through as a whole: then its regions need not
+            fit these.
         progress: Where to report to.
 
     Raises:
         EncoderError: If an encoder is unknown or cannot run as asked.
         WeightsError: If its weights are not here.
         OutputError: If `out` cannot be written or the disk is full.
-        SettingsError: If one region file is given for several slides.
+        SettingsError: If regions fit no slide, or it is not clear which of them count.
     """
     progress = progress or SilentProgress()
-    refuse_shared_regions(slides, settings.cut)
+    said = [] if is_part else list(survey_regions(slides, settings.cut))
     targets = [
         BagTarget(encoder, fingerprint_encoder(encoder), settings.folder(out, encoder)) for encoder in settings.encoders
     ]
     refuse_links(targets[0].folder.root)
     sweep_temporaries(targets[0].folder.root)
     todo, kept, failures = find_todo(slides, settings, targets)
-    said = [find_overlap(find_encoder(spec.name), (slide.path.stem for slide in slides)) for spec in settings.encoders]
-    overlaps = [note for note in said if note]
-    for note in overlaps:
+    said += filter(
+        None,
+        (find_overlap(find_encoder(spec.name), (slide.path.stem for slide in slides)) for spec in settings.encoders),
+    )
+    for note in said:
         progress.say(note)
     parts = []
     for missing, items in todo.items():
@@ -87,7 +96,7 @@ def extract_cohort(
         extraction.run(progress)
         parts.append(extraction)
     save_failures(failures, out / "failures.csv")
-    notes = dict.fromkeys([*overlaps, *(note for part in parts for note in part.notes)])
+    notes = dict.fromkeys([*said, *(note for part in parts for note in part.notes)])
     return ExtractReport(
         folders=tuple(target.folder for target in targets),
         done=tuple(slide_id for part in parts for slide_id in part.done),

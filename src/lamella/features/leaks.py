@@ -19,9 +19,9 @@ def find_leak(seen: SeenSlides, item: CohortSlide, slide: Slide) -> str:
     """
     if not seen.slides:
         return ""
-    if seen.hash_id(item.patient_id) in {one.patient for one in seen.slides}:
+    if seen.knows(item.patient_id, {one.patient for one in seen.slides}):
         return "its patient was among those that the encoder was trained on"
-    if seen.hash_id(item.slide_id) in {one.slide for one in seen.slides}:
+    if seen.knows(item.slide_id, {one.slide for one in seen.slides}):
         return "the encoder was trained on a slide of this id"
     if hash_quickly(item.path) in {one.quickhash for one in seen.slides}:
         return "the encoder was trained on this very file, under another name"

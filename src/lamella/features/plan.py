@@ -1,6 +1,5 @@
 """Plans: a slide opened, its tissue found, its tiles placed, nothing encoded yet."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,16 +7,25 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from shapely.geometry.base import BaseGeometry
 
 from lamella import __version__
 from lamella.cohort import CohortSlide
+from lamella.encoders import EncoderSpec, find_encoder
 from lamella.errors import SettingsError, TissueError
 from lamella.features.blocks import order_by_block
 from lamella.files import parse_json
-from lamella.slide import Bounds, ReadLevel, Slide, hash_quickly, move_to_canvas, open_slide
+from lamella.slide import ReadLevel, Slide, hash_quickly, open_slide
+from lamella.slide.child import try_slide
 from lamella.tiles import TileSpec, place_tiles
-from lamella.tissue import METHODS, TissueMask, keep_scan, load_regions, restrict_tissue, thumbnail_mpp
+from lamella.tissue import (
+    METHODS,
+    RegionChoice,
+    TissueMask,
+    hash_choices,
+    keep_scan,
+    restrict_to_choices,
+    thumbnail_mpp,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +36,10 @@ class CutSettings:
         spec: Tile size, resolution, stride and tissue threshold.
         tissue: How tissue is found: `glass` or `otsu`.
         max_upsample: Greatest enlargement of the finest level that is allowed.
-        include: GeoJSON file, or folder of `<slide_id>.geojson`: only tissue inside counts.
-        exclude: GeoJSON file, or folder of `<slide_id>.geojson`: tissue inside does not count.
+        include: File of regions, or folder of `<slide_id>.geojson`: only tissue inside counts.
+        exclude: File of regions, or folder of `<slide_id>.geojson`: tissue inside does not count.
+        include_class: Classes of regions to include; empty takes the only one there is.
+        exclude_class: Classes of regions to exclude; empty takes the only one there is.
     """
 
     spec: TileSpec = TileSpec()  # noqa: RUF009  (frozen, so one default can be shared)
@@ -37,6 +47,8 @@ class CutSettings:
     max_upsample: float = 1.10
     include: Path | None = None
     exclude: Path | None = None
+    include_class: tuple[str, ...] = ()
+    exclude_class: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a method of finding tissue that does not exist."""
@@ -45,6 +57,14 @@ class CutSettings:
             raise SettingsError(f"no way of finding tissue is called '{self.tissue}'. Pass --tissue {known}.")
         if not 1 <= self.max_upsample <= 4:
             raise SettingsError(f"--max-upsample is {self.max_upsample} and must be from 1 to 4. Pass 1.10.")
+
+    @property
+    def regions(self) -> tuple[RegionChoice, RegionChoice]:
+        """The regions to include and to exclude."""
+        return (
+            RegionChoice(kind="include", path=self.include, classes=self.include_class),
+            RegionChoice(kind="exclude", path=self.exclude, classes=self.exclude_class),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -77,6 +97,7 @@ def plan_slide(item: CohortSlide, settings: CutSettings) -> TilePlan:
         TileError: If a tile is larger than the slide.
         TissueError: If a region file cannot be read.
     """
+    try_slide(item.path, slide_mpp=item.slide_mpp)
     slide = open_slide(item.path, slide_mpp=item.slide_mpp)
     try:
         spec = settings.spec
@@ -117,10 +138,7 @@ def find_slide_tissue(slide: Slide, slide_id: str, settings: CutSettings) -> tup
     thumbnail = slide.read_thumbnail(thumbnail_mpp(settings.spec.tile_px, settings.spec.mpp))
     tissue = METHODS[settings.tissue](thumbnail, slide_size=slide.size, slide_mpp=slide.mpp)
     tissue = keep_scan(tissue, slide.bounds_l0)
-    include, exclude = (_regions(path, slide_id, slide.bounds_l0) for path in (settings.include, settings.exclude))
-    if include is not None or exclude is not None:
-        tissue = restrict_tissue(tissue, include=include, exclude=exclude)
-    return tissue, thumbnail
+    return restrict_to_choices(tissue, settings.regions, slide_id, slide.bounds_l0), thumbnail
 
 
 def wanted_provenance(item: CohortSlide, settings: CutSettings, slide_mpp: tuple[float, float]) -> dict[str, Any]:
@@ -136,7 +154,7 @@ def wanted_provenance(item: CohortSlide, settings: CutSettings, slide_mpp: tuple
         "stride_px": spec.stride,
         "min_tissue": spec.min_tissue,
         "tissue": settings.tissue,
-        "regions": _hash_regions(settings, item.slide_id),
+        "regions": hash_choices(settings.regions, item.slide_id),
         "max_upsample": settings.max_upsample,
     }
 
@@ -149,24 +167,15 @@ def measure_colour(thumbnail: NDArray[np.uint8], mask: NDArray[np.bool_]) -> lis
     return [round(float(value), 4) for value in (*pixels.mean(axis=0), *pixels.std(axis=0))]
 
 
-def refuse_shared_regions(slides: Sequence[CohortSlide], cut: CutSettings) -> None:
-    """Raise where regions are not there, or one file of them is to serve several slides.
+def survey_regions(slides: Sequence[CohortSlide], cut: CutSettings) -> tuple[str, ...]:
+    """Look through the regions of all slides before anything is done; return what a user should be told.
 
     Raises:
-        SettingsError: Naming the option.
+        SettingsError: If regions are not there or fit no slide, if one file of them is to serve several slides, or if
+            they are of several classes and none is chosen.
     """
-    for option, path in (("--include", cut.include), ("--exclude", cut.exclude)):
-        if path is None:
-            continue
-        if not path.exists():
-            raise SettingsError(
-                f"{option} names '{path}', which is not there. Name a GeoJSON file or a folder of them."
-            )
-        if path.is_file() and len(slides) > 1:
-            raise SettingsError(
-                f"{option} names one file but there are {len(slides)} slides. Name a folder that holds one "
-                "<slide_id>.geojson a slide."
-            )
+    notes = (choice.survey([slide.slide_id for slide in slides]) for choice in cut.regions)
+    return tuple(note for note in notes if note is not None)
 
 
 def refuse_empty(item: CohortSlide, plan: TilePlan) -> None:
@@ -190,33 +199,36 @@ def refuse_empty(item: CohortSlide, plan: TilePlan) -> None:
     )
 
 
+def find_seen_size(encoder: EncoderSpec, spec: TileSpec) -> dict[str, Any]:
+    """Return the side of the tile that an encoder sees, in pixels, and its resolution, in um per pixel.
+
+    They differ from the tile's as cut where the network takes one size only and resizes inside.
+    """
+    card = find_encoder(encoder.name)
+    seen_px = card.input_px if card.fixed_input and card.input_px else spec.tile_px
+    return {"seen_px": seen_px, "seen_mpp": spec.mpp * spec.tile_px / seen_px}
+
+
+def say_tissue_notes(notes: Sequence[tuple[str, str]]) -> list[str]:
+    """Return what was noted of tissue masks, one sentence for all slides of which the same was noted.
+
+    Args:
+        notes: `(note, slide_id)`.
+
+    Example:
+        >>> say_tissue_notes([("no empty glass was found", "S-2"), ("no empty glass was found", "S-7")])
+        ["slide 'S-2' (and 1 more): no empty glass was found"]
+    """
+    slides: dict[str, list[str]] = {}
+    for note, slide_id in notes:
+        slides.setdefault(note, []).append(slide_id)
+    return [
+        f"slide '{ids[0]}'{f' (and {len(ids) - 1} more)' if len(ids) > 1 else ''}: {note}"
+        for note, ids in slides.items()
+    ]
+
+
 def ledger_of(provenance: Mapping[str, Any]) -> list[tuple[str, float, float]]:
     """Return the ledger that a patches or features file carries: `(step, kept_um2, removed_um2)`."""
     steps = parse_json(provenance.get("ledger", "[]"))
     return [(str(step), float(kept), float(removed)) for step, kept, removed in steps]
-
-
-def _regions(path: Path | None, slide_id: str, bounds_l0: Bounds) -> BaseGeometry | None:
-    """Load the regions of a slide, which count from the scan's corner, into the canvas's frame."""
-    file = _region_file(path, slide_id)
-    return None if file is None else move_to_canvas(load_regions(file), bounds_l0)
-
-
-def _region_file(path: Path | None, slide_id: str) -> Path | None:
-    """Return the region file of a slide: the file itself, or `<slide_id>.geojson` in a folder (absent: None)."""
-    if path is None:
-        return None
-    if not path.is_dir():
-        return path
-    file = path / f"{slide_id}.geojson"
-    return file if file.exists() else None
-
-
-def _hash_regions(settings: CutSettings, slide_id: str) -> str:
-    """Hash the region files that bear on a slide; empty where there are none."""
-    digest = hashlib.sha256()
-    for kind, path in (("include", settings.include), ("exclude", settings.exclude)):
-        file = _region_file(path, slide_id)
-        if file is not None and file.exists():
-            digest.update(kind.encode() + file.read_bytes())
-    return digest.hexdigest() if digest.digest() != hashlib.sha256().digest() else ""

@@ -29,7 +29,7 @@ from lamella.features.blocks import Block, list_blocks, read_block
 from lamella.features.check_tiles import gather_check_tiles
 from lamella.features.failures import Failure, name_stage
 from lamella.features.leaks import find_leak
-from lamella.features.plan import TilePlan, plan_slide, refuse_empty
+from lamella.features.plan import TilePlan, find_seen_size, plan_slide, refuse_empty, say_tissue_notes
 from lamella.features.settings import BagTarget, ExtractSettings, name_in_files
 from lamella.features.todo import say_differences
 from lamella.progress import Progress, Stage
@@ -77,6 +77,7 @@ class Extraction:
         self._owners: deque[list[tuple[_SlideWork, int]]] = deque()
         self._n_planned = self._n_tiles_planned = 0
         self._overridden: list[tuple[str, float, float]] = []
+        self._tissue_notes: list[tuple[str, str]] = []
         self.done: list[str] = []
         self.notes: list[str] = []
         self.n_tiles = 0
@@ -106,6 +107,12 @@ class Extraction:
                     self._deliver(parts, runtimes, stage)
             self.seconds = time.perf_counter() - started
             self._say_overridden(progress)
+            for note in self._say_resized():
+                self.notes.append(note)
+                progress.say(note)
+            for note in say_tissue_notes(self._tissue_notes):
+                self.notes.append(note)
+                progress.say(note)
         finally:
             self._planner.shutdown(wait=True, cancel_futures=True)
             self._decoders.shutdown(wait=True, cancel_futures=True)
@@ -153,6 +160,7 @@ class Extraction:
                 self._n_planned += 1
             self._n_tiles_planned += len(plan.corners_l0)
             self._note_other_resolution(item, plan.slide)
+            self._tissue_notes += [(note, item.slide_id) for note in plan.tissue.notes]
             work = _SlideWork(
                 item, plan, self._decoders.submit(hash_fully, item.path), blocks_left=len(plan.block_sizes)
             )
@@ -166,6 +174,18 @@ class Extraction:
                 self._forget(work)
                 continue
             yield work
+
+    def _say_resized(self) -> list[str]:
+        """Say of each encoder that resizes tiles at what resolution it saw them."""
+        spec, said = self._settings.cut.spec, []
+        for trunk in self._trunks:
+            seen = find_seen_size(trunk.deepest, spec)
+            if seen["seen_px"] != spec.tile_px:
+                said.append(
+                    f"encoder '{trunk.name}' takes {seen['seen_px']} px only: tiles of {spec.tile_px} px at "
+                    f"{spec.mpp:g} um/px are resized, and it sees {seen['seen_mpp']:.4g} um/px"
+                )
+        return said
 
     def _note_other_resolution(self, item: CohortSlide, slide: Slide) -> None:
         """Keep in mind where a resolution was given that is not what the file states."""
@@ -324,6 +344,7 @@ class Extraction:
                 "fingerprint": target.fingerprint,
                 "dtype": self._settings.dtype,
                 "embedding_dim": rows.shape[1],
+                **find_seen_size(target.encoder, self._settings.cut.spec),
                 **made,
                 "slide_sha256": work.sha256.result(),
             },

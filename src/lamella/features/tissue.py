@@ -1,6 +1,6 @@
 """Tissue and tiles of many slides, without encoding: pictures, outlines, ledger, coordinates."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,18 @@ from lamella.cores import count_threads
 from lamella.errors import BagError, LamellaError, OutputError, TileError
 from lamella.features.bag import PATCH_KEYS, BagFolder, find_differences, save_patches
 from lamella.features.failures import Failure, name_stage, save_failures
-from lamella.features.plan import CutSettings, find_slide_tissue, plan_slide, refuse_empty, refuse_shared_regions
+from lamella.features.plan import (
+    CutSettings,
+    find_slide_tissue,
+    plan_slide,
+    refuse_empty,
+    say_tissue_notes,
+    survey_regions,
+)
 from lamella.files import write_bytes, write_table
 from lamella.progress import Progress, SilentProgress
 from lamella.slide import open_slide
+from lamella.slide.child import try_slide
 from lamella.tiles import place_tiles
 from lamella.tissue import draw_tissue, save_tissue_geojson
 
@@ -34,13 +42,18 @@ def save_tissue(
 
     Raises:
         OutputError: If `out` cannot be written.
-        SettingsError: If one region file is given for several slides.
+        SettingsError: If regions fit no slide, or it is not clear which of them count.
     """
-    refuse_shared_regions(slides, settings)
+    progress = progress or SilentProgress()
+    for note in survey_regions(slides, settings):
+        progress.say(note)
+    notes: dict[str, tuple[str, ...]] = {}
 
     def one(item: CohortSlide) -> Rows:
+        try_slide(item.path, slide_mpp=item.slide_mpp)
         with open_slide(item.path, slide_mpp=item.slide_mpp) as slide:
             tissue, _ = find_slide_tissue(slide, item.slide_id, settings)
+            notes[item.slide_id] = tissue.notes
             try:
                 n_tiles = len(
                     place_tiles(
@@ -69,7 +82,8 @@ def save_tissue(
             for step in tissue.ledger
         ]
 
-    rows, failures = _each(slides, one, "find tissue", progress or SilentProgress())
+    rows, failures = _each(slides, one, "find tissue", progress)
+    _say_notes(slides, notes, progress)
     write_table(out / "ledger.csv", ["slide_id", "step", "kept_um2", "removed_um2", "n_tiles"], rows)
     save_failures(failures, out / "failures.csv")
     return rows, failures
@@ -85,13 +99,17 @@ def save_tiles(
 
     Raises:
         OutputError: If `out` cannot be written.
-        SettingsError: If one region file is given for several slides.
+        SettingsError: If regions fit no slide, or it is not clear which of them count.
     """
-    refuse_shared_regions(slides, settings)
+    progress = progress or SilentProgress()
+    for note in survey_regions(slides, settings):
+        progress.say(note)
+    notes: dict[str, tuple[str, ...]] = {}
 
     def one(item: CohortSlide) -> Rows:
         plan = plan_slide(item, settings)
         with plan.slide:
+            notes[item.slide_id] = plan.tissue.notes
             refuse_empty(item, plan)
         path = BagFolder(out, settings.spec, "").patches_path(item.slide_id)
         differences = find_differences(path, plan.provenance, PATCH_KEYS) if path.exists() else ()
@@ -109,9 +127,16 @@ def save_tiles(
             }
         ]
 
-    rows, failures = _each(slides, one, "place tiles", progress or SilentProgress())
+    rows, failures = _each(slides, one, "place tiles", progress)
+    _say_notes(slides, notes, progress)
     save_failures(failures, out / "failures.csv")
     return rows, failures
+
+
+def _say_notes(slides: Sequence[CohortSlide], notes: Mapping[str, Sequence[str]], progress: Progress) -> None:
+    ordered = [(note, item.slide_id) for item in slides for note in notes.get(item.slide_id, ())]
+    for note in say_tissue_notes(ordered):
+        progress.say(note)
 
 
 def _each(

@@ -65,6 +65,6 @@ class TrainSettings:
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise SettingsError(f"learning rate is {self.lr} and must be above 0. Pass --lr 0.001.")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise SettingsError(f"weight decay is {self.weight_decay} and must be 0 or more. Pass --weight-decay 0.01.")
+            raise SettingsError(f"weight decay is {self.weight_decay} and must be 0 or more. Set weight_decay to 0.01.")
         if not 0 <= self.dropout < 1:
-            raise SettingsError(f"dropout is {self.dropout} and must be from 0 to below 1. Pass --dropout 0.25.")
+            raise SettingsError(f"dropout is {self.dropout} and must be from 0 to below 1. Set dropout to 0.25.")

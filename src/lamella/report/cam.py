@@ -15,6 +15,7 @@ from lamella.report.overlay import ColourRange, OverlayStyle, blend_map, fit_thu
 from lamella.report.pictures import save_picture
 from lamella.slide import Bounds, Slide, describe_frame
 from lamella.study.cam_record import CamRecord
+from lamella.tissue.geojson import make_feature
 
 CAM_COLOURS = "RdBu_r"  # red for the class, blue against it: told apart in every colour vision
 _SHARES = (0.5, 0.8)
@@ -115,14 +116,15 @@ def save_contours(raster: NDArray[np.float32], record: CamRecord, bounds_l0: Bou
             shapes = trace_areas(signed, level, bounds_l0[2:])
             if not shapes:
                 continue
-            properties = {
-                "objectType": "annotation",
-                "name": f"{share:.0%} {said}",
-                "classification": {"name": f"CAM {said}", "color": list(colour)},
-                "measurements": {"Level (logits a cell)": sign * level, "Share": share},
-            }
-            geometry = {"type": "MultiPolygon", "coordinates": shapes}
-            features.append({"type": "Feature", "geometry": geometry, "properties": properties})
+            features.append(
+                make_feature(
+                    {"type": "MultiPolygon", "coordinates": shapes},
+                    class_name=f"CAM {said}",
+                    colour=colour,
+                    name=f"{share:.0%} {said}",
+                    measurements={"Level (logits a cell)": sign * level, "Share": share},
+                )
+            )
     collection = {"type": "FeatureCollection", "lamella": describe_frame(bounds_l0), "features": features}
     write_text(path, json.dumps(collection, separators=(",", ":"), allow_nan=False) + "\n")
 

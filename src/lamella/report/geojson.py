@@ -12,10 +12,12 @@ from lamella.errors import BagError
 from lamella.files import parse_json_file, replacing
 from lamella.report.heatmap import SlideAttention
 from lamella.slide import Bounds, describe_frame
+from lamella.tissue.geojson import make_feature
 
 ATTENTION = "Attention"
 RELATIVE = "Attention (times the average tile)"
 RANK = "Attention rank"
+CLASS, COLOUR = "Attention tile", (68, 1, 84)
 
 
 def save_attention_geojson(tiles: SlideAttention, path: Path, *, bounds_l0: Bounds | None = None) -> None:
@@ -39,14 +41,14 @@ def save_attention_geojson(tiles: SlideAttention, path: Path, *, bounds_l0: Boun
         for number, ((x, y), attention, relative, rank) in enumerate(rows):
             right, bottom = round(x + width, 3), round(y + height, 3)
             ring = [[x, y], [right, y], [right, bottom], [x, bottom], [x, y]]
-            feature = {
-                "type": "Feature",
-                "geometry": {"type": "Polygon", "coordinates": [ring]},
-                "properties": {
-                    "objectType": "detection",
-                    "measurements": {ATTENTION: attention, RELATIVE: relative, RANK: rank},
-                },
-            }
+            feature = make_feature(
+                {"type": "Polygon", "coordinates": [ring]},
+                class_name=CLASS,
+                colour=COLOUR,
+                name=f"Rank {rank}",
+                object_type="detection",
+                measurements={ATTENTION: attention, RELATIVE: relative, RANK: rank},
+            )
             stream.write(f"{',' if number else ''}\n{json.dumps(feature, allow_nan=False)}")
         stream.write("\n]}\n")
 

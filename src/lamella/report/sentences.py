@@ -40,9 +40,21 @@ def say_answer(record: RunRecord) -> str:
     kind = "an AUC" if len(record.classes) == 2 else "a mean one-against-rest AUC"
     interval = "" if auc.low is None else f" (95% interval {format_number(auc.low)} to {format_number(auc.high or 1)})"
     figure = f"{kind} of {format_number(auc.value)}{interval} {where}"
+    if auc.high is not None and auc.high < 0.5:
+        return f"{what}, in reverse: {figure}. {say_reversed(record.positive if len(record.classes) == 2 else None)}"
     if auc.low is not None and auc.low <= 0.5:
         return f"{what.replace(' separates ', ' is not shown to separate ')}: {figure}, and chance is 0.50; {counts}."
     return f"{what} with {figure}, on {counts}."
+
+
+def say_reversed(positive: str | None) -> str:
+    """Return what to look for where the whole interval of an AUC lies below chance."""
+    which = f" that '{positive}' is the class meant to be positive," if positive else ""
+    return (
+        "The 95% interval lies wholly below 0.50, so the scores rank the slides in reverse. Check"
+        f"{which} that no two labels are swapped in the table or in the predictions' columns, and that training and "
+        "test slides are labelled alike."
+    )
 
 
 def say_baselines(results: Results) -> str:

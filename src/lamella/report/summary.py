@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from lamella.report.sentences import say_reversed
+
 _ARMS = {"stage 1": "before (the seeds that go on)", "head": "head only (control)", "tuned": "encoder and head"}
 _NAMES = {"colour": "baseline: colour", "tissue": "baseline: tissue area, tiles", "batch": "baseline: batch alone"}
 
@@ -14,12 +16,27 @@ def summarise_run(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
         metrics: What `metrics.json` holds.
     """
     arms = metrics["arms"]
-    rows = [_row("model", arms["model"])]
+    # With several classes the figure is an average, and says of what.
+    name = "model (mean of one-vs-rest AUCs)" if len(metrics.get("classes", ())) > 2 else "model"
+    rows = [_row(name, arms["model"])]
     if "leave_one_batch_out" in arms:
         rows.append(_row("model, batches left out", arms["leave_one_batch_out"]))
     rows += [_row(_NAMES.get(name, name), found) for name, found in arms.get("baselines", {}).items()]
     later = (metrics.get("stage_two") or {}).get("arms", ())
     return rows + [_row_of_stage_two(one) for one in later if one["reading"] == "all"]
+
+
+def list_remarks(metrics: Mapping[str, Any]) -> list[str]:
+    """List what must be said with the figures: an interval wholly below chance.
+
+    Args:
+        metrics: What `metrics.json` holds.
+    """
+    arm = metrics["arms"]["model"]
+    interval = ((arm.get("patients") or arm.get("slides") or {}).get("auc") or {}).get("interval")
+    if interval is None or interval[1] >= 0.5:
+        return []
+    return [say_reversed(metrics.get("positive") if len(metrics.get("classes", ())) == 2 else None)]
 
 
 def _row_of_stage_two(one: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,12 @@ def save_outlines(lesions: tuple[Polygon, ...], path: Path, *, name: str = "Tumo
             "type": "Feature",
             "id": str(uuid.uuid5(_NAMESPACE, f"{path.stem} {number}")),
             "geometry": mapping(lesion),
-            "properties": {"objectType": "annotation", "classification": {"name": name, "color": [200, 0, 0]}},
+            "properties": {
+                "objectType": "annotation",
+                "name": f"{name} {number + 1}",
+                "classification": {"name": name, "color": [200, 0, 0]},
+                "isLocked": True,
+            },
         }
         for number, lesion in enumerate(lesions)
     ]

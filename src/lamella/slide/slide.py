@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lamella.errors import ResolutionError, SlideError
+from lamella.errors import LamellaError, ResolutionError, SlideError
 from lamella.slide.frame import clip_bounds
 from lamella.slide.levels import Level, fit_levels, list_misfits
 from lamella.slide.opening import open_reader
@@ -47,12 +47,26 @@ def open_slide(path: Path | str, *, slide_mpp: float | None = None, reader: str 
     """
     path = Path(path)
     given = None if slide_mpp is None else check_given_mpp(slide_mpp, name=path.name)
-    opened = open_reader(path, reader)
+    opened: Reader | None = None
     try:
+        opened = open_reader(path, reader)
         return Slide(path, opened, given)
-    except SlideError:
-        opened.close()
-        raise
+    except Exception as error:
+        if opened is not None:
+            opened.close()
+        if isinstance(error, LamellaError):
+            raise
+        raise _say_unforeseen(path, error) from error
+
+
+def _say_unforeseen(path: Path, error: Exception) -> SlideError:
+    """Make one slide's error of whatever a decoder raises on a damaged file, memory included: the others go on."""
+    said = " ".join(str(error).split())[:160]
+    return SlideError(
+        f"slide '{path.name}' cannot be read ({type(error).__name__}: {said}). Copy it again from its source, or "
+        "leave it "
+        "out."
+    )
 
 
 class Slide:
@@ -173,7 +187,12 @@ class Slide:
         left, top = max(0, int(corner_level[0])), max(0, int(corner_level[1]))  # NumPy's integers are not readers'
         right, bottom = (int(min(width, corner_level[0] + size[0])), int(min(height, corner_level[1] + size[1])))
         if right > left and bottom > top:
-            pixels = self._reader.read((left, top), level, (right - left, bottom - top))
+            try:
+                pixels = self._reader.read((left, top), level, (right - left, bottom - top))
+            except LamellaError:
+                raise
+            except Exception as error:
+                raise _say_unforeseen(self.path, error) from error
             if (right - left, bottom - top) == tuple(size):
                 return pixels
         region = np.full((size[1], size[0], 3), 255, dtype=np.uint8)
@@ -200,7 +219,7 @@ class Slide:
             finest = _say(max(slide_mpp))
             raise ResolutionError(
                 f"tiles are asked for at {_say(mpp)} um/px but slide '{self.path.name}' stops at {finest} um/px. "
-                f"Ask for {finest} or coarser, or leave that slide out: a finished model takes only what it learned at."
+                f"Ask for {finest} or coarser, or leave that slide out."
             )
         return read
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lamella.cohort.spelling import tidy
 from lamella.errors import BagError
 from lamella.features.bag import BagFolder, FeatureBag, read_own_bag
 from lamella.features.layouts import load_bag
+
+_BAG_SUFFIXES = (".h5", ".pt")
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -59,8 +63,9 @@ def load_bag_folder(folder: Path, slide_ids: Sequence[str]) -> StudyBags:
         BagError: If a bag is absent, damaged, or of another encoder or width than the others.
     """
     features, corners, provenance = {}, {}, {}
+    used: dict[Path, str] = {}
     for slide_id in slide_ids:
-        path = next((p for p in (folder / f"{slide_id}.h5", folder / f"{slide_id}.pt") if p.exists()), None)
+        path = _find_bag(folder, slide_id)
         if path is None:
             below = sorted(p.parent for p in folder.rglob(f"{slide_id}.*") if p.suffix in (".h5", ".pt"))
             named = f": '{below[0]}'" if below else ", or make them: lamella extract"
@@ -68,6 +73,7 @@ def load_bag_folder(folder: Path, slide_ids: Sequence[str]) -> StudyBags:
                 f"'{folder}' holds no bag of slide '{slide_id}' ({slide_id}.h5 or .pt). Name the folder of the bags"
                 f"{named}."
             )
+        _refuse_shared(folder, slide_id, path, used)
         bag = load_bag(path)
         _refuse_not_finite(path, bag.features)
         if bag.layout == "lamella":
@@ -78,6 +84,45 @@ def load_bag_folder(folder: Path, slide_ids: Sequence[str]) -> StudyBags:
         provenance[slide_id] = _foreign_provenance(slide_id, bag)
     _refuse_mixture(folder, provenance)
     return StudyBags(features=features, corners_l0=corners, provenance=provenance)
+
+
+def _find_bag(folder: Path, slide_id: str) -> Path | None:
+    """Return the bag of a slide: by its id, else the only one that goes by the id and more.
+
+    A bag made from `ID.UUID.svs` or under `ID.svs.h5` is called so, while tables often say ID alone (TCGA's barcode),
+    or the other way round; accents may be composed in one and not in the other.
+
+    Raises:
+        BagError: If several bags could be the slide's.
+    """
+    for form in ("NFC", "NFD"):
+        for suffix in _BAG_SUFFIXES:
+            path = folder / f"{unicodedata.normalize(form, slide_id)}{suffix}"
+            if path.exists():
+                return path
+    if not folder.is_dir():
+        return None
+    names = {path: tidy(path.stem) for path in sorted(folder.iterdir()) if path.suffix in _BAG_SUFFIXES}
+    longer = [path for path, name in names.items() if name.startswith(f"{slide_id}.")]
+    shorter = [path for path, name in names.items() if slide_id.startswith(f"{name}.")]
+    barcode = [path for path, name in names.items() if slide_id.startswith("TCGA-") and name.startswith(f"{slide_id}-")]
+    likely = longer or shorter or barcode
+    if len(likely) > 1:
+        raise BagError(
+            f"'{folder.name}' holds {len(likely)} bags that could be of slide '{slide_id}': '{likely[0].name}' and "
+            f"'{likely[1].name}'. Write the whole name of the bag, without its ending, as slide_id."
+        )
+    return likely[0] if likely else None
+
+
+def _refuse_shared(folder: Path, slide_id: str, path: Path, used: dict[Path, str]) -> None:
+    """Refuse one bag for two slides."""
+    other = used.setdefault(path, slide_id)
+    if other != slide_id:
+        raise BagError(
+            f"slides '{other}' and '{slide_id}' both go by the bag '{path.name}' of '{folder.name}'. Write the whole "
+            "name of each bag, without its ending, as slide_id."
+        )
 
 
 def _foreign_provenance(slide_id: str, bag: FeatureBag) -> dict[str, Any]:

@@ -42,7 +42,9 @@ _COMMENTS = {
     "control_arm": "the frozen arm that is permuted; null is the cheapest",
     "cka": "whether fine-tuned encoders are compared with frozen ones, block by block",
     "cam": "whether class activation maps are drawn and measured",
-    "localise": "folder of lesion outlines, <slide_id>.geojson or .xml; null measures none",
+    "localise": "folder of lesion outlines, <slide_id>.geojson or .xml, or masks; null measures none",
+    "lesion_class": "classes of outlines that are lesions; [] takes the only one there is",
+    "lesion_value": "values of masks that are lesions; [] takes the only one besides the background",
     "budget": "time that may be spent, such as 3h or 90m; null is no limit",
 }
 
@@ -68,6 +70,8 @@ class StudyDesign(Part):
         cka: Whether fine-tuned encoders are compared with frozen ones, block by block.
         cam: Whether class activation maps are computed.
         localise: Folder of outlines.
+        lesion_class: Which classes of outlines are lesions.
+        lesion_value: Which values of masks are lesions.
         budget: Time that may be spent, such as `3h`.
     """
 
@@ -88,6 +92,8 @@ class StudyDesign(Part):
     cka: bool = False
     cam: bool = False
     localise: str | None = None
+    lesion_class: tuple[str, ...] = ()
+    lesion_value: tuple[str, ...] = ()
     budget: str | None = None
 
     @field_validator("budget")
@@ -134,10 +140,10 @@ class StudyDesign(Part):
     def with_changes(self, **changes: Any) -> "StudyDesign":
         """Return it with what the command line changes; None leaves a value as it is.
 
-        `tile_px`, `stride_px` and `mpp` change every tile spec.
+        `tile_px`, `stride_px`, `mpp` and `tissue` change every tile spec.
         """
         given = {key: value for key, value in changes.items() if value is not None}
-        cut = {key: given.pop(key) for key in ("tile_px", "stride_px", "mpp") if key in given}
+        cut = {key: given.pop(key) for key in ("tile_px", "stride_px", "mpp", "tissue") if key in given}
         tiles = {name: one.model_dump() | cut for name, one in self.tiles.items()}
         return check_design(self.model_dump() | given | {"tiles": tiles}, "the command line")
 

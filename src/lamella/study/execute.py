@@ -34,10 +34,13 @@ from lamella.study.outcome import ArmOutcome, save_outcomes
 from lamella.study.plan import gather_facts
 from lamella.study.plan_study import LEFT, PlannedArm, plan_units
 from lamella.study.predict import open_run
+from lamella.study.presets import list_differences
+from lamella.study.prospects import list_obstacles
 from lamella.study.run import check_images, save_ledger, save_run_cohort
 from lamella.study.settings import CamSettings, TrainingSettings
 from lamella.study.study_folder import StudyFolder
 from lamella.study.study_record import describe_study, load_record, refuse_other_design, was_declared
+from lamella.study.truth import LesionFolder
 from lamella.study.units import PlanFacts, base_of
 
 
@@ -48,12 +51,16 @@ class StudyOptions:
     Attributes:
         runtime: Where encoders run.
         lesions: Folder of outlines for localisation; None measures none.
+        lesion_classes: Which classes of outlines are lesions; empty takes the only one there is.
+        lesion_values: Which values of masks are lesions; empty takes the only one besides the background.
         budget_s: Seconds that may be spent; None is no limit. Arms that would go past it are listed as not run.
         cautions: What the page is to say of this cohort besides, such as that its slides share tissue.
     """
 
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
     lesions: Path | None = None
+    lesion_classes: tuple[str, ...] = ()
+    lesion_values: tuple[str, ...] = ()
     budget_s: float | None = None
     cautions: tuple[str, ...] = ()
 
@@ -135,6 +142,7 @@ class _Study:
         """Run what is missing; return what came out."""
         list_rounds(self._cohort)
         check_images(self._cohort)
+        self._check_lesions()
         save_run_cohort(self._cohort, RunFolder(self._folder.path))
         arms = list(self._design.list_arms())
         for arm in arms:
@@ -142,6 +150,9 @@ class _Study:
         runnable = [arm for arm in arms if self._rows[arm.name]["command"] is None]
         if self._options.budget_s is not None:
             runnable = self._keep_within_budget(runnable, self._options.budget_s)
+        for note in (*list_obstacles(self._design, self._cohort), *self._list_differences()):
+            self._notes.append(note)
+            self._progress.say(note)
         self._save_record("running")
         bases = list(dict.fromkeys(base_of(arm) for arm in runnable))
         self._extract(bases)
@@ -167,6 +178,9 @@ class _Study:
             runs={run.arm.name: run.folder for run in self._frozen.values()},
             failures=tuple(self._failures.values()),
         )
+
+    def _list_differences(self) -> list[str]:
+        return [f"Differs from the paper: {said}." for said in list_differences(self._design.preset or "")]
 
     def _keep_within_budget(self, runnable: Sequence[Arm], budget_s: float) -> list[Arm]:
         """Return the arms that the plan lets run; the others are listed with what they would have cost."""
@@ -354,25 +368,41 @@ class _Study:
             ]
         }
 
+    def _check_lesions(self) -> None:
+        """Refuse outlines that fit no slide or are not clear before anything long begins."""
+        options = self._options
+        if options.lesions is not None:
+            positive = self._cohort.positive or self._cohort.classes[-1]
+            folder = LesionFolder(path=options.lesions, classes=options.lesion_classes, values=options.lesion_values)
+            folder.find([slide for slide in self._cohort.slides if slide.label == positive])
+
     def _localise(self) -> dict[str, Any]:
         """Measure attention and maps of every arm of the design against outlines, where there are any."""
         if self._options.lesions is None or not self._fits("localise"):
             return {}
         found: list[dict[str, Any]] = []
+        reason = None
         for arm in self._outcomes:
             if arm.finetuned == "head":
                 continue
             kind = "tuned" if arm.finetuned == "tuned" else "frozen"
             settings = LocaliseSettings(
                 lesions=self._options.lesions,
+                classes=self._options.lesion_classes,
+                values=self._options.lesion_values,
                 cam=CamSettings(arm=kind) if self._design.cam else None,
                 arm=kind,
             )
             run = open_run(self._frozen[base_of(arm)].folder.path)
-            content, failures = localise_run(run, settings, progress=self._progress)
+            try:
+                content, failures = localise_run(run, settings, progress=self._progress)
+            except CohortError as error:  # of no tested slide, say: the arms can be compared all the same
+                reason = f"Where the maps of {arm.name} light up was not measured: {error}"
+                self._notes.append(reason)
+                continue
             self._failures |= {failure.slide_id: failure for failure in failures}
             found.append({"arm": arm.name, **content})
-        return {"arms": found}
+        return {"arms": found, "reason": reason}
 
     # What came out --------------------------------------------------------------------------------------------------
 

@@ -357,7 +357,7 @@ def _encode_again(place: _Place, encoder: EncoderSpec, test: Sequence[str]) -> M
     settings = dataclasses.replace(place.extract, encoders=(encoder,))
     folder = place.folder / "tuned"
     if place.stage.evaluate == "all":
-        report = extract_cohort(slides, settings, folder / "features", progress=place.progress)
+        report = extract_cohort(slides, settings, folder / "features", is_part=True, progress=place.progress)
         failed = {failure.slide_id for failure in report.failures}
         return load_bags(report.folder, [i for i in test if i not in failed]).features
     from lamella.encoders.network import build_network

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lamella.cohort import Cohort
-from lamella.encoders.tuned import hash_id
+from lamella.encoders.tuned import list_hashes
 from lamella.errors import LeakageError
 
 
@@ -30,7 +30,7 @@ def refuse_seen_by_encoder(
         own = provenance.get(slide_id, {})
         reason = str(own.get("leak") or "")
         salt = str(own.get("seen_salt") or "")
-        if not reason and salt and hash_id(patients[slide_id], salt) in own.get("seen_patients", ()):
+        if not reason and salt and not list_hashes(patients[slide_id], salt).isdisjoint(own.get("seen_patients", ())):
             reason = "its patient was among those that the encoder was trained on"
         if reason:
             seen.append((slide_id, reason))

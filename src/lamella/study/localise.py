@@ -6,6 +6,7 @@ DIR/controls/             runs with random weights and with permuted labels, whe
 """
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lamella.analysis.localise import (
+    APART,
     SMALLEST_UM,
     Detections,
     Lesions,
+    choose_tiles,
     find_maxima,
     find_top_precision,
     judge_detections,
@@ -28,6 +31,7 @@ from lamella.analysis.localise import (
     score_froc,
 )
 from lamella.cohort import Cohort, CohortSlide, list_rounds
+from lamella.cohort.cohort import name_some
 from lamella.encoders import EncoderSpec
 from lamella.encoders.trust import trusting
 from lamella.errors import CohortError, LamellaError, OutputError, SettingsError
@@ -44,10 +48,11 @@ from lamella.study.bags import load_bags
 from lamella.study.cam import CamMapper, CamPart, PartFinder, load_paths, predict_parts
 from lamella.study.folder import RunFolder
 from lamella.study.leaks import refuse_seen_by_encoder
+from lamella.study.lesion_masks import Rasteriser
 from lamella.study.predict import FinishedRun, find_run_encoder
 from lamella.study.rounds import Protocol, keep_available, train_protocol
 from lamella.study.settings import CamSettings, restore_extract_settings
-from lamella.study.truth import Rasteriser, find_truth, load_truth
+from lamella.study.truth import LesionFolder
 
 _PIXELS_A_TILE = 16
 _LONG_PX = 4096
@@ -61,15 +66,20 @@ class LocaliseSettings:
 
     Attributes:
         lesions: Folder of outlines, `<slide_id>.geojson`, `.xml`, `.png` or `.tiff`.
+        classes: Which classes of outlines are lesions; empty takes the only one there is.
+        values: Which values of masks are lesions, each a number or `#rrggbb`; empty takes the only one besides the
+            background.
         cam: Which class activation maps stand beside attention; None measures attention alone.
         arm: `frozen` or `tuned`.
         k: Tiles of highest value whose precision is measured.
-        radius_um: Least distance of two detections, um; None is a tile's side.
+        radius_um: Least distance of two detections, um; None is one and a half sides of a tile.
         smallest_um: Lesions shorter than this are neither hit nor false (CAMELYON16: 275).
         controls: Whether random weights and permuted labels are trained and measured too.
     """
 
     lesions: Path
+    classes: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
     cam: CamSettings | None = dataclasses.field(default_factory=CamSettings)
     arm: str = "frozen"
     k: int = 10
@@ -111,11 +121,15 @@ class _Scene:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Map:
-    """One map of one slide: a value a tile, a raster, and the raster that is comparable between slides."""
+    """One map of one slide: a value a tile, a raster, and what makes both comparable between slides.
+
+    `is_by_tile` says that the raster shows nothing finer than the tiles, so that these are the detections.
+    """
 
     tiles: NDArray[np.float64]
     raster: NDArray[np.float32]
     scale: float = 1.0
+    is_by_tile: bool = False
 
 
 def localise_run(
@@ -137,9 +151,9 @@ def localise_run(
         What `localisation.json` holds, and the slides that could not be done.
 
     Raises:
-        CohortError: If no tested slide has outlines.
+        CohortError: If no tested slide has outlines, or nothing of them is left to measure.
+        SettingsError: If they are of several classes, and none is chosen.
         LeakageError: If the encoder has seen a slide that is to be measured on.
-        TissueError: If outlines cannot be read.
     """
     with trusting(*trust):
         return _localise(run, settings, progress or SilentProgress())
@@ -153,7 +167,8 @@ def _localise(
     positive = run.positive or run.classes[-1]
     bags = extract.folder(run.folder.features)
     has_bag = [path.stem for path in bags.features.glob("*.h5")].__contains__
-    chosen, left_out = _choose(cohort, settings.lesions, positive, has_bag)
+    lesions = LesionFolder(path=settings.lesions, classes=settings.classes, values=settings.values)
+    chosen, notes = _choose(cohort, lesions, positive, has_bag)
     sources = [_run_source(run, settings, cohort, extract)]
     if settings.controls:
         sources += [
@@ -163,32 +178,43 @@ def _localise(
     sources[0] = _checked(sources[0], [item.slide_id for item, _ in chosen], cohort)
     rows: list[dict[str, Any]] = []
     detections: dict[str, list[Detections]] = {}
-    failures = []
+    failures: list[Failure] = []
+    tiny: list[str] = []
     pooled: dict[str, list[tuple[NDArray[np.float64], NDArray[np.bool_]]]] = {}
     with progress.stage("localise", None, "tiles") as stage:
         for item, truth in chosen:
             try:
                 with open_slide(item.path, slide_mpp=item.slide_mpp) as slide:
-                    scene = _set_scene(item, slide, truth, sources[0], extract, settings)
+                    mask = None if truth is None else lesions.load(truth, slide.size, slide.bounds_l0)
+                    scene = _set_scene(item, slide, mask, sources[0], extract, settings)
+                    if truth is not None and not scene.mask.any():
+                        tiny.append(item.slide_id)
+                        continue
                     for name, one in _list_maps(scene, sources, stage).items():
                         rows += _measure(scene, name, one, settings, pooled)
                         found = _detect(scene, one, settings)
                         detections.setdefault(name, []).append(found)
-            except OutputError:
+            except (OutputError, CohortError):
                 raise
             except (LamellaError, OSError) as error:
                 failures.append(Failure(item.slide_id, "localise", str(error)))
+    if tiny:
+        notes.append(f"lesions of {name_some(tiny)} are smaller than a sixteenth of a tile: left out.")
+    if not rows:
+        reasons = [failure.reason.replace(f"{settings.lesions}{os.sep}", "") for failure in failures]
+        said = f" The first: {reasons[0]}" if reasons else f" {notes[-1]}" if notes else ""
+        raise CohortError(f"no lesion in '{settings.lesions.name}' could be measured.{said}")
     content = _summarise(rows, detections, pooled, cohort)
     content["settings"] = {
         "k": settings.k,
-        "radius_um": settings.radius_um or extract.cut.spec.tile_px * extract.cut.spec.mpp,
+        "radius_um": settings.radius_um or APART * extract.cut.spec.tile_px * extract.cut.spec.mpp,
         "smallest_um": settings.smallest_um,
         "arm": settings.arm,
         "class": positive,
+        "lesion_classes": list(settings.classes),
+        "lesion_values": list(settings.values),
     }
-    content["notes"] = [
-        f"slide '{slide_id}' is labelled {positive} and has no outlines: it was left out." for slide_id in left_out
-    ]
+    content["notes"] = notes
     if content["maps"] and all(one["froc"] is None for one in content["maps"].values()):
         content["notes"].append(
             f"no lesion is {settings.smallest_um:g} um long or longer, so there is none that FROC would count; a lower "
@@ -206,31 +232,33 @@ def _cell(value: Any) -> Any:
 
 
 def _choose(
-    cohort: Cohort, folder: Path, positive: str, has_bag: Callable[[str], bool]
+    cohort: Cohort, lesions: LesionFolder, positive: str, has_bag: Callable[[str], bool]
 ) -> tuple[list[tuple[CohortSlide, Path | None]], list[str]]:
-    """Return the tested slides with their outlines (None: without a lesion), and those that lack outlines.
+    """Return the tested slides with their outlines (None: without a lesion), and what to tell of those that lack them.
 
     Slides that the same models test stand together: each encoder is opened once.
     """
-    if not folder.is_dir():
-        raise CohortError(f"there is no folder '{folder}'. Name the folder of the outlines, <slide_id>.geojson each.")
     slides = {item.slide_id: item for item in cohort.slides}
-    tested = [slide_id for one in list_rounds(cohort) for slide_id in one.test if has_bag(slide_id)]
-    chosen: list[tuple[CohortSlide, Path | None]] = []
-    left_out = []
-    for item in (slides[slide_id] for slide_id in tested):
-        if str(item.label) != positive:
-            chosen.append((item, None))
-        elif (path := find_truth(folder, item.slide_id)) is not None:
-            chosen.append((item, path))
-        else:
-            left_out.append(item.slide_id)
-    if not any(path is not None for _, path in chosen):
+    tested = [slides[slide_id] for one in list_rounds(cohort) for slide_id in one.test]
+    files = lesions.find([item for item in tested if str(item.label) == positive])
+    tested = [item for item in tested if has_bag(item.slide_id)]
+    with_lesions = [item.slide_id for item in tested if str(item.label) == positive]
+    left_out = [slide_id for slide_id in with_lesions if slide_id not in files]
+    if len(left_out) == len(with_lesions):
         raise CohortError(
-            f"'{folder}' holds outlines of no tested slide that is labelled {positive}. Name them <slide_id>.geojson, "
-            ".xml, .png or .tiff."
+            f"'{lesions.path.name}' holds outlines of no tested slide that is labelled {positive} and has features. "
+            "Run the run again, or name outlines of its slides."
         )
-    return chosen, left_out
+    notes = []
+    if left_out:
+        notes.append(
+            f"{len(left_out)} of {len(with_lesions)} tested slides labelled {positive} have no outlines and were left "
+            f"out: {name_some(left_out)}."
+        )
+    chosen = [
+        (item, files.get(item.slide_id)) for item in tested if item.slide_id in files or str(item.label) != positive
+    ]
+    return chosen, notes
 
 
 def _run_source(run: FinishedRun, settings: LocaliseSettings, cohort: Cohort, extract: ExtractSettings) -> _Source:
@@ -319,7 +347,7 @@ def permute_labels(cohort: Cohort, *, seed: int = 0, within_batch: bool = False)
 def _set_scene(
     item: CohortSlide,
     slide: Slide,
-    truth: Path | None,
+    rasterise: Rasteriser | None,
     source: _Source,
     extract: ExtractSettings,
     settings: LocaliseSettings,
@@ -333,10 +361,7 @@ def _set_scene(
     slide_um = [size * mpp for size, mpp in zip(bounds_l0[2:], slide.mpp, strict=True)]
     um_per_px = max(side_um / _PIXELS_A_TILE, max(slide_um) / _LONG_PX)
     shape = (max(1, round(slide_um[1] / um_per_px)), max(1, round(slide_um[0] / um_per_px)))
-    rasterise: Rasteriser = (
-        (lambda wanted: np.zeros(wanted, dtype=bool)) if truth is None else load_truth(truth, slide.size, bounds_l0)
-    )
-    mask = rasterise(shape)
+    mask = np.zeros(shape, dtype=bool) if rasterise is None else rasterise(shape)
     tile_l0 = (side_um / slide.mpp[0], side_um / slide.mpp[1])
     return _Scene(
         item=item,
@@ -387,7 +412,9 @@ def _list_maps(scene: _Scene, sources: Sequence[_Source], stage: Stage) -> dict[
         parts = source.find_parts(scene.item.slide_id)
         beside = f", {source.name}" if source.name else ""
         attention, probability = predict_parts(parts, scene.item.slide_id)
-        maps[f"attention{beside}"] = _Map(attention, _stitch(scene, attention), scale=len(attention) * probability)
+        maps[f"attention{beside}"] = _Map(
+            attention, _stitch(scene, attention), scale=len(attention) * probability, is_by_tile=True
+        )
         if source.mapper is not None:
             folder = source.folder / scene.item.slide_id
             source.mapper.map_slide(scene.item, parts, folder, stage)
@@ -438,9 +465,18 @@ def _measure(
 
 
 def _detect(scene: _Scene, one: _Map, settings: LocaliseSettings) -> Detections:
-    radius_um = settings.radius_um or _PIXELS_A_TILE * scene.um_per_px
-    places, values = find_maxima(one.raster, radius_um / scene.um_per_px)
-    return judge_detections(places, values * one.scale, scene.lesions)
+    """Return what the detections of a map hit: tiles at their centres, or maxima of what is finer than tiles."""
+    mpp = np.array(scene.slide.mpp)
+    radius_um = settings.radius_um or APART * scene.tile_l0[0] * mpp[0]
+    if not one.is_by_tile:
+        places, values = find_maxima(one.raster, radius_um / scene.um_per_px)
+        return judge_detections(places, values * one.scale, scene.lesions)
+    centres_l0 = scene.corners_l0 + np.array(scene.tile_l0) / 2
+    chosen = choose_tiles(one.tiles, centres_l0 * mpp, radius_um)
+    height, width = scene.shape
+    pixels = np.floor(centres_l0[chosen] * np.array([width, height]) / np.array(scene.slide.size)).astype(np.int64)
+    places = np.clip(pixels[:, ::-1], 0, [height - 1, width - 1])
+    return judge_detections(places, one.tiles[chosen] * one.scale, scene.lesions)
 
 
 def _summarise(

@@ -1,6 +1,5 @@
 """Measuring a study: the model and its baselines on the same folds, thresholds from validation alone."""
 
-import csv
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from lamella.analysis.thresholds import Decisions, Threshold, find_threshold
 from lamella.cohort import Cohort, CohortSlide, Round
 from lamella.errors import CohortError
 from lamella.study.bags import StudyBags
+from lamella.study.predictions_table import load_predictions
 from lamella.study.rounds import Outcome, Protocol, RoundPrediction
 
 METRICS_FORMAT = 1
@@ -108,38 +108,12 @@ def measure_table(path: Path, *, positive: str | None = None) -> dict[str, Any]:
     Raises:
         CohortError: If the table is absent or lacks what is needed.
     """
-    try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CohortError(f"'{path}' cannot be read as a CSV table. Name the predictions.csv of a run.") from error
-    if not rows:
-        raise CohortError(f"'{path}' holds no predictions. Name the predictions.csv of a run.")
-    kind = next((kind for kind in ("logit_", "prob_") if any(key.startswith(kind) for key in rows[0])), None)
-    missing = [name for name in ("slide_id", "label") if name not in rows[0]] + ([] if kind else ["prob_<class>"])
-    if missing or kind is None:
-        raise CohortError(f"'{path}' has no column '{missing[0]}'. Name the predictions.csv of a run.")
-    classes = tuple(sorted(key.removeprefix(kind) for key in rows[0] if key.startswith(kind)))
-    try:
-        values = np.array([[float(row[f"{kind}{name}"] or "") for name in classes] for row in rows])
-        folds = np.array([int(row.get("fold") or 0) for row in rows])
-    except ValueError as error:
-        raise CohortError(f"'{path}' holds something that is not a number ({error}). Correct that cell.") from error
-    table = PredictionTable(
-        classes=classes,
-        slide_ids=tuple(row["slide_id"] for row in rows),
-        patient_ids=tuple(row.get("patient_id") or row["slide_id"] for row in rows),
-        labels=tuple(row["label"] for row in rows),
-        folds=folds,
-        logits=values if kind == "logit_" else np.log(np.clip(values, 1e-12, 1)),
-        batches=tuple(row["batch"] or None for row in rows) if "batch" in rows[0] else None,
-        positive=positive,
-    )
+    table = load_predictions(path, positive=positive)
     model = measure(table)
     return {
         "format": METRICS_FORMAT,
-        "classes": list(classes),
-        "positive": positive or classes[-1],
+        "classes": list(table.classes),
+        "positive": table.classes[table.positive_index] if len(table.classes) == 2 else None,
         "arms": {"model": model, "baselines": {}},
         "notes": model["notes"],
     }

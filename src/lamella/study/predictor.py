@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from lamella.cohort import Cohort
+from lamella.cohort.spelling import find_look
 from lamella.encoders import EncoderSpec
-from lamella.encoders.tuned import hash_id
+from lamella.encoders.tuned import list_hashes
 from lamella.errors import LeakageError
 from lamella.mil import SlideModel, SlidePrediction
 from lamella.progress import Progress
@@ -44,8 +45,19 @@ class SeenBefore:
     knows_patients: bool = True
 
     def has_patient(self, patient_id: str) -> bool:
-        """True for a patient that was learned from."""
-        return (hash_id(patient_id, self.salt) if self.salt else patient_id) in self.patients
+        """True for a patient that was learned from, under this spelling or one that looks the same."""
+        if self.salt:
+            return not list_hashes(patient_id, self.salt).isdisjoint(self.patients)
+        return self.find_spelling(patient_id) is not None
+
+    def find_spelling(self, patient_id: str) -> str | None:
+        """Return how a patient was spelt in training; None where it was not learned from or ids are hashes."""
+        if self.salt or not self.patients:
+            return None
+        if patient_id in self.patients:
+            return patient_id
+        look = find_look(patient_id)
+        return next((name for name in sorted(self.patients) if find_look(name) == look), None)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -126,6 +138,10 @@ def refuse_seen(predictor: Predictor, cohort: Cohort, *, labelled: bool, progres
     if not seen:
         return
     what = "the image" if same_image else "the patient"
+    patient = next(s.patient_id for s in cohort.slides if s.slide_id == seen[0])
+    spelling = known.find_spelling(patient)
+    if not same_image and spelling not in (None, patient):
+        what = f"patient '{patient}', spelt '{spelling}' in training,"
     if labelled:
         raise LeakageError(
             f"{what} of slide '{seen[0]}' was learned from by this {predictor.called} ({_count(seen)}), so a "

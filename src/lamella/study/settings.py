@@ -155,6 +155,8 @@ def describe_settings(settings: RunSettings) -> dict[str, Any]:
         "min_tissue": spec.min_tissue,
         "tissue": cut.tissue,
         "max_upsample": cut.max_upsample,
+        "include_class": list(cut.include_class),
+        "exclude_class": list(cut.exclude_class),
         "dtype": extract.dtype,
         "device": extract.runtime.device,
         "precision": extract.runtime.precision,

@@ -15,7 +15,7 @@ from lamella.study.study_folder import StudyFolder
 RECORD_FORMAT = 1
 # What may change while a study goes on: its figures stay those of the same folds, seeds, tiles and training.
 _FREE = {"arms", "comparisons", "margin", "budget", "preset", "permutations", "cka", "cam", "localise",
-         "finetune_best", "control_arm"}  # fmt: skip
+         "lesion_class", "lesion_value", "finetune_best", "control_arm"}  # fmt: skip
 
 
 def describe_study(

@@ -15,6 +15,7 @@ from lamella.tissue.glass import find_tissue
 from lamella.tissue.mask import LedgerStep, TissueMask, keep_scan, thumbnail_mpp
 from lamella.tissue.otsu import find_tissue_otsu
 from lamella.tissue.overlay import draw_tissue
+from lamella.tissue.region_files import RegionChoice, hash_choices, restrict_to_choices
 from lamella.tissue.regions import load_regions, rasterise_regions, restrict_tissue, save_tissue_geojson
 
 METHODS: dict[str, Callable[..., TissueMask]] = {"glass": find_tissue, "otsu": find_tissue_otsu}
@@ -23,14 +24,17 @@ METHODS: dict[str, Callable[..., TissueMask]] = {"glass": find_tissue, "otsu": f
 __all__ = [
     "METHODS",
     "LedgerStep",
+    "RegionChoice",
     "TissueMask",
     "draw_tissue",
     "find_tissue",
     "find_tissue_otsu",
+    "hash_choices",
     "keep_scan",
     "load_regions",
     "rasterise_regions",
     "restrict_tissue",
+    "restrict_to_choices",
     "save_tissue_geojson",
     "thumbnail_mpp",
 ]

@@ -29,15 +29,19 @@ BLACK_BELOW, BLACK_CHROMA = 90, 30
 # Mean difference of neighbours at 8 um per pixel, grey levels: ink hides what lies under it, blood is cells.
 INK_TEXTURE = 8.0
 
+# Tinted glass: the brightest channel of dim glass, what still counts as grey, and the least channel in per cent of the
+# brightest. Blue at 60% of the others is the yellowest glass that is expected.
+DIM, GREY_SPREAD, YELLOW_PERCENT, BLUE_PERCENT = 120, 10, 50, 72
+
 
 @dataclass(frozen=True, slots=True)
 class FlatAreas:
     """Exactly flat areas that reach the slide's edge, as bool `(h, w)`.
 
     Attributes:
-        dark: Darker than any glass, or coloured: padding beyond doubt.
+        dark: Darker than any glass, or of a colour that no glass has: padding beyond doubt.
         white: Pure white: padding where the slide also shows glass, else the glass itself.
-        bright: Of a bright grey: padding beside glass of another colour, else glass without noise.
+        bright: Of a bright grey or a tint of glass: padding beside glass of another colour, else glass without noise.
     """
 
     dark: NDArray[np.bool_]
@@ -57,7 +61,7 @@ def find_flat_areas(thumbnail: NDArray[np.uint8], um: float) -> FlatAreas:
     flat = channel_range(cv2.morphologyEx(thumbnail, cv2.MORPH_GRADIENT, square).astype(np.uint8))[1] == 0
     low, high = channel_range(thumbnail)
     white = flat & (low >= 254)
-    bright = flat & ~white & looks_like_glass(low, high)
+    bright = flat & ~white & (looks_like_glass(low, high) | looks_like_tinted_glass(thumbnail))
     dark = flat & ~white & ~bright
     return FlatAreas(*(_reaching_edge(area, um) for area in (dark, white, bright)))
 
@@ -80,6 +84,26 @@ def channel_range(picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArra
 def looks_like_glass(low: NDArray[np.uint8], high: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Tell the bright and nearly colourless pixels, from the smallest and largest channel."""
     return (low >= 150) & (high - low <= 40)
+
+
+def looks_like_tinted_glass(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Tell the pixels whose colour may be that of dim, yellow, blue or green glass and is not that of stain.
+
+    Haematoxylin and eosin take more green than red or blue; a lamp, a filter or an old mounting medium takes red or
+    blue, and clearly less green.
+
+    Args:
+        picture: `(h, w, 3)` uint8 RGB.
+    """
+    low, high = channel_range(picture)
+    spread = cv2.subtract(high, low)
+    green = cv2.subtract(picture[..., 1], low)
+    is_tinted = (3 * green.astype(np.int16) >= spread) | (spread <= GREY_SPREAD)
+    yellow = picture[..., 0] >= picture[..., 2]
+    # Blue dyes (Alcian blue, trichrome) take ever more red: glass of that tint stays pale.
+    pale = 100 * low.astype(np.int32) >= np.where(yellow, YELLOW_PERCENT, BLUE_PERCENT) * high.astype(np.int32)
+    tinted: NDArray[np.bool_] = (high >= DIM) & is_tinted & pale
+    return tinted
 
 
 def find_pen(absorbed: NDArray[np.int16], coarse: NDArray[np.uint8], um: float) -> NDArray[np.bool_]:

@@ -1,5 +1,6 @@
 """Tissue as what is not the scanner's empty glass, with the glass estimated from the slide itself."""
 
+import itertools
 from dataclasses import dataclass
 
 import cv2
@@ -12,6 +13,7 @@ from lamella.tissue.artefacts import (
     find_flat_areas,
     find_pen,
     looks_like_glass,
+    looks_like_tinted_glass,
     open_strictly,
     with_halo,
 )
@@ -66,10 +68,11 @@ def find_tissue(
 ) -> TissueMask:
     """Find tissue as what does not look like the scanner's empty glass.
 
-    Glass is what is bright, nearly colourless, smooth, wide and at the slide's edge. Its colour is estimated from the
-    slide, with slow changes of the lamp followed. What is within its noise is background, what is more than 18 grey
-    levels darker in any channel is tissue, and Otsu's threshold divides what lies between. Padding and pen strokes go,
-    specks and dust go, and small holes are filled, by area.
+    Glass is what is bright, nearly colourless, smooth, wide and at the slide's edge; where there is none of that, what
+    is as smooth and wide and has a tint that glass has and stain has not (yellow, blue, green, dim). Its colour is
+    estimated from the slide, with slow changes of the lamp followed. What is within its noise is background, what is
+    more than 18 grey levels darker in any channel is tissue, and Otsu's threshold divides what lies between. Padding
+    and pen strokes go, specks and dust go, and small holes are filled, by area.
 
     Where there is no empty glass (a field cut from within tissue, white only in lumina and fat) the whole slide is
     tissue, and the notes say so. A picture that is dark where nothing is (fluorescence) holds no tissue.
@@ -126,20 +129,22 @@ def find_tissue(
     return tissue.with_step("holes filled", fill_holes(tissue.mask, HOLE_UM2 / um**2, never=pen | padding))
 
 
-def find_glass(coarse: NDArray[np.uint8], valid: NDArray[np.bool_], um: float) -> Glass | None:
+def find_glass(coarse: NDArray[np.uint8], valid: NDArray[np.bool_], um: float, *, tinted: bool = False) -> Glass | None:
     """Find the colour and noise of the empty glass.
 
     Args:
         coarse: `(h, w, 3)` uint8 RGB of the whole slide.
         valid: `(h, w)` bool, False on padding.
         um: Side of its pixels, in um.
+        tinted: Whether glass is looked for by the tints that it may have, or as bright and nearly colourless.
 
     Returns:
         None where the slide shows no empty glass.
     """
     low, high = channel_range(coarse)
     rough = cv2.morphologyEx(low, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > GLASS_RANGE
-    seeds = open_strictly(valid & looks_like_glass(low, high) & ~rough, GLASS_DISC_UM / 2, um)
+    alike = looks_like_tinted_glass(coarse) if tinted else looks_like_glass(low, high)
+    seeds = open_strictly(valid & alike & ~rough, GLASS_DISC_UM / 2, um)
     rim = valid & (cv2.erode(valid.view(np.uint8), np.ones((3, 3), np.uint8), borderValue=0) == 0)
     if not seeds.any():
         return None
@@ -156,7 +161,7 @@ def _measure_glass(coarse: NDArray[np.uint8], seeds: NDArray[np.bool_], um: floa
     pixels = coarse[seeds]
     median = np.median(pixels[:: max(len(pixels) // 100_000, 1)], axis=0).astype(np.float32)
     # A lamp that fades dims all channels alike, pale stain does not: only the former may move the estimate.
-    change = coarse - median
+    change = (coarse - median) * (median.max() / np.maximum(median, 1))  # of tinted glass, the same share of each
     least, most = change[..., 0].copy(), change[..., 0].copy()
     for channel in (1, 2):
         np.minimum(least, change[..., channel], out=least)
@@ -164,7 +169,7 @@ def _measure_glass(coarse: NDArray[np.uint8], seeds: NDArray[np.bool_], um: floa
     plain = seeds & (least >= -CLEARLY_DARKER) & (most <= CLEARLY_DARKER) & (most - least <= 4)
     size = (max(coarse.shape[1] // 8, 1), max(coarse.shape[0] // 8, 1))
     weight = cv2.resize(plain.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    change = cv2.resize(change * plain[..., None], size, interpolation=cv2.INTER_AREA)
+    change = cv2.resize((coarse - median) * plain[..., None], size, interpolation=cv2.INTER_AREA)
     reach = 1000.0 / (8 * um)
     change = cv2.GaussianBlur(change, (0, 0), reach) / (cv2.GaussianBlur(weight, (0, 0), reach) + 0.02)[..., None]
     change = cv2.resize(change, coarse.shape[1::-1], interpolation=cv2.INTER_LINEAR)
@@ -182,8 +187,9 @@ def _find_padding_and_glass(
     flat = find_flat_areas(thumbnail, um)
     dark, none = with_halo(flat.dark), np.zeros_like(flat.dark)
     padding = dark | with_halo(flat.white)
-    for certain, suspects in ((padding, flat.bright), (padding, none), (dark, none)):
-        glass = find_glass(coarse, ~_resize(certain | suspects, coarse.shape), coarse_um)
+    choices = ((padding, flat.bright), (padding, none), (dark, none))
+    for tinted, (certain, suspects) in itertools.product((False, True), choices):
+        glass = find_glass(coarse, ~_resize(certain | suspects, coarse.shape), coarse_um, tinted=tinted)
         if glass is not None:
             full = _enlarge(glass.colour, thumbnail.shape)
             # JPEG flattens quiet glass too: only another colour makes padding of it.
@@ -225,7 +231,9 @@ def _remove_dust(
     small = stats[:, cv2.CC_STAT_AREA] * um * um <= DUST_UM2
     small[0] = False
     y, x = np.nonzero(small[labels])
-    absorbed = np.maximum(glass[y, x].astype(np.float64) - thumbnail[y, x], 0)
+    light = np.maximum(glass[y, x].astype(np.float64), 1)
+    # As shares of the light, scaled to the brightest channel: on yellow glass, grey dust takes more red than blue.
+    absorbed = np.maximum(light - thumbnail[y, x], 0) * (light.max(axis=1, keepdims=True) / light)
     piece = labels[y, x]
     most = np.bincount(piece, absorbed.max(axis=1), minlength=n_pieces)
     chroma = np.bincount(piece, np.ptp(absorbed, axis=1), minlength=n_pieces)

@@ -1,66 +1,74 @@
-"""Regions drawn by a person, in; tissue outlines, out: GeoJSON in level-0 pixels, as QuPath reads and writes it."""
+"""Regions drawn by a person, in; tissue outlines, out: level-0 pixels, as QuPath reads and writes them."""
 
 import json
 import logging
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import shapely
-import shapely.geometry
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from lamella.errors import TissueError
-from lamella.files import parse_json_file, write_text
+from lamella.files import write_text
 from lamella.slide.frame import Bounds, describe_frame, to_scan
+from lamella.tissue.annotation_xml import read_annotation_xml
+from lamella.tissue.areas import Drawing, count_kinds, keep_polygons, say_option
+from lamella.tissue.geojson import make_feature, read_geojson
 from lamella.tissue.mask import TissueMask
 
-AREAS = ("Polygon", "MultiPolygon")
 COLOUR = (0, 140, 60)
-_FURTHEST_PX = 1e8
 
 logger = logging.getLogger(__name__)
 
 
-def load_regions(path: Path) -> BaseGeometry:
-    """Load the areas of a GeoJSON file as one geometry.
+def load_regions(path: Path | str, classes: Sequence[str] = (), *, option: str = "--include-class") -> BaseGeometry:
+    """Load the areas of a file as one geometry; areas that overlap count once.
 
-    Reads what QuPath exports (a FeatureCollection, a list of features or a single one) and bare geometries. Areas that
-    overlap count once. Points and lines have no area and are left out, which is logged with their number.
+    Points and lines have no area and are left out, as are detections, cells and tiles; their number is logged.
 
     Args:
-        path: A `.geojson` file, coordinates in level-0 pixels.
+        path: GeoJSON of QuPath, or XML of ASAP or ImageScope; coordinates in level-0 pixels.
+        classes: The classes that count, those derived from them included; empty takes the only class there is.
+        option: What a message names to choose a class with.
 
     Returns:
         A valid Polygon or MultiPolygon, level-0 pixels.
 
     Raises:
-        TissueError: If the file is absent, is not GeoJSON, or holds no area.
+        TissueError: If the file is absent or of another kind, holds no area of these classes, or several classes of
+            which none is asked for.
     """
-    path = Path(path)
-    try:
-        content = parse_json_file(path)
-    except OSError as error:
-        raise TissueError(f"regions '{path}' cannot be read ({error.strerror}). Check the path.") from error
-    except (ValueError, RecursionError) as error:
-        raise TissueError(f"regions '{path}' are not JSON ({error}). Export them from QuPath as GeoJSON.") from error
-    areas: list[BaseGeometry] = []
-    others: Counter[str] = Counter()
-    for geometry in _geometries(content, path):
-        if geometry.get("type") in AREAS:
-            areas.append(_area(geometry, path))
-        else:
-            others[str(geometry.get("type"))] += 1
-    region = _polygons_only(shapely.union_all(areas)) if areas else shapely.Polygon()
+    drawing = read_drawing(Path(path))
+    region = drawing.choose(classes, option=option)
     if region.is_empty:
-        found = f" (it holds {_counted(others)})" if others else ""
-        raise TissueError(f"regions '{path}' hold no area{found}. Draw polygons in QuPath and export them as GeoJSON.")
-    if others:
-        logger.warning("regions '%s': %s without area left out", path, _counted(others))
+        raise TissueError(_say_no_area(drawing, classes, option))
+    if drawing.left_out:
+        logger.warning(
+            "%s: left out %s; only annotations with an area count", drawing.source, count_kinds(drawing.left_out)
+        )
     return region
+
+
+def read_drawing(path: Path) -> Drawing:
+    """Read the areas of a file with their classes: GeoJSON, or XML of ASAP or ImageScope.
+
+    Raises:
+        TissueError: If it cannot be read.
+    """
+    return read_annotation_xml(path) if path.suffix.lower() == ".xml" else read_geojson(path)
+
+
+def _say_no_area(drawing: Drawing, classes: Sequence[str], option: str) -> str:
+    if classes and drawing.areas:
+        known = drawing.classes or {area.class_name: 1 for area in drawing.areas}
+        return (
+            f"{drawing.source} hold no area of class {' or '.join(classes)}; their classes are "
+            f"{', '.join(known)}. Pass {say_option(option, known)}."
+        )
+    held = f" (it holds {count_kinds(drawing.left_out)})" if drawing.left_out else ""
+    return f"{drawing.source} hold no area{held}. Draw annotations in QuPath and export them as GeoJSON."
 
 
 def restrict_tissue(
@@ -123,15 +131,16 @@ def save_tissue_geojson(tissue: TissueMask, path: Path, *, bounds_l0: Bounds | N
     mask_h, mask_w = tissue.mask.shape
     bounds_l0 = bounds_l0 or (0, 0, *tissue.slide_size)
     l0_per_mask = np.array([tissue.slide_size[0] / mask_w, tissue.slide_size[1] / mask_h])
-    properties = {"objectType": "annotation", "classification": {"name": "Tissue", "color": list(COLOUR)}}
     features = []
-    for piece in find_outlines(tissue.mask):
+    for number, piece in enumerate(find_outlines(tissue.mask), start=1):
         rings = [piece.exterior, *piece.interiors]
         coordinates = [
             np.round(to_scan(np.asarray(ring.coords) * l0_per_mask, bounds_l0), 3).tolist() for ring in rings
         ]
         geometry = {"type": "Polygon", "coordinates": coordinates}
-        features.append({"type": "Feature", "geometry": geometry, "properties": properties})
+        features.append(
+            make_feature(geometry, class_name="Tissue", colour=COLOUR, name=f"Tissue {number}", is_locked=False)
+        )
     # Compact: indented, each coordinate would take two lines.
     collection = {"type": "FeatureCollection", "lamella": describe_frame(bounds_l0), "features": features}
     write_text(Path(path), json.dumps(collection, separators=(",", ":"), allow_nan=False) + "\n")
@@ -179,7 +188,7 @@ def rasterise_regions(region: BaseGeometry, shape: tuple[int, ...], slide_size: 
         `(h, w)` bool.
     """
     height, width = shape[:2]
-    rings = shapely.get_rings(shapely.get_parts(_polygons_only(region)))
+    rings = shapely.get_rings(shapely.get_parts(keep_polygons(region)))
     points, ring = shapely.get_coordinates(rings, return_index=True)
     # Shifted by half a pixel, so that pixel centres are the whole numbers.
     points = points * np.array([width, height]) / np.array(slide_size) - 0.5
@@ -213,55 +222,3 @@ def _runs(edges: NDArray[np.bool_], crossing: NDArray[np.bool_]) -> NDArray[np.i
     (row, x0), (_, x1) = np.nonzero(starts), np.nonzero(stops)
     lines: NDArray[np.int64] = np.stack([np.stack([x0, row], axis=1), np.stack([x1, row], axis=1)], axis=1)
     return lines
-
-
-def _geometries(content: Any, path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the geometries of GeoJSON, however deep they are wrapped; features without one are passed over."""
-    if isinstance(content, list):
-        for part in content:
-            yield from _geometries(part, path)
-        return
-    kind = content.get("type") if isinstance(content, dict) else None
-    wrapped = {"FeatureCollection": "features", "GeometryCollection": "geometries", "Feature": "geometry"}
-    if not isinstance(kind, str):
-        raise TissueError(f"regions '{path}' are JSON but not GeoJSON. Export them from QuPath as GeoJSON.")
-    if kind not in wrapped:
-        yield content
-    elif content.get(wrapped[kind]) is not None:
-        yield from _geometries(content[wrapped[kind]], path)
-
-
-def _area(geometry: dict[str, Any], path: Path) -> BaseGeometry:
-    """Build a valid area; what crosses itself is mended, as QuPath shows it."""
-    try:
-        with np.errstate(invalid="ignore"):  # nan and inf are told below
-            area = shapely.geometry.shape(geometry)
-        finite = bool(np.isfinite(shapely.get_coordinates(area)).all())
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, shapely.errors.ShapelyError) as error:
-        raise TissueError(
-            f"regions '{path}' hold a {geometry['type']} whose coordinates make no area ({error}). "
-            "Export them from QuPath as GeoJSON."
-        ) from error
-    if not finite:
-        raise TissueError(f"regions '{path}' hold a coordinate that is no number. Export them from QuPath as GeoJSON.")
-    furthest = float(np.abs(shapely.get_coordinates(area)).max(initial=0))
-    if furthest > _FURTHEST_PX:
-        raise TissueError(
-            f"regions '{path}' hold a coordinate of {furthest:.3g} px, and no slide is wider than {_FURTHEST_PX:.0e} "
-            "px. Export them from QuPath as GeoJSON."
-        )
-    return area if area.is_valid else shapely.make_valid(area)
-
-
-def _polygons_only(geometry: BaseGeometry) -> BaseGeometry:
-    """Return the areas of a geometry, valid and without overlap; points and lines go."""
-    valid = geometry if geometry.is_valid else shapely.make_valid(geometry)
-    parts = shapely.get_parts(valid)
-    while any(part.geom_type == "GeometryCollection" for part in parts):
-        parts = shapely.get_parts(parts)
-    return shapely.union_all([part for part in shapely.get_parts(parts) if part.geom_type == "Polygon"])
-
-
-def _counted(kinds: Counter[str]) -> str:
-    """Say how many of each, for example `2 Point, 1 LineString`."""
-    return ", ".join(f"{n} {kind}" for kind, n in kinds.items())

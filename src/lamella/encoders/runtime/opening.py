@@ -234,7 +234,7 @@ def _refuse_runtime(settings: RuntimeSettings, device: str, core: Any) -> None:
             f"runtime 'openvino' computes on the CPU and device '{device}' is asked for. Pass --device cpu."
         )
     raise EncoderError(
-        "runtime 'openvino' is not installed. Run: pip install 'lamella[openvino]', or pass --runtime torch."
+        "runtime 'openvino' is not installed. Run: pip install 'lamella[openvino]', or leave runtime at 'auto'."
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lamella.report.sentences import count
+from lamella.report.sentences import count, say_reversed
 from lamella.report.study.record import StudyRecord
 from lamella.report.study.tables import format_interval, format_number, format_short
 
@@ -109,6 +109,11 @@ def list_cautions(record: StudyRecord) -> list[str]:
         cautions.append(record.scrub(str(record.study["scope"])))
     if record.study.get("status") != "finished":
         cautions.append(f"This study is not finished ({record.study.get('status')}): arms may be missing below.")
+    cautions += [
+        f"{one['arm']}: {say_reversed(record.positive if len(record.classes) == 2 else None)}"
+        for one in record.arms
+        if one.get("interval") and one["interval"][1] < 0.5
+    ]
     few = [f"{n} of {name}" for name, n in record.study["cohort"]["per_class"].items() if n < 10]
     if few:
         cautions.append(f"Only {' and '.join(few)} patients: fewer than 10 are too few for any verdict.")
@@ -214,6 +219,8 @@ def say_no_localisation(record: StudyRecord) -> str:
     """Return why there is no localisation; nothing where there is."""
     if record.localisation.get("arms") or record.localisation.get("rows"):
         return ""
+    if record.localisation.get("reason"):
+        return record.scrub(str(record.localisation["reason"]))
     return "No outlines of lesions were given (--lesions DIR), so where the maps light up was not measured."
 
 
