@@ -26,6 +26,15 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(autouse=True)
+def _nothing_stays_trusted() -> Iterator[None]:
+    """End each test's trust in encoders' code with it."""
+    from lamella.encoders.trust import trusting
+
+    with trusting():
+        yield
+
+
+@pytest.fixture(autouse=True)
 def _gradients_are_left_on() -> Iterator[None]:
     """Fail the test that leaves torch without gradients: the next one to train would fail in its place."""
     yield

@@ -850,7 +850,7 @@ CASES: tuple[Case, ...] = (
     Case(
         step="Predicting new slides",
         heading="The run did not finish",
-        command="predict run S-0412.tif --out new",
+        command="predict run S-0412.tif --trust mine.py --out new",
         scene=lambda: scenes.save_run("run", models=0),
         names="run",
         why="A run that was stopped goes on where it was.",
@@ -858,7 +858,7 @@ CASES: tuple[Case, ...] = (
     Case(
         step="Predicting new slides",
         heading="The run's settings are damaged",
-        command="predict run S-0412.tif --out new",
+        command="predict run S-0412.tif --trust mine.py --out new",
         scene=lambda: (scenes.save_run("run"), scenes.cut_short("run/run.json", 100)),
         names="run.json",
         why="Running again makes this file anew; bags and models that are whole are kept.",
@@ -866,7 +866,7 @@ CASES: tuple[Case, ...] = (
     Case(
         step="Predicting new slides",
         heading="A model is damaged",
-        command="predict run S-0412.tif --out new",
+        command="predict run S-0412.tif --trust mine.py --out new",
         scene=lambda: (
             scenes.save_run("run"),
             scenes.cut_short("run/models/fold0/seed0/model.safetensors", 900),
@@ -877,7 +877,7 @@ CASES: tuple[Case, ...] = (
     Case(
         step="Predicting new slides",
         heading="The encoder's weights have changed since",
-        command="predict run S-0412.tif --out new",
+        command="predict run S-0412.tif --trust mine.py --out new",
         scene=lambda: (scenes.draw_slide("S-0412.tif"), scenes.save_run("run")),
         names="S-0412",
         why="The same name does not make the same encoder; the weights must be those of the run.",
@@ -885,7 +885,7 @@ CASES: tuple[Case, ...] = (
     Case(
         step="Predicting new slides",
         heading="The run has learned from the slide",
-        command="predict run slides.csv --out new",
+        command="predict run slides.csv --trust mine.py --out new",
         scene=lambda: (
             scenes.draw_slide("S-0412.tif"),
             scenes.write_table("slides.csv", "slide,patient_id,label", "S-0412.tif,P-17,benign"),
@@ -917,6 +917,14 @@ CASES: tuple[Case, ...] = (
         scene=lambda: scenes.save_undecided_study("study"),
         names="resnet18@2",
         why="Where the study can't tell, the choice is yours, and the card of the model says so.",
+    ),
+    Case(
+        step="Predicting new slides",
+        heading="The run's encoder is code, and nobody said that it may run",
+        command="predict run S-0412.tif --out new",
+        scene=lambda: (scenes.draw_slide("S-0412.tif"), scenes.save_run("run")),
+        names="mine.py",
+        why="A run may have been passed on by anyone, so nothing that its folder names is executed.",
     ),
     Case(
         step="Predicting new slides",

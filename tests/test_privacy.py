@@ -272,7 +272,9 @@ def test_a_run_passed_on_without_local_and_features_still_predicts(hidden: Path,
     save_labelled_slide(tmp_path / "new.svs", draw_tissue(9), said=NOTE)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
-        done = CliRunner().invoke(build_app(), ["predict", "run", "new.svs", "--out", "out", "--quiet"])
+        done = CliRunner().invoke(
+            build_app(), ["predict", "run", "new.svs", "--trust", "mine.py", "--out", "out", "--quiet"]
+        )
     assert done.exit_code == 0, done.output
     found = find_words(list_outputs(tmp_path / "out"), tmp_path, (NOTE, str(tmp_path)))
     assert found == []

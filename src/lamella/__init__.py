@@ -53,6 +53,7 @@ _HOME = {
     "RuntimeSettings": "encoders",
     "list_encoders": "encoders",
     "find_encoder": "encoders",
+    "trusting": "encoders.trust",
     "add_weights": "encoders",
     "open_runtime": "encoders",
     "profile_encoder": "encoders.profile",

@@ -25,6 +25,7 @@ from lamella.encoders import (
     open_runtime,
 )
 from lamella.encoders.profile import profile_encoder
+from lamella.encoders.trust import trusting
 from lamella.errors import LamellaError
 from lamella.features.bag import FeatureBag
 from lamella.features.extract import extract_cohort
@@ -122,6 +123,7 @@ __all__ = [
     "split_folds",
     "split_holdout",
     "train_on_bags",
+    "trusting",
     "write_page",
 ]
 

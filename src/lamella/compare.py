@@ -1,13 +1,16 @@
 """A study as a whole: from slides, labels and a design to the verdict, pictures and the page."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from lamella.cohort import Cohort, CohortSlide, load_cohort
+from lamella.encoders.trust import trusting
 from lamella.errors import LamellaError, OutputError
 from lamella.features.failures import Failure
+from lamella.files import refuse_links
 from lamella.pipeline import locate_tiles
 from lamella.progress import Progress, SilentProgress
 from lamella.renaming import hide_names, rename_cohort, rename_outlines, save_public_failures
@@ -37,6 +40,7 @@ def compare_arms(
     *,
     options: StudyOptions | None = None,
     pseudonyms: bool = False,
+    trust: Sequence[Path | str] = (),
     progress: Progress | None = None,
 ) -> StudyOutcome:
     """Run a study from slides and labels to its page; what is finished is kept.
@@ -48,12 +52,14 @@ def compare_arms(
         options: Where it runs, and for how long at most.
         pseudonyms: Whether patients and slides go by salted hashes from the first step on; the key and everything
             that holds paths stay under `local/`.
+        trust: Your own `FILE.py` that arms name: code that a study's file names is never run by itself.
         progress: Where to report to.
 
     Raises:
         LamellaError: Whatever cannot be done, in one line.
     """
     progress, options, out = progress or SilentProgress(), options or StudyOptions(), Path(out)
+    refuse_links(out)
     if not isinstance(cohort, Cohort):
         cohort = load_cohort(cohort)
     if not isinstance(design, StudyDesign):
@@ -63,10 +69,11 @@ def compare_arms(
         lesions = rename_outlines(options.lesions, cohort, renamed, out, kind="lesions", suffixes=SUFFIXES)
         options = dataclasses.replace(options, lesions=lesions)
         cohort = renamed
-    outcome = run_arms(cohort, design, out, options=options, progress=progress)
-    failures = outcome.failures
-    if outcome.outcomes:
-        failures = (*failures, *_draw_pictures(outcome, maps=design.cam, progress=progress))
+    with trusting(*trust):
+        outcome = run_arms(cohort, design, out, options=options, progress=progress)
+        failures = outcome.failures
+        if outcome.outcomes:
+            failures = (*failures, *_draw_pictures(outcome, maps=design.cam, progress=progress))
     if pseudonyms:
         failures = hide_names(failures, cohort)
     save_public_failures(failures, cohort, outcome.folder.path / "failures.csv")

@@ -15,10 +15,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lamella.cells import escape_cell
 from lamella.errors import LamellaError, OutputError
 
 # Whose temporary file it is: a folder may be shared by several machines.
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+MAX_JSON_BYTES = 1 << 29
+_MAX_YAML_BYTES = 1 << 20
+_MAX_DEPTH = 64
+_KINDS = {list: "a list", str: "a text", int: "a number", float: "a number", bool: "a truth value", type(None): "null"}
 _REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 
 
@@ -81,6 +86,26 @@ def sweep_temporaries(folder: Path) -> int:
     return n_removed
 
 
+def refuse_links(folder: Path) -> None:
+    """Refuse a folder with a link in it that leads out of it: through one, files elsewhere would be read or written.
+
+    The folder itself may be reached by a link, and links between its own files do no harm.
+
+    Raises:
+        OutputError: Naming the link.
+    """
+    home = Path(folder).resolve()
+    for at, folders, files in os.walk(folder, followlinks=False):
+        for name in (*folders, *files):
+            path = Path(at) / name
+            if path.is_symlink() and not path.resolve().is_relative_to(home):
+                inner = path.relative_to(folder).as_posix()
+                raise OutputError(
+                    f"'{inner}' in '{folder}' is a link to somewhere else, and a folder that is opened or written must "
+                    "hold its own files. Put the files there in place of the link, or name another folder."
+                )
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all."""
     with replacing(path) as temporary:
@@ -99,12 +124,202 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write `rows` as CSV with a header of `columns`; a key that a row lacks becomes an empty cell."""
+    """Write `rows` as CSV with a header of `columns`; a key that a row lacks becomes an empty cell.
+
+    Texts that a spreadsheet would run as a formula are escaped (`lamella.cells`).
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(columns), restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    for row in rows:
+        writer.writerow({key: escape_cell(value) if isinstance(value, str) else value for key, value in row.items()})
     write_text(path, text.getvalue())
+
+
+def read_json(
+    path: Path, *, made_by: str, error: type[LamellaError] = OutputError, max_bytes: int = MAX_JSON_BYTES
+) -> dict[str, Any]:
+    """Read a JSON file that holds one object; whatever else it holds is refused in one line.
+
+    Args:
+        path: The file.
+        made_by: What writes it, to be run again: a command, or words such as `QuPath's export`.
+        error: What is raised.
+        max_bytes: Largest file that is read.
+
+    Raises:
+        LamellaError: Of the class `error`: where it cannot be read, is not JSON in UTF-8, is nested too deep, or holds
+            no object.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "run.json"
+        >>> write_json(path, {"classes": ["a", "b"]})
+        >>> read_json(path, made_by="lamella run")
+        {'classes': ['a', 'b']}
+    """
+    try:
+        content = parse_json_file(path, max_bytes=max_bytes)
+    except OSError as cause:
+        raise error(f"'{path}' cannot be read ({cause.strerror or cause}). {_remedy(made_by)}") from cause
+    except ValueError as cause:
+        raise error(f"'{path}' is damaged: {_say_cause(cause)}. {_remedy(made_by)}") from cause
+    if not isinstance(content, dict):
+        kind = _KINDS.get(type(content), "a value")
+        raise error(f"'{path}' is damaged: it holds {kind} and must hold an object. {_remedy(made_by)}")
+    return content
+
+
+def parse_json_file(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
+    """Return what a JSON file holds, for readers that say themselves what is amiss.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is not JSON in UTF-8, larger than `max_bytes`, or nested more than 64 deep.
+    """
+    return parse_json(_read_bounded(path, max_bytes))
+
+
+def parse_json(content: bytes | str) -> Any:
+    """Return what JSON text holds.
+
+    Raises:
+        ValueError: If it is not JSON in UTF-8, or nested more than 64 deep.
+
+    Example:
+        >>> parse_json("[" * 100_000)
+        Traceback (most recent call last):
+        ValueError: nested more than 64 deep
+    """
+    try:
+        found = json.loads(content)  # bytes in any of JSON's encodings
+        _check_depth(found)
+    except RecursionError as error:
+        raise ValueError(f"nested more than {_MAX_DEPTH} deep") from error
+    return found
+
+
+def read_yaml(path: Path, *, error: type[LamellaError] = OutputError) -> tuple[dict[Any, Any], Any]:
+    """Read a YAML file that holds one mapping; return it and its tree of nodes, which know their lines.
+
+    Aliases are refused: a few lines of them unfold into more than memory holds.
+
+    Args:
+        path: The file.
+        error: What is raised.
+
+    Raises:
+        LamellaError: Of the class `error`: where it cannot be read, is not YAML in UTF-8, is nested too deep, uses
+            aliases, or holds no mapping.
+    """
+    import yaml
+
+    name = Path(path).name
+    try:
+        text = _read_bounded(path, _MAX_YAML_BYTES).decode("utf-8-sig")
+    except (OSError, ValueError) as cause:
+        raise error(f"'{path}' cannot be read ({_say_cause(cause)}). Name a text file (.yaml).") from cause
+    try:
+        depth = 0
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            line = event.start_mark.line + 1 if event.start_mark else 0
+            if isinstance(event, yaml.AliasEvent):
+                raise error(f"'{name}', line {line}: '*{event.anchor}' repeats another part. Write it out instead.")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _MAX_DEPTH:
+                raise error(f"'{name}', line {line}: nested more than {_MAX_DEPTH} deep. Look at the brackets.")
+        node, content = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
+    except yaml.YAMLError as cause:
+        mark = getattr(cause, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise error(f"'{name}'{where} is not YAML. Look at quotes, brackets and indents.") from cause
+    except (ValueError, TypeError, RecursionError) as cause:  # a date that is none, a number of 5000 digits
+        raise error(f"'{name}' holds a value that cannot be ({_say_cause(cause)}). Put it in quotes.") from cause
+    return (content if isinstance(content, dict) else {}), node
+
+
+def _read_bounded(path: Path, max_bytes: int) -> bytes:
+    """Read a file of at most so many bytes; a pipe or a device is no file.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is larger.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EISDIR if path.is_dir() else errno.EINVAL, "not a file")
+    with path.open("rb") as stream:
+        content = stream.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"it is larger than {max_bytes / 1e6:.0f} MB")
+    return content
+
+
+def _check_depth(content: Any) -> None:
+    level = [content]
+    for _ in range(_MAX_DEPTH + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, list | dict)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, list | dict)
+        ]
+        if not level:
+            return
+    raise RecursionError
+
+
+def _say_cause(cause: Exception) -> str:
+    if isinstance(cause, UnicodeDecodeError):
+        return f"not UTF-8 text (byte {cause.start})"
+    if isinstance(cause, RecursionError):
+        return f"nested more than {_MAX_DEPTH} deep"
+    if isinstance(cause, json.JSONDecodeError):
+        return f"not JSON, line {cause.lineno}"
+    if isinstance(cause, OSError):
+        return str(cause.strerror or cause)
+    return str(cause).splitlines()[0][:200] if str(cause) else type(cause).__name__
+
+
+def _remedy(made_by: str) -> str:
+    return f"Run `{made_by}` again." if made_by.startswith("lamella") else f"Write it again with {made_by}."
+
+
+def find_inside(folder: Path, name: str) -> Path | None:
+    """Find a file that a record names inside its folder; None where it is not there, or lies anywhere else.
+
+    A record may have been written by anyone: a name that leads out of the folder, and a link, name nothing.
+
+    Args:
+        folder: The folder; it may itself be reached by a link, for the user named it.
+        name: Relative to the folder, with `/` between its parts.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> write_text(folder / "heads" / "model.json", "{}")
+        >>> find_inside(folder, "heads/model.json") is not None, find_inside(folder, "../model.json")
+        (True, None)
+    """
+    if not is_inner_name(name):
+        return None
+    path = folder = Path(folder)
+    for part in name.split("/"):
+        path = path / part
+        if path.is_symlink():
+            return None
+    return path if path.is_file() else None
+
+
+def is_inner_name(name: str) -> bool:
+    """True for a relative path without `.`, `..`, empty parts, backslashes, colons and control characters.
+
+    Example:
+        >>> is_inner_name("heads/fold0-seed1/model.json"), is_inner_name("/etc/passwd"), is_inner_name("a/../b")
+        (True, False, False)
+    """
+    return all(part not in ("", ".", "..") and not re.search(r"[\\:\x00-\x1f]", part) for part in name.split("/"))
 
 
 def find_sha256(path: Path) -> str:

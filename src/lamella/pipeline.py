@@ -12,10 +12,12 @@ import numpy as np
 
 from lamella.cohort import Cohort, CohortSlide, gather_slides, load_cohort
 from lamella.encoders import DEFAULT_ENCODER, EncoderSpec
+from lamella.encoders.trust import trusting
 from lamella.errors import BagError, LamellaError, OutputError
 from lamella.features.failures import Failure
 from lamella.features.plan import CutSettings
 from lamella.features.settings import ExtractSettings
+from lamella.files import refuse_links
 from lamella.mil.settings import TrainSettings
 from lamella.progress import Progress, SilentProgress
 from lamella.renaming import hide_names, rename_cohort, rename_outlines, save_public_failures
@@ -64,23 +66,31 @@ def run(
         cohort = load_cohort(cohort)
     cut = CutSettings(spec=TileSpec(tile_px=tile_px, mpp=mpp, stride_px=stride_px))
     extract = ExtractSettings(cut=cut, encoders=(EncoderSpec(name=encoder),))
-    return run_cohort(cohort, RunSettings(extract=extract, train=TrainSettings(head=head)), Path(out))
+    with trusting(encoder):  # it was typed here
+        return run_cohort(cohort, RunSettings(extract=extract, train=TrainSettings(head=head)), Path(out))
 
 
-def predict(model: Path | str, slides: Sequence[Path | str] | Path | str, out: Path | str) -> Sequence[RoundPrediction]:
+def predict(
+    model: Path | str,
+    slides: Sequence[Path | str] | Path | str,
+    out: Path | str,
+    *,
+    trust: Sequence[Path | str] = (),
+) -> Sequence[RoundPrediction]:
     """Predict new slides with few words: `predict_slides` on files, or on one table of them.
 
     Args:
         model: Folder of a finished run, or of an exported model.
         slides: Slide files, or one table (CSV or Parquet), labelled or not.
         out: Where predictions and heatmaps go; slides that cannot be done are listed there in `failures.csv`.
+        trust: Your own `FILE.py`, where the run's encoder is built by it: code that a folder names is never run.
 
     Raises:
         LamellaError: Whatever cannot be done, in one line.
     """
     files = [slides] if isinstance(slides, Path | str) else slides
     cohort = gather_slides(list_slides([Path(file) for file in files]))
-    return predict_slides(Path(model), cohort, Path(out))[0]
+    return predict_slides(Path(model), cohort, Path(out), trust=trust)[0]
 
 
 def run_cohort(
@@ -106,6 +116,7 @@ def run_cohort(
     """
     progress = progress or SilentProgress()
     out = Path(out)
+    refuse_links(out)
     if pseudonyms:
         renamed = rename_cohort(cohort, out)
         settings = _rename_regions(settings, cohort, renamed, out)
@@ -125,7 +136,12 @@ def run_cohort(
 
 
 def predict_slides(
-    model: Path | FinishedRun | Predictor, cohort: Cohort, out: Path, *, progress: Progress | None = None
+    model: Path | FinishedRun | Predictor,
+    cohort: Cohort,
+    out: Path,
+    *,
+    trust: Sequence[Path | str] = (),
+    progress: Progress | None = None,
 ) -> tuple[Sequence[RoundPrediction], tuple[Failure, ...]]:
     """Predict new slides with a finished run or an exported model, with heatmaps; with labels, measure it too.
 
@@ -133,14 +149,16 @@ def predict_slides(
         model: Folder of a finished run or an export, or what `open_run` or `open_predictor` returned.
         cohort: The slides, labelled or not.
         out: Where to write.
+        trust: Your own `FILE.py`, where the run's encoder is built by it.
         progress: Where to report to.
 
     Raises:
         LamellaError: Whatever cannot be done, in one line.
     """
     progress = progress or SilentProgress()
-    opened = model if isinstance(model, FinishedRun | Predictor) else open_predictor(Path(model))
-    predictions, failures = predict_cohort(opened, cohort, Path(out), progress=progress)
+    with trusting(*trust):
+        opened = model if isinstance(model, FinishedRun | Predictor) else open_predictor(Path(model))
+        predictions, failures = predict_cohort(opened, cohort, Path(out), progress=progress)
     folder = RunFolder(Path(out))
     classes = _Classes(opened.classes, opened.positive)
     failures = (*failures, *_draw_heatmaps(predictions, folder, cohort, classes, progress))
@@ -200,6 +218,7 @@ def map_classes(
     *,
     slide_ids: Sequence[str] | None = None,
     predicted: Path | None = None,
+    trust: Sequence[Path | str] = (),
     progress: Progress | None = None,
 ) -> tuple[list[CamRecord], tuple[Failure, ...]]:
     """Compute and draw class activation maps of slides of a run; what is finished is kept.
@@ -209,6 +228,7 @@ def map_classes(
         settings: Which maps.
         slide_ids: Which slides; None is all that were tested.
         predicted: Folder of a `lamella predict` by that run, to map its slides; None is the run's own.
+        trust: Your own `FILE.py`, where the run's encoder is built by it.
         progress: Where to report to.
 
     Returns:
@@ -222,7 +242,8 @@ def map_classes(
 
     progress = progress or SilentProgress()
     finished = open_run(run)
-    records, failures = map_run(finished, settings, slide_ids=slide_ids, predicted=predicted, progress=progress)
+    with trusting(*trust):
+        records, failures = map_run(finished, settings, slide_ids=slide_ids, predicted=predicted, progress=progress)
     home = RunFolder(predicted) if predicted is not None else finished.folder
     root = home.cam_of(settings.arm)
     slides = {slide.slide_id: slide for slide in load_cohort(home.local / "cohort.csv", labelled=False).slides}

@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from lamella.encoders import EncoderCard, EncoderSpec, find_encoder, fingerprint_encoder, list_encoders
 from lamella.encoders.network import build_network, create_trunk, measure_width
 from lamella.encoders.store import load_stored_card, save_entry
+from lamella.encoders.trust import trusting
 from lamella.errors import EncoderError, WeightsError
 
 CARDS = list_encoders()
@@ -45,10 +47,11 @@ def build_flat_std():
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> str:
+def own(tmp_path: Path) -> Iterator[str]:
     path = tmp_path / "mine.py"
     path.write_text(OWN)
-    return f"{path}:build"
+    with trusting(path):
+        yield f"{path}:build"
 
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
@@ -175,8 +178,8 @@ def test_ones_own_function_that_breaks_the_rules_is_told_which(own: str, functio
 
 
 def test_ones_own_file_that_is_not_there_or_does_not_run_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(EncoderError, match="which is not there"):
+    with trusting(tmp_path / "none.py"), pytest.raises(EncoderError, match="which is not there"):
         find_encoder(f"{tmp_path / 'none.py'}:build")
     (tmp_path / "broken.py").write_text("import nothing_of_this_name\n")
-    with pytest.raises(EncoderError, match="does not run"):
+    with trusting(tmp_path / "broken.py"), pytest.raises(EncoderError, match="does not run"):
         find_encoder(f"{tmp_path / 'broken.py'}:build")

@@ -24,6 +24,7 @@ from lamella.encoders.runtime import machine, opening
 from lamella.encoders.runtime.checking import compare_embeddings, split_batches, take_check_tiles
 from lamella.encoders.runtime.compiled import CompiledEntry
 from lamella.encoders.runtime.torch_runtime import TorchRuntime
+from lamella.encoders.trust import trusting
 from lamella.errors import EncoderError, SettingsError
 
 Tiles = NDArray[np.uint8]
@@ -161,12 +162,13 @@ def test_a_store_that_cannot_be_written_costs_the_cache_and_nothing_else(
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("LAMELLA_HOME", str(tmp_path / "file"))
     (tmp_path / "own.py").write_text(OWN)
-    runtime = open_runtime(
-        EncoderSpec(f"{tmp_path / 'own.py'}:build"),
-        RuntimeSettings(device="cpu"),
-        tile_px=64,
-        check_tiles=lambda: tiles,
-    )
+    with trusting(tmp_path / "own.py"):
+        runtime = open_runtime(
+            EncoderSpec(f"{tmp_path / 'own.py'}:build"),
+            RuntimeSettings(device="cpu"),
+            tile_px=64,
+            check_tiles=lambda: tiles,
+        )
     assert encode(runtime, tiles[:5]).shape == (5, 6)
 
 
@@ -201,10 +203,11 @@ def build_nan():
 
 
 @pytest.fixture
-def own_path(tmp_path: Path) -> Path:
+def own_path(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "own.py"
     path.write_text(OWN)
-    return path
+    with trusting(path):
+        yield path
 
 
 def test_what_openvino_cannot_convert_torch_computes_and_says_so(own_path: Path, tiles: Tiles) -> None:

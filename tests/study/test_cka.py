@@ -11,6 +11,7 @@ import torch
 from lamella.cohort import gather_slides
 from lamella.encoders import EncoderSpec
 from lamella.encoders.network import build_network
+from lamella.encoders.trust import trusting
 from lamella.errors import EncoderError, SettingsError
 from lamella.features.plan import CutSettings
 from lamella.report.cka import save_cka_figures
@@ -119,5 +120,5 @@ def test_encoders_of_two_families_are_compared_without_swapping_blocks(slides, s
 def test_an_encoder_without_blocks_is_refused(slides, settings, tmp_path):
     (tmp_path / "mine.py").write_text("import torch\ndef build():\n    return torch.nn.Conv2d(3, 5, 3)\n")
     own = EncoderSpec(f"{tmp_path / 'mine.py'}:build")
-    with pytest.raises(EncoderError, match="no numbered blocks"):
+    with trusting(own.name), pytest.raises(EncoderError, match="no numbered blocks"):
         compare_encoders(slides, dataclasses.replace(settings, second=own), tmp_path / "out")

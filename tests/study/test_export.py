@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from lamella.cli import build_app
 from lamella.cohort import Cohort, CohortSlide, load_cohort
-from lamella.encoders import EncoderSpec, RuntimeSettings, find_encoder, weights
+from lamella.encoders import EncoderSpec, RuntimeSettings, find_encoder, fingerprint_encoder, weights
+from lamella.encoders.trust import trusting
 from lamella.encoders.tuned import SeenSlides, save_encoder_file
 from lamella.errors import EncoderError, LeakageError, ModelError, OutputError, WeightsError
 from lamella.features.bag import read_own_bag
@@ -24,7 +25,7 @@ from lamella.features.plan import CutSettings
 from lamella.files import find_sha256
 from lamella.mil.settings import TrainSettings
 from lamella.pipeline import predict_slides
-from lamella.study import export_source
+from lamella.study import export, export_source
 from lamella.study.design import check_design
 from lamella.study.execute import StudyOptions, StudyOutcome, run_arms
 from lamella.study.export import ExportSettings, export_model, hash_card
@@ -158,17 +159,27 @@ def test_an_export_predicts_as_the_run_did_without_the_weights(
     assert (tmp_path / "by-model" / "index.html").exists()
 
 
-def test_the_openvino_network_spares_the_conversion(
+def test_a_compiled_network_of_an_export_is_never_used(
     model: Path, new: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lamella.encoders.runtime import opening
-
-    monkeypatch.setenv("LAMELLA_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(opening, "convert", lambda *args, **options: pytest.fail("it is converted anew"))
+    home = tmp_path / "home"
+    monkeypatch.setenv("LAMELLA_HOME", str(home))
     one = dataclasses.replace(new, slides=new.slides[:1])
-    predict_slides(model, one, tmp_path / "out")
+    poisoned = shutil.copytree(model, tmp_path / "poisoned")
+    (poisoned / "encoder.xml").write_bytes(b"<net/>")
+    card = load_card(model)
+    victim = fingerprint_encoder(EncoderSpec("resnet18", "random"))
+    card["encoders"]["encoder"]["fingerprint"] = victim  # as if it were another encoder's
+    card["files"]["encoder.xml"] = find_sha256(poisoned / "encoder.xml")
+    (poisoned / "model.json").write_text(json.dumps(card | {"card_sha256": hash_card(card)}))
+    (ours,), _ = predict_slides(poisoned, one, tmp_path / "out")
+    (theirs,), _ = predict_slides(model, one, tmp_path / "again")
+    np.testing.assert_array_equal(ours.logits, theirs.logits)
+    [entry] = (home / "compiled").iterdir()
+    assert entry.name.startswith(fingerprint_encoder(EncoderSpec(str(model / "encoder.safetensors")))[:24])
+    assert not entry.name.startswith(victim[:24])
+    assert (entry / "network.xml").read_bytes() != b"<net/>"
     assert str(model.parent) not in (tmp_path / "out" / "run.json").read_text()
-    assert len(list((tmp_path / "home" / "compiled").glob("*/check-fp32-*.json"))) == 1
 
 
 def test_the_spread_is_that_of_the_folds(model: Path, new: Cohort, tmp_path: Path) -> None:
@@ -317,7 +328,8 @@ def test_a_network_that_only_your_code_can_build_is_refused(tmp_path: Path, coho
         "        return tiles.mean((2, 3))\n\n\ndef build():\n    return Colours()\n"
     )
     extract = dataclasses.replace(EXTRACT, encoders=(EncoderSpec(f"{own}:build"),))
-    run_study(cohort, dataclasses.replace(SETTINGS, extract=extract, n_seeds=1), tmp_path / "run")
+    with trusting(own):
+        run_study(cohort, dataclasses.replace(SETTINGS, extract=extract, n_seeds=1), tmp_path / "run")
     with pytest.raises(EncoderError, match="built by your own code"):
         export_model(tmp_path / "run", tmp_path / "model")
     assert not (tmp_path / "model" / "model.json").exists()
@@ -336,6 +348,42 @@ def test_an_earlier_export_is_replaced_and_other_folders_are_left_alone(run: Pat
     export_model(run, model)
     assert not (model / "encoder.onnx").exists()
     open_export(model)
+
+
+@pytest.mark.parametrize("step", ["_save_encoder", "save_model", "save_reference", "write_readme", "hash_card"])
+def test_an_export_that_was_killed_goes_on_by_the_same_command(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    out = tmp_path / "model"
+    with monkeypatch.context() as patch:
+        patch.setattr(export, step, lambda *_args, **_named: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            export_model(run, out)
+    assert (out / "unfinished.json").is_file()
+    with pytest.raises(ModelError):
+        open_predictor(out)
+    (out / "README.md").write_text("half")
+    (out / f".encoder.{'0' * 8}-1.x.tmp.safetensors").write_text("of another machine")
+    export_model(run, out)
+    assert not (out / "unfinished.json").exists()
+    written = [path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()]
+    assert set(load_card(out)["files"]) == {name for name in written if name != "model.json" and name[0] != "."}
+    open_export(out)
+
+
+def test_an_export_whose_folder_is_taken_away_says_so(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "model"
+    real = export.build_reference
+    for removed in (lambda: shutil.rmtree(out), lambda: [p.unlink() for p in out.glob("*.json")]):
+        with monkeypatch.context() as patch:
+            patch.setattr(export, "build_reference", lambda *args, do=removed: (do(), real(*args))[1])
+            with pytest.raises(OutputError, match="was removed or emptied while the model was written"):
+                export_model(run, out)
+        assert not (out / "model.json").exists()
+        shutil.rmtree(out, ignore_errors=True)
+    open_export(export_model(run, out))
 
 
 def test_what_cannot_be_exported_says_why(

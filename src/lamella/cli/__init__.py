@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from lamella import __version__
+from lamella.encoders.trust import trusting
 from lamella.errors import LamellaError, SettingsError
 
 _VERBS = (
@@ -75,7 +76,8 @@ class _Verbs(TyperGroup):
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         """Run a verb."""
         try:
-            return super().invoke(ctx)
+            with trusting():  # what one command trusts ends with it
+                return super().invoke(ctx)
         except LamellaError as error:
             typer.echo(" ".join(str(error).split()), err=True)
             raise typer.Exit(1) from error

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from lamella.cli.encoder_options import Device as DeviceKind
-from lamella.cli.encoder_options import DeviceOption, Precision
+from lamella.cli.encoder_options import DeviceOption, Precision, TrustOptions
 from lamella.cli.groups import takes_groups
 from lamella.cli.options import JsonOption, TalkOptions
 from lamella.cli.tables import print_json, print_table, tell_failures
@@ -15,6 +15,7 @@ from lamella.cli.tables import print_json, print_table, tell_failures
 @takes_groups
 def cam(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.", show_default=False)],
+    trusted: TrustOptions,
     talk: TalkOptions,
     slide_id: Annotated[
         list[str] | None,
@@ -51,6 +52,7 @@ def cam(
     pyramidal TIFF in register with the slide, contours for QuPath, and the sums.
     """
     progress = talk.open()
+    trusted.apply()
 
     from lamella.encoders import RuntimeSettings
     from lamella.features.failures import save_failures

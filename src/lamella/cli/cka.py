@@ -54,9 +54,11 @@ def cka(
     progress = talk.open()
 
     from lamella.encoders import EncoderSpec
+    from lamella.encoders.trust import trust
     from lamella.report.cka import save_cka_figures
     from lamella.study.cka import CkaSettings, compare_encoders
 
+    trust(first, second, *control or ())  # they were typed
     settings = CkaSettings(
         first=EncoderSpec(first, first_weights),
         second=EncoderSpec(second, second_weights),

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -51,6 +52,29 @@ PrecisionOption = Annotated[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrustOptions:
+    """Whose code may run."""
+
+    trust: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--trust",
+            metavar="FILE.py",
+            help="Your own file that builds the encoder, where a folder or study names one: code is run from this "
+            "file only. May be given again.",
+            show_default=False,
+            rich_help_panel=_ENCODER,
+        ),
+    ] = None
+
+    def apply(self) -> None:
+        """Trust these files until the command ends."""
+        from lamella.encoders.trust import trust
+
+        trust(*self.trust or ())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderOptions:
     """What turns tiles into embeddings, and where it runs."""
 
@@ -71,7 +95,9 @@ class EncoderOptions:
     def spec(self) -> "EncoderSpec":
         """Return which encoder with which weights."""
         from lamella.encoders import EncoderSpec
+        from lamella.encoders.trust import trust
 
+        trust(self.encoder)  # it was typed
         return EncoderSpec(name=self.encoder, weights=self.weights)
 
     def settings(self) -> "RuntimeSettings":
@@ -104,6 +130,7 @@ class EncodersOptions:
         """Return which encoders with which weights."""
         from lamella.encoders import DEFAULT_ENCODER, EncoderSpec
         from lamella.encoders.names import expand_names, split_name
+        from lamella.encoders.trust import trust
         from lamella.errors import SettingsError
 
         names = expand_names(self.encoder or [DEFAULT_ENCODER])
@@ -112,6 +139,7 @@ class EncodersOptions:
                 f"--weights names one file but there are several encoders ({', '.join(names)}). Extract each with its "
                 "own, in runs of its own."
             )
+        trust(*names)  # they were typed
         return tuple(EncoderSpec(name=name, weights=self.weights) for name in names)
 
     def settings(self) -> "RuntimeSettings":

@@ -64,7 +64,9 @@ def _profile(
 ) -> tuple[list[str], list[dict[str, Any]]]:
     from lamella.encoders import RuntimeSettings
     from lamella.encoders.profile import profile_encoder
+    from lamella.encoders.trust import trust
 
+    trust(*names)  # they were typed
     settings = RuntimeSettings(device=device.value, precision=precision.value)
     rows = [
         {

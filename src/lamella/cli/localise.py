@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from lamella.cli.encoder_options import TrustOptions
 from lamella.cli.groups import takes_groups
 from lamella.cli.options import JsonOption, TalkOptions
 from lamella.cli.tables import print_json, print_table, tell_failures
@@ -13,6 +14,7 @@ from lamella.cli.tables import print_json, print_table, tell_failures
 @takes_groups
 def localise(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.", show_default=False)],
+    trusted: TrustOptions,
     talk: TalkOptions,
     lesions: Annotated[
         Path,
@@ -64,6 +66,7 @@ def localise(
     patients; free-response scores by the rules of CAMELYON16. RUN/localisation.json and the page hold the result.
     """
     progress = talk.open()
+    trusted.apply()
 
     from lamella.features.failures import save_failures
     from lamella.report.page import write_page

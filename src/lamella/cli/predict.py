@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lamella.cli.encoder_options import TrustOptions
 from lamella.cli.groups import takes_groups
 from lamella.cli.options import JsonOption, LabelColumnOptions, TalkOptions
 from lamella.cli.tables import print_json, print_table, tell_failures
@@ -26,6 +27,7 @@ def predict(
         typer.Argument(metavar="SLIDE...|COHORT", help="New slides, or one table of them.", show_default=False),
     ],
     columns: LabelColumnOptions,
+    trusted: TrustOptions,
     talk: TalkOptions,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the predictions.", show_default=False)],
     slide_mpp: Annotated[
@@ -47,6 +49,7 @@ def predict(
     Slides and patients that it has learned from are refused then.
     """
     progress = talk.open()
+    trusted.apply()
 
     from lamella.pipeline import predict_slides
     from lamella.study.exported import open_predictor

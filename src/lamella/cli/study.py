@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lamella.cli.encoder_options import Device as _Device
-from lamella.cli.encoder_options import DeviceOption, PrecisionOption
+from lamella.cli.encoder_options import DeviceOption, PrecisionOption, TrustOptions
 from lamella.cli.encoder_options import Precision as _Precision
 from lamella.cli.groups import takes_groups
 from lamella.cli.options import ColumnOptions, JsonOption, TalkOptions, read_mpp
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @takes_groups
 def study(
     columns: ColumnOptions,
+    trusted: TrustOptions,
     talk: TalkOptions,
     what: Annotated[
         Path | None,
@@ -153,6 +154,7 @@ def study(
         _judge_again(_need(what, "Name the folder of a study: lamella study DIR --judge"), as_json=as_json)
         return
     progress = talk.open()
+    trusted.apply()
     table, design = _find_design(what, cohort, preset)
     design = design.with_changes(
         tile_px=tile_px,

@@ -32,7 +32,9 @@ def add(
 ) -> None:
     """Register weights from a file on this disk; they are checked against the network first."""
     from lamella.encoders import add_weights
+    from lamella.encoders.trust import trust
 
+    trust(name)  # it was typed
     typer.echo(f"Weights of '{name}' are registered as '{add_weights(name, file)}'.")
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lamella.cells import unescape_cell
 from lamella.cohort.spelling import tidy
 from lamella.errors import CohortError
 
@@ -153,7 +154,7 @@ def _collect(name: str, columns: tuple[str, ...], lines: Sequence[tuple[int, Seq
                 f"{name} has {len(line)} cells in row {number} and {len(columns)} columns. "
                 'Put a cell that contains the separator in "quotes".'
             )
-        found = {column: cell.strip() for column, cell in zip(columns, line, strict=False)}
+        found = {column: unescape_cell(cell.strip()) for column, cell in zip(columns, line, strict=False)}
         if any(found.values()):
             cells.append(found)
             numbers.append(number)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lamella.cohort.cohort import Cohort, CohortColumns, CohortSlide, name_slide
-from lamella.cohort.table import load_cohort
+from lamella.cohort.table import is_slide_id, load_cohort
 from lamella.errors import CohortError
 
 _TABLES = (".csv", ".parquet", ".tsv")
@@ -35,6 +35,12 @@ def gather_slides(
         raise CohortError(
             f"{stems[twice]} slides are called '{twice}'. Put them into a table with a slide_id column, and "
             "name the table instead."
+        )
+    unfit = next((stem for stem in stems if not is_slide_id(stem)), None)
+    if unfit is not None:
+        raise CohortError(
+            f"the slide '{unfit}' would give its name to result files, and it cannot be a file's name on every system. "
+            "Rename it, or put it into a table with a slide_id column, and name the table instead."
         )
     slides = tuple(
         CohortSlide(slide_id=name_slide(path), path=path.absolute(), patient_id=name_slide(path), slide_mpp=slide_mpp)

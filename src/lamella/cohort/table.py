@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
+from lamella.cells import is_formula
 from lamella.cohort.cohort import Cohort, CohortColumns, CohortSlide, find_mixed_patients, name_slide, name_some
 from lamella.cohort.outcomes import list_label_notes, refuse_measurements
 from lamella.cohort.rows import Rows, read_rows
@@ -38,6 +39,9 @@ _OTHER_NAMES = {
     "label": ("diagnosis", "class", "target", "y", "grade", "status", "outcome", "labels", "category"),
 }
 _NOT_IN_FILE_NAMES = frozenset('/\\:*?"<>|')
+_RESERVED = frozenset(  # devices of Windows, whatever the suffix
+    ("CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in "0123456789¹²³"))
+)
 
 
 def load_cohort(
@@ -171,7 +175,19 @@ class _CellReader:
         """Return the column's cells; none may be empty."""
         cells = self.raw(field)
         self.refuse(field, cells, lambda cell: not cell, "is empty", "Fill it in, or delete the row.")
+        if field != "slide":
+            self.refuse_formulas(field, cells)
         return cells
+
+    def refuse_formulas(self, field: str, cells: Sequence[str]) -> None:
+        """Refuse ids and labels that a spreadsheet would run when it opens our tables."""
+        self.refuse(
+            field,
+            cells,
+            is_formula,
+            "has '{cell}', which a spreadsheet would run as a formula,",
+            "Begin it with a letter or a digit; +, -, 3+ and numbers are fine.",
+        )
 
     def refuse(self, field: str, cells: Sequence[str], unfit: Callable[[str], bool], says: str, remedy: str) -> None:
         """Raise, naming the rows, if any cell is unfit. "{cell}" in `says` stands for the first unfit cell."""
@@ -224,6 +240,14 @@ class _CellReader:
             'Give ids of at most 150 characters without / \\ : * ? " < > | and not beginning with a dot, '
             "in a column slide_id.",
         )
+        self.refuse(
+            field,
+            ids,
+            _is_device,
+            "makes the slide id '{cell}', which Windows keeps for a device,",
+            "Give it another id in a column slide_id.",
+        )
+        self.refuse_formulas(field, ids)
         folded = [slide_id.casefold() for slide_id in ids]
         twice = next((key for key, count in Counter(folded).items() if count > 1), None)
         if twice is not None:
@@ -262,6 +286,7 @@ class _CellReader:
                 column=self.columns.label,
                 columns=self.rows.columns,
             )
+        self.refuse_formulas("label", cells)
         return labels
 
     def splits(self) -> list[str | None]:
@@ -451,6 +476,16 @@ def _is_file_name(slide_id: str) -> bool:
         and not _NOT_IN_FILE_NAMES & set(slide_id)
         and slide_id.isprintable()
     )
+
+
+def is_slide_id(slide_id: str) -> bool:
+    """Whether result files may be called so, and tables may hold it."""
+    return _is_file_name(slide_id) and not _is_device(slide_id) and not is_formula(slide_id)
+
+
+def _is_device(slide_id: str) -> bool:
+    """Whether Windows keeps a name for a device, whatever its suffix."""
+    return slide_id.partition(".")[0].rstrip().upper() in _RESERVED
 
 
 def _read_whole(cell: str) -> int | None:

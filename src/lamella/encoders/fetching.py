@@ -1,5 +1,6 @@
 """Downloads: the only file that goes online, and only inside the one function that was called for it."""
 
+import os
 import tempfile
 import urllib.error
 import urllib.request
@@ -59,6 +60,7 @@ class _NotOnHubError(WeightsError):
 
 def _download_from_hub(name: str, hub_id: str, file: str) -> Path:
     try:
+        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
     except ModuleNotFoundError as error:

@@ -6,6 +6,7 @@ to the store of weights: its card lies beside it.
 
 import hashlib
 import importlib.util
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from lamella.encoders.cards import EncoderCard
 from lamella.encoders.hub_config import HUB_CONFIG, OWN_FILE, load_hub_config
 from lamella.encoders.names import N_BLOCKS, no_encoder_called
 from lamella.encoders.store import load_stored_card, stored_folder
+from lamella.encoders.trust import refuse_untrusted
 from lamella.errors import EncoderError, WeightsError
 from lamella.files import find_sha256
 
@@ -144,8 +146,10 @@ def build_own(name: str) -> Any:
     """Return the `torch.nn.Module` that one's own function builds, always from the same random state.
 
     Raises:
-        EncoderError: If the file or function is not there, or it returns something else.
+        EncoderError: If the user did not name the file, the file or function is not there, or it returns something
+            else.
     """
+    refuse_untrusted(name)  # before anything is read; `_load_function` has no other caller
     import torch
 
     from lamella.encoders.network import seeded
@@ -182,6 +186,7 @@ def import_timm() -> Any:
     Raises:
         EncoderError: If it is not installed.
     """
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when timm imports the hub's package
     try:
         import timm
     except ModuleNotFoundError as error:

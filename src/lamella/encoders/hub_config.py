@@ -1,12 +1,12 @@
 """The `config.json` of a hub model, read as timm reads it, and refused where it would become another network."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lamella.errors import EncoderError
+from lamella.files import parse_json_file
 
 HUB_CONFIG = "config.json"
 OWN_FILE = "Build it in a file of your own and pass --encoder FILE.py:build"
@@ -52,7 +52,7 @@ def load_hub_config(name: str, path: Path) -> HubConfig:
         EncoderError: If the file is not in timm's form, or leaves pooling to whoever loads the model.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json_file(path)
     except (OSError, ValueError) as error:
         raise EncoderError(
             f"'{name}': its {HUB_CONFIG} cannot be read as JSON. Get the model's {HUB_CONFIG} again."

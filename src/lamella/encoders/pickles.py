@@ -91,4 +91,7 @@ def load_inertly(path: Path) -> Any:
         pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, IndexError: If
             the file is damaged.
     """
-    return torch.load(path, map_location="cpu", weights_only=False, pickle_module=_InertPickle("inert_pickle"))
+    try:
+        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=_InertPickle("inert_pickle"))
+    except (AssertionError, RecursionError, MemoryError, OverflowError) as error:  # torch asserts what files claim
+        raise ValueError(f"what the file says of itself cannot be ({type(error).__name__})") from error

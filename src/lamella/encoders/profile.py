@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lamella.encoders.cards import EncoderSpec, find_encoder
-from lamella.encoders.names import N_BLOCKS, join_name
+from lamella.encoders.names import N_BLOCKS, drop_folders, join_name
 from lamella.encoders.runtime import RuntimeSettings
 from lamella.encoders.runtime.opening import time_encoder
 from lamella.encoders.weights import find_weights
-from lamella.errors import WeightsError
+from lamella.errors import EncoderError, WeightsError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +65,11 @@ def profile_encoder(
     found = []
     for depth in sorted(depths, reverse=True):
         card = find_encoder(join_name(name, depth))
+        if card.is_own:
+            raise EncoderError(
+                f"encoder '{drop_folders(card.name)}' is your own, and where its blocks end is not known, so its cost "
+                "at each depth cannot be listed. Time it with `lamella extract`."
+            )
         trunk = create_trunk(card.network, card.model_args, device="meta")
         side = card.input_px if card.fixed_input and card.input_px else tile_px
         (shape,) = measure_blocks(create_trunk(card.network, card.model_args, device="meta"), card.name, side, (depth,))

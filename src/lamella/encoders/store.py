@@ -6,14 +6,13 @@ $LAMELLA_HOME (default ~/.cache/lamella)/
 """
 
 import dataclasses
-import json
 import os
 import re
 from pathlib import Path
 from typing import Any
 
 from lamella.encoders.cards import EncoderCard, read_card
-from lamella.files import write_json
+from lamella.files import parse_json_file, write_json
 
 CARD_FILE = "card.json"
 
@@ -76,7 +75,7 @@ def _card_of(entry: dict[str, Any] | None) -> EncoderCard | None:
 
 def _read_entry(folder: Path) -> dict[str, Any] | None:
     try:
-        entry = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
+        entry = parse_json_file(folder / CARD_FILE)
     except (OSError, ValueError):
         return None
     return entry if isinstance(entry, dict) else None

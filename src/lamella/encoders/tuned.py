@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from lamella.cohort.spelling import find_look
 from lamella.encoders.cards import EncoderCard, EncoderSpec, cut_card, find_encoder, read_card
-from lamella.encoders.names import drop_folders, split_name
+from lamella.encoders.names import drop_folders, is_own, split_name
 from lamella.errors import EncoderError, WeightsError
-from lamella.files import replacing
+from lamella.files import parse_json, replacing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,6 +117,7 @@ def save_tuned_encoder(
     own = f"@{base.depth}" if base.depth < 4 else ""
     path = folder / f"{stem}{own}-tuned-{digest.hexdigest()[:8]}.safetensors".replace("@", "_")
     card = dataclasses.replace(base, name=drop_folders(base.name if base.depth < 4 else base.whole_name))
+    card = dataclasses.replace(card, network=drop_folders(base.network))  # of one's own code: where it lies is private
     save_encoder_file(state, card, path, seen=seen, trained=trained)
     return path
 
@@ -168,8 +169,18 @@ def refuse_own_code(card: EncoderCard) -> None:
         EncoderError: If its network is built by the user's own code.
     """
     if card.is_own:
+        refuse_own_name(card.network)
+
+
+def refuse_own_name(name: str) -> None:
+    """Refuse an encoder that no file of weights can carry, by its name; nothing of it is run.
+
+    Raises:
+        EncoderError: If its network is built by the user's own code.
+    """
+    if is_own(split_name(name)[0]):
         raise EncoderError(
-            f"encoder '{Path(card.name).name}' is built by your own code, which a file of weights cannot carry. Use "
+            f"encoder '{drop_folders(name)}' is built by your own code, which a file of weights cannot carry. Use "
             "an encoder of `lamella encoders`, timm:NAME or hf-hub:OWNER/NAME, or pass on the whole run."
         )
 
@@ -245,8 +256,8 @@ def _read_header(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(length)) if length <= _MAX_HEADER else {}
-        content = json.loads(header["__metadata__"]["lamella"])
+            header = parse_json(stream.read(length)) if length <= _MAX_HEADER else {}
+        content = parse_json(header["__metadata__"]["lamella"])
         if content["format"] != FORMAT or content["format_version"] != FORMAT_VERSION:
             raise KeyError("format")
     except FileNotFoundError as error:

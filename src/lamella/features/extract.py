@@ -17,7 +17,7 @@ from lamella.features.plan import survey_regions
 from lamella.features.settings import BagTarget, ExtractSettings
 from lamella.features.stream import Extraction
 from lamella.features.todo import find_todo
-from lamella.files import sweep_temporaries
+from lamella.files import refuse_links, sweep_temporaries
 from lamella.progress import Progress, SilentProgress
 
 
@@ -81,6 +81,7 @@ def extract_cohort(
     targets = [
         BagTarget(encoder, fingerprint_encoder(encoder), settings.folder(out, encoder)) for encoder in settings.encoders
     ]
+    refuse_links(targets[0].folder.root)
     sweep_temporaries(targets[0].folder.root)
     todo, kept, failures = find_todo(slides, settings, targets)
     said += filter(

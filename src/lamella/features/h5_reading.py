@@ -106,7 +106,11 @@ def read_array(file: h5py.File, name: str) -> NDArray[Any]:
         BagError: If it is none, or claims to be far larger than its file.
     """
     called = f"'{name}' of '{Path(file.filename).name}'"
+    if isinstance(file.get(name, getlink=True), h5py.ExternalLink):
+        raise BagError(f"{called} is a link to another file, and a bag must hold its own numbers. Copy them into it.")
     dataset = file[name]
+    if isinstance(dataset, h5py.Dataset) and (dataset.external or dataset.is_virtual):
+        raise BagError(f"{called} lies in another file, and a bag must hold its own numbers. Copy them into it.")
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiu" or dataset.shape is None:
         kind = dataset.dtype if isinstance(dataset, h5py.Dataset) else type(dataset).__name__.lower()
         raise BagError(f"{called} is of type {kind} and must be an array of numbers. Make the file again.")

@@ -1,6 +1,5 @@
 """Plans: a slide opened, its tissue found, its tiles placed, nothing encoded yet."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from lamella.cohort import CohortSlide
 from lamella.encoders import EncoderSpec, find_encoder
 from lamella.errors import SettingsError, TissueError
 from lamella.features.blocks import order_by_block
+from lamella.files import parse_json
 from lamella.slide import ReadLevel, Slide, hash_quickly, open_slide
 from lamella.slide.child import try_slide
 from lamella.tiles import TileSpec, place_tiles
@@ -211,5 +211,5 @@ def find_seen_size(encoder: EncoderSpec, spec: TileSpec) -> dict[str, Any]:
 
 def ledger_of(provenance: Mapping[str, Any]) -> list[tuple[str, float, float]]:
     """Return the ledger that a patches or features file carries: `(step, kept_um2, removed_um2)`."""
-    steps = json.loads(provenance.get("ledger", "[]"))
+    steps = parse_json(provenance.get("ledger", "[]"))
     return [(str(step), float(kept), float(removed)) for step, kept, removed in steps]

@@ -9,7 +9,6 @@ refused.
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from torch import Tensor
 
 from lamella import __version__
 from lamella.errors import ModelError, SettingsError
-from lamella.files import find_sha256, replacing, write_json
+from lamella.files import find_sha256, parse_json_file, replacing, write_json
 from lamella.mil.heads import HEADS
 from lamella.mil.model import EpochRecord, SlideModel, TrainingRecord
 from lamella.mil.settings import TrainSettings
@@ -83,6 +82,8 @@ def load_model(folder: Path) -> SlideModel:
     content = _load_json(folder / JSON_NAME)
     tensors = _load_tensors(folder / TENSORS_NAME, content.get("tensors_sha256"))
     try:
+        if not isinstance(content["provenance"], dict) or not isinstance(content["threshold"], dict | None):
+            raise TypeError("provenance or threshold is no object")
         settings = TrainSettings(**content["settings"])
         standardisation = Standardisation(
             tensors.pop("standardisation.mean").numpy(), tensors.pop("standardisation.sd").numpy()
@@ -112,7 +113,7 @@ def load_model(folder: Path) -> SlideModel:
 def _load_json(path: Path) -> dict[str, Any]:
     """Read `model.json` and check that it is ours."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json_file(path)
     except OSError as error:
         raise ModelError(
             f"there is no model in '{path.parent}' ('{path.name}' cannot be read: {error.strerror}). "

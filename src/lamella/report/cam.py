@@ -9,7 +9,7 @@ import contourpy
 import numpy as np
 from numpy.typing import NDArray
 
-from lamella.files import remove, write_json, write_text
+from lamella.files import parse_json_file, remove, write_json, write_text
 from lamella.maps import fit_map, load_map
 from lamella.report.overlay import ColourRange, OverlayStyle, blend_map, fit_thumbnail, lay_panels
 from lamella.report.pictures import save_picture
@@ -51,7 +51,7 @@ def draw_cam(
         "px": style.panel_px,
     }
     try:
-        if json.loads((folder / _DRAWN).read_text(encoding="utf-8")) == stamp:
+        if parse_json_file(folder / _DRAWN) == stamp:
             return
     except (OSError, ValueError):
         pass

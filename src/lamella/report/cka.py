@@ -1,13 +1,12 @@
 """The figures of a comparison by CKA, drawn from the numbers that it left."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lamella.errors import ModelError
-from lamella.files import write_text
+from lamella.files import parse_json_file, write_text
 from lamella.report.figures import BlockSeries, draw_alignment, draw_by_block
 
 MATRIX, DIAGONAL = "cka-matrix.svg", "cka-blocks.svg"
@@ -23,7 +22,7 @@ def save_cka_figures(folder: Path) -> tuple[Path, Path]:
         ModelError: If there is no comparison, or it is damaged.
     """
     try:
-        content = json.loads((folder / "cka.json").read_text(encoding="utf-8"))
+        content = parse_json_file(folder / "cka.json")
         matrix, diagonal = draw_matrix(content), draw_diagonals(content)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"'{folder / 'cka.json'}' holds no comparison ({error}). Run: lamella cka") from error

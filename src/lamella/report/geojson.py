@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lamella.errors import BagError
-from lamella.files import replacing
+from lamella.files import parse_json_file, replacing
 from lamella.report.heatmap import SlideAttention
 from lamella.slide import Bounds, describe_frame
 from lamella.tissue.geojson import make_feature
@@ -64,7 +64,7 @@ def load_attention_geojson(path: Path) -> list[dict[str, Any]]:
         BagError: If the file is not such a file.
     """
     try:
-        features = json.loads(Path(path).read_text(encoding="utf-8"))["features"]
+        features = parse_json_file(Path(path))["features"]
         return [_read_feature(feature) for feature in features]
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise BagError(

@@ -12,8 +12,9 @@ import jinja2
 
 from lamella import __version__
 from lamella.errors import SettingsError
-from lamella.files import write_text
+from lamella.files import refuse_links, write_text
 from lamella.report.charts import draw_charts
+from lamella.report.damage import refusing_damage
 from lamella.report.gallery import Gallery, build_gallery
 from lamella.report.pseudonyms import Names, PlainNames
 from lamella.report.record import RunRecord, load_record
@@ -79,11 +80,15 @@ def write_page(run_dir: Path, *, names: Names | None = None, settings: PageSetti
         Path of the page.
 
     Raises:
+        ModelError: If a record of the run is damaged.
         OutputError: If the folder is not a run, or the page cannot be written.
     """
     run_dir = Path(run_dir)
     page = run_dir / "index.html"
-    write_text(page, render_page(load_record(run_dir), names=names, settings=settings))
+    refuse_links(run_dir)
+    with refusing_damage(run_dir, "Run `lamella run` again: it makes what is missing."):
+        text = render_page(load_record(run_dir), names=names, settings=settings)
+    write_text(page, text)
     return page
 
 

@@ -1,11 +1,10 @@
 """Views of one slide in the same frame, without margins: a page lays one over the other under a slider."""
 
-import json
 from pathlib import Path
 
 from PIL import Image
 
-from lamella.files import replacing, write_json
+from lamella.files import parse_json_file, replacing, write_json
 from lamella.maps import fit_map, load_map, stitch_tiles
 from lamella.report.cam import CAM_COLOURS, find_signed_range
 from lamella.report.heatmap import SlideAttention
@@ -43,7 +42,7 @@ def draw_panels(
     style = style or OverlayStyle(panel_px=640)
     stamp = {"key": key, "frame": "scan", "px": style.panel_px, "cam": None if cam is None else cam[0].key}
     try:
-        if json.loads((folder / _DRAWN).read_text(encoding="utf-8")) == stamp:
+        if parse_json_file(folder / _DRAWN) == stamp:
             return
     except (OSError, ValueError):
         pass

@@ -4,14 +4,15 @@ The page is built from this alone, never from objects of a running study, so it 
 """
 
 import csv
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lamella.cells import unescape_cell
 from lamella.errors import OutputError
+from lamella.files import parse_json_file
 from lamella.report.results import Results, read_results
 
 Row = Mapping[str, str]
@@ -238,11 +239,16 @@ def _read_table(path: Path) -> list[Row] | None:
     """Read a CSV as one mapping a row; None where there is no file."""
     if not path.is_file():
         return None
-    with path.open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        if "slide_id" not in (reader.fieldnames or ()):
-            raise OutputError(f"'{path.name}' of this run has no column 'slide_id'. Run `lamella run` again.")
-        return [{key: value or "" for key, value in row.items() if key is not None} for row in reader]
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            reader = csv.DictReader(stream)
+            if "slide_id" not in (reader.fieldnames or ()):
+                raise OutputError(f"'{path.name}' of this run has no column 'slide_id'. Run `lamella run` again.")
+            return [
+                {key: unescape_cell(value or "") for key, value in row.items() if key is not None} for row in reader
+            ]
+    except (ValueError, csv.Error) as error:  # not UTF-8 text, a NUL, a cell without end
+        raise OutputError(f"'{path.name}' of this run is damaged (not UTF-8 CSV). Run `lamella run` again.") from error
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
@@ -250,8 +256,8 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        found = parse_json_file(path)
+    except (OSError, ValueError) as error:
         raise OutputError(f"'{path.name}' of this run is damaged ({error}). Run `lamella run` again.") from error
     if not isinstance(found, dict):
         raise OutputError(f"'{path.name}' of this run is damaged (no mapping). Run `lamella run` again.")

@@ -1,10 +1,9 @@
 """All pictures of one slide: overlay, TIFF, GeoJSON and the sheet of its most attended tiles."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from lamella.files import remove, write_json
+from lamella.files import parse_json_file, remove, write_json
 from lamella.report.geojson import save_attention_geojson
 from lamella.report.heatmap import SlideAttention
 from lamella.report.overlay import OverlayStyle, draw_overlay
@@ -34,7 +33,7 @@ class SlideCaption:
 def is_drawn(folder: Path, caption: SlideCaption) -> bool:
     """Say whether the pictures of a slide are complete and of this key."""
     try:
-        return bool(json.loads((folder / _DRAWN).read_text(encoding="utf-8")) == _stamp(caption))
+        return bool(parse_json_file(folder / _DRAWN) == _stamp(caption))
     except (OSError, ValueError):
         return False
 

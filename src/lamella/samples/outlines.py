@@ -1,6 +1,5 @@
 """Outlines: lesions as the GeoJSON that QuPath reads and writes."""
 
-import json
 import uuid
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from shapely.errors import ShapelyError
 from shapely.geometry import mapping, shape
 
 from lamella.errors import TissueError
-from lamella.files import write_json
+from lamella.files import parse_json_file, write_json
 
 _NAMESPACE = uuid.UUID("6b0f7a52-7a6e-4f3c-9f0c-0d7c7b1f2a11")
 
@@ -44,7 +43,7 @@ def load_outlines(path: Path) -> tuple[Polygon, ...]:
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json_file(path)
         features = content["features"] if isinstance(content, dict) else content
         shapes = [shape(feature["geometry"]) for feature in features]
     except OSError as error:

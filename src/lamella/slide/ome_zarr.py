@@ -4,7 +4,6 @@ Only brightfield is taken: three channels of 8 bits, red, green and blue. The fo
 decoded, and one of the codecs in use elsewhere runs what it decodes, so metadata may name none but those listed here.
 """
 
-import json
 import math
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamella.errors import SlideError
+from lamella.files import parse_json_file
 
 _CODECS_2 = {"blosc", "zlib", "gzip", "zstd", "lz4", "bz2", "lzma", "shuffle", "delta"}
 _CODECS_3 = {"bytes", "gzip", "zstd", "blosc", "crc32c", "transpose", "sharding_indexed"}
@@ -134,10 +134,10 @@ def _load_attributes(folder: Path) -> dict[str, Any]:
     """Load a group's OME metadata: `attributes.ome` of Zarr 3, `.zattrs` of Zarr 2."""
     try:
         if (folder / "zarr.json").is_file():
-            attributes = json.loads((folder / "zarr.json").read_text(encoding="utf-8")).get("attributes", {})
+            attributes = parse_json_file(folder / "zarr.json").get("attributes", {})
             found = attributes.get("ome", attributes)
         elif (folder / ".zattrs").is_file():
-            found = json.loads((folder / ".zattrs").read_text(encoding="utf-8"))
+            found = parse_json_file(folder / ".zattrs")
         else:
             found = {}
     except (OSError, ValueError, AttributeError) as error:
@@ -204,11 +204,11 @@ def _refuse_codecs(folder: Path, name: str) -> None:
     """Refuse an array whose metadata name a codec that is not known to be mere compression."""
     try:
         if (folder / "zarr.json").is_file():
-            content = json.loads((folder / "zarr.json").read_text(encoding="utf-8"))
+            content = parse_json_file(folder / "zarr.json")
             named = _list_codecs(content.get("codecs", []))
             unknown = named - _CODECS_3
         else:
-            content = json.loads((folder / ".zarray").read_text(encoding="utf-8"))
+            content = parse_json_file(folder / ".zarray")
             used = [content.get("compressor"), *(content.get("filters") or [])]
             unknown = {str(one["id"]) for one in used if one is not None} - _CODECS_2
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -7,7 +7,6 @@ DIR/arms/<key>/permuted/     the control with permuted labels, where this arm is
 
 import csv
 import dataclasses
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from lamella.cohort import Cohort, CohortSlide, list_rounds
 from lamella.errors import ModelError
 from lamella.features.extract import ExtractReport
 from lamella.features.settings import ExtractSettings
-from lamella.files import write_json, write_text
+from lamella.files import parse_json_file, write_json, write_text
 from lamella.mil import SlideModel, load_model
 from lamella.progress import Progress, SilentProgress
 from lamella.study.arms import Arm
@@ -260,7 +259,7 @@ def _read_stage_two(base: FrozenRun, arm: Arm, cohort: Cohort) -> ArmOutcome:
 
 
 def _load_metrics(folder: RunFolder) -> dict[str, Any]:
-    return dict(json.loads(folder.metrics.read_text(encoding="utf-8")))
+    return dict(parse_json_file(folder.metrics))
 
 
 def _relative(target: Path, start: Path) -> str:

@@ -26,7 +26,7 @@ from lamella.features.bag import read_own_bag
 from lamella.features.blocks import list_blocks, order_by_block, read_block
 from lamella.features.failures import Failure
 from lamella.features.settings import ExtractSettings
-from lamella.files import remove, replacing, sweep_temporaries, write_json
+from lamella.files import refuse_links, remove, replacing, sweep_temporaries, write_json
 from lamella.maps import CellStitcher, plan_map_grid, save_map
 from lamella.mil import SlideModel, load_model, predict_ensemble
 from lamella.progress import Progress, SilentProgress, Stage
@@ -86,6 +86,7 @@ def map_run(
     parts = PartFinder(run, settings, cohort, predicted)
     wanted = _choose(cohort, slide_ids, parts)
     root = folder.cam_of(settings.arm)
+    refuse_links(folder.path)
     sweep_temporaries(root)
     extract = restore_extract_settings(run.settings, find_run_encoder(run))
     mapper = CamMapper(run.classes, settings, run.positive, extract)

@@ -1,10 +1,10 @@
 """What a class activation map says, as kept beside it; read without torch."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from lamella.errors import OutputError
+from lamella.files import parse_json_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ def load_cam_record(folder: Path) -> CamRecord:
         OutputError: If it is absent or damaged.
     """
     try:
-        content = json.loads((folder / "cam.json").read_text(encoding="utf-8"))
+        content = parse_json_file(folder / "cam.json")
         content.pop("residual", None)
         return CamRecord(**content | {"slide_um": tuple(content["slide_um"])})
     except (OSError, ValueError, TypeError, KeyError) as error:

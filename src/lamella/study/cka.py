@@ -6,7 +6,6 @@ OUT/cka.csv                             the same, a row a pair of blocks
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +18,18 @@ from lamella.analysis.cka import MIN_SLIDES, BlockAligner, BlockAlignment
 from lamella.cohort import CohortSlide
 from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder
 from lamella.encoders.tuned import load_seen
-from lamella.errors import EncoderError, LamellaError, LeakageError, SettingsError
+from lamella.errors import EncoderError, LamellaError, LeakageError, ModelError, SettingsError
 from lamella.features.failures import Failure, save_failures
 from lamella.features.leaks import find_leak
 from lamella.features.plan import CutSettings, plan_slide, refuse_empty
 from lamella.features.settings import name_in_files
-from lamella.files import replacing, sweep_temporaries, write_json, write_table
+from lamella.files import parse_json_file, refuse_links, replacing, sweep_temporaries, write_json, write_table
 from lamella.mil import load_model
 from lamella.progress import Progress, SilentProgress
 from lamella.slide import hash_quickly
 from lamella.study.bags import hash_json
 from lamella.study.folder import RunFolder
+from lamella.study.predict import find_tuned_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -106,6 +106,7 @@ def compare_encoders(
     """
     progress = progress or SilentProgress()
     _refuse_few(len(slides))
+    refuse_links(out)
     sweep_temporaries(out)
     encoders = (settings.first, settings.second, *settings.controls)
     comparison = _Comparison.open(encoders, settings)
@@ -418,11 +419,16 @@ def find_untestable(tests: Mapping[int, Sequence[Any]]) -> list[str]:
 
 def list_trained(folder: RunFolder) -> list[tuple[int, int]]:
     """List fold and seed of the fine-tuned encoders that the run's `arms.json` names; others are of earlier runs."""
-    arms = json.loads((folder.finetuned / "arms.json").read_text(encoding="utf-8"))
+    arms = parse_json_file(folder.finetuned / "arms.json")
     return [(one["fold"], one["seed"]) for one in arms["best_epochs"] if one["arm"] == "tuned"]
 
 
 def _find_encoder(folder: RunFolder, fold: int, seed: int) -> Path:
     """Return the encoder of a fine-tuned model, as the model names it."""
     place = folder.stage_two(fold, seed) / "tuned"
-    return place / str(load_model(place / "model").provenance["encoder_file"])
+    path = find_tuned_file(place, load_model(place / "model"))
+    if path is None:
+        raise ModelError(
+            f"fold {fold} has lost a fine-tuned encoder. Run `lamella run` again: it makes what is missing."
+        )
+    return path

@@ -3,7 +3,6 @@
 DIR/costs.json    by tile spec, weights and encoder: seconds a tile (median of the runs), arithmetic, what computed it
 """
 
-import json
 import platform
 import statistics
 import time
@@ -21,7 +20,7 @@ from lamella.encoders.names import split_name
 from lamella.encoders.profile import profile_encoder
 from lamella.errors import LamellaError, TileError
 from lamella.features.plan import CutSettings, plan_slide
-from lamella.files import write_json
+from lamella.files import parse_json_file, write_json
 from lamella.finetune.tiles import ChosenTiles, SlideTiles
 from lamella.progress import Progress
 
@@ -38,7 +37,7 @@ def name_cost(tiles: str, encoder: EncoderSpec) -> str:
 def load_costs(path: Path) -> dict[str, dict[str, Any]]:
     """Return the costs measured so far; none where there is no file, or a damaged one."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json_file(path)
     except (OSError, ValueError):
         return {}
     return dict(found) if isinstance(found, dict) else {}

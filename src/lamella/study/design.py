@@ -19,6 +19,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from lamella.errors import SettingsError
+from lamella.files import read_yaml
 from lamella.study.arms import FINETUNED, Arm
 from lamella.study.design_errors import Place, find_line, find_twice, say_mistake, say_nearest
 from lamella.study.design_parts import RULES, ArmBlock, Comparison, FinetuneDesign, Part, TileDesign, TrainDesign
@@ -156,17 +157,8 @@ def load_design(path: Path) -> StudyDesign:
     Raises:
         SettingsError: If it cannot be read, with the line and what to do.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"'{path}' cannot be read. Name a study's file (.yaml).") from error
-    try:
-        node, content = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise SettingsError(f"'{Path(path).name}'{where} is not YAML. Look at quotes, brackets and indents.") from error
-    if not isinstance(content, dict):
+    content, node = read_yaml(Path(path), error=SettingsError)
+    if not content:
         raise SettingsError(f"'{Path(path).name}' declares nothing. Begin with: lamella study --print-preset quick")
     twice = find_twice(node)
     if twice is not None:

@@ -6,7 +6,6 @@ stood, to the same figures; arms may be added to its design later and are marked
 """
 
 import dataclasses
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from lamella.errors import CohortError, LamellaError, LeakageError, OutputError
 from lamella.features.extract import ExtractReport, extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.settings import ExtractSettings
-from lamella.files import sweep_temporaries, write_json
+from lamella.files import parse_json_file, refuse_links, sweep_temporaries, write_json
 from lamella.progress import Progress, SilentProgress, say_time
 from lamella.study.arm_rows import describe_arm
 from lamella.study.arm_runs import ArmPlace, FrozenRun, compare_blocks, permute_arm, run_frozen, run_stage_two
@@ -126,6 +125,7 @@ class _Study:
         self._began = time.monotonic()
         self._earlier = load_record(folder.record)
         refuse_other_design(self._earlier, design, folder)
+        refuse_links(folder.path)
         sweep_temporaries(folder.path)
         self._cohort = _divide(cohort, design)
         self._own_division = self._cohort is cohort
@@ -345,7 +345,7 @@ class _Study:
         shown = next(outcome for arm, outcome in self._outcomes.items() if arm.name == name)
         # What is retrained is the head: of a fine-tuned arm, the frozen one that it went on from.
         first = runs.get(base_of(shown.arm).name, next(iter(runs.values())))
-        metrics = json.loads(first.folder.metrics.read_text(encoding="utf-8"))
+        metrics = parse_json_file(first.folder.metrics)
         baselines = {
             name: one.get("patients", one).get("auc", one) if "reason" not in one else one
             for name, one in metrics["arms"]["baselines"].items()

@@ -15,10 +15,12 @@ import dataclasses
 import hashlib
 import json
 import logging
+import os
+import re
 import secrets
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
@@ -27,8 +29,8 @@ from typing import Any
 from lamella import __version__
 from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder
 from lamella.encoders.tuned import carry_encoder, hash_id
-from lamella.errors import OutputError
-from lamella.files import find_sha256, remove, replacing, sweep_temporaries, write_json, write_text
+from lamella.errors import LamellaError, OutputError
+from lamella.files import find_sha256, read_json, remove, replacing, sweep_temporaries, write_json, write_text
 from lamella.mil import SlideModel, save_model
 from lamella.progress import Progress, SilentProgress
 from lamella.study.export_card import list_limits, write_readme
@@ -42,6 +44,15 @@ _log = logging.getLogger(__name__)
 FORMAT = "lamella-export"
 FORMAT_VERSION = 1
 CARD, REFERENCE, SEEN = "model.json", "reference.npz", "seen.json"
+UNFINISHED = "unfinished.json"
+"""Stands in the folder from the first moment until the card is written: the same command goes on from there."""
+
+_NUMBERED = r"fold\d{1,6}-seed\d{1,19}"
+_ENCODER = rf"(?:encoder|encoders/{_NUMBERED})"
+_OURS = re.compile(
+    rf"README\.md|reference\.npz|seen\.json|{_ENCODER}\.(?:safetensors|json|xml|bin|onnx|onnx\.data)"
+    rf"|heads\.onnx(?:\.data)?|heads/{_NUMBERED}/model\.(?:json|safetensors)"
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +91,23 @@ def export_model(
         OutputError: If the folder cannot be written, or holds something else.
     """
     settings, progress, out = settings or ExportSettings(), progress or SilentProgress(), Path(out)
-    earlier = _list_earlier(out)
+    _refuse_other_folder(out)
     found = find_source(Path(source), settings.arm, progress=progress)
-    _remove_earlier(out, earlier)
+    _clear(out)
+    try:
+        _write_all(found, out, settings, progress)
+    except (LamellaError, OSError) as error:
+        if (out / UNFINISHED).is_file():
+            raise
+        _remove_ours(out)  # what was written after the folder was taken away stands in a new one
+        raise OutputError(
+            f"'{out}' was removed or emptied while the model was written to it. Run the same command again."
+        ) from error
+    return out
+
+
+def _write_all(found: ExportSource, out: Path, settings: ExportSettings, progress: Progress) -> None:
+    """Write an export whose folder is clear; its card comes last."""
     names = _name_encoders(found)
     described: dict[str, Any] = {}
     with progress.stage("export encoders", len(names), "encoders") as stage:
@@ -110,8 +135,20 @@ def export_model(
         card["onnx"] = save_onnx(found, names, out, progress=progress)
     write_text(out / "README.md", write_readme(card))
     card["files"] = {name: find_sha256(out / name) for name in _list_files(out)}
+    if not (out / UNFINISHED).is_file():
+        raise OutputError(f"'{out}' is not the folder that was begun.")
     write_json(out / CARD, card | {"card_sha256": hash_card(card)})
-    return out
+    remove(out / UNFINISHED)
+
+
+def is_ours(name: str) -> bool:
+    """True for the name of a file that an export writes, relative to its folder.
+
+    Example:
+        >>> is_ours("heads/fold0-seed1/model.json"), is_ours("../model.json"), is_ours("heads/../../x.json")
+        (True, False, False)
+    """
+    return _OURS.fullmatch(name) is not None
 
 
 def hash_card(card: Mapping[str, Any]) -> str:
@@ -120,31 +157,55 @@ def hash_card(card: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _list_earlier(out: Path) -> tuple[str, ...]:
-    """Return the files of an earlier export in a folder.
+def _refuse_other_folder(out: Path) -> None:
+    """Refuse a folder that holds more than an export, whole or begun.
 
     Raises:
-        OutputError: If it holds something else.
+        OutputError: If it holds something else, or a link.
     """
     if not out.exists():
-        return ()
-    try:
-        content = json.loads((out / CARD).read_text(encoding="utf-8"))
-        if content["format"] == FORMAT:
-            return tuple(content["files"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # none of ours
-    sweep_temporaries(out)
-    if not out.is_dir() or any(out.iterdir()):
+        return
+    if out.is_dir() and not any((out / name).is_file() for name in (CARD, UNFINISHED)):
+        sweep_temporaries(out)
+    if not out.is_dir() or (any(out.iterdir()) and not _is_export(out)):
         raise OutputError(f"'{out}' is not empty and holds no earlier export. Choose another --out.")
-    return ()
+    link = next((path for path in _walk(out) if path.is_symlink()), None)
+    if link is not None:
+        inner = link.relative_to(out).as_posix()
+        raise OutputError(f"'{out}' holds a link, '{inner}', and an export holds none. Remove it, or choose another.")
 
 
-def _remove_earlier(out: Path, files: Sequence[str]) -> None:
-    remove(out / CARD)  # first: what is left is no export any more
-    for name in files:
-        if (out / name).resolve().is_relative_to(out.resolve()):  # a card that was tampered with reaches nothing else
-            remove(out / name)
+def _is_export(out: Path) -> bool:
+    try:
+        return any(
+            path.is_file() and not path.is_symlink() and read_json(path, made_by="lamella export")["format"] == FORMAT
+            for path in (out / CARD, out / UNFINISHED)
+            if path.exists()
+        )
+    except (LamellaError, KeyError):
+        return False
+
+
+def _clear(out: Path) -> None:
+    """Begin an export: say so in the folder, and remove what an earlier one wrote there; other files are left alone.
+
+    What is removed is told by names that an export writes. The earlier card is not asked: it may be anyone's.
+    """
+    write_json(out / UNFINISHED, {"format": FORMAT, "format_version": FORMAT_VERSION})
+    remove(out / CARD)  # what is left is no export any more
+    sweep_temporaries(out)
+    _remove_ours(out)
+
+
+def _remove_ours(out: Path) -> None:
+    for path in _walk(out):
+        if path.is_file() and not path.is_symlink() and is_ours(path.relative_to(out).as_posix()):
+            remove(path)
+
+
+def _walk(out: Path) -> list[Path]:
+    """List all below a folder; links are listed and not followed."""
+    return [Path(at) / name for at, folders, files in os.walk(out, followlinks=False) for name in (*folders, *files)]
 
 
 def _name_encoders(found: ExportSource) -> dict[EncoderSpec, str]:
@@ -277,4 +338,5 @@ def _describe(
 
 
 def _list_files(out: Path) -> list[str]:
-    return sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file() and path != out / CARD)
+    names = (path.relative_to(out).as_posix() for path in _walk(out) if path.is_file() and not path.is_symlink())
+    return sorted(name for name in names if is_ours(name))

@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder
-from lamella.encoders.tuned import refuse_own_code
+from lamella.encoders.tuned import refuse_own_code, refuse_own_name
 from lamella.errors import ModelError
 from lamella.features.bag import BagFolder, read_own_bag
+from lamella.files import parse_json_file, refuse_links
 from lamella.mil import SlideModel
 from lamella.progress import Progress, SilentProgress
 from lamella.study.arms import Arm
 from lamella.study.export_validation import encode_validation, find_arm_threshold
 from lamella.study.folder import RunFolder
-from lamella.study.predict import FinishedRun, find_run_encoder, open_run
+from lamella.study.predict import FinishedRun, open_run, read_run_encoder
 from lamella.study.predictor import Member
 from lamella.study.reference import find_mean_embedding
 from lamella.study.settings import restore_extract_settings
@@ -103,6 +103,7 @@ def find_source(path: Path, arm: str | None = None, *, progress: Progress | None
         WeightsError: If the encoder's weights are not on this machine.
     """
     study = StudyFolder(Path(path))
+    refuse_links(study.path)
     progress = progress or SilentProgress()
     if study.record.exists():
         return _find_in_study(study, arm, progress)
@@ -176,7 +177,8 @@ def _find_base_key(row: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]]
 
 def _gather(run: FinishedRun, kind: str, progress: Progress) -> ExportSource:
     """Bring models and bags of one arm together; name, figures and notes are left to whoever knows them."""
-    encoder = find_run_encoder(run)
+    encoder = read_run_encoder(run)
+    refuse_own_name(encoder.name)  # before anything of it is built
     refuse_own_code(find_encoder(encoder.name))
     members = _list_members(run, kind, encoder)
     _refuse_other_weights(members)
@@ -292,6 +294,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return dict(parse_json_file(path))
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"'{path}' is damaged. Run the same command again that wrote it.") from error

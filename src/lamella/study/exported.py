@@ -1,23 +1,18 @@
 """Opening an exported model: every byte of it is the one that was written, or it is refused."""
 
-import importlib.metadata
-import json
-import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lamella.encoders import EncoderSpec, find_encoder
-from lamella.errors import ModelError, OutputError
-from lamella.files import find_sha256
-from lamella.mil import load_model
-from lamella.study.export import CARD, FORMAT, FORMAT_VERSION, REFERENCE, SEEN, hash_card
+from lamella.errors import LamellaError, ModelError
+from lamella.files import find_inside, find_sha256, read_json
+from lamella.mil import SlideModel, load_model
+from lamella.study.export import CARD, FORMAT, FORMAT_VERSION, REFERENCE, SEEN, hash_card, is_ours
 from lamella.study.predict import open_run
 from lamella.study.predictor import Member, Predictor, SeenBefore
 from lamella.study.reference import load_reference
-
-_log = logging.getLogger(__name__)
 
 
 def open_predictor(path: Path | str) -> Predictor:
@@ -40,14 +35,14 @@ def open_export(path: Path | str) -> Predictor:
     card = load_card(path)
     check_files(path, card)
     try:
-        encoders = {name: EncoderSpec(str(path / f"{name}.safetensors")) for name in card["encoders"]}
+        encoders = {
+            name: EncoderSpec(str(_find_checked(path, card, f"{name}.safetensors"))) for name in card["encoders"]
+        }
         members = tuple(
-            Member(
-                model=load_model(path / "heads" / one["head"]), fold=int(one["fold"]), encoder=encoders[one["encoder"]]
-            )
+            Member(model=_load_head(path, card, one["head"]), fold=int(one["fold"]), encoder=encoders[one["encoder"]])
             for one in card["members"]
         )
-        seen = json.loads((path / SEEN).read_text(encoding="utf-8"))
+        seen = read_json(_find_checked(path, card, SEEN), made_by="lamella export")
         predictor = Predictor(
             called="model",
             folder=path,
@@ -62,13 +57,13 @@ def open_export(path: Path | str) -> Predictor:
                 salt=seen["salt"] or "",
                 knows_patients=seen["salt"] is not None,
             ),
-            reference=load_reference(path / REFERENCE),
+            reference=load_reference(_find_checked(path, card, REFERENCE)),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except LamellaError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"'{path / CARD}' lacks {error}. Get the folder again from where it came.") from error
     _refuse_code(predictor)
-    for name, described in card["encoders"].items():
-        _adopt_network(path / f"{name}.xml", described)
     return predictor
 
 
@@ -80,13 +75,12 @@ def load_card(path: Path | str) -> dict[str, Any]:
     """
     card = Path(path) / CARD
     try:
-        content = json.loads(card.read_text(encoding="utf-8"))
-        is_ours = content.get("format") == FORMAT
-    except (OSError, ValueError, AttributeError) as error:
+        content = read_json(card, made_by="lamella export")
+    except LamellaError as error:
         raise ModelError(
             f"'{path}' holds no exported model ({CARD} cannot be read). Name the --out folder of `lamella export`."
         ) from error
-    if not is_ours:
+    if content.get("format") != FORMAT:
         raise ModelError(f"'{card}' is no card of an exported model. Name the --out folder of `lamella export`.")
     if content.get("format_version") != FORMAT_VERSION:
         raise ModelError(
@@ -101,23 +95,48 @@ def load_card(path: Path | str) -> dict[str, Any]:
 
 
 def check_files(path: Path, card: Mapping[str, Any]) -> None:
-    """Refuse an export of which a file is absent or differs.
+    """Refuse an export of which a file is absent or differs, or that lists what an export does not write.
 
     Raises:
         ModelError: Naming the file.
     """
-    for name, sha256 in card["files"].items():
+    again = "Get the folder again from where it came."
+    files = card.get("files")
+    if not isinstance(files, Mapping):
+        raise ModelError(f"'{path / CARD}' lists no files. {again}")
+    strange = next((str(name) for name in files if not is_ours(str(name))), None)
+    if strange is not None:
+        raise ModelError(f"'{path / CARD}' lists '{strange}', which is no file of an export. {again}")
+    for name, sha256 in files.items():
+        file = find_inside(path, name)
+        if file is None:
+            raise ModelError(f"'{path}' lacks '{name}' (no such file, or a link). {again}")
         try:
-            found = find_sha256(path / name)
+            found = find_sha256(file)
         except OSError as error:
-            raise ModelError(
-                f"'{path}' lacks '{name}' ({error.strerror}). Get the folder again from where it came."
-            ) from error
+            raise ModelError(f"'{path}' lacks '{name}' ({error.strerror}). {again}") from error
         if found != sha256:
             raise ModelError(
                 f"'{name}' of '{path}' is not the file that was exported: its SHA-256 begins {found[:12]} and must "
-                f"begin {str(sha256)[:12]}. Get the folder again from where it came."
+                f"begin {str(sha256)[:12]}. {again}"
             )
+
+
+def _find_checked(path: Path, card: Mapping[str, Any], name: str) -> Path:
+    """Return a file of an export, which the card must list: only what was checked is opened.
+
+    Raises:
+        ModelError: If it is not listed.
+    """
+    if name not in card["files"]:
+        raise ModelError(f"'{path / CARD}' does not list '{name}'. Get the folder again from where it came.")
+    return path / name
+
+
+def _load_head(path: Path, card: Mapping[str, Any], head: str) -> SlideModel:
+    for name in ("model.json", "model.safetensors"):
+        _find_checked(path, card, f"heads/{head}/{name}")
+    return load_model(path / "heads" / head)
 
 
 def _refuse_code(predictor: Predictor) -> None:
@@ -129,31 +148,3 @@ def _refuse_code(predictor: Predictor) -> None:
                 f"an encoder of '{predictor.folder}' asks for the network '{network}', which is none of timm's. Get "
                 "the folder again from where it came."
             )
-
-
-def _adopt_network(network: Path, described: Mapping[str, Any]) -> None:
-    """Put OpenVINO's network where the runtime looks for it, which spares the conversion; it is checked all the same.
-
-    Only one of the same OpenVINO is taken; otherwise the runtime converts the weights anew.
-    """
-    made = described["openvino"]
-    try:
-        here = importlib.metadata.version("openvino")
-    except importlib.metadata.PackageNotFoundError:
-        return
-    if made is None or made["version"] != here:
-        return
-    from lamella.encoders.runtime.compiled import CompiledEntry
-
-    entry = CompiledEntry(
-        fingerprint=str(described["fingerprint"]),
-        tile_px=int(made["tile_px"]),
-        batch_size=int(made["batch_size"]),
-        processor="",
-    )
-    if entry.is_whole():
-        return
-    try:
-        entry.adopt(network)
-    except OutputError as error:
-        _log.warning("the compiled network is not kept: %s", error)

@@ -33,6 +33,7 @@ from lamella.slide import hash_quickly, open_slide
 from lamella.slide.signature import sign_slide
 from lamella.study.bags import StudyBags, hash_json, load_bags
 from lamella.study.folder import RunFolder
+from lamella.study.predict import find_tuned_file
 from lamella.study.settings import StageTwo
 
 READINGS = ("all", "top")
@@ -282,9 +283,9 @@ def _train_or_load(place: _Place, arm: str) -> tuple[SlideModel, EncoderSpec]:
     if (folder / "model" / "model.json").exists():
         try:
             model = load_model(folder / "model")
-            encoder = folder / str(model.provenance.get("encoder_file"))
-            if model.provenance.get("stage_2_key") == key and (arm == "head" or encoder.is_file()):
-                return model, EncoderSpec(str(encoder)) if arm == "tuned" else place.extract.encoder
+            path = None if arm == "head" else find_tuned_file(folder, model)
+            if model.provenance.get("stage_2_key") == key and (arm == "head" or path is not None):
+                return model, place.extract.encoder if path is None else EncoderSpec(str(path))
         except LamellaError:
             pass  # damaged: trained again
     return _train(place, arm, settings, key)

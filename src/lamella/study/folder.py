@@ -17,8 +17,11 @@ DIR/local/                     what holds paths, and with --pseudonyms the key o
 """
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from lamella.errors import ModelError
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ class RunFolder:
         """Bags: the run's own, or those that the arms of a study share."""
         elsewhere = self.path / "features.at"
         if elsewhere.exists():
-            return Path(os.path.normpath(self.path / elsewhere.read_text(encoding="utf-8").strip()))
+            return Path(os.path.normpath(self.path / _read_elsewhere(elsewhere)))
         return self.path / "features"
 
     @property
@@ -115,3 +118,18 @@ class RunFolder:
     def cam_of(self, arm: str) -> Path:
         """Return where the maps of an arm lie, a folder a slide; `arm` is `frozen` or `tuned`."""
         return self.cam if arm == "frozen" else self.cam / arm
+
+
+def _read_elsewhere(path: Path) -> str:
+    """Return where the bags of an arm lie: in the features of the study that it is an arm of.
+
+    Raises:
+        ModelError: If it names anything else: an arm may have been passed on by anyone.
+    """
+    try:
+        said = path.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        said = ""
+    if not re.fullmatch(r"(\.\./){1,4}features(/weights-[^/\\\x00]+)?", said):
+        raise ModelError(f"'{path}' does not name the features of a study. Run `lamella study` again.")
+    return said

@@ -6,7 +6,6 @@ DIR/controls/             runs with random weights and with permuted labels, whe
 """
 
 import dataclasses
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,12 +33,13 @@ from lamella.analysis.localise import (
 from lamella.cohort import Cohort, CohortSlide, list_rounds
 from lamella.cohort.cohort import name_some
 from lamella.encoders import EncoderSpec
+from lamella.encoders.trust import trusting
 from lamella.errors import CohortError, LamellaError, OutputError, SettingsError
 from lamella.features.bag import read_own_bag
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.settings import ExtractSettings
-from lamella.files import write_json, write_table
+from lamella.files import parse_json_file, write_json, write_table
 from lamella.maps import fit_map, load_map, stitch_tiles
 from lamella.mil.settings import TrainSettings
 from lamella.progress import Progress, SilentProgress, Stage
@@ -133,13 +133,18 @@ class _Map:
 
 
 def localise_run(
-    run: FinishedRun, settings: LocaliseSettings, *, progress: Progress | None = None
+    run: FinishedRun,
+    settings: LocaliseSettings,
+    *,
+    trust: Sequence[Path | str] = (),
+    progress: Progress | None = None,
 ) -> tuple[dict[str, Any], tuple[Failure, ...]]:
     """Measure where the maps of a run light up, on the slides that no model learned from, and write it down.
 
     Args:
         run: Of `open_run`.
         settings: What is measured.
+        trust: Your own `FILE.py`, where the run's encoder is built by it.
         progress: Where to report to.
 
     Returns:
@@ -150,7 +155,13 @@ def localise_run(
         SettingsError: If they are of several classes, and none is chosen.
         LeakageError: If the encoder has seen a slide that is to be measured on.
     """
-    progress = progress or SilentProgress()
+    with trusting(*trust):
+        return _localise(run, settings, progress or SilentProgress())
+
+
+def _localise(
+    run: FinishedRun, settings: LocaliseSettings, progress: Progress
+) -> tuple[dict[str, Any], tuple[Failure, ...]]:
     cohort = load_paths(run.folder)
     extract = restore_extract_settings(run.settings, find_run_encoder(run))
     positive = run.positive or run.classes[-1]
@@ -513,7 +524,7 @@ def load_localisation(path: Path) -> dict[str, Any]:
         OutputError: If it is damaged.
     """
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = parse_json_file(path)
     except (OSError, ValueError) as error:
         raise OutputError(f"'{path.name}' is absent or damaged. Run: lamella localise") from error
     return found

@@ -3,7 +3,6 @@
 $LAMELLA_HOME/rates.json    arithmetic and seconds a tile of encoders on this machine, measured once
 """
 
-import json
 import math
 import platform
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,7 @@ from lamella.encoders.store import find_store
 from lamella.errors import EncoderError, LamellaError
 from lamella.features.plan import CutSettings, plan_slide
 from lamella.features.settings import ExtractSettings
-from lamella.files import write_json
+from lamella.files import parse_json_file, write_json
 from lamella.study.arm_rows import find_command
 from lamella.study.arms import Arm
 from lamella.study.costs import load_costs
@@ -245,7 +244,7 @@ def _number(profiles: Sequence[DepthProfile]) -> dict[int, DepthCost]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json_file(path)
     except (OSError, ValueError):
         return {}
     return dict(found) if isinstance(found, Mapping) else {}

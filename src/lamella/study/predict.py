@@ -1,7 +1,6 @@
 """Predicting new slides with a finished run or an export: cut and encode as it did, average its models' logits."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,12 @@ import numpy as np
 
 from lamella.cohort import Cohort, CohortSlide, save_cohort
 from lamella.encoders import EncoderSpec
+from lamella.encoders.trust import find_trusted
 from lamella.errors import ModelError
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.settings import name_in_files
-from lamella.files import sweep_temporaries, write_json
+from lamella.files import find_inside, parse_json_file, refuse_links, sweep_temporaries, write_json
 from lamella.mil import SlideModel, average_predictions, check_bag_fits, load_model
 from lamella.progress import Progress, SilentProgress
 from lamella.study.attention import locate_attention, save_attention
@@ -50,8 +50,8 @@ class Finetuned:
         Raises:
             ModelError: If it is lost.
         """
-        path = self.home / str(self.model.provenance["encoder_file"])
-        if not path.is_file():
+        path = find_tuned_file(self.home, self.model)
+        if path is None:
             raise ModelError(
                 f"fold {self.fold} has lost a fine-tuned encoder. Run `lamella run` again: it makes what is missing."
             )
@@ -128,9 +128,10 @@ def open_run(path: Path) -> FinishedRun:
     folder = RunFolder(path)
     if not folder.settings.exists():
         raise ModelError(f"'{path}' holds no finished run (no run.json). Name the --out folder of a `lamella run`.")
+    refuse_links(folder.path)
     try:
-        record = json.loads(folder.settings.read_text(encoding="utf-8"))
-        metrics = json.loads(folder.metrics.read_text(encoding="utf-8")) if folder.metrics.exists() else {}
+        record = parse_json_file(folder.settings)
+        metrics = parse_json_file(folder.metrics) if folder.metrics.exists() else {}
         classes, positive, settings = tuple(record["classes"]), record["positive"], record["settings"]
         threshold = metrics.get("frozen_threshold")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -149,6 +150,17 @@ def open_run(path: Path) -> FinishedRun:
         threshold=threshold,
         folds=tuple(int(one.parent.name.removeprefix("fold")) for one in found),
     )
+
+
+def find_tuned_file(home: Path, model: SlideModel) -> Path | None:
+    """Find the fine-tuned encoder that a model of stage 2 names, in the folder of its arm; None where it is not there.
+
+    Args:
+        home: Folder of the arm.
+        model: The model; its record may have been written by anyone, so it names a file of weights or nothing.
+    """
+    name = str(model.provenance.get("encoder_file"))
+    return find_inside(home, name) if name.endswith(".safetensors") else None
 
 
 def predict_cohort(
@@ -172,6 +184,7 @@ def predict_cohort(
     progress = progress or SilentProgress()
     predictor = source.predictor() if isinstance(source, FinishedRun) else source
     folder = RunFolder(out)
+    refuse_links(folder.path)
     sweep_temporaries(folder.path)
     labelled = all(slide.label is not None for slide in cohort.slides)
     refuse_seen(predictor, cohort, labelled=labelled, progress=progress)
@@ -253,11 +266,28 @@ def _say_unlike(predictions: Sequence[RoundPrediction], progress: Progress) -> l
 
 
 def find_run_encoder(run: FinishedRun) -> EncoderSpec:
-    """Return the run's encoder; where its machine found it stands under `local/`, which may not have come along."""
+    """Return the run's encoder, built from the user's own trusted file where it is Python code.
+
+    Raises:
+        EncoderError: If it is Python code, and the user trusts no file of its name.
+        ModelError: If the record of it is damaged.
+    """
+    spec = read_run_encoder(run)
+    return EncoderSpec(name=find_trusted(spec.name), weights=spec.weights)
+
+
+def read_run_encoder(run: FinishedRun) -> EncoderSpec:
+    """Return the encoder that a run's record names, which may be anything: it is for reading, not for building.
+
+    Where the run's machine found it stands under `local/`, which may not have come along.
+
+    Raises:
+        ModelError: If the record of it is damaged.
+    """
     local = run.folder.local / "encoder.json"
     if local.exists():
         try:
-            found = json.loads(local.read_text(encoding="utf-8"))
+            found = parse_json_file(local)
             return EncoderSpec(name=str(found["name"]), weights=str(found["weights"]))
         except (ValueError, KeyError, TypeError) as error:
             raise ModelError(f"'{local}' is damaged. Run `lamella run` again, or delete that file.") from error

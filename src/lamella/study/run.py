@@ -21,7 +21,7 @@ from lamella.errors import CohortError
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.plan import ledger_of
-from lamella.files import remove, sweep_temporaries, write_json, write_table
+from lamella.files import refuse_links, remove, sweep_temporaries, write_json, write_table
 from lamella.mil import SlideModel
 from lamella.progress import Progress, SilentProgress
 from lamella.slide import hash_quickly
@@ -82,6 +82,7 @@ def run_study(cohort: Cohort, settings: RunSettings, out: Path, *, progress: Pro
     """
     progress = progress or SilentProgress()
     folder = RunFolder(out)
+    refuse_links(folder.path)
     sweep_temporaries(folder.path)
     notes = list(cohort.notes)
     notes += _say_division(cohort, settings, progress)
@@ -144,6 +145,7 @@ def train_on_bags(
     """
     progress = progress or SilentProgress()
     folder, notes = RunFolder(out), list(cohort.notes)
+    refuse_links(folder.path)
     sweep_temporaries(folder.path)
     notes += _say_division(cohort, settings, progress)
     cohort = make_rounds(cohort, settings)

@@ -1,12 +1,12 @@
 """What a study says of itself, `study.json`: the design, each arm and its state, versions, notes. No paths."""
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lamella.cohort import Cohort, list_rounds
 from lamella.errors import SettingsError
+from lamella.files import parse_json_file
 from lamella.study.arms import Arm
 from lamella.study.design import StudyDesign
 from lamella.study.record import list_versions
@@ -71,7 +71,7 @@ def load_record(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json_file(path)
         if record["format"] != "lamella-study" or record["format_version"] != RECORD_FORMAT:
             raise KeyError("format")
     except (OSError, ValueError, KeyError, TypeError) as error:

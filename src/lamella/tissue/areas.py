@@ -119,6 +119,9 @@ def tidy_class(name: str) -> str:
     return ": ".join(part.strip() for part in name.split(":") if part.strip()) or UNCLASSIFIED
 
 
+_FURTHEST_PX = 1e8
+
+
 def mend_area(shape: BaseGeometry, source: str) -> BaseGeometry:
     """Return an area without crossings, as QuPath shows it.
 
@@ -127,6 +130,12 @@ def mend_area(shape: BaseGeometry, source: str) -> BaseGeometry:
     """
     if not np.isfinite(shapely.get_coordinates(shape)).all():
         raise TissueError(f"{source} hold a coordinate that is no number. Export them again.")
+    furthest = float(np.abs(shapely.get_coordinates(shape)).max(initial=0))
+    if furthest > _FURTHEST_PX:
+        raise TissueError(
+            f"{source} hold a coordinate of {furthest:.3g} px, and no slide is wider than {_FURTHEST_PX:.0e} px. "
+            "Export them again."
+        )
     return shape if shape.is_valid else keep_polygons(shape)
 
 

@@ -123,9 +123,10 @@ class _OpenVINOReader:
     by_gradient = False
 
     def __init__(self, model: Any, grid: CellGrid, precision: str, n_threads: int, encoder: str) -> None:
-        import openvino
-
         from lamella.encoders.runtime.openvino_runtime import choose_streams, compile_on_cpu
+        from lamella.encoders.runtime.silent import import_openvino
+
+        openvino = import_openvino()
 
         self.grid, self._encoder = grid, encoder
         self.name = f"openvino {openvino.__version__.partition('-')[0]}, {precision}"

@@ -8,9 +8,7 @@ compiled/<fingerprint>-<tile_px>px-b<batch>-openvino<version>/
 
 import dataclasses
 import hashlib
-import json
 import logging
-import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -20,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from lamella.encoders.runtime.protocol import PrecisionCheck
+from lamella.encoders.runtime.silent import import_openvino
 from lamella.encoders.store import compiled_folder
-from lamella.files import find_sha256, replacing, write_json
+from lamella.files import find_sha256, parse_json_file, replacing, write_json
 
 _log = logging.getLogger(__name__)
 _FILES = ("network.xml", "network.bin")
@@ -77,17 +76,6 @@ class CompiledEntry:
         """
         self._write(lambda folder: save_network(model, folder / _FILES[0]))
 
-    def adopt(self, network: Path) -> None:
-        """Take over a network that `save_network` wrote elsewhere, from the same encoder by the same OpenVINO.
-
-        Args:
-            network: The `.xml`; its `.bin` lies beside it.
-
-        Raises:
-            OutputError: If the store cannot be written.
-        """
-        self._write(lambda folder: _copy_network(network, folder))
-
     def _write(self, fill: Callable[[Path], None]) -> None:
         with replacing(self.folder / "manifest.json"):
             pass  # the folder is writable; an old manifest no longer vouches for the files that follow
@@ -124,14 +112,7 @@ class CompiledEntry:
 
 def save_network(model: Any, path: Path) -> None:
     """Write a converted network in fp32: `path`, which ends in `.xml`, and a `.bin` beside it."""
-    import openvino
-
-    openvino.save_model(model, path, compress_to_fp16=False)
-
-
-def _copy_network(network: Path, folder: Path) -> None:
-    for source, name in zip((network, network.with_suffix(".bin")), _FILES, strict=True):
-        shutil.copyfile(source, folder / name)
+    import_openvino().save_model(model, path, compress_to_fp16=False)
 
 
 def convert(network: Any, *, tile_px: int, batch_size: int, n_weights: int | None = None) -> Any:
@@ -146,8 +127,9 @@ def convert(network: Any, *, tile_px: int, batch_size: int, n_weights: int | Non
     Raises:
         RuntimeError: If the network does something that OpenVINO has no word for.
     """
-    import openvino
     import torch
+
+    openvino = import_openvino()
     from openvino import frontend
     from openvino.preprocess import PrePostProcessor
 
@@ -175,7 +157,7 @@ def convert(network: Any, *, tile_px: int, batch_size: int, n_weights: int | Non
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json_file(path)
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None

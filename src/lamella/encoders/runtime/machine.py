@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from lamella.cores import count_cores
+from lamella.encoders.runtime.silent import import_openvino
 from lamella.errors import EncoderError
 
 _CAPABILITY = {"bf16": "BF16", "fp16": "FP16"}
@@ -42,9 +43,7 @@ def find_openvino_core() -> Any:
     """Return OpenVINO's core, or None where it is not installed."""
     if importlib.util.find_spec("openvino") is None:
         return None
-    import openvino
-
-    return openvino.Core()
+    return import_openvino().Core()
 
 
 def cpu_precisions(core: Any) -> tuple[str, ...]:

@@ -4,9 +4,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import openvino
-
 from lamella.encoders.runtime.protocol import Embeddings, PrecisionCheck, Tiles, check_batch, check_finite
+from lamella.encoders.runtime.silent import import_openvino
+
+openvino = import_openvino()
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _MAX_STREAMS = 16

@@ -13,8 +13,9 @@ import matplotlib
 
 from lamella import __version__
 from lamella.errors import SettingsError
-from lamella.files import write_text
+from lamella.files import refuse_links, write_text
 from lamella.report.cam import CAM_COLOURS
+from lamella.report.damage import refusing_damage
 from lamella.report.overlay import OverlayStyle
 from lamella.report.pseudonyms import Names, PlainNames
 from lamella.report.study.arm_tables import (
@@ -97,8 +98,11 @@ def write_study_page(folder: Path, *, names: Names | None = None, settings: Stud
         ModelError: If the folder holds no study, or a file of it is damaged.
         OutputError: If the page cannot be written.
     """
-    record = load_study(Path(folder), names)
-    write_text(record.folder.page, render_study_page(record, settings=settings))
+    refuse_links(Path(folder))
+    with refusing_damage(Path(folder), "Run `lamella study` again: it makes what is missing."):
+        record = load_study(Path(folder), names)
+        text = render_study_page(record, settings=settings)
+    write_text(record.folder.page, text)
     return record.folder.page
 
 

@@ -1,7 +1,6 @@
 """A study folder, read for its page: files alone, no torch; anything but `study.json` may be absent."""
 
 import csv
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lamella.cells import unescape_cell
 from lamella.errors import ModelError
+from lamella.files import parse_json_file
 from lamella.report.figures import Scores
 from lamella.report.pseudonyms import Names, PlainNames
 from lamella.report.scrub import make_scrubber
@@ -223,7 +224,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json_file(path)
     except (OSError, ValueError) as error:
         raise ModelError(_say_damaged(path)) from error
     return content if isinstance(content, dict) else {}
@@ -234,7 +235,9 @@ def _read_rows(path: Path) -> Rows:
         return []
     try:
         with path.open(encoding="utf-8", newline="") as stream:
-            return [{key: value or "" for key, value in row.items() if key} for row in csv.DictReader(stream)]
+            return [
+                {key: unescape_cell(value or "") for key, value in row.items() if key} for row in csv.DictReader(stream)
+            ]
     except (OSError, ValueError, csv.Error) as error:
         raise ModelError(_say_damaged(path)) from error
 
