@@ -109,7 +109,6 @@ class _Visit:
 
     def look_at_levels(self, slide: Slide) -> None:
         """Whether levels are padded, and whether all show one picture in one place."""
-        self.remarks.extend(slide.notes)
         for number in slide.find_misfits():
             width, height = slide.level_dimensions[number]
             self.problems.append(
