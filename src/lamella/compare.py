@@ -132,7 +132,7 @@ def _choose_arm(outcome: StudyOutcome) -> ArmOutcome:
 
 def _draw_one(item: CohortSlide, run: RunFolder, folder: Path, cam: CamRecord | None) -> None:
     record = load_attention(run.attention / f"{item.slide_id}.h5")
-    with open_slide(item.path, slide_mpp=item.slide_mpp) as slide:
+    with open_slide(item.path, slide_mpp=item.slide_mpp, image=item.slide_image) as slide:
         path = run.cam / item.slide_id / "cam.tiff"
         draw_panels(
             slide, locate_tiles(record, slide)[0], folder, key=record.key, cam=None if cam is None else (cam, path)

@@ -252,7 +252,7 @@ def map_classes(
             item = slides[record.slide_id]
             said = f"{record.target} over {record.others}: {record.contrast:+.2f} logits"
             try:
-                with open_slide(item.path, slide_mpp=item.slide_mpp) as slide:
+                with open_slide(item.path, slide_mpp=item.slide_mpp, image=item.slide_image) as slide:
                     draw_cam(slide, record, root / record.slide_id, title=record.slide_id, subtitle=said)
             except OutputError:
                 raise
@@ -303,7 +303,7 @@ def _draw_one(item: CohortSlide, folder: RunFolder, subtitle: str) -> None:
     target = folder.heatmaps / item.slide_id
     if is_drawn(target, caption):
         return
-    with open_slide(item.path, slide_mpp=item.slide_mpp) as slide:
+    with open_slide(item.path, slide_mpp=item.slide_mpp, image=item.slide_image) as slide:
         tiles, mpp = locate_tiles(record, slide)
         draw_slide(slide, tiles, target, caption, tile_px=record.tile_px, mpp=mpp)
 

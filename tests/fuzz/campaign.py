@@ -255,6 +255,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="originals whose name holds this")
     parser.add_argument("--make", type=Path)
     parser.add_argument("--folders", action="store_true")
+    parser.add_argument("--no-folders", action="store_true", help="leave runs, studies and exports out: quicker")
     parser.add_argument("--shared", type=Path, default=None)
     given = parser.parse_args()
     if given.make:
@@ -265,9 +266,10 @@ def main() -> None:
     shared = ROOT.parent / "shared" / "data"
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-        originals = make_aside(Path(folder), with_folders=True, shared=shared if shared.is_dir() else None)
+        known = shared if shared.is_dir() else None
+        originals = make_aside(Path(folder), with_folders=not given.no_folders, shared=known)
         originals = [original for original in originals if given.only in original.name]
-        endings, _ = run_campaign(originals, given.n, first_seed=given.first_seed, n_workers=given.workers)
+        endings, expected = run_campaign(originals, given.n, first_seed=given.first_seed, n_workers=given.workers)
     counts = tabulate(endings)
     faults = [asdict(ending) for ending in endings if ending.kind not in GOOD]
     differs = [asdict(ending) for ending in endings if ending.kind == "differs"]
@@ -277,6 +279,7 @@ def main() -> None:
         "seconds": round(time.monotonic() - began),
         "processor": platform.processor(),
         "total": dict(Counter(ending.kind for ending in endings)),
+        "unread": sorted(name for name, read in expected.items() if read.startswith("refused")),
         "counts": counts,
         "faults": faults,
         "slowest": [asdict(ending) for ending in slowest],

@@ -136,8 +136,8 @@ def _make_tables(folder: Path) -> list[Original]:
     (folder / "predictions.csv").write_text("\n".join(["slide_id,patient_id,label,fold,prob_0,prob_1", *told]) + "\n")
     design = {
         "tiles": {"default": {"tile_px": 224, "mpp": 0.5}},
-        "arms": [{"encoders": ["resnet18", "resnet34"], "depths": [4, 3], "finetuned": ["tuned"]}],
-        "comparisons": [{"name": "I", "title": "Depth", "pairs": [["resnet18@3", "resnet18"]]}],
+        "arms": [{"encoders": ["resnet18", "resnet34"], "depths": [4, 3]}],
+        "comparisons": [{"name": "I", "title": "Depth", "pairs": [["resnet18@3", "resnet18@4"]]}],
         "seeds": 2,
         "folds": 5,
         "train": {"epochs": 5, "lr": 0.001},

@@ -178,7 +178,7 @@ def test_audit_says_what_is_padded_and_finds_a_level_that_is_shifted(drawn, tmp_
     row = audit_slide(CohortSlide(slide_id="s", path=padded, patient_id="s"), CUT)
     assert row.problems == ()
     assert row.n_tiles == 49
-    assert any("level 2 is padded: 500 x 375 of its 512 x 512 px are slide, at a scale of 4" in r for r in row.remarks)
+    assert any("level 2 is padded: 500 x 375 of its 512 x 512 px are slide, at a scale of 4" in r for r in row.notes)
     shifted = write_levels(tmp_path / "shifted.tif", [whole[0], whole[1], np.roll(whole[2], 12, axis=1)])
     row = audit_slide(CohortSlide(slide_id="s", path=shifted, patient_id="s"), CUT)
     assert "level 2 (500 x 375 px) is shifted by over 2 px or shows another image" in row.problems[0]

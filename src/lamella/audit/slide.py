@@ -88,8 +88,8 @@ class _Visit:
 
     def look_inside(self) -> None:
         """Everything that needs the slide open."""
-        try_slide(self.item.path, slide_mpp=self.item.slide_mpp)
-        with open_slide(self.item.path, slide_mpp=self.item.slide_mpp) as slide:
+        try_slide(self.item.path, slide_mpp=self.item.slide_mpp, image=self.item.slide_image)
+        with open_slide(self.item.path, slide_mpp=self.item.slide_mpp, image=self.item.slide_image) as slide:
             self.found |= {
                 "format": slide.format,
                 "reader": slide.reader,
@@ -109,7 +109,6 @@ class _Visit:
 
     def look_at_levels(self, slide: Slide) -> None:
         """Whether levels are padded, and whether all show one picture in one place."""
-        self.remarks.extend(slide.notes)
         for number in slide.find_misfits():
             width, height = slide.level_dimensions[number]
             self.problems.append(

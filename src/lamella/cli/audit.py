@@ -46,9 +46,11 @@ def audit(
     )
 
     from lamella.audit import audit_cohort, estimate_cost, save_audit
-    from lamella.cohort import give_resolution
+    from lamella.cohort import give_image, give_resolution
 
-    result = audit_cohort(give_resolution(given, tiles.slide_mpp), tiles.cut(), progress=progress)
+    result = audit_cohort(
+        give_image(give_resolution(given, tiles.slide_mpp), tiles.image), tiles.cut(), progress=progress
+    )
     save_audit(result, out)
     cost = estimate_cost(result)
     if as_json:

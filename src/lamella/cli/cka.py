@@ -68,7 +68,7 @@ def cka(
         seed=seed,
         allow_seen=allow_seen,
     )
-    cohort = columns.gather(slides, slide_mpp=tiles.slide_mpp)
+    cohort = columns.gather(slides, slide_mpp=tiles.slide_mpp, image=tiles.image)
     result = compare_encoders(cohort.slides, settings, out, progress=progress)
     figures = save_cka_figures(out)
     rows = [

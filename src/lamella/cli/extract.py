@@ -42,7 +42,7 @@ def extract(
     from lamella.features.settings import ExtractSettings
 
     settings = ExtractSettings(cut=tiles.cut(), encoders=encoder.specs(), runtime=encoder.settings(), dtype=dtype)
-    cohort = columns.gather(slides, slide_mpp=tiles.slide_mpp)
+    cohort = columns.gather(slides, slide_mpp=tiles.slide_mpp, image=tiles.image)
     report = extract_cohort(cohort.slides, settings, out, progress=progress)
     rate = report.n_tiles / report.seconds if report.seconds else 0.0
     if as_json:

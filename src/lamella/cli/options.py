@@ -48,8 +48,17 @@ CohortArgument = Annotated[
     typer.Argument(
         metavar="COHORT",
         help="Cohort table, CSV or Parquet, one row a slide: the columns slide (a path, relative to the table) and "
-        "label; if you like slide_id, patient_id, split, fold, slide_mpp, batch.",
+        "label; if you like slide_id, patient_id, split, fold, slide_mpp, batch, slide_image.",
         show_default=False,
+    ),
+]
+ImageOption = Annotated[
+    str | None,
+    typer.Option(
+        "--image",
+        metavar="N|NAME",
+        help="Which image of files that hold several, for slides whose row names none (column slide_image).",
+        show_default="the largest in colour",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
@@ -80,12 +89,12 @@ class SlideColumnOptions:
             **{name: getattr(self, option) for name, option in columns.items() if hasattr(self, option)}
         )
 
-    def gather(self, paths: list[Path], *, slide_mpp: float | None) -> "Cohort":
+    def gather(self, paths: list[Path], *, slide_mpp: float | None, image: str | None = None) -> "Cohort":
         """Return slides named one by one, or by one table, as a cohort that need not be labelled."""
         from lamella.cohort import gather_slides
         from lamella.slide import list_slides
 
-        return gather_slides(list_slides(paths), slide_mpp=slide_mpp, columns=self.names())
+        return gather_slides(list_slides(paths), slide_mpp=slide_mpp, image=image, columns=self.names())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ import typer
 
 from lamella.cli.encoder_options import TrustOptions
 from lamella.cli.groups import takes_groups
-from lamella.cli.options import JsonOption, LabelColumnOptions, TalkOptions
+from lamella.cli.options import ImageOption, JsonOption, LabelColumnOptions, TalkOptions
 from lamella.cli.tables import print_json, print_table, tell_failures
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def predict(
             show_default="what the file states",
         ),
     ] = None,
+    image: ImageOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Predict new slides with a finished run or an exported model.
@@ -55,7 +56,7 @@ def predict(
     from lamella.study.exported import open_predictor
 
     predictor = open_predictor(model)
-    cohort = columns.gather(slides, slide_mpp=slide_mpp)
+    cohort = columns.gather(slides, slide_mpp=slide_mpp, image=image)
     predictions, failures = predict_slides(predictor, cohort, out, progress=progress)
     rows = [_describe(found, predictor.classes) for found in predictions]
     if as_json:

@@ -50,7 +50,7 @@ def run(
     progress = talk.open()
     given = columns.load(cohort, progress)
 
-    from lamella.cohort import give_resolution
+    from lamella.cohort import give_image, give_resolution
     from lamella.features.settings import ExtractSettings
     from lamella.pipeline import run_cohort
     from lamella.report.summary import list_remarks, summarise_run
@@ -67,7 +67,11 @@ def run(
         cka=cka,
     )
     result = run_cohort(
-        give_resolution(given, tiles.slide_mpp), settings, out, pseudonyms=pseudonyms, progress=progress
+        give_image(give_resolution(given, tiles.slide_mpp), tiles.image),
+        settings,
+        out,
+        pseudonyms=pseudonyms,
+        progress=progress,
     )
     if as_json:
         print_json({"out": str(out), "metrics": result.metrics, "failures": len(result.failures)})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lamella.cli.options import read_mpp
+from lamella.cli.options import ImageOption, read_mpp
 
 if TYPE_CHECKING:
     from lamella.features.plan import CutSettings
@@ -74,6 +74,7 @@ class TileOptions:
             rich_help_panel=_TILES,
         ),
     ] = None
+    image: ImageOption = None
     tissue: Annotated[
         TissueMethod,
         typer.Option(

@@ -33,7 +33,7 @@ def tiles(
 
     from lamella.features.tissue import save_tiles
 
-    cohort = columns.gather(slides, slide_mpp=tiles.slide_mpp)
+    cohort = columns.gather(slides, slide_mpp=tiles.slide_mpp, image=tiles.image)
     rows, failures = save_tiles(cohort.slides, tiles.cut(), out, progress=progress)
     if as_json:
         print_json({"slides": rows, "failures": {failure.slide_id: failure.reason for failure in failures}})

@@ -33,7 +33,7 @@ def tissue(
 
     from lamella.features.tissue import save_tissue
 
-    cohort = columns.gather(slides, slide_mpp=tiles.slide_mpp)
+    cohort = columns.gather(slides, slide_mpp=tiles.slide_mpp, image=tiles.image)
     rows, failures = save_tissue(cohort.slides, tiles.cut(), out, progress=progress)
     if as_json:
         print_json({"ledger": rows, "failures": {failure.slide_id: failure.reason for failure in failures}})

@@ -17,6 +17,7 @@ class CohortSlide:
         fold: The round in which the slide is tested, from 0; None when the table does not say.
         slide_mpp: Resolution of level 0 in um per pixel, where the table overrides the file; None: the file states it.
         batch: Where or when it was stained or scanned; None when not known.
+        slide_image: Which image of a file that holds several, by number from 1 or by name; None: the largest in colour.
     """
 
     slide_id: str
@@ -27,6 +28,7 @@ class CohortSlide:
     fold: int | None = None
     slide_mpp: float | None = None
     batch: str | None = None
+    slide_image: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,7 @@ class CohortColumns:
     fold: str = "fold"
     slide_mpp: str = "slide_mpp"
     batch: str = "batch"
+    slide_image: str = "slide_image"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

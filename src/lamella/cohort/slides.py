@@ -13,13 +13,18 @@ _TABLES = (".csv", ".parquet", ".tsv")
 
 
 def gather_slides(
-    paths: Sequence[Path], *, slide_mpp: float | None = None, columns: CohortColumns | None = None
+    paths: Sequence[Path],
+    *,
+    slide_mpp: float | None = None,
+    image: str | None = None,
+    columns: CohortColumns | None = None,
 ) -> Cohort:
     """Return slides named one by one, or by one table, as a cohort that need not be labelled.
 
     Args:
         paths: Slides, each its own patient; or a single table (CSV or Parquet).
         slide_mpp: Resolution of level 0, in um per pixel, for slides whose row does not give one.
+        image: Which image of files that hold several, for slides whose row does not say; a number from 1 or a name.
         columns: Names of the table's columns.
 
     Raises:
@@ -28,7 +33,8 @@ def gather_slides(
     if not paths:
         raise CohortError("no slide is named. Name slides, or a table of slides.")
     if len(paths) == 1 and paths[0].suffix.lower() in _TABLES:
-        return give_resolution(load_cohort(paths[0], columns=columns or CohortColumns(), labelled=False), slide_mpp)
+        cohort = load_cohort(paths[0], columns=columns or CohortColumns(), labelled=False)
+        return give_image(give_resolution(cohort, slide_mpp), image)
     stems = Counter(name_slide(path) for path in paths)
     twice = next((stem for stem, n in stems.items() if n > 1), None)
     if twice is not None:
@@ -43,7 +49,13 @@ def gather_slides(
             "Rename it, or put it into a table with a slide_id column, and name the table instead."
         )
     slides = tuple(
-        CohortSlide(slide_id=name_slide(path), path=path.absolute(), patient_id=name_slide(path), slide_mpp=slide_mpp)
+        CohortSlide(
+            slide_id=name_slide(path),
+            path=path.absolute(),
+            patient_id=name_slide(path),
+            slide_mpp=slide_mpp,
+            slide_image=image,
+        )
         for path in paths
     )
     return Cohort(slides=slides, classes=(), positive=None, notes=(), patients_given=False)
@@ -55,5 +67,15 @@ def give_resolution(cohort: Cohort, slide_mpp: float | None) -> Cohort:
         return cohort
     slides = tuple(
         dataclasses.replace(slide, slide_mpp=slide_mpp) if slide.slide_mpp is None else slide for slide in cohort.slides
+    )
+    return dataclasses.replace(cohort, slides=slides)
+
+
+def give_image(cohort: Cohort, image: str | None) -> Cohort:
+    """Return the cohort with an image, by number from 1 or by name, for the slides whose row names none."""
+    if image is None:
+        return cohort
+    slides = tuple(
+        dataclasses.replace(slide, slide_image=image) if slide.slide_image is None else slide for slide in cohort.slides
     )
     return dataclasses.replace(cohort, slides=slides)

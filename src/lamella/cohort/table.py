@@ -32,6 +32,7 @@ _OPTIONS = {
     "fold": "--fold-col",
     "slide_mpp": "--mpp-col",
     "batch": "--batch-col",
+    "slide_image": "--image-col",
 }
 # What other tables call these columns, to suggest from; never to take silently.
 _OTHER_NAMES = {
@@ -96,6 +97,7 @@ def load_cohort(
         reader.folds(),
         reader.resolutions(),
         reader.batches(),
+        [cell or None for cell in reader.raw("slide_image")],
         strict=True,
     )
     names = [field.name for field in fields(CohortSlide)]
@@ -135,6 +137,7 @@ def save_cohort(cohort: Cohort, path: Path | str) -> None:
             "fold": slide.fold,
             "slide_mpp": slide.slide_mpp,
             "batch": slide.batch,
+            "slide_image": slide.slide_image,
         }
         for slide in cohort.slides
     ]

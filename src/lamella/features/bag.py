@@ -26,8 +26,8 @@ from lamella.tiles import TileSpec
 
 FORMAT = 1
 PATCH_KEYS = (
-    "slide_quickhash", "slide_mpp_x", "slide_mpp_y", "tile_px", "mpp", "stride_px", "min_tissue", "tissue",
-    "regions", "max_upsample",
+    "slide_quickhash", "slide_image", "slide_mpp_x", "slide_mpp_y", "tile_px", "mpp", "stride_px", "min_tissue",
+    "tissue", "regions", "max_upsample",
 )  # fmt: skip
 FEATURE_KEYS = (*PATCH_KEYS, "encoder", "fingerprint", "dtype")
 
@@ -259,7 +259,7 @@ def find_differences(path: Path, wanted: Mapping[str, Any], keys: tuple[str, ...
         BagError: If the file cannot be read.
     """
     with open_h5(path) as file:
-        found = read_attributes(file)
+        found = {"slide_image": ""} | read_attributes(file)  # older files are of the image that is read by itself
     return tuple(
         f"{key} {_short(found.get(key, 'not stated'))} (now {_short(wanted[key])})"
         for key in keys

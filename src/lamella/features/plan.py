@@ -97,8 +97,8 @@ def plan_slide(item: CohortSlide, settings: CutSettings) -> TilePlan:
         TileError: If a tile is larger than the slide.
         TissueError: If a region file cannot be read.
     """
-    try_slide(item.path, slide_mpp=item.slide_mpp)
-    slide = open_slide(item.path, slide_mpp=item.slide_mpp)
+    try_slide(item.path, slide_mpp=item.slide_mpp, image=item.slide_image)
+    slide = open_slide(item.path, slide_mpp=item.slide_mpp, image=item.slide_image)
     try:
         spec = settings.spec
         level = slide.find_read_level(spec.mpp, max_upsample=settings.max_upsample)
@@ -147,6 +147,7 @@ def wanted_provenance(item: CohortSlide, settings: CutSettings, slide_mpp: tuple
     return {
         "slide_id": item.slide_id,
         "slide_quickhash": hash_quickly(item.path),
+        "slide_image": item.slide_image or "",
         "slide_mpp_x": slide_mpp[0],
         "slide_mpp_y": slide_mpp[1],
         "tile_px": spec.tile_px,

@@ -44,8 +44,8 @@ def save_tissue(
     notes: dict[str, tuple[str, ...]] = {}
 
     def one(item: CohortSlide) -> Rows:
-        try_slide(item.path, slide_mpp=item.slide_mpp)
-        with open_slide(item.path, slide_mpp=item.slide_mpp) as slide:
+        try_slide(item.path, slide_mpp=item.slide_mpp, image=item.slide_image)
+        with open_slide(item.path, slide_mpp=item.slide_mpp, image=item.slide_image) as slide:
             tissue, _ = find_slide_tissue(slide, item.slide_id, settings)
             notes[item.slide_id] = (*slide.notes, *tissue.notes)
             try:

@@ -68,7 +68,7 @@ class SlideTiles:
         if kept is not None:
             return kept
         one, side = self.chosen[slide_id], self._spec.tile_px
-        with open_slide(one.slide.path, slide_mpp=one.slide.slide_mpp) as slide:
+        with open_slide(one.slide.path, slide_mpp=one.slide.slide_mpp, image=one.slide.slide_image) as slide:
             tiles = np.stack(
                 [
                     slide.read_box((float(x), float(y)), (side, side), self._spec.mpp, max_upsample=self._max_upsample)

@@ -16,7 +16,7 @@ _TILE_PX = 256
 _MOST_DECODED_PX = 10**8  # of an image that is decoded whole at its first read
 
 
-def try_slide(path: Path, *, slide_mpp: float | None = None) -> None:
+def try_slide(path: Path, *, slide_mpp: float | None = None, image: str | None = None) -> None:
     """Have a child open a slide and read a tile in the middle of each level.
 
     What the child can say in words is left to whoever opens the slide next.
@@ -26,7 +26,7 @@ def try_slide(path: Path, *, slide_mpp: float | None = None) -> None:
     """
     if not path.exists():
         return
-    answer = CHILD.ask({"path": str(path.absolute()), "slide_mpp": slide_mpp})
+    answer = CHILD.ask({"path": str(path.absolute()), "slide_mpp": slide_mpp, "image": image})
     if answer is None:
         raise SlideError(
             f"slide '{path.name}' cannot be read: opening it crashes its decoder or takes over {SECONDS:.0f} s. Check "
@@ -43,7 +43,7 @@ def try_slide(path: Path, *, slide_mpp: float | None = None) -> None:
 
 def _try(question: dict[str, Any]) -> dict[str, Any]:
     try:
-        with open_slide(Path(question["path"]), slide_mpp=question["slide_mpp"]) as slide:
+        with open_slide(Path(question["path"]), slide_mpp=question["slide_mpp"], image=question.get("image")) as slide:
             _read_tiles(slide)
     except LamellaError:
         return {}

@@ -94,7 +94,7 @@ def choose_image(name: str, images: Sequence[TiffImage], image: str | None) -> t
     number = slides.index(largest) + 1
     return largest, (
         f"image {number} of {len(slides)} is read, the largest{' in colour' if largest.is_colour else ''}; the file "
-        f"holds {'; '.join(said)} (choose with open_slide's image)",
+        f"holds {'; '.join(said)} (--image chooses another)",
     )
 
 

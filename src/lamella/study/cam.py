@@ -295,7 +295,7 @@ class CamMapper:
             for part, (features, _, _), reader in zip(parts, loaded, readers, strict=True)
         ]
         cut, own = self._extract.cut, loaded[0][2]
-        with open_slide(item.path, slide_mpp=item.slide_mpp) as slide:
+        with open_slide(item.path, slide_mpp=item.slide_mpp, image=item.slide_image) as slide:
             if slide.size != (int(own["slide_width"]), int(own["slide_height"])):
                 raise BagError(
                     f"slide '{item.slide_id}' has {slide.size[0]} x {slide.size[1]} px and its bag is of another. "

@@ -343,7 +343,7 @@ def _list_seen(slides: Any) -> SeenSlides:
     """Return what an encoder has seen of these slides."""
     rows = []
     for item in slides:
-        with open_slide(item.path, slide_mpp=item.slide_mpp) as slide:
+        with open_slide(item.path, slide_mpp=item.slide_mpp, image=item.slide_image) as slide:
             rows.append((item.slide_id, item.patient_id, hash_quickly(item.path), sign_slide(slide)))
     return make_seen(rows)
 

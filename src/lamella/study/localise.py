@@ -184,7 +184,7 @@ def _localise(
     with progress.stage("localise", None, "tiles") as stage:
         for item, truth in chosen:
             try:
-                with open_slide(item.path, slide_mpp=item.slide_mpp) as slide:
+                with open_slide(item.path, slide_mpp=item.slide_mpp, image=item.slide_image) as slide:
                     mask = None if truth is None else lesions.load(truth, slide.size, slide.bounds_l0)
                     scene = _set_scene(item, slide, mask, sources[0], extract, settings)
                     if truth is not None and not scene.mask.any():

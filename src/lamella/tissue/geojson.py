@@ -94,7 +94,7 @@ def _read_area(geometry: dict[str, Any], source: str) -> Any:
             shape = shapely.geometry.shape(geometry)
     except RecursionError as error:
         raise TissueError(f"{source} are nested too deeply to be GeoJSON. Export them from QuPath again.") from error
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, shapely.errors.ShapelyError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, shapely.errors.ShapelyError) as error:
         raise TissueError(
             f"{source} hold a {geometry['type']} whose coordinates make no area ({error}). "
             "Export them from QuPath as GeoJSON."
