@@ -784,6 +784,7 @@ CASES: tuple[Case, ...] = (
         step="Training and results",
         heading="No head has that name",
         command=f"{_BAGS} --head atention",
+        exit_code=2,
         scene=lambda: scenes.write_cohort("slides.csv", n_slides=12),
         names="atention",
         why="The head pools a slide's tiles into one prediction.",
@@ -1012,7 +1013,7 @@ CASES: tuple[Case, ...] = (
     Case(
         step="Fine-tuning, CKA, maps, localisation",
         heading="The run came without its slides' paths",
-        command="cam run",
+        command="cam run --trust mine.py",
         scene=lambda: scenes.save_run("run"),
         names="local/cohort.csv",
         why="What is passed on holds no paths. New slides can be predicted, and then mapped: `--predicted`.",
@@ -1020,7 +1021,7 @@ CASES: tuple[Case, ...] = (
     Case(
         step="Fine-tuning, CKA, maps, localisation",
         heading="No slide of the run has that id",
-        command="cam run --slide-id S-0999",
+        command="cam run --trust mine.py --slide-id S-0999",
         scene=lambda: scenes.save_tested_run("run"),
         names="S-0999",
         why="Ids are those of the table, or the files' names without their ending.",
@@ -1028,7 +1029,7 @@ CASES: tuple[Case, ...] = (
     Case(
         step="Fine-tuning, CKA, maps, localisation",
         heading="No class has that name",
-        command="cam run --class cancer",
+        command="cam run --trust mine.py --class cancer",
         scene=lambda: scenes.save_tested_run("run"),
         names="cancer",
         why="A map is of one class, set against the mean of the others.",
@@ -1036,7 +1037,7 @@ CASES: tuple[Case, ...] = (
     Case(
         step="Fine-tuning, CKA, maps, localisation",
         heading="The run was not fine-tuned",
-        command="cam run --arm tuned",
+        command="cam run --trust mine.py --arm tuned",
         scene=lambda: scenes.save_tested_run("run"),
         names="--arm frozen",
         why="`lamella run --finetune tuned` makes fine-tuned encoders; with --evaluate all they can be mapped.",
@@ -1044,7 +1045,7 @@ CASES: tuple[Case, ...] = (
     Case(
         step="Fine-tuning, CKA, maps, localisation",
         heading="No outlines of a tested slide",
-        command="localise run --lesions outlines",
+        command="localise run --trust mine.py --lesions outlines",
         scene=lambda: (scenes.save_tested_run("run"), Path("outlines").mkdir()),
         names="outlines",
         why="Only slides that a model has not learned from can be measured on, and of these only those with outlines.",
@@ -1052,7 +1053,7 @@ CASES: tuple[Case, ...] = (
     Case(
         step="Fine-tuning, CKA, maps, localisation",
         heading="Outlines of several classes",
-        command="localise run --lesions outlines",
+        command="localise run --trust mine.py --lesions outlines",
         scene=lambda: (
             scenes.save_tested_run("run"),
             [

@@ -57,6 +57,12 @@ ONLY_PARSED = (("weights", "fetch"), ("weights", "add", "densenet121-capricorn")
 SLIDES = [f"S-{number:04d}" for number in range(412, 424)]
 
 
+def _drop_options(words: list[str], replaced: list[str]) -> list[str]:
+    """Return the words without the options that are replaced, and their values: one given twice is refused."""
+    names = {word for word in replaced if word.startswith("--")}
+    return [word for i, word in enumerate(words) if not {word, words[i - 1] if i else ""} & names]
+
+
 def test_the_command_reference_is_what_help_says() -> None:
     assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == make().write_cli_reference(), "run: make docs"
 
@@ -223,7 +229,7 @@ def run_command(command: str) -> None:
     if any(tuple(words[: len(start)]) == start for start in ONLY_PARSED):
         parse(words)
         return
-    ended = CliRunner().invoke(build_app(), [*words, *QUICK.get(words[0], [])])
+    ended = CliRunner().invoke(build_app(), [*_drop_options(words, QUICK.get(words[0], [])), *QUICK.get(words[0], [])])
     if ended.exception is not None and not isinstance(ended.exception, SystemExit):
         raise ended.exception
     assert ended.exit_code == 0, f"{command}\n{ended.output}"

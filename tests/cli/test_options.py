@@ -12,7 +12,7 @@ import lamella
 from lamella.cli import build_app
 
 SOURCE = Path(lamella.__file__).parent
-OF_OTHER_PROGRAMS = {"--no-deps", "--force-reinstall"}  # pip's
+OF_OTHER_PROGRAMS = {"--no-deps", "--force-reinstall", "--tile", "--pyramid", "--compression", "--bigtiff"}  # pip, vips
 
 
 def list_options(command: object) -> set[str]:

@@ -141,7 +141,7 @@ def test_old_densenets_and_efficientnets_with_squeeze_load_under_their_published
 
     b0 = timm.create_model("tf_efficientnet_b0")
     torch.save(published_efficientnet(b0), tmp_path / "b0.pth")
-    ours = build_network(EncoderSpec("efficientnet-b0", str(tmp_path / "b0.pth"))).blocks.named_state()
+    ours = build_network(EncoderSpec("efficientnet-b0-pytorch", str(tmp_path / "b0.pth"))).blocks.named_state()
     theirs = b0.state_dict()
     assert all(torch.equal(tensor, theirs[key]) for key, tensor in ours.items())
 

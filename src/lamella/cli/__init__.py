@@ -41,6 +41,7 @@ _VERBS = (
     "doctor",
 )
 
+_UsageError: Any = typer.BadParameter.__bases__[0]  # click's, whose home differs between versions of typer
 _STOPPED = "stopped; nothing is half-written, run the same command again to go on"
 
 
@@ -78,6 +79,13 @@ class _Verbs(TyperGroup):
         try:
             with trusting():  # what one command trusts ends with it
                 return super().invoke(ctx)
+        except _UsageError as error:
+            said = " ".join(error.format_message().replace("Value error, ", "").split())
+            if not said or type(error).__name__ == "NoArgsIsHelpError":
+                raise  # a verb without arguments shows its help
+            command = error.ctx.command_path if error.ctx is not None else "lamella"
+            typer.echo(f"{said} See: {command} --help", err=True)
+            raise typer.Exit(2) from error
         except LamellaError as error:
             typer.echo(" ".join(str(error).split()), err=True)
             raise typer.Exit(1) from error

@@ -3,7 +3,6 @@
 Groups of options that travel together are dataclasses; `lamella.cli.groups` says how a verb takes them.
 """
 
-import math
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -22,7 +21,7 @@ def read_mpp(text: str) -> float:
     """Return a resolution in um per pixel; a magnification is answered with what it usually is.
 
     Raises:
-        typer.BadParameter: If it is no number above 0.
+        typer.BadParameter: If it is no number.
 
     Example:
         >>> read_mpp("0.25")
@@ -38,8 +37,6 @@ def read_mpp(text: str) -> float:
             f"'{text}' is a magnification and um per pixel are needed: 0.5 is 20x and 0.25 is 40x on most scanners. "
             f"For {scale[1]}x pass {10 / float(scale[1]):g}."
         ) from None
-    if not (math.isfinite(mpp) and mpp > 0):
-        raise typer.BadParameter(f"{text} um per pixel must be above 0. Pass 0.5.")
     return mpp
 
 
@@ -78,12 +75,20 @@ class SlideColumnOptions:
     mpp_col: Annotated[str, _column("--mpp-col", "Column of resolutions, um per pixel, that override the files'.")] = (
         "slide_mpp"
     )
+    image_col: Annotated[str, _column("--image-col", "Column of the image to read, of files that hold several.")] = (
+        "slide_image"
+    )
 
     def names(self) -> "CohortColumns":
         """Return the names of the columns; those that a verb does not ask for keep their defaults."""
         from lamella.cohort import CohortColumns
 
-        options = {"slide_id": "id_col", "patient_id": "patient_col", "slide_mpp": "mpp_col"}
+        options = {
+            "slide_id": "id_col",
+            "patient_id": "patient_col",
+            "slide_mpp": "mpp_col",
+            "slide_image": "image_col",
+        }
         columns = {one.name: options.get(one.name, f"{one.name}_col") for one in fields(CohortColumns)}
         return CohortColumns(
             **{name: getattr(self, option) for name, option in columns.items() if hasattr(self, option)}
