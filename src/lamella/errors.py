@@ -6,7 +6,11 @@ inherits the built-in that a caller would expect, so `except ValueError` keeps w
 
 
 class LamellaError(Exception):
-    """Base of every error that a user can cause and a user can mend."""
+    """Base of every error that a user can cause and a user can mend; its message is one line."""
+
+    def __str__(self) -> str:
+        """Return the message on one line, whatever a quoted cell or file holds."""
+        return " ".join(line.strip() for line in super().__str__().splitlines())
 
 
 class SettingsError(LamellaError, ValueError):

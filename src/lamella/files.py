@@ -248,11 +248,9 @@ def _read_bounded(path: Path, max_bytes: int) -> bytes:
     path = Path(path)
     if path.exists() and not path.is_file():
         raise OSError(errno.EISDIR if path.is_dir() else errno.EINVAL, "not a file")
-    with path.open("rb") as stream:
-        content = stream.read(max_bytes + 1)
-    if len(content) > max_bytes:
+    if path.stat().st_size > max_bytes:
         raise ValueError(f"it is larger than {max_bytes / 1e6:.0f} MB")
-    return content
+    return path.read_bytes()
 
 
 def _check_depth(content: Any) -> None:

@@ -87,7 +87,7 @@ class _Verbs(TyperGroup):
             typer.echo(f"{said} See: {command} --help", err=True)
             raise typer.Exit(2) from error
         except LamellaError as error:
-            typer.echo(" ".join(str(error).split()), err=True)
+            typer.echo(str(error), err=True)
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
             typer.echo(_STOPPED, err=True)

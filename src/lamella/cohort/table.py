@@ -407,7 +407,10 @@ def _find_file(folder: Path, cell: str) -> Path:
     """
     spellings = [cell, *(unicodedata.normalize(form, cell) for form in ("NFC", "NFD")), tidy(cell)]
     paths = [Path(os.path.normpath(folder / Path(text).expanduser())) for text in spellings]
-    return next((path for path in paths if path.exists()), paths[0])
+    try:
+        return next((path for path in paths if path.exists()), paths[0])
+    except OSError:  # a name longer than a file system takes is that of no file
+        return paths[0]
 
 
 def _simplify(name: str) -> str:

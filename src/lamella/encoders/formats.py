@@ -240,7 +240,7 @@ def _load_torch(path: Path) -> State:
             content = torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError:  # more than tensors: Lightning's checkpoints, for instance
             content = load_inertly(path)
-    except _DAMAGED as error:
+    except (*_DAMAGED, AssertionError, MemoryError) as error:  # torch asserts, and believes stated lengths
         raise WeightsError(f"weights file '{path}' is damaged or cut short. Get it again.") from error
     for inner in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(inner), dict):

@@ -177,6 +177,8 @@ def check_design(content: Mapping[str, Any], where: str, node: yaml.Node | None 
     except ValidationError as error:
         place, said = say_mistake(StudyDesign, error.errors()[0])
         raise SettingsError(f"{_at(where, node, place)}: {said}") from error
+    except UnicodeEncodeError as error:
+        raise SettingsError(f"{where}: a text holds half a character (\\ud800 to \\udfff). Write it anew.") from error
     mistake = find_mistake(design)
     if mistake is not None:
         raise SettingsError(f"{_at(where, node, mistake[0])}: {mistake[1]}")
