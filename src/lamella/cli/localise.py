@@ -7,7 +7,7 @@ import typer
 
 from lamella.cli.encoder_options import TrustOptions
 from lamella.cli.groups import takes_groups
-from lamella.cli.options import JsonOption, TalkOptions
+from lamella.cli.options import JsonOption, LesionClassOption, LesionValueOption, TalkOptions
 from lamella.cli.tables import print_json, print_table, tell_failures
 
 
@@ -25,24 +25,8 @@ def localise(
             show_default=False,
         ),
     ],
-    lesion_class: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--lesion-class",
-            metavar="NAME",
-            help="Class of the outlines that is lesion, where they have several (repeatable).",
-            show_default=False,
-        ),
-    ] = None,
-    lesion_value: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--lesion-value",
-            metavar="VALUE",
-            help="Value of the masks that is lesion, 2 or #00ff00, where they have several (repeatable).",
-            show_default=False,
-        ),
-    ] = None,
+    lesion_class: LesionClassOption = None,
+    lesion_value: LesionValueOption = None,
     cam: Annotated[bool, typer.Option("--cam/--no-cam", help="Measure class activation maps beside attention.")] = True,
     arm: Annotated[
         Literal["frozen", "tuned"], typer.Option(help="Stage 1, or the fine-tuned encoders of --finetune tuned.")

@@ -58,6 +58,24 @@ ImageOption = Annotated[
         show_default="the largest in colour",
     ),
 ]
+LesionClassOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--lesion-class",
+        metavar="NAME",
+        help="Class of the outlines that is lesion, where they have several (repeatable).",
+        show_default=False,
+    ),
+]
+LesionValueOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--lesion-value",
+        metavar="VALUE",
+        help="Value of the masks that is lesion, 2 or #00ff00, where they have several (repeatable).",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Number that all that is drawn by chance depends on.")]
 

@@ -10,7 +10,7 @@ from lamella.cli.encoder_options import Device as _Device
 from lamella.cli.encoder_options import DeviceOption, PrecisionOption, TrustOptions
 from lamella.cli.encoder_options import Precision as _Precision
 from lamella.cli.groups import takes_groups
-from lamella.cli.options import ColumnOptions, JsonOption, TalkOptions, read_mpp
+from lamella.cli.options import ColumnOptions, JsonOption, LesionClassOption, LesionValueOption, TalkOptions, read_mpp
 from lamella.cli.tables import print_json, print_table, print_verdict, tell_failures
 from lamella.cli.tile_options import TissueMethod
 
@@ -79,24 +79,8 @@ def study(
             show_default=False,
         ),
     ] = None,
-    lesion_class: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--lesion-class",
-            metavar="NAME",
-            help="Class of the outlines that is lesion, where they have several (repeatable).",
-            show_default=False,
-        ),
-    ] = None,
-    lesion_value: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--lesion-value",
-            metavar="VALUE",
-            help="Value of the masks that is lesion, 2 or #00ff00, where they have several (repeatable).",
-            show_default=False,
-        ),
-    ] = None,
+    lesion_class: LesionClassOption = None,
+    lesion_value: LesionValueOption = None,
     permutations: Annotated[
         int | None, typer.Option("--permutations", min=0, help="Runs on permuted labels.", show_default="the design's")
     ] = None,

@@ -68,8 +68,7 @@ def _say_unforeseen(path: Path, error: Exception) -> SlideError:
     said = " ".join(str(error).split())[:160]
     return SlideError(
         f"slide '{path.name}' cannot be read ({type(error).__name__}: {said}). Copy it again from its source, or "
-        "leave it "
-        "out."
+        "leave it out."
     )
 
 
