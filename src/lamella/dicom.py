@@ -12,9 +12,10 @@ from typing import BinaryIO
 
 _TRANSFER_SYNTAX, _IMAGE_TYPE, _SERIES = 0x00020010, 0x00080008, 0x0020000E
 _PIXEL_SPACING, _COLUMNS, _ROWS = 0x00280030, 0x00480006, 0x00480007
+_FRAME_ROWS, _FRAME_COLUMNS = 0x00280010, 0x00280011
 _PER_FRAME, _ITEM, _ITEM_END, _SEQUENCE_END = 0x52009230, 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _SHARED, _MEASURES = 0x52009229, 0x00289110
-_WANTED = (_TRANSFER_SYNTAX, _IMAGE_TYPE, _SERIES, _PIXEL_SPACING, _COLUMNS, _ROWS)
+_WANTED = (_TRANSFER_SYNTAX, _IMAGE_TYPE, _SERIES, _PIXEL_SPACING, _COLUMNS, _ROWS, _FRAME_ROWS, _FRAME_COLUMNS)
 _IMPLICIT = "1.2.840.10008.1.2"
 _LONG = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
 _UNDEFINED = 0xFFFFFFFF
@@ -30,12 +31,14 @@ class DicomHeader:
         is_volume: Whether it is a level of the slide, not its label, overview or thumbnail.
         size: `(width, height)` of the level in pixels, None where the file does not say.
         spacing_mm: `(x, y)` mm from one pixel to the next, None where the file does not say.
+        frame: `(width, height)` of each frame (tile) in pixels, None where the file does not say.
     """
 
     series_uid: str
     is_volume: bool
     size: tuple[int, int] | None
     spacing_mm: tuple[float, float] | None
+    frame: tuple[int, int] | None
 
 
 def read_dicom_header(path: Path) -> DicomHeader | None:
@@ -50,12 +53,14 @@ def read_dicom_header(path: Path) -> DicomHeader | None:
     series = _text(values.get(_SERIES, b""))
     if not series:
         return None
+    width, height = (_whole(values.get(tag)) for tag in (_FRAME_COLUMNS, _FRAME_ROWS))
     columns, rows = (_whole(values.get(tag)) for tag in (_COLUMNS, _ROWS))
     return DicomHeader(
         series_uid=series,
         is_volume="VOLUME" in _text(values.get(_IMAGE_TYPE, b"")).split("\\"),
         size=None if columns is None or rows is None else (columns, rows),
         spacing_mm=_read_spacing(values.get(_PIXEL_SPACING)),
+        frame=None if width is None or height is None else (width, height),
     )
 
 
@@ -111,6 +116,19 @@ def find_level_scales(path: Path, sizes: tuple[tuple[int, int], ...]) -> tuple[f
     return None if not finest else tuple(None if spacing is None else spacing / finest for spacing in found)
 
 
+def list_frames(path: Path) -> list[tuple[Path, tuple[int, int]]]:
+    """List the size of the frames, `(width, height)` in pixels, of each file of the slide that a DICOM file is of."""
+    own = read_dicom_header(path)
+    if own is None:
+        return []
+    headers = ((file, read_dicom_header(file)) for file in sorted(path.parent.iterdir()) if file.is_file())
+    return [
+        (file, header.frame)
+        for file, header in headers
+        if header is not None and header.frame is not None and header.series_uid == own.series_uid
+    ]
+
+
 def _walk(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """Yield tag and value of the elements that matter, up to the frames; sequences that lead to one are gone into."""
     explicit = True
@@ -144,7 +162,7 @@ def _text(value: bytes) -> str:
 
 
 def _whole(value: bytes | None) -> int | None:
-    return int(struct.unpack("<I", value)[0]) if value is not None and len(value) == 4 else None
+    return int.from_bytes(value, "little") if value is not None and len(value) in (2, 4) else None
 
 
 def _read_spacing(value: bytes | None) -> tuple[float, float] | None:

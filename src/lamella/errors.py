@@ -4,13 +4,28 @@ A message has three parts: which thing, what it has and what is needed (with uni
 inherits the built-in that a caller would expect, so `except ValueError` keeps working.
 """
 
+import re
+
+# What a terminal obeys instead of showing it: control characters, and marks that turn the direction of writing.
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def show_controls(text: str) -> str:
+    r"""Return a text with what a terminal would obey written out; line ends and tabs stay.
+
+    Example:
+        >>> show_controls("slide '\x1b[2J' of two\nlines")
+        "slide '\\x1b[2J' of two\nlines"
+    """
+    return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
 
 class LamellaError(Exception):
     """Base of every error that a user can cause and a user can mend; its message is one line."""
 
     def __str__(self) -> str:
         """Return the message on one line, whatever a quoted cell or file holds."""
-        return " ".join(line.strip() for line in super().__str__().splitlines())
+        return show_controls(" ".join(re.split(r"[ \t]*[\r\n\u2028\u2029]+[ \t]*", super().__str__().strip())))
 
 
 class SettingsError(LamellaError, ValueError):

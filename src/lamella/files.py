@@ -17,6 +17,7 @@ from typing import Any
 
 from lamella.cells import escape_cell
 from lamella.errors import LamellaError, OutputError
+from lamella.regular import say_irregular
 
 # Whose temporary file it is: a folder may be shared by several machines.
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
@@ -89,15 +90,22 @@ def sweep_temporaries(folder: Path) -> int:
 def refuse_links(folder: Path) -> None:
     """Refuse a folder with a link in it that leads out of it: through one, files elsewhere would be read or written.
 
-    The folder itself may be reached by a link, and links between its own files do no harm.
+    The folder itself may be reached by a link, and links between its own files do no harm. Pipes and devices in it are
+    refused too: opening one never ends.
 
     Raises:
-        OutputError: Naming the link.
+        OutputError: Naming the link, pipe or device.
     """
     home = Path(folder).resolve()
     for at, folders, files in os.walk(folder, followlinks=False):
         for name in (*folders, *files):
             path = Path(at) / name
+            kind = None if path.is_symlink() or name in folders else say_irregular(path)
+            if kind is not None:
+                raise OutputError(
+                    f"'{path.relative_to(folder).as_posix()}' in '{folder}' is {kind} and a file is needed. Take it "
+                    "out, or name another folder."
+                )
             if path.is_symlink() and not path.resolve().is_relative_to(home):
                 inner = path.relative_to(folder).as_posix()
                 raise OutputError(
@@ -177,7 +185,7 @@ def parse_json_file(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
         OSError: If it cannot be read.
         ValueError: If it is not JSON in UTF-8, larger than `max_bytes`, or nested more than 64 deep.
     """
-    return parse_json(_read_bounded(path, max_bytes))
+    return parse_json(read_bounded(path, max_bytes))
 
 
 def parse_json(content: bytes | str) -> Any:
@@ -216,7 +224,7 @@ def read_yaml(path: Path, *, error: type[LamellaError] = OutputError) -> tuple[d
 
     name = Path(path).name
     try:
-        text = _read_bounded(path, _MAX_YAML_BYTES).decode("utf-8-sig")
+        text = read_bounded(path, _MAX_YAML_BYTES).decode("utf-8-sig")
     except (OSError, ValueError) as cause:
         raise error(f"'{path}' cannot be read ({_say_cause(cause)}). Name a text file (.yaml).") from cause
     try:
@@ -238,16 +246,16 @@ def read_yaml(path: Path, *, error: type[LamellaError] = OutputError) -> tuple[d
     return (content if isinstance(content, dict) else {}), node
 
 
-def _read_bounded(path: Path, max_bytes: int) -> bytes:
-    """Read a file of at most so many bytes; a pipe or a device is no file.
+def read_bounded(path: Path, max_bytes: int = MAX_JSON_BYTES) -> bytes:
+    """Read a file of at most so many bytes, for readers that say themselves what is amiss; a pipe is no file.
 
     Raises:
         OSError: If it cannot be read.
         ValueError: If it is larger.
     """
     path = Path(path)
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EISDIR if path.is_dir() else errno.EINVAL, "not a file")
+    if (kind := say_irregular(path)) is not None:
+        raise OSError(errno.EINVAL, f"it is {kind}, not a file")
     if path.stat().st_size > max_bytes:
         raise ValueError(f"it is larger than {max_bytes / 1e6:.0f} MB")
     return path.read_bytes()

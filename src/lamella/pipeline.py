@@ -193,8 +193,10 @@ def draw_heatmap(
 
     Raises:
         BagError: If the attention cannot be read, or is of a slide of another size.
+        OutputError: If a link in `out` leads out of it.
         SlideError: If the slide cannot be read.
     """
+    refuse_links(out)
     record = load_attention(attention_path)
     with open_slide(slide_path, slide_mpp=slide_mpp) as slide:
         if record.slide_size is not None and slide.size != record.slide_size:

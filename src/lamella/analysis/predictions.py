@@ -1,5 +1,6 @@
 """Predictions of a cohort, as arrays: what every figure is computed from."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -62,7 +63,7 @@ class PredictionTable:
         if self.positive is not None and self.positive not in self.classes:
             raise SettingsError(
                 f"positive is '{self.positive}' and must be one of {', '.join(self.classes)}. "
-                f"Pass --positive {self.classes[-1]}."
+                f"Pass --positive {shlex.quote(self.classes[-1])}."
             )
         self._check_rows()
 

@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from lamella import __version__
+from lamella.cli.echo import echo
 from lamella.encoders.trust import trusting
 from lamella.errors import LamellaError, SettingsError
 
@@ -84,19 +85,19 @@ class _Verbs(TyperGroup):
             if not said or type(error).__name__ == "NoArgsIsHelpError":
                 raise  # a verb without arguments shows its help
             command = error.ctx.command_path if error.ctx is not None else "lamella"
-            typer.echo(f"{said} See: {command} --help", err=True)
+            echo(f"{said} See: {command} --help", err=True)
             raise typer.Exit(2) from error
         except LamellaError as error:
-            typer.echo(str(error), err=True)
+            echo(str(error), err=True)
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
-            typer.echo(_STOPPED, err=True)
+            echo(_STOPPED, err=True)
             raise typer.Exit(130) from error
 
 
 def _tell_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"lamella {__version__}")
+        echo(f"lamella {__version__}")
         raise typer.Exit
 
 

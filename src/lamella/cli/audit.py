@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lamella.cli.echo import echo
 from lamella.cli.groups import takes_groups
 from lamella.cli.options import CohortArgument, ColumnOptions, JsonOption, TalkOptions
 from lamella.cli.tables import describe_bytes, describe_seconds, print_json, print_table
@@ -88,10 +89,10 @@ def _name_some(slide_ids: list[str], most: int = 3) -> str:
 def _tell_problems(result: "Audit") -> None:
     """Say what would go wrong, and exit with 1 if anything would."""
     for problem in result.problems:
-        typer.echo(problem, err=True)
+        echo(problem, err=True)
     for row in result.rows:
         for problem in row.problems:
-            typer.echo(f"{row.slide_id}: {problem}", err=True)
+            echo(f"{row.slide_id}: {problem}", err=True)
     if not result.ok:
         raise typer.Exit(1)
 

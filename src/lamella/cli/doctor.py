@@ -3,8 +3,7 @@
 import dataclasses
 from typing import Any
 
-import typer
-
+from lamella.cli.echo import echo
 from lamella.cli.options import JsonOption
 from lamella.cli.tables import print_json, print_table
 
@@ -24,7 +23,7 @@ def doctor(as_json: JsonOption = False) -> None:
         return
     print_table(["topic", "name", "here", "detail"], findings)
     for line in dict.fromkeys(_tell_remedy(finding) for finding in findings if not finding["here"]):
-        typer.echo(line)
+        echo(line)
 
 
 def _tell_remedy(finding: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lamella.cli.echo import echo
 from lamella.cli.encoder_options import Device, DeviceOption, Precision, PrecisionOption
 from lamella.cli.options import JsonOption
 from lamella.cli.tables import print_json, print_table
@@ -35,7 +36,7 @@ def encoders(
         return
     print_table(columns, rows)
     if not profile:
-        typer.echo(
+        echo(
             "\nAlso: timm:NAME, hf-hub:OWNER/NAME, FILE.py:build. NAME@3 keeps the first 3 blocks of 4.\n"
             "Weights that are not here: lamella weights fetch NAME."
         )

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from lamella.cli.echo import echo
 from lamella.cli.options import JsonOption
 from lamella.cli.tables import print_json, print_table
 
@@ -33,4 +34,4 @@ def measure(
     else:
         print_table(["what", "AUC", "95% interval", "pooled AUC"], summarise_run(metrics))
         for remark in list_remarks(metrics):
-            typer.echo(remark)
+            echo(remark)

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, T
 from rich.progress import Progress as Bars
 from rich.text import Text
 
+from lamella.errors import show_controls
 from lamella.progress import Stage, say_time
 
 LINE_EVERY_S = 30.0
@@ -54,7 +55,7 @@ class RichProgress:
     def say(self, message: str) -> None:
         """Print one line, above the bars."""
         if not self._quiet:
-            self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+            self._console.print(show_controls(message), markup=False, highlight=False, soft_wrap=True)
 
     def _open_bars(self) -> Bars:
         """Start drawing with the first bar."""
@@ -166,7 +167,7 @@ class _ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
-        self._console.print(self.format(record), markup=False, highlight=False, soft_wrap=True)
+        self._console.print(show_controls(self.format(record)), markup=False, highlight=False, soft_wrap=True)
 
 
 def _log_to(console: Console) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lamella.cli.echo import echo
 from lamella.cli.encoder_options import Device as _Device
 from lamella.cli.encoder_options import DeviceOption, PrecisionOption, TrustOptions
 from lamella.cli.encoder_options import Precision as _Precision
@@ -128,8 +129,8 @@ def study(
 
     if print_preset is not None:
         for difference in list_differences(print_preset):
-            typer.echo(f"# differs from the paper: {difference}")
-        typer.echo(dump_design(find_preset(print_preset)), nl=False)
+            echo(f"# differs from the paper: {difference}")
+        echo(dump_design(find_preset(print_preset)), nl=False)
         return
     if status:
         _tell_status(_need(what, "Name the folder of a study: lamella study DIR --status"), as_json=as_json)
@@ -240,7 +241,7 @@ def _judge_again(folder: Path, *, as_json: bool) -> None:
         print_json({"out": str(folder), "verdict": verdict["verdict"], "arms": verdict["arms"]})
     else:
         print_verdict(verdict)
-        typer.echo(f"The page is '{page}'.")
+        echo(f"The page is '{page}'.")
 
 
 def _tell_status(folder: Path, *, as_json: bool) -> None:
@@ -256,4 +257,4 @@ def _tell_status(folder: Path, *, as_json: bool) -> None:
         return
     rows = [{"arm": a["arm"], "state": a["state"], "what to do": a["command"]} for a in record["arms"]]
     print_table(["arm", "state", "what to do"], rows)
-    typer.echo(f"status: {record['status']}")
+    echo(f"status: {record['status']}")

@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from lamella.cli.echo import echo
+
 if TYPE_CHECKING:
     from lamella.features.failures import Failure
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     """Print rows under their columns: text left, numbers right, nothing as a dash."""
-    typer.echo(format_table(columns, rows))
+    echo(format_table(columns, rows))
 
 
 def print_json(content: Any) -> None:
     """Print one JSON document."""
-    typer.echo(json.dumps(content, indent=2, allow_nan=False))
+    echo(json.dumps(content, indent=2, allow_nan=False))
 
 
 def print_verdict(verdict: Mapping[str, Any]) -> None:
@@ -37,14 +39,14 @@ def print_verdict(verdict: Mapping[str, Any]) -> None:
     print_table(["arm", "AUC", "95% interval", "smallest margin", "seconds a slide"], rows)
     for one in verdict.get("arms", []):
         if one["interval"][1] < 0.5:
-            typer.echo(
+            echo(
                 f"{one['arm']}: AUC {one['auc']:.3f}, its 95% interval wholly below 0.50: the order is reversed. "
                 "Check for swapped labels and the positive label."
             )
     own = verdict.get("verdict", {})
     for text in (own.get("use", "No arm ran."), own.get("worse"), own.get("open")):
         if text:
-            typer.echo(text)
+            echo(text)
 
 
 def _say_margin(one: Mapping[str, Any], verdict: Mapping[str, Any]) -> str | None:
@@ -62,9 +64,9 @@ def tell_failures(failures: Sequence["Failure"], path: Path) -> None:
         path: Where they are listed too.
     """
     for failure in failures:
-        typer.echo(f"{failure.slide_id} ({failure.stage}): {' '.join(failure.reason.split())}", err=True)
+        echo(f"{failure.slide_id} ({failure.stage}): {' '.join(failure.reason.split())}", err=True)
     if failures:
-        typer.echo(f"{len(failures)} not done; see '{path}'.", err=True)
+        echo(f"{len(failures)} not done; see '{path}'.", err=True)
         raise typer.Exit(1)
 
 

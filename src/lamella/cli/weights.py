@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from lamella.cli.echo import echo
 from lamella.cli.tables import print_json, print_table
 
 app = typer.Typer(help="Weights of encoders: which are here, and how to get the others.", no_args_is_help=True)
@@ -35,7 +36,7 @@ def add(
     from lamella.encoders.trust import trust
 
     trust(name)  # it was typed
-    typer.echo(f"Weights of '{name}' are registered as '{add_weights(name, file)}'.")
+    echo(f"Weights of '{name}' are registered as '{add_weights(name, file)}'.")
 
 
 @app.command("fetch")
@@ -43,4 +44,4 @@ def fetch(name: Annotated[str, typer.Argument(help="Encoder whose weights to dow
     """Download the weights of an encoder: the only command that uses the network."""
     from lamella.encoders import fetch_weights
 
-    typer.echo(f"Weights of '{name}' are in '{fetch_weights(name)}'.")
+    echo(f"Weights of '{name}' are in '{fetch_weights(name)}'.")

@@ -15,8 +15,11 @@ from typing import Any
 from lamella.cells import unescape_cell
 from lamella.cohort.spelling import tidy
 from lamella.errors import CohortError
+from lamella.files import read_bounded
+from lamella.regular import refuse_irregular
 
 _TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
+_MOST_CELLS = 10_000_000  # of Parquet, which packs a billion equal cells into a few bytes
 _PARQUET_SUFFIXES = (".parquet", ".pq")
 _EXCEL_SUFFIXES = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods")
 
@@ -58,6 +61,7 @@ def read_rows(path: Path, *, called: str = "cohort") -> Rows:
     if path.is_dir():
         noun = "a cohort is" if called == "cohort" else f"{called} are"
         raise CohortError(f"'{path}' is a folder and {noun} a table. Give the path of a CSV or Parquet file.")
+    refuse_irregular(path, f"{called} '{path}'", CohortError)
     suffix, name = path.suffix.lower(), f"{called} '{path.name}'"
     if suffix in _EXCEL_SUFFIXES:
         raise CohortError(
@@ -105,7 +109,10 @@ def _read_text(path: Path, name: str) -> Rows:
 
 def _decode(path: Path, name: str) -> str:
     """Return a file's text: UTF-8, or UTF-16 where its first bytes say so (Excel's 'Unicode text')."""
-    content = path.read_bytes()
+    try:
+        content = read_bounded(path)
+    except ValueError as error:
+        raise CohortError(f"{name} cannot be read: {error}. Name a table of slides.") from error
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     if content[:4] == b"PK\x03\x04":
         raise CohortError(
@@ -125,7 +132,11 @@ def _read_parquet(path: Path, name: str) -> Rows:
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(path)
+        with pyarrow.parquet.ParquetFile(path) as file:
+            n_cells = file.metadata.num_rows * file.metadata.num_columns
+            if n_cells > _MOST_CELLS:
+                raise CohortError(f"{name} claims {n_cells:,} cells and may have {_MOST_CELLS:,}. Name another table.")
+            table = file.read()
     except (pyarrow.ArrowException, OSError) as error:
         raise CohortError(f"{name} is not a Parquet file that can be read. Write it anew.") from error
     columns = _check_columns(name, table.column_names)

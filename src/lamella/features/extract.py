@@ -81,7 +81,7 @@ def extract_cohort(
     targets = [
         BagTarget(encoder, fingerprint_encoder(encoder), settings.folder(out, encoder)) for encoder in settings.encoders
     ]
-    refuse_links(targets[0].folder.root)
+    refuse_links(out)
     sweep_temporaries(targets[0].folder.root)
     todo, kept, failures = find_todo(slides, settings, targets)
     said += filter(

@@ -1,6 +1,7 @@
 """Reading HDF5 files that may be in use, damaged, or not what they say: whatever goes wrong is a `BagError`."""
 
 import math
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from lamella.errors import BagError, LamellaError
 from lamella.features.h5_child import CHILD
+from lamella.regular import refuse_irregular
 
 # What h5py and NumPy raise on damaged files, and what plain code raises on content of another kind than expected.
 _DAMAGE = (
@@ -42,9 +44,10 @@ def open_h5(path: Path, *, made_by: str = "lamella extract") -> Iterator[h5py.Fi
         BagError: If it is absent, in use by another process, damaged or no HDF5 file.
     """
     path = Path(path)
+    refuse_irregular(path, f"'{path.name}'", BagError)
     if not path.exists():
         raise BagError(f"there is no file '{path}'. Run `{made_by}` to make it, or check the name.")
-    if path.is_file() and CHILD.ask({"path": str(path.resolve())}) is None:
+    if CHILD.ask({"path": str(path.resolve())}) is None:
         raise BagError(
             f"'{path.name}' is damaged so badly that HDF5 crashes or never ends reading it. If `{made_by}` made it, "
             "delete "
@@ -84,12 +87,10 @@ def _say_unopened(path: Path, error: Exception, made_by: str) -> BagError:
     if "already open for write" in said:
         return BagError(
             f"'{path.name}' is still open for writing, or its writer was stopped before it closed the file. If nothing "
-            f"is writing it, repair it with `h5clear -s {path.name}`."
+            f"is writing it, repair it with `h5clear -s {shlex.quote(path.name)}`."
         )
     if isinstance(error, PermissionError) or "Permission denied" in said:
         return BagError(f"'{path.name}' cannot be read: permission denied. Check the permissions of the file.")
-    if path.is_dir():
-        return BagError(f"'{path.name}' is a folder and a file is needed. Name a file in it.")
     if path.suffix.lower() not in (".h5", ".hdf5"):  # perhaps a slide: nobody is told to delete that
         return BagError(
             f"'{path.name}' is no HDF5 file and one that `{made_by}` wrote is wanted. Name a file that ends in .h5."

@@ -14,7 +14,7 @@ from lamella.features.bag import PATCH_KEYS, BagFolder, find_differences, save_p
 from lamella.features.failures import Failure, name_stage, save_failures
 from lamella.features.plan import CutSettings, find_slide_tissue, plan_slide, refuse_empty, survey_regions
 from lamella.features.slide_notes import join_slide_notes
-from lamella.files import write_bytes, write_table
+from lamella.files import refuse_links, write_bytes, write_table
 from lamella.progress import Progress, SilentProgress
 from lamella.slide import open_slide
 from lamella.slide.child import try_slide
@@ -96,6 +96,7 @@ def save_tiles(
         SettingsError: If regions fit no slide, or it is not clear which of them count.
     """
     progress = progress or SilentProgress()
+    refuse_links(out)
     for note in survey_regions(slides, settings):
         progress.say(note)
     notes: dict[str, tuple[str, ...]] = {}

@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamella.errors import BagError
+from lamella.regular import refuse_irregular, refuse_zip_bomb
 
 if TYPE_CHECKING:
     import torch
 
 FEATURE_NAMES = ("features", "feats", "feature", "embeddings", "embedding", "x")
 COORD_NAMES = ("coords", "coordinates")
+_MOST_EXPANDED, _ALWAYS_READ = 200, 1 << 26
 
 
 def load_tensor_bag(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
@@ -28,6 +30,7 @@ def load_tensor_bag(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64] 
     Raises:
         BagError: If the file is absent or damaged, holds Python objects besides tensors, or no `(N, D)` tensor.
     """
+    refuse_irregular(path, f"'{path.name}'", BagError)
     if not path.exists():
         raise BagError(f"there is no file '{path}'. Check the name.")
     try:
@@ -37,6 +40,7 @@ def load_tensor_bag(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64] 
             f"'{path.name}' is a torch file and torch is not installed. Run: pip install 'lamella[torch]', or open the "
             ".h5 beside it."
         ) from error
+    refuse_zip_bomb(path, f"'{path.name}'", BagError)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an unusual pickle: what comes of it is checked here
@@ -108,6 +112,11 @@ def _as_matrix(path: Path, stored: Any) -> NDArray[np.float32]:
 def _dense(path: Path, tensor: "torch.Tensor") -> "torch.Tensor":
     """Return a tensor without gradient, sparseness or quantisation."""
     tensor = tensor.detach()
+    if tensor.numel() > max(_ALWAYS_READ, _MOST_EXPANDED * path.stat().st_size):
+        raise BagError(
+            f"'{path.name}' claims {tensor.numel():,} numbers in a file of {path.stat().st_size:,} bytes: it repeats "
+            "some without storing them. Save the (tiles, width) tensor itself."
+        )
     if tensor.is_complex():
         raise BagError(f"'{path.name}' holds complex numbers, and features are real. Save the (tiles, width) tensor.")
     if tensor.is_quantized:
@@ -125,7 +134,7 @@ def _as_corners(path: Path, stored: Any) -> NDArray[np.int64]:
     """Return stored corners as `(N, 2)` int64."""
     import torch
 
-    tensor = torch.as_tensor(stored).detach().to_dense()
+    tensor = _dense(path, torch.as_tensor(stored))
     if tensor.ndim == 3 and tensor.shape[0] == 1:
         tensor = tensor[0]
     values = tensor.double().numpy()

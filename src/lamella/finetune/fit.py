@@ -220,7 +220,7 @@ class _Fit:
             maps = torch.cat([self._enter(_to_float(part)) for part in torch.split(tiles, 8)])
             with replacing(path) as temporary, temporary.open("wb") as file:
                 np.save(file, maps.numpy())
-        return torch.from_numpy(np.load(path))
+        return torch.from_numpy(np.load(path, allow_pickle=False))
 
     def _enter(self, tiles: Tensor) -> Tensor:
         """Return what enters the trained blocks; where only the head is trained, the embedding is all that it reads."""

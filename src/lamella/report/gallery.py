@@ -160,9 +160,9 @@ def _inline(path: Path | None, long_px: int, *, whole: bool) -> str | None:
     try:
         body = load_body(path)
         if body is None and whole:
-            with Image.open(path) as image:
+            with Image.open(path, formats=("PNG",)) as image:
                 body = np.asarray(image.convert("RGB"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, Image.DecompressionBombError):
         return None
     return None if body is None else _encode(body, long_px)
 

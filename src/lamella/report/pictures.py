@@ -56,7 +56,7 @@ def load_body(path: Path) -> NDArray[np.uint8] | None:
     Returns:
         `(h, w, 3)` uint8; None when the file does not say where its body lies (then its title may name a slide).
     """
-    with Image.open(path) as image:
+    with Image.open(path, formats=("PNG",)) as image:
         body = image.info.get(_BODY_KEY)
         if not isinstance(body, str):
             return None

@@ -4,6 +4,7 @@ It reads every codec that imagecodecs has, each kind of sample by its tags (`lam
 time. It is slower than fastslide and libvips, so it reads only what they would not read, or not rightly.
 """
 
+import io
 import logging
 import threading
 from collections import OrderedDict
@@ -18,6 +19,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from lamella.errors import SlideError
+from lamella.slide.claims import find_claimed_size
 from lamella.slide.samples import (
     APERIO_YCBCR,
     BLACK_IS_ZERO,
@@ -35,6 +37,7 @@ from lamella.slide.tiff_images import TiffImage
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # it would print to standard error
 _CACHE_BYTES = 64 << 20
 _MAX_TILE_BYTES = 1 << 29
+_MOST_CLAIMED = 4  # times the pixels of a tile by the tags that it may have by its own header
 _MAX_SAMPLED = 256  # tiles of the smallest level that are looked at for depth and transparency
 _JPEGS, _JPEG_2000 = (6, JPEG, 34892, 33007), (APERIO_YCBCR, 33004, 33005, 34712)
 _CODESTREAM, _CODING_STYLE = b"\xff\x4f\xff\x51", b"\xff\x52"
@@ -265,6 +268,7 @@ class TifffileReader:
         content = self._read_bytes(page, index)
         try:
             tables = {"jpegtables": page.jpeg_tables or None} if page.compression in _JPEGS else {}
+            self._refuse_claims(page, content)
             if page.compression in _JPEGS:
                 refuse_damaged_jpeg(content, page.jpeg_tables)
             pixels, _, _ = decoder.decode(content, index, **tables)
@@ -276,6 +280,13 @@ class TifffileReader:
             ) from error
         assert pixels is not None  # as there are bytes
         return np.asarray(pixels[0])
+
+    @staticmethod
+    def _refuse_claims(page: TiffPage, content: bytes) -> None:
+        """Refuse a tile that is an image with a header of its own, and far larger by that than by the file's tags."""
+        own = find_claimed_size(io.BytesIO(content))
+        if own is not None and own[0] * own[1] > _MOST_CLAIMED * max(1 << 16, page.tile_size[0] * page.tile_size[1]):
+            raise ValueError(f"its own header says {own[0]} x {own[1]}")
 
     def _read_bytes(self, page: TiffPage, index: int) -> bytes:
         """Read the bytes of one tile or strip."""

@@ -12,6 +12,7 @@ from typing import NoReturn
 from lamella.dicom import find_series_uid, list_series
 from lamella.errors import SlideError
 from lamella.files import find_sha256
+from lamella.regular import refuse_irregular
 from lamella.slide.ome_zarr import is_zarr
 
 MIB = 1 << 20
@@ -67,6 +68,7 @@ def list_slide_files(path: Path) -> tuple[Path, ...]:
     if path.is_dir():
         slides = list(list_series(path).values())
         return list_slide_files(slides[0][0]) if len(slides) == 1 else _refuse_folder(path)
+    refuse_irregular(path, f"slide '{path.name}'", SlideError)
     if not path.is_file():
         raise SlideError(f"slide '{path.name}' is not there (looked for {path}). Check the path.")
     suffix = path.suffix.lower()
@@ -107,5 +109,7 @@ def _combine(digests: Iterable[str]) -> str:
 
 def _list_named_files(path: Path) -> list[Path]:
     """List the files that a VMS or VMU index names and that lie beside it."""
-    named = re.findall(r"=\s*([^\s=][^\r\n=]*\.\w{3,4})\s*$", path.read_text(errors="replace"), flags=re.MULTILINE)
+    named = re.findall(
+        r"=\s*([^\s=][^\r\n=]*\.\w{3,4})\s*$", path.open("rb").read(MIB).decode("utf-8", "replace"), flags=re.MULTILINE
+    )
     return sorted({path.parent / name for name in named if (path.parent / name).is_file()})

@@ -27,6 +27,7 @@ _UM = {
     "angstrom": 1e-4,
     "picometer": 1e-6,
 }
+_MOST_CHUNK_BYTES = 1 << 29
 _RGB = ("FF0000", "00FF00", "0000FF")
 
 
@@ -178,6 +179,12 @@ def _check_array(array: Any, axes: tuple[str, ...], name: str) -> None:
     if others:
         said = ", ".join(f"{n} along {axis}" for axis, n in others.items())
         raise SlideError(f"slide '{name}' is a stack ({said}), and a single plane is needed. Save one plane of it.")
+    n_bytes = math.prod(getattr(array, "shards", None) or array.chunks)
+    if n_bytes > _MOST_CHUNK_BYTES:
+        raise SlideError(
+            f"slide '{name}' stores its pixels in chunks of {n_bytes / 1e9:.1f} GB, and a chunk must fit into "
+            f"{_MOST_CHUNK_BYTES / 1e9:.1f} GB. Write it again in chunks of 1024 x 1024."
+        )
     if extent["c"] != 3 or array.dtype != np.dtype("uint8"):
         raise SlideError(
             f"slide '{name}' has {extent['c']} channels of {array.dtype}, and brightfield has 3 of uint8. Convert it "

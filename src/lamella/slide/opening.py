@@ -25,8 +25,10 @@ import numpy as np
 import openslide
 from numpy.typing import NDArray
 
-from lamella.dicom import list_series
+from lamella.dicom import list_frames, list_series
 from lamella.errors import SettingsError, SlideError
+from lamella.regular import refuse_irregular
+from lamella.slide.claims import refuse_frame_claims, refuse_plain_claims, refuse_slide_claims
 from lamella.slide.decoder import TifffileReader
 from lamella.slide.guard import TileGuard, find_levels, is_subsampled
 from lamella.slide.ome_zarr import ZarrReader, find_zarr_version, is_zarr
@@ -132,6 +134,10 @@ def open_reader(path: Path, reader: str = "auto", image: str | None = None) -> R
     if path.is_dir():
         return _open_folder(path, reader)
     _check_file(path)
+    if _is_plain(path):
+        refuse_plain_claims(path)
+    for file, frame in list_frames(path):
+        refuse_frame_claims(file, frame)
     vendor = None if _is_plain(path) else _detect_vendor(path)
     if is_tiff(path) and vendor in (None, "aperio", "generic-tiff"):
         return _open_tiff(path, reader, image, vendor)
@@ -168,6 +174,7 @@ def _open_folder(path: Path, reader: str) -> Reader:
 
 def _check_file(path: Path) -> None:
     """Refuse what is no file with content."""
+    refuse_irregular(path, f"slide '{path.name}'", SlideError)
     if not path.exists():
         raise SlideError(f"slide '{path.name}' is not there (looked for {path}). Check the path.")
     try:
@@ -228,6 +235,7 @@ def _open_tiff(path: Path, reader: str, image: str | None, vendor: str | None) -
     images = list_tiff_images(load_tiff_pages(path))
     chosen, notes = choose_image(path.name, images, image)
     page = chosen.levels[0][0]
+    refuse_slide_claims(path, chosen.size, n_bytes=path.stat().st_size)
     pages = [page for level in chosen.levels for page in level]
     if vendor == "aperio" and page.compression in _OPENSLIDE_SCHEMES and page.compression not in VIPS_SCHEMES:
         found = _open_aperio_2000(path, reader, chosen)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lamella.errors import LamellaError, ResolutionError, SlideError
+from lamella.slide.claims import refuse_slide_claims
 from lamella.slide.frame import clip_bounds
 from lamella.slide.levels import Level, fit_levels, list_misfits
 from lamella.slide.opening import open_reader
@@ -95,6 +96,7 @@ class Slide:
         self.path = path
         self._reader, self._given = reader, given
         self.format, self.reader = reader.format, reader.name
+        refuse_slide_claims(path, reader.level_dimensions[0])
         self._levels = fit_levels(reader, name=path.name)
         self.level_dimensions = tuple(level.size for level in self._levels)
         self.size = self.level_dimensions[0]

@@ -23,6 +23,7 @@ _UM = {
     "\u212b": 1e-4,
 }
 _IMAGEJ_UM = _UM | {"micron": 1.0, "microns": 1.0, "micrometer": 1.0, "inch": 25_400.0, "\\u00B5m": 1.0}
+_MOST_PLANES = 1 << 16  # claimed by OME-XML; a plane is a directory of the file, of which 4096 are read
 _RED, _GREEN, _BLUE = "red", "green", "blue"
 _COLOUR_NAMES = {"r": _RED, "g": _GREEN, "b": _BLUE, _RED: _RED, _GREEN: _GREEN, _BLUE: _BLUE}
 _COLOUR_VALUES = {0xFF0000: _RED, 0x00FF00: _GREEN, 0x0000FF: _BLUE}
@@ -125,8 +126,8 @@ def _load_image(name: str, pixels: "ET.Element[str]") -> OmeImage:
 
 
 def _list_directories(pixels: "ET.Element[str]", sizes: dict[str, int], order: str) -> dict[tuple[int, int, int], int]:
-    """Return the directory of each plane `(c, z, t)`, as TiffData says."""
-    n_planes = math.prod(sizes.values())
+    """Return the directory of each plane `(c, z, t)`, as TiffData says; of so many as a file has directories."""
+    n_planes = min(math.prod(sizes.values()), _MOST_PLANES)
     directories: dict[tuple[int, int, int], int] = {}
     data = [child for child in pixels if _tag(child) == "TiffData"]
     for entry in data:
@@ -134,7 +135,7 @@ def _list_directories(pixels: "ET.Element[str]", sizes: dict[str, int], order: s
         directory = int(entry.get("IFD", "0"))
         count = int(entry.get("PlaneCount", "1" if "IFD" in entry.attrib else str(n_planes)))
         start = _rank(first, sizes, order)
-        for step in range(min(count, n_planes - start)):
+        for step in range(min(count, n_planes - start, _MOST_PLANES)):
             directories.setdefault(_unrank(start + step, sizes, order), directory + step)
     if not data:
         directories = {_unrank(rank, sizes, order): rank for rank in range(n_planes)}
@@ -182,7 +183,7 @@ def _read_physical(element: "ET.Element[str]", axis: str) -> float | None:
 def _read_count(element: "ET.Element[str]", name: str) -> int:
     """Read a count of an element, 1 where it is missing or makes no sense."""
     text = element.get(name, "")
-    return max(1, int(text)) if text.isdigit() else 1
+    return min(max(1, int(text)), _MOST_PLANES) if text.isdecimal() and len(text) <= 9 else 1
 
 
 def _tag(element: "ET.Element[str]") -> str:

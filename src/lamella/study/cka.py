@@ -243,7 +243,7 @@ class _Comparison:
 
     def align(self, paths: Sequence[Path]) -> CkaResult:
         """Stream minibatches out of the activations, a tile of each slide at a time."""
-        rows = [np.load(path, mmap_mode="r") for path in paths]
+        rows = [np.load(path, mmap_mode="r", allow_pickle=False) for path in paths]
         widths = self._widths()
         own = [BlockAligner(self.depths[0], depth) for depth in self.depths]
         alone = [BlockAligner(1, 1) for _ in range(self.depths[0])] if self.swaps else []

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,7 +163,9 @@ def _find_recommended(folder: StudyFolder, verdict: Mapping[str, Any]) -> str:
         raise ModelError(f"the study in '{folder.path}' is not finished. Run it again: it makes what is missing.")
     if said.get("arm") is None:
         guess = said.get("best_guess") or said.get("best_arm")
-        raise ModelError(f"the study recommends no arm ({said.get('kind')}). Choose one yourself: --arm '{guess}'")
+        raise ModelError(
+            f"the study recommends no arm ({said.get('kind')}). Choose one yourself: --arm {shlex.quote(str(guess))}"
+        )
     return str(said["arm"])
 
 

@@ -399,7 +399,7 @@ class _FoldTiles:
                 places[slide_id] = choose_top(attention, self._settings.k)
             with replacing(path) as temporary, temporary.open("wb") as file:
                 np.savez(file, **cast("Any", places))
-        with np.load(path) as kept:
+        with np.load(path, allow_pickle=False) as kept:
             return _read_chosen(self._place, {name: kept[name] for name in kept.files})
 
     def _encode_all(self, network: Any, slide_id: str) -> NDArray[np.float32]:

@@ -5,7 +5,6 @@ slides, bags or models.
 """
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from lamella.analysis.contest import ArmFacts, Contest, judge_contest
 from lamella.analysis.frames import judge_with_lost
 from lamella.encoders.names import N_BLOCKS
 from lamella.errors import ModelError
-from lamella.files import write_json
+from lamella.files import parse_json_file, write_json
 from lamella.study.arms import Arm
 from lamella.study.costs import load_costs
 from lamella.study.study_folder import StudyFolder
@@ -222,7 +221,7 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json_file(path)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -4,6 +4,8 @@ A value is a grey level, the number of a palette's entry, or a colour. An image 
 one value does not say which of them is lesion, so it has to be chosen.
 """
 
+import io
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,9 @@ from PIL.BmpImagePlugin import BmpImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from lamella.errors import LamellaError, SettingsError, TissueError
+from lamella.files import read_bounded
+from lamella.regular import refuse_irregular
+from lamella.slide.claims import MOST_PLAIN_PX, find_claimed_size
 from lamella.slide.frame import Bounds, find_scan_part
 
 MASK_SUFFIXES = (".png", ".tif", ".tiff", ".jp2", ".j2k", ".bmp")
@@ -30,6 +35,7 @@ _STRIP_PX = 512
 _MANY = 64  # values of which no more are told apart: then it is no mask, or one that was compressed with loss
 _COLOUR = 1 << 32  # colours as values lie above, grey levels and entries below
 _TRANSPARENT = -(1 << 40)
+_CODESTREAM = b"\xff\x4f\xff\x51"  # of JPEG 2000, which the boxes of a .jp2 wrap
 
 
 def load_mask(
@@ -53,6 +59,7 @@ def load_mask(
         SettingsError: If a value is neither a number nor a colour.
     """
     chosen = [parse_value(value) for value in values]
+    refuse_irregular(path, f"mask '{path.name}'", TissueError)
     try:
         picture = _open_tiff(path) if path.suffix.lower() in (".tif", ".tiff") else _open_picture(path)
         width, height = picture.size
@@ -248,10 +255,14 @@ def _say_values(values: set[int]) -> str:
 def _open_picture(path: Path) -> _Picture:
     """Open a PNG, JPEG 2000 or BMP."""
     if path.suffix.lower() in (".jp2", ".j2k"):
-        return _hold(imagecodecs.jpeg2k_decode(path.read_bytes()))
+        content = read_bounded(path)
+        start = content.find(_CODESTREAM)
+        _refuse_claims(find_claimed_size(io.BytesIO(content[max(0, start) :])) or (0, 0))
+        return _hold(imagecodecs.jpeg2k_decode(content))
     if path.suffix.lower() == ".bmp" or _is_palette_png(path):
         # Entries, not colours: label images are kept as palettes. `Image.open` would refuse large ones.
         with (BmpImageFile if path.suffix.lower() == ".bmp" else PngImageFile)(path) as image:
+            _refuse_claims(image.size)
             given = image.info.get("transparency", ())
             clear = (given,) if isinstance(given, int) else tuple(i for i, one in enumerate(given) if one < 128)
             entries = image.getpalette("RGB") if image.mode == "P" else None
@@ -260,6 +271,11 @@ def _open_picture(path: Path) -> _Picture:
     picture = pyvips.Image.new_from_file(str(path), access="sequential", revalidate=True, fail_on="truncated")
     is_transparent = bool(picture.hasalpha())
     return _Picture(size=(picture.width, picture.height), blocks=_read_strips(picture), is_transparent=is_transparent)
+
+
+def _refuse_claims(size: tuple[int, int]) -> None:
+    if size[0] * size[1] > MOST_PLAIN_PX:
+        raise ValueError(f"its header claims {size[0]} x {size[1]} pixels; {MOST_PLAIN_PX:,} are read of this kind")
 
 
 def _is_palette_png(path: Path) -> bool:
@@ -314,6 +330,7 @@ def _open_tiff(path: Path) -> _Picture:
                 is_transparent=n_bands in (2, 4),
                 colours=colours,
             )
+        _refuse_claims((sizes["X"], sizes["Y"]))
         pixels = level.asarray()
         for place in reversed(range(pixels.ndim)):
             if level.axes[place] not in "YX" and pixels.shape[place] == 1:
@@ -325,6 +342,7 @@ def _read_segments(path: Path, number: int, n_bands: int) -> Iterator[Block]:
     """Yield tiles or strips of a page of a TIFF; those that are not stored are 0."""
     with tifffile.TiffFile(path) as file:
         page = file.pages[number].aspage()
+        _refuse_claims((math.prod(page.chunks), 1))
         for pixels, (_, _, top, left, _), shape in page.segments():
             block: NDArray[Any] = np.full((*shape[1:3], n_bands), page.nodata, dtype=page.dtype)
             if pixels is not None:  # a sparse file stores no tiles of background

@@ -418,7 +418,7 @@ def _list_maps(scene: _Scene, sources: Sequence[_Source], stage: Stage) -> dict[
         if source.mapper is not None:
             folder = source.folder / scene.item.slide_id
             source.mapper.map_slide(scene.item, parts, folder, stage)
-            tiles = np.load(folder / "tiles.npy")
+            tiles = np.load(folder / "tiles.npy", allow_pickle=False)
             maps[f"cam{beside}"] = _Map(tiles, fit_map(load_map(folder / "cam.tiff", long_px=_LONG_PX), scene.shape))
     thumbnail = scene.slide.read_scan(max(scene.um_per_px, *scene.slide.mpp)).astype(np.float32)
     dark = fit_map(255 - thumbnail.mean(axis=2), scene.shape)

@@ -134,7 +134,7 @@ def open_run(path: Path) -> FinishedRun:
         metrics = parse_json_file(folder.metrics) if folder.metrics.exists() else {}
         classes, positive, settings = tuple(record["classes"]), record["positive"], record["settings"]
         threshold = metrics.get("frozen_threshold")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
             f"'{folder.settings.name}' or '{folder.metrics.name}' of '{path}' is damaged. Run `lamella run` again."
         ) from error
@@ -289,7 +289,7 @@ def read_run_encoder(run: FinishedRun) -> EncoderSpec:
         try:
             found = parse_json_file(local)
             return EncoderSpec(name=str(found["name"]), weights=str(found["weights"]))
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(f"'{local}' is damaged. Run `lamella run` again, or delete that file.") from error
     weights = "random" if run.settings["weights"] == "random" else "auto"
     return EncoderSpec(name=str(run.settings["encoder"]), weights=weights)

@@ -5,6 +5,7 @@ reference.npz   mpp (2,): finest and coarsest level 0, um per pixel
                 embedding.<encoder>.*: mean embedding of a slide, as a `Likeness`, for each encoder
 """
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from lamella.analysis.unlike import Likeness, find_distance, fit_likeness, is_unlike, is_unlike_mpp
 from lamella.errors import ModelError
 from lamella.files import replacing
+from lamella.regular import refuse_irregular, refuse_zip_bomb
 
 FLAGS = ("mpp", "colour", "embedding")
 
@@ -142,12 +144,14 @@ def load_reference(path: Path) -> Reference:
         ModelError: If it is absent or damaged.
     """
     try:
+        refuse_irregular(path, f"'{path}'", ModelError)
+        refuse_zip_bomb(path, f"'{path}'", ModelError)
         with np.load(path, allow_pickle=False) as kept:
             arrays = {name: kept[name] for name in kept.files}
         prefixes = sorted({name.rpartition(".")[0] for name in arrays if name != "mpp"})
         parts = {prefix: _read(arrays, prefix) for prefix in prefixes}
         low, high = arrays["mpp"].tolist()
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise ModelError(f"'{path}' cannot be read. Get the folder again from where it came.") from error
     return Reference(
         mpp=(low, high),

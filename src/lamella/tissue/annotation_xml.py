@@ -10,6 +10,8 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from lamella.errors import TissueError
+from lamella.files import read_bounded
+from lamella.regular import refuse_irregular
 from lamella.tissue.areas import Area, Drawing, mend_area, tidy_class
 
 # CAMELYON16 calls the groups of its lesions _0 and _1, and those of the holes in them _2.
@@ -27,8 +29,9 @@ def read_annotation_xml(path: Path) -> Drawing:
         TissueError: If it cannot be read, or is of another program.
     """
     source = f"regions '{path}'"
+    refuse_irregular(path, source, TissueError)
     try:
-        root = _parse(path.read_bytes(), source)
+        root = _parse(read_bounded(path), source)
         drawing = Drawing(source)
         if root.find(".//Coordinates") is not None or root.tag == "ASAP_Annotations":
             _read_asap(root, drawing)

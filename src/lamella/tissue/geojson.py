@@ -12,6 +12,8 @@ import shapely
 import shapely.geometry
 
 from lamella.errors import TissueError
+from lamella.files import read_bounded
+from lamella.regular import refuse_irregular
 from lamella.tissue.areas import UNCLASSIFIED, Area, Drawing, mend_area, tidy_class
 
 POLYGONS = ("Polygon", "MultiPolygon")
@@ -55,8 +57,9 @@ def read_geojson(path: Path) -> Drawing:
 
 def _load(path: Path, source: str) -> Any:
     """Parse JSON in any of its encodings, with or without a byte order mark."""
+    refuse_irregular(path, source, TissueError)
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_bounded(path))
     except OSError as error:
         raise TissueError(f"{source} cannot be read ({error.strerror}). Check the path.") from error
     except RecursionError as error:

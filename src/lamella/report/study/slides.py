@@ -111,9 +111,9 @@ def _build_card(record: StudyRecord, call: SlideCall, paths: dict[str, Path], si
 def _open(path: Path) -> Image.Image | None:
     """Return a picture's pixels; None where it cannot be read."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=("PNG", "JPEG")) as image:
             return image.convert("RGB")
-    except (OSError, ValueError):
+    except (OSError, ValueError, Image.DecompressionBombError):
         return None
 
 
