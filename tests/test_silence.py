@@ -9,6 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
+from lamella.cli import list_commands
+from lamella.encoders.network import create_trunk
 from tests.tiny import draw_cohort, draw_tissue, save_slide
 
 WATCHER = """\
@@ -83,12 +87,48 @@ predict\trun\tnew.tif\t--out\tnew\t--quiet
 cam\trun\t--slide-id\tS-00\t--quiet
 export\trun\t--out\tmodel\t--quiet
 predict\tmodel\tnew.tif\t--out\tnew2\t--quiet
+split\tslides/cohort.csv\t--folds\t3\t--out\tfolds.csv
+weights\tadd\tresnet18\tresnet18.pth
+inspect\trun/features/64px_0.5mpp_64px/features_resnet18_1/S-00.h5
+measure\trun/predictions.csv
+cka\tresnet18@1\tresnet18@1\tslides/cohort.csv\t{CUT}\t--tiles\t2\t--first-weights\trandom\t--second-weights\trandom\t--out\tcka
+heatmap\tslides/S-00.tif\trun/attention/S-00.h5\t--out\tmaps
+localise\trun\t--lesions\tlesions\t--quiet
+sample\t--slides\t2\t--out\tdrawn\t--quiet
+study\tstudy.yaml\t--cohort\tslides/cohort.csv\t--out\tstudy\t--quiet
 """
+EXCEPT = {
+    "weights": "it only has verbs of its own",
+    "weights fetch": "it downloads; nothing else does",
+    "demo": "it is `sample` and then `study`, which run here, over more and larger slides",
+}
+STUDY = """\
+tiles: {default: {tile_px: 64, mpp: 0.5}}
+arms: [{encoders: [resnet18], depths: [1], weights: [random]}]
+folds: 3
+seeds: 1
+train: {epochs: 1}
+permutations: 0
+cka: false
+cam: false
+"""
+SQUARE = '{"type": "Polygon", "coordinates": [[[180, 200], [320, 200], [320, 330], [180, 330], [180, 200]]]}'
+
+
+def test_every_verb_is_watched_but_those_named() -> None:
+    watched = {" ".join(line.split("\t")[: 2 if line.startswith("weights") else 1]) for line in VERBS.splitlines()}
+    assert watched | EXCEPT.keys() == set(list_commands())
+    assert not watched & EXCEPT.keys()
 
 
 def test_no_verb_calls_anywhere_and_openvino_reports_nothing(tmp_path: Path) -> None:
     draw_cohort(tmp_path / "slides", 8)
     save_slide(tmp_path / "new.tif", draw_tissue(55))
+    (tmp_path / "lesions").mkdir()
+    for i in range(1, 8, 2):
+        (tmp_path / "lesions" / f"S-{i:02d}.geojson").write_text(SQUARE)
+    (tmp_path / "study.yaml").write_text(STUDY)
+    torch.save(create_trunk("resnet18", {}).state_dict(), tmp_path / "resnet18.pth")
     home = tmp_path / "home"
     home.mkdir()
     source = Path(__file__).resolve().parents[1] / "src"

@@ -102,7 +102,7 @@ def list_trusted() -> Iterable[Path]:
 def _refusal(base: str) -> EncoderError:
     return EncoderError(
         f"encoder '{base}' is Python code, and code that a record names is never run by itself. If you trust your copy "
-        f"of that file, pass --trust {shlex.quote(f'PATH/{base}')} (in Python: lamella.trusting)."
+        f"of that file, pass --trust {shlex.quote('PATH/' + base)} (in Python: lamella.trusting)."
     )
 
 

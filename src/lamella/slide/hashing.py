@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from lamella.dicom import find_series_uid, list_series
 from lamella.errors import SlideError
-from lamella.files import find_sha256
+from lamella.files import find_sha256, is_inner_name
 from lamella.regular import refuse_irregular
 from lamella.slide.ome_zarr import is_zarr
 
@@ -109,7 +109,10 @@ def _combine(digests: Iterable[str]) -> str:
 
 def _list_named_files(path: Path) -> list[Path]:
     """List the files that a VMS or VMU index names and that lie beside it."""
-    named = re.findall(
-        r"=\s*([^\s=][^\r\n=]*\.\w{3,4})\s*$", path.open("rb").read(MIB).decode("utf-8", "replace"), flags=re.MULTILINE
-    )
+    with path.open("rb") as stream:
+        text = stream.read(MIB).decode("utf-8", "replace")
+    named = re.findall(r"=\s*([^\s=][^\r\n=]*\.\w{3,4})\s*$", text, flags=re.MULTILINE)
+    outside = next((name for name in named if not is_inner_name(name)), None)
+    if outside is not None:
+        raise SlideError(f"slide '{path.name}' names '{outside}', which does not lie beside it. Leave that slide out.")
     return sorted({path.parent / name for name in named if (path.parent / name).is_file()})

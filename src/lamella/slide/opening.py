@@ -31,6 +31,7 @@ from lamella.regular import refuse_irregular
 from lamella.slide.claims import refuse_frame_claims, refuse_plain_claims, refuse_slide_claims
 from lamella.slide.decoder import TifffileReader
 from lamella.slide.guard import TileGuard, find_levels, is_subsampled
+from lamella.slide.hashing import list_slide_files
 from lamella.slide.ome_zarr import ZarrReader, find_zarr_version, is_zarr
 from lamella.slide.readers import (
     FastslideReader,
@@ -134,10 +135,7 @@ def open_reader(path: Path, reader: str = "auto", image: str | None = None) -> R
     if path.is_dir():
         return _open_folder(path, reader)
     _check_file(path)
-    if _is_plain(path):
-        refuse_plain_claims(path)
-    for file, frame in list_frames(path):
-        refuse_frame_claims(file, frame)
+    _refuse_claims(path)
     vendor = None if _is_plain(path) else _detect_vendor(path)
     if is_tiff(path) and vendor in (None, "aperio", "generic-tiff"):
         return _open_tiff(path, reader, image, vendor)
@@ -190,6 +188,16 @@ def _check_file(path: Path) -> None:
         )
     if n_bytes == 0:
         raise SlideError(f"slide '{path.name}' is empty (0 bytes). Copy it again from its source.")
+
+
+def _refuse_claims(path: Path) -> None:
+    """Refuse what claims more than can be read, or files elsewhere, before a library opens it."""
+    if _is_plain(path):
+        refuse_plain_claims(path)
+    for file, frame in list_frames(path):
+        refuse_frame_claims(file, frame)
+    if path.suffix.lower() in (".vms", ".vmu"):
+        list_slide_files(path)
 
 
 def _is_plain(path: Path) -> bool:

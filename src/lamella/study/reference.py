@@ -143,9 +143,9 @@ def load_reference(path: Path) -> Reference:
     Raises:
         ModelError: If it is absent or damaged.
     """
+    refuse_irregular(path, f"'{path}'", ModelError)
+    refuse_zip_bomb(path, f"'{path}'", ModelError)
     try:
-        refuse_irregular(path, f"'{path}'", ModelError)
-        refuse_zip_bomb(path, f"'{path}'", ModelError)
         with np.load(path, allow_pickle=False) as kept:
             arrays = {name: kept[name] for name in kept.files}
         prefixes = sorted({name.rpartition(".")[0] for name in arrays if name != "mpp"})
