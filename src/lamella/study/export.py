@@ -28,7 +28,8 @@ from typing import Any
 
 from lamella import __version__
 from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder
-from lamella.encoders.tuned import carry_encoder, hash_id
+from lamella.encoders.packing import carry_encoder
+from lamella.encoders.tuned import hash_id
 from lamella.errors import LamellaError, OutputError
 from lamella.files import find_sha256, read_json, remove, replacing, sweep_temporaries, write_json, write_text
 from lamella.mil import SlideModel, save_model

@@ -20,7 +20,8 @@ from lamella.analysis.differences import find_differences
 from lamella.analysis.predictions import PredictionTable, average_by_patient
 from lamella.cohort import Cohort, CohortSlide, Round
 from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder
-from lamella.encoders.tuned import SeenSlides, make_seen, save_tuned_encoder
+from lamella.encoders.packing import save_tuned_encoder
+from lamella.encoders.tuned import SeenSlides, make_seen
 from lamella.errors import CohortError, LamellaError
 from lamella.features.extract import extract_cohort
 from lamella.features.settings import ExtractSettings

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lamella.cores import count_cores
-from lamella.encoders.cards import EncoderSpec, find_encoder
+from lamella.encoders.cards import EncoderSpec
 from lamella.encoders.fingerprint import fingerprint_encoder
 from lamella.encoders.geometry import CellGrid, find_cell_grid
 from lamella.encoders.network import TileNetwork, build_network
+from lamella.encoders.registry import find_encoder
 from lamella.encoders.runtime import machine
 from lamella.encoders.runtime.compiled import CompiledEntry, convert
 from lamella.encoders.runtime.protocol import RuntimeSettings, Tiles, check_batch

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lamella.cores import count_cores
-from lamella.encoders.cards import EncoderSpec, Trunk, find_encoder
+from lamella.encoders.cards import EncoderSpec
 from lamella.encoders.fingerprint import fingerprint_encoder
 from lamella.encoders.names import drop_folders
+from lamella.encoders.registry import Trunk, find_encoder
 from lamella.encoders.runtime import machine
 from lamella.encoders.runtime.checking import (
     MIN_COSINE,
