@@ -58,7 +58,7 @@ def profile_encoder(
     Raises:
         EncoderError: If no encoder has that name, or it cannot be cut.
     """
-    import torch
+    import torch  # inside, for its weight alone
     from torch.utils.flop_counter import FlopCounterMode
 
     from lamella.encoders.blocks import cut_network, measure_blocks

@@ -29,7 +29,7 @@ from lamella.encoders.runtime.compiled import CompiledEntry, convert
 from lamella.encoders.runtime.protocol import Embeddings, PrecisionCheck, Runtime, RuntimeSettings, Tiles
 from lamella.errors import EncoderError, OutputError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # as below inside functions: a network kept in the store opens without torch's weight
     from lamella.encoders.network import TileNetwork
     from lamella.encoders.runtime.torch_runtime import TorchRuntime
 
