@@ -19,7 +19,8 @@ import lamella
 from lamella.cells import unescape_cell
 from lamella.cli import build_app
 from lamella.encoders import EncoderSpec, find_encoder
-from lamella.encoders.network import build_network, create_trunk
+from lamella.encoders.network import build_network
+from lamella.encoders.timm_trunk import create_trunk
 from lamella.encoders.trust import trusting
 from lamella.encoders.tuned import SeenSlides, save_encoder_file
 from lamella.errors import BagError, CohortError, EncoderError, LamellaError, ModelError, OutputError, SettingsError

@@ -21,12 +21,14 @@ from lamella.files import refuse_links
 from lamella.mil.settings import TrainSettings
 from lamella.progress import Progress, SilentProgress
 from lamella.renaming import hide_names, rename_cohort, rename_outlines, save_public_failures
+from lamella.report.cam import draw_cam
 from lamella.report.heatmap import SlideAttention
 from lamella.report.overlay import OverlayStyle
 from lamella.report.page import write_page
 from lamella.report.slides import SlideCaption, draw_slide, is_drawn
 from lamella.slide import Slide, hash_quickly, list_slides, open_slide
 from lamella.study.attention import AttentionRecord, load_attention
+from lamella.study.cam import map_run
 from lamella.study.cam_record import CamRecord
 from lamella.study.exported import open_predictor
 from lamella.study.folder import RunFolder
@@ -239,9 +241,6 @@ def map_classes(
     Raises:
         LamellaError: Whatever cannot be done, in one line.
     """
-    from lamella.report.cam import draw_cam
-    from lamella.study.cam import map_run
-
     progress = progress or SilentProgress()
     finished = open_run(run)
     with trusting(*trust):

@@ -11,10 +11,11 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder, list_encoders
 from lamella.encoders.blocks import STRIDES, cut_network, measure_blocks
 from lamella.encoders.cards import cut_card
-from lamella.encoders.network import build_network, create_trunk
+from lamella.encoders.network import build_network
 from lamella.encoders.runtime.checking import compare_depths
 from lamella.encoders.runtime.compiled import convert
 from lamella.encoders.runtime.openvino_runtime import OpenVINORuntime
+from lamella.encoders.timm_trunk import create_trunk
 from lamella.encoders.trust import trusting
 from lamella.errors import EncoderError, WeightsError
 

@@ -10,8 +10,9 @@ import timm
 import torch
 
 from lamella.encoders import EncoderCard, EncoderSpec, find_encoder, fingerprint_encoder, list_encoders
-from lamella.encoders.network import build_network, create_trunk, measure_width
+from lamella.encoders.network import build_network
 from lamella.encoders.store import load_stored_card, save_entry
+from lamella.encoders.timm_trunk import create_trunk, measure_width
 from lamella.encoders.trust import trusting
 from lamella.errors import EncoderError, WeightsError
 

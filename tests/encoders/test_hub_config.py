@@ -11,7 +11,8 @@ import torch
 from lamella.encoders.blocks import cut_network
 from lamella.encoders.cards import EncoderCard
 from lamella.encoders.foreign import read_hub_card
-from lamella.encoders.network import TileNetwork, create_trunk
+from lamella.encoders.network import TileNetwork
+from lamella.encoders.timm_trunk import create_trunk
 from lamella.errors import EncoderError
 
 TINY = "vit_tiny_patch16_224"

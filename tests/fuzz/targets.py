@@ -44,7 +44,7 @@ def read_weights(path: Path) -> str:
 
     from lamella.encoders import find_encoder
     from lamella.encoders.formats import fit_state, load_state
-    from lamella.encoders.network import create_trunk
+    from lamella.encoders.timm_trunk import create_trunk
 
     card = find_encoder("timm:test_resnet.r160_in1k")
     state = fit_state(load_state(path), create_trunk(card.network, dict(card.model_args)), card, path)

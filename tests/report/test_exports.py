@@ -11,10 +11,10 @@ import pyvips
 import shapely
 import tifffile
 
-from lamella.errors import BagError, SettingsError, TissueError
+from lamella.errors import SettingsError, TissueError
 from lamella.maps import stitch_tiles
 from lamella.report.cam import save_contours
-from lamella.report.geojson import load_attention_geojson, save_attention_geojson
+from lamella.report.geojson import ATTENTION, RANK, save_attention_geojson
 from lamella.report.heatmap import SlideAttention
 from lamella.report.tiff import plan_map, save_attention_tiff
 from lamella.samples.outlines import save_outlines
@@ -39,12 +39,14 @@ def tiles():
 
 def test_geojson_gives_back_every_tile(tiles, tmp_path):
     save_attention_geojson(tiles, tmp_path / "attention.geojson")
-    back = load_attention_geojson(tmp_path / "attention.geojson")
-    assert [tile["corner_l0"] for tile in back] == [tuple(corner) for corner in tiles.coords_l0.tolist()]
-    assert [tile["attention"] for tile in back] == tiles.attention.tolist()
-    assert [tile["rank"] for tile in back] == tiles.rank.tolist()
-    np.testing.assert_allclose([tile["size_l0"] for tile in back], [tiles.tile_size_l0] * 45, atol=1e-3)
-    assert sorted(tile["rank"] for tile in back) == list(range(1, 46))
+    back = json.loads((tmp_path / "attention.geojson").read_text(encoding="utf-8"))["features"]
+    rings = np.array([feature["geometry"]["coordinates"][0] for feature in back])
+    measured = [feature["properties"]["measurements"] for feature in back]
+    assert rings[:, 0].tolist() == tiles.coords_l0.tolist()
+    np.testing.assert_allclose(rings[:, 2] - rings[:, 0], [tiles.tile_size_l0] * 45, atol=1e-3)
+    assert [tile[ATTENTION] for tile in measured] == tiles.attention.tolist()
+    assert [tile[RANK] for tile in measured] == tiles.rank.tolist()
+    assert sorted(tile[RANK] for tile in measured) == list(range(1, 46))
 
 
 def test_geojson_is_what_qupath_reads(tiles, tmp_path):
@@ -109,12 +111,6 @@ def test_ids_are_the_same_whenever_the_same_is_written(tiles, tmp_path):
     save_attention_geojson(tiles, tmp_path / "first.geojson")
     save_attention_geojson(tiles, tmp_path / "again.geojson")
     assert (tmp_path / "first.geojson").read_bytes() == (tmp_path / "again.geojson").read_bytes()
-
-
-def test_another_geojson_is_refused_by_name(tmp_path):
-    (tmp_path / "regions.geojson").write_text('{"type": "FeatureCollection", "features": [{"geometry": null}]}')
-    with pytest.raises(BagError, match=r"'regions.geojson' does not hold the tiles of an attention map"):
-        load_attention_geojson(tmp_path / "regions.geojson")
 
 
 def test_the_tiff_covers_the_slide_in_um(tiles, tmp_path):

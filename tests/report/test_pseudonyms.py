@@ -3,7 +3,7 @@
 import pytest
 
 from lamella.errors import SettingsError
-from lamella.report.pseudonyms import PlainNames, Pseudonyms, make_salt
+from lamella.report.pseudonyms import Pseudonyms, make_salt
 
 
 def test_a_pseudonym_is_stable_within_a_salt_and_tells_nothing():
@@ -27,7 +27,3 @@ def test_a_short_salt_is_refused_with_a_better_one():
     with pytest.raises(SettingsError, match="must have at least 8"):
         Pseudonyms("abc")
     assert len(make_salt()) == 32
-
-
-def test_plain_names_change_nothing():
-    assert (PlainNames().slide("S-1"), PlainNames().patient("P-1")) == ("S-1", "P-1")

@@ -12,11 +12,17 @@ from numpy.typing import NDArray
 from shapely import Polygon, box
 
 from lamella.errors import OutputError, SettingsError
-from lamella.samples import SampleSlide, SlideRecipe, draw, draw_region, draw_slide
+from lamella.samples import SampleSlide, SlideRecipe, draw, draw_slide
+from lamella.samples.painter import paint
 from lamella.samples.plan import plan_slide
 
 # Wider than high, the lesion off-centre.
 RECIPE = SlideRecipe(seed=19, size=(1500, 1080), mpp=0.5, lesion_share=0.045, batch=1)
+
+
+def draw_region(recipe: SlideRecipe, corner_l0: tuple[int, int], size_px: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return a rectangle of the slide as it is before compression, without drawing the rest."""
+    return paint(plan_slide(recipe), *draw._find_look(recipe), corner_l0, size_px, recipe.mpp)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from PIL import Image
 from lamella.errors import ResolutionError
 from lamella.slide import Resolution, open_slide
 from lamella.slide.resolution import check_given_mpp, check_stated_mpp
-from lamella.slide.stated import find_ome_mpp
+from lamella.slide.stated import load_ome_images
 
 
 def test_a_missing_resolution_is_an_error_with_the_remedy():
@@ -70,8 +70,11 @@ def test_a_plain_image_is_believed_only_in_the_plausible_range(tmp_path, suffix)
 
 
 def test_ome_sizes_without_a_known_unit_are_not_used():
-    assert find_ome_mpp('<OME><Image><Pixels PhysicalSizeX="2" PhysicalSizeY="2"/></Image></OME>') == (2.0, 2.0)
-    assert find_ome_mpp('<OME><Image><Pixels PhysicalSizeX="2"/></Image></OME>') is None
-    pixel = '<OME><Image><Pixels PhysicalSizeX="2" PhysicalSizeXUnit="pixel" PhysicalSizeY="2"/></Image></OME>'
-    assert find_ome_mpp(pixel) is None
-    assert find_ome_mpp("<OME") is None
+    def read(sizes: str) -> list[tuple[float, float] | None]:
+        return [image.mpp for image in load_ome_images(f"<OME><Image><Pixels {sizes}/></Image></OME>")]
+
+    assert read('PhysicalSizeX="250" PhysicalSizeXUnit="nm" PhysicalSizeY="0.5"') == [(0.25, 0.5)]
+    assert read('PhysicalSizeX="2" PhysicalSizeY="2"') == [(2.0, 2.0)]
+    assert read('PhysicalSizeX="2"') == [None]
+    assert read('PhysicalSizeX="2" PhysicalSizeXUnit="pixel" PhysicalSizeY="2"') == [None]
+    assert load_ome_images("<OME") == ()

@@ -101,7 +101,7 @@ def test_the_table_has_every_arm_on_all_tiles_and_on_its_own_most_attended(run):
 def test_run_again_it_trains_nothing_and_finds_the_same(run, monkeypatch):
     result, out, _ = run
     before = (out / "finetuned" / "arms.json").read_text()
-    monkeypatch.setattr("lamella.finetune.fit.fit_encoder", None)
+    monkeypatch.setattr("lamella.study.finetune.fit_encoder", None)
     run_study(result.cohort, SETTINGS, out)
     assert (out / "finetuned" / "arms.json").read_text() == before
 

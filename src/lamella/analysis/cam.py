@@ -44,21 +44,6 @@ class ContrastSplit:
     constant: float
     contrast: float
 
-    def split_cells(self, maps: NDArray[np.float32], rows: slice) -> NDArray[np.float32]:
-        """Return what each cell of some tiles adds to the contrast.
-
-        Args:
-            maps: `(n, D, h, w)` float32 feature maps of the tiles `rows`; their means are the embeddings.
-            rows: Which tiles of the slide.
-
-        Returns:
-            `(n, h, w)` float32.
-        """
-        gradient = self.gradient[rows]
-        cells = np.einsum("nd,ndhw->nhw", gradient, maps) - (gradient @ self.centre)[:, None, None]
-        found: NDArray[np.float32] = (cells / (maps.shape[2] * maps.shape[3])).astype(np.float32)
-        return found
-
 
 def split_contrast(models: Sequence[SlideModel], features: NDArray[np.floating], *, target: int) -> ContrastSplit:
     """Split the contrast of a class, averaged over models, by tile and by feature.

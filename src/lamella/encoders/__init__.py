@@ -1,12 +1,14 @@
 """4. Encoders: tile -> embedding.
 
-`cards` say what an encoder is, `weights` where its numbers are, `network` builds it, `runtime` computes with it. Torch,
-timm and OpenVINO are imported by what needs them, when it is called.
+`registry` finds the card of a name, `weights` its numbers, `network` builds it, `runtime` computes with it. Torch, timm
+and OpenVINO are imported by what needs them, when it is called: for their weight alone.
 """
 
-from lamella.encoders.cards import EncoderCard, EncoderSpec, Trunk, find_encoder, group_by_trunk, list_encoders
+from lamella.encoders.cards import EncoderCard, EncoderSpec
 from lamella.encoders.catalogue import DEFAULT_ENCODER
+from lamella.encoders.fetching import add_weights, fetch_weights
 from lamella.encoders.fingerprint import fingerprint_encoder
+from lamella.encoders.registry import Trunk, find_encoder, group_by_trunk, list_encoders
 from lamella.encoders.runtime import (
     PrecisionCheck,
     Runtime,
@@ -15,7 +17,7 @@ from lamella.encoders.runtime import (
     describe_runtimes,
     open_runtime,
 )
-from lamella.encoders.weights import WeightsEntry, add_weights, fetch_weights, find_weights, list_weights
+from lamella.encoders.weights import WeightsEntry, find_weights, list_weights
 
 __all__ = [
     "DEFAULT_ENCODER",

@@ -1,17 +1,11 @@
-"""Cards: what is known about an encoder without building it.
-
-An encoder is asked for by name: one of the catalogue (`resnet18`), any network of timm (`timm:NAME`), a model of the
-hub (`hf-hub:OWNER/NAME`), one's own function (`FILE.py:build`), or the file of a fine-tuned one. A name may end in
-`@DEPTH`, which keeps the first blocks of four: `resnet18@3`.
-"""
+"""Cards: what is known about an encoder without building it. Data alone; `registry` finds the card of a name."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lamella.encoders.names import N_BLOCKS, is_own, is_tuned, join_name, no_encoder_called, split_name
-from lamella.errors import EncoderError
+from lamella.encoders.names import N_BLOCKS, is_own, is_tuned, join_name, split_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,123 +100,14 @@ class EncoderSpec:
     weights: str = "auto"
 
 
-@dataclass(frozen=True, slots=True)
-class Trunk:
-    """Encoders that are one network with the same weights, read at different depths: it runs once for all of them.
-
-    Attributes:
-        specs: The encoders, by depth.
-    """
-
-    specs: tuple[EncoderSpec, ...]
-
-    @property
-    def name(self) -> str:
-        """Their common name: `resnet18@1,2,4`."""
-        if len(self.specs) == 1:
-            return join_name(*split_name(self.specs[0].name))
-        return f"{split_name(self.specs[0].name)[0]}@{','.join(map(str, self.depths))}"
-
-    @property
-    def depths(self) -> tuple[int, ...]:
-        """Where the network is read, ascending."""
-        # Only the file of a fine-tuned encoder knows how many blocks it holds.
-        return tuple(
-            find_encoder(spec.name).depth if is_tuned(spec.name) else split_name(spec.name)[1] for spec in self.specs
-        )
-
-    @property
-    def deepest(self) -> EncoderSpec:
-        """The encoder whose network holds all the others."""
-        return self.specs[-1]
-
-
-def group_by_trunk(specs: Sequence[EncoderSpec]) -> tuple[Trunk, ...]:
-    """Group encoders by the network that they are blocks of, so that each network runs once.
-
-    Example:
-        >>> wanted = [EncoderSpec(name) for name in ("resnet18", "densenet121@3", "resnet18@2")]
-        >>> [trunk.name for trunk in group_by_trunk(wanted)]
-        ['resnet18@2,4', 'densenet121@3']
-    """
-    groups: dict[tuple[str, str], dict[int, EncoderSpec]] = {}
-    for spec in specs:
-        whole, depth = split_name(spec.name)
-        groups.setdefault((whole, spec.weights), {})[depth] = spec
-    return tuple(Trunk(tuple(group[depth] for depth in sorted(group))) for group in groups.values())
-
-
-def list_encoders() -> tuple[EncoderCard, ...]:
-    """List the encoders that go by a plain name, the default first.
-
-    Example:
-        >>> [card.name for card in list_encoders()][:4]
-        ['efficientnet-lite0', 'efficientnet-lite1', 'efficientnet-lite2', 'resnet18']
-    """
-    from lamella.encoders.catalogue import CATALOGUE
-
-    return CATALOGUE
-
-
-def find_encoder(name: str) -> EncoderCard:
-    """Find the card of an encoder by any of the four kinds of name.
-
-    Plain names need no torch; `timm:` names import timm, `FILE.py:build` runs that file.
-
-    Raises:
-        EncoderError: If no encoder has that name, it cannot be cut there, or one's own does not keep the rules of
-            `FILE.py:build`.
-        WeightsError: If a `hf-hub:` model was not fetched yet (its card comes with its weights).
-
-    Example:
-        >>> find_encoder("resnet50").embedding_dim
-        2048
-        >>> find_encoder("resnet50@3").embedding_dim  # what CLAM and TRIDENT call ResNet-50
-        1024
-        >>> find_encoder("resnet51")  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-        lamella.errors.EncoderError: no encoder is called 'resnet51'. The nearest is 'resnet50'; ...
-    """
-    whole, depth = split_name(name)
-    card = _find_whole(whole)
-    if depth == N_BLOCKS:
-        return card
-    if depth > card.depth:
-        raise EncoderError(
-            f"encoder '{name}' asks for depth {depth} and its file holds {card.depth} blocks. Ask for those."
-        )
-    if card.block_dims is None:
-        from lamella.encoders.foreign import find_block_dims
-
-        card = dataclasses.replace(card, block_dims=find_block_dims(card))
-    return cut_card(card, depth)
-
-
 def cut_card(card: EncoderCard, depth: int) -> EncoderCard:
     """Return the card of an encoder's first `depth` blocks; its `block_dims` must be known.
 
     Example:
+        >>> from lamella.encoders import find_encoder
         >>> cut_card(find_encoder("resnet50"), 3).embedding_dim
         1024
     """
     assert card.block_dims is not None
     name, width = join_name(card.whole_name, depth), card.block_dims[depth - 1]
     return dataclasses.replace(card, name=name, depth=depth, embedding_dim=width)
-
-
-def _find_whole(name: str) -> EncoderCard:
-    """Find the card of a whole encoder."""
-    if is_tuned(name):
-        from lamella.encoders.tuned import find_tuned_card
-
-        return find_tuned_card(name)
-    if name.startswith(("timm:", "hf-hub:")) or is_own(name):
-        from lamella.encoders.foreign import find_foreign_encoder
-
-        return find_foreign_encoder(name)
-    cards = {card.name: card for card in list_encoders()}
-    if name in cards:
-        return cards[name]
-    if name.endswith(".py"):
-        raise EncoderError(f"encoder '{name}' names a file and no function in it. Pass {name}:build")
-    raise EncoderError(no_encoder_called(name, list(cards), "`lamella encoders` lists all"))

@@ -1,21 +1,58 @@
-"""Downloads: the only file that goes online, and only inside the one function that was called for it."""
+"""How weights get into the store: added from a file, or fetched. Nothing but `fetch_weights` goes online.
+
+Imports inside functions are for weight alone: torch's, the hub's package's, and that of Python's own http and ssl.
+"""
 
 import os
 import shlex
+import shutil
 import tempfile
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
-from lamella.encoders.cards import EncoderCard, find_encoder
+from lamella.encoders.cards import EncoderCard
 from lamella.encoders.foreign import read_hub_card
 from lamella.encoders.hub_config import HUB_CONFIG
 from lamella.encoders.names import split_name
+from lamella.encoders.registry import find_encoder
+from lamella.encoders.store import save_entry, stored_folder
 from lamella.errors import WeightsError
-from lamella.files import find_sha256
+from lamella.files import find_sha256, replacing
 
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+def add_weights(name: str, path: Path | str) -> Path:
+    """Copy a weights file into the store, once it was seen to fit the encoder; return where it lies.
+
+    Raises:
+        EncoderError: If no encoder has that name.
+        WeightsError: If the file is not there, holds no weights, or those of another network.
+        OutputError: If the store cannot be written.
+    """
+    path = Path(path)
+    if name.startswith("hf-hub:"):
+        config = path.parent / HUB_CONFIG
+        if not config.is_file():
+            raise WeightsError(
+                f"weights '{path}' of '{name}' lack their '{HUB_CONFIG}', which says what network they are for. "
+                "Put it beside them."
+            )
+        return _add_with_card(read_hub_card(name, config), path)
+    return _add_with_card(find_encoder(split_name(name)[0]), path)
+
+
+def fetch_weights(name: str) -> Path:
+    """Download the published weights of an encoder into the store; return where they lie. The only way online.
+
+    The hub's file must have the SHA-256 that the hub states, and fit the network.
+
+    Raises:
+        EncoderError: If no encoder has that name.
+        WeightsError: If nobody publishes them, the download breaks off, or what came is something else.
+    """
+    card, path = download_weights(name)
+    return _add_with_card(card, path)
 
 
 def download_weights(name: str) -> tuple[EncoderCard, Path]:
@@ -91,6 +128,9 @@ def _download_from_hub(name: str, hub_id: str, file: str) -> Path:
 
 def download_file(name: str, url: str) -> Path:
     """Download a plain file; a name like `net-1a2b3c4d.pth` states the beginning of its SHA-256."""
+    import urllib.error
+    import urllib.request
+
     folder = Path(tempfile.mkdtemp(prefix="lamella-"))
     path = folder / url.rpartition("/")[2]
     try:
@@ -119,3 +159,19 @@ def _cannot_download(name: str, where: str, error: BaseException) -> str:
         f"weights of '{name}' cannot be had from {where} ({reason}). Check the network, or get the file by other "
         f"means and run: lamella weights add {shlex.quote(name)} FILE"
     )
+
+
+def _add_with_card(card: EncoderCard, path: Path) -> Path:
+    """Copy the file first, then write the card: an interrupted copy never counts as weights."""
+    from lamella.encoders.network import check_weights
+
+    if card.is_own:
+        raise WeightsError(f"weights of your own '{card.name}' need no adding. Pass --weights {shlex.quote(str(path))}")
+    if not path.is_file():
+        raise WeightsError(f"weights file '{path}' is not there. Mend the path.")
+    check_weights(card, path)
+    target = stored_folder(card.name) / path.name
+    with replacing(target) as temporary:
+        shutil.copyfile(path, temporary)
+    save_entry(card, target.name, find_sha256(target))
+    return target

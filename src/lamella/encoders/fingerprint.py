@@ -3,8 +3,10 @@
 import hashlib
 import json
 
-from lamella.encoders.cards import EncoderCard, EncoderSpec, find_encoder
+from lamella.encoders.cards import EncoderCard, EncoderSpec
+from lamella.encoders.foreign import hash_own_source
 from lamella.encoders.names import N_BLOCKS
+from lamella.encoders.registry import find_encoder
 from lamella.encoders.trust import find_trusted
 from lamella.encoders.weights import hash_weights
 
@@ -39,6 +41,4 @@ def fingerprint_encoder(spec: EncoderSpec) -> str:
 
 
 def _hash_own(card: EncoderCard) -> str:
-    from lamella.encoders.foreign import hash_own_source
-
     return hash_own_source(find_trusted(card.network) if card.is_tuned else card.network)

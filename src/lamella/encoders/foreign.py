@@ -1,12 +1,11 @@
 """Encoders from elsewhere: any network of timm, a model of the hub, one's own function.
 
-Their cards are read off the thing itself, so this module imports torch and timm, except for what was already added
-to the store of weights: its card lies beside it.
+Their cards are read off the thing itself, so torch and timm are imported for them, except for what was already added
+to the store of weights: its card lies beside it. Imports inside functions spare all others torch's weight.
 """
 
 import hashlib
 import importlib.util
-import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from lamella.encoders.cards import EncoderCard
 from lamella.encoders.hub_config import HUB_CONFIG, OWN_FILE, load_hub_config
 from lamella.encoders.names import N_BLOCKS, no_encoder_called
 from lamella.encoders.store import load_stored_card, stored_folder
+from lamella.encoders.timm_trunk import create_trunk, import_timm, measure_width, seeded
 from lamella.encoders.trust import refuse_untrusted
 from lamella.errors import EncoderError, WeightsError
 from lamella.files import find_sha256
@@ -52,7 +52,6 @@ def find_block_dims(card: EncoderCard) -> tuple[int, ...]:
         EncoderError: If the network cannot be cut.
     """
     from lamella.encoders.blocks import measure_blocks
-    from lamella.encoders.network import create_trunk
 
     if card.is_own:
         raise EncoderError(
@@ -120,8 +119,6 @@ def read_own_card(name: str) -> EncoderCard:
         EncoderError: If the file or function is not there, or what it returns does not turn `(B, 3, H, W)` into
             `(B, D)` or `(B, D, h, w)`.
     """
-    from lamella.encoders.network import measure_width
-
     module = build_own(name)
     mean = _read_triple(name, module, "mean", (0.0, 0.0, 0.0))
     std = _read_triple(name, module, "std", (1.0, 1.0, 1.0))
@@ -153,8 +150,6 @@ def build_own(name: str) -> Any:
     refuse_untrusted(name)  # before anything is read; `_load_function` has no other caller
     import torch
 
-    from lamella.encoders.network import seeded
-
     with seeded(f"{_own_path(name).name}:{name.rpartition(':')[2]}"):  # the same wherever the file lies
         module = _load_function(name)()
     if not isinstance(module, torch.nn.Module):
@@ -181,28 +176,10 @@ def hash_own_state(name: str) -> str:
     return digest.hexdigest()
 
 
-def import_timm() -> Any:
-    """Import timm, or say in one line how to have it.
-
-    Raises:
-        EncoderError: If it is not installed.
-    """
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when timm imports the hub's package
-    try:
-        import timm
-    except ModuleNotFoundError as error:
-        raise EncoderError(
-            f"encoders need the package '{error.name}', which is not installed. Run: pip install 'lamella[all]'"
-        ) from error
-    return timm
-
-
 def _card_of_config(name: str, network: str, config: dict[str, Any], arguments: dict[str, Any]) -> EncoderCard:
     """Turn timm's `pretrained_cfg` into a card; what it does not declare is timm's own default."""
-    from lamella.encoders.network import create_trunk, measure_width
-
     size = config.get("input_size") or (3, _PROBE_PX, _PROBE_PX)
-    trunk = _create_described(name, network, arguments, create_trunk)
+    trunk = _create_described(name, network, arguments)
     width = measure_width(trunk, name, size[-1])
     return EncoderCard(
         name=name,
@@ -222,10 +199,10 @@ def _card_of_config(name: str, network: str, config: dict[str, Any], arguments: 
     )
 
 
-def _create_described(name: str, network: str, arguments: dict[str, Any], create: Callable[..., Any]) -> Any:
+def _create_described(name: str, network: str, arguments: dict[str, Any]) -> Any:
     """Build a network as its publisher describes it; whatever timm raises says that it cannot."""
     try:
-        return create(network, arguments, device="meta")
+        return create_trunk(network, arguments, device="meta")
     except Exception as error:  # timm passes arguments on unseen: any of its layers may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, KeyError):

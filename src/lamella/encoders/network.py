@@ -3,30 +3,22 @@
 Normalisation is part of the module, so every runtime takes raw pixels and none can normalise another way.
 """
 
-import hashlib
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lamella.encoders.blocks import Blocks, WholeBlocks, cut_network
-from lamella.encoders.cards import EncoderCard, EncoderSpec, find_encoder
-from lamella.encoders.foreign import build_own, import_timm
+from lamella.encoders.cards import EncoderCard, EncoderSpec
+from lamella.encoders.foreign import build_own
 from lamella.encoders.formats import fit_state, load_state
 from lamella.encoders.names import N_BLOCKS
+from lamella.encoders.registry import find_encoder
+from lamella.encoders.timm_trunk import create_trunk, seeded
 from lamella.encoders.trust import find_trusted
 from lamella.encoders.weights import find_weights
-from lamella.errors import EncoderError
-
-# Arguments of `timm.create_model` that open files or addresses; cards come with weights that anyone may have made.
-_REFUSED_ARGUMENTS = frozenset(
-    ("checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict", "cache_dir")
-)
 
 
 class TileNetwork(nn.Module):
@@ -127,53 +119,6 @@ def check_weights(card: EncoderCard, path: Path) -> None:
     """
     trunk = create_trunk(card.network, card.model_args, device="meta")
     fit_state(load_state(path), trunk, card, path)
-
-
-def create_trunk(network: str, arguments: dict[str, Any], *, device: str = "cpu") -> nn.Module:
-    """Create a network of timm without classifier and without weights; on device `meta` it takes no memory."""
-    timm = import_timm()
-    refused = next((key for key in arguments if key in _REFUSED_ARGUMENTS), None)
-    if refused is not None or not re.fullmatch(r"\w+(\.\w+)*", network):  # timm would take hub addresses and folders
-        what = f"network '{network}'" if refused is None else f"argument '{refused}'"
-        raise EncoderError(f"a card asks timm for the {what}, which may load files or use the network. Use another.")
-    with torch.device(device):
-        trunk: nn.Module = timm.create_model(network, pretrained=False, num_classes=0, **arguments)
-    return trunk.eval()
-
-
-def measure_width(trunk: nn.Module, name: str, tile_px: int) -> int:
-    """Measure the width of a network's embedding by encoding two blank tiles.
-
-    Raises:
-        EncoderError: If it does not turn `(2, 3, tile_px, tile_px)` into `(2, D)` or `(2, D, h, w)`.
-    """
-    parameter = next(trunk.parameters(), None)
-    tiles = torch.zeros(2, 3, tile_px, tile_px, device="cpu" if parameter is None else parameter.device)
-    try:
-        with torch.inference_mode():
-            output = trunk(tiles)
-    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise EncoderError(
-            f"encoder '{name}' does not take tiles of shape (2, 3, {tile_px}, {tile_px}): {reason}. "
-            "It must take (B, 3, H, W); if it needs one size, give it an attribute 'input_px'."
-        ) from error
-    if not isinstance(output, Tensor) or output.ndim not in (2, 4) or output.shape[0] != 2:
-        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise EncoderError(
-            f"encoder '{name}' gives {shape} for two tiles and must give (2, D), or a feature map (2, D, h, w). "
-            "Pool its output inside the network."
-        )
-    return int(output.shape[1])
-
-
-@contextmanager
-def seeded(name: str) -> Iterator[None]:
-    """Draw random numbers from a seed made of `name`, and give torch's generator back as it was."""
-    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "little")
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield
 
 
 def _wake_normalisation(trunk: nn.Module) -> None:

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lamella.encoders.cards import EncoderSpec, find_encoder
+from lamella.encoders.cards import EncoderSpec
 from lamella.encoders.names import N_BLOCKS, drop_folders, join_name
+from lamella.encoders.registry import find_encoder
 from lamella.encoders.runtime import RuntimeSettings
 from lamella.encoders.runtime.opening import time_encoder
+from lamella.encoders.timm_trunk import create_trunk
 from lamella.encoders.weights import find_weights
 from lamella.errors import EncoderError, WeightsError
 
@@ -56,11 +58,10 @@ def profile_encoder(
     Raises:
         EncoderError: If no encoder has that name, or it cannot be cut.
     """
-    import torch
+    import torch  # inside, for its weight alone
     from torch.utils.flop_counter import FlopCounterMode
 
     from lamella.encoders.blocks import cut_network, measure_blocks
-    from lamella.encoders.network import create_trunk
 
     found = []
     for depth in sorted(depths, reverse=True):

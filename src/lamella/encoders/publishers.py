@@ -9,7 +9,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from lamella.encoders.cards import EncoderCard, list_encoders
+from lamella.encoders.cards import EncoderCard
+from lamella.encoders.catalogue import CATALOGUE
+from lamella.encoders.timm_trunk import import_timm
 from lamella.errors import WeightsError
 from lamella.files import find_sha256
 
@@ -35,7 +37,7 @@ def refuse_other_publisher(keys: Iterable[str], card: EncoderCard, path: Path) -
     Raises:
         WeightsError: Naming the encoder to ask for.
     """
-    catalogue = {known.name: known for known in list_encoders()}
+    catalogue = {known.name: known for known in CATALOGUE}
     if card.whole_name not in catalogue or card.package is not None:
         return
     wanted, layout = _layout_of(card.whole_name), _find_layout(set(keys))
@@ -75,8 +77,6 @@ def _find_layout(keys: set[str]) -> str | None:
 
 def _refuse_other_tag(card: EncoderCard, path: Path) -> None:
     """Refuse a file whose SHA-256 is that of other weights which timm knows of the same network."""
-    from lamella.encoders.foreign import import_timm
-
     timm = import_timm()
     network = card.network.partition(".")[0]
     tag = (card.hub_id or "").rpartition("/")[2].partition(".")[2] or card.weights_tag

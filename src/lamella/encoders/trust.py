@@ -6,7 +6,7 @@ what `trusting` was given. `lamella.encoders.foreign` asks here before it import
 """
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -92,11 +92,6 @@ def find_trusted(name: str) -> str:
             f"two trusted files are called '{base}' ('{same[0]}', '{same[1]}'). Pass --trust for one of them."
         )
     return join_name(f"{same[0]}:{function}", depth)
-
-
-def list_trusted() -> Iterable[Path]:
-    """Return the files that are trusted here."""
-    return sorted(_TRUSTED.get())
 
 
 def _refusal(base: str) -> EncoderError:

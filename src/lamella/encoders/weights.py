@@ -1,20 +1,17 @@
-"""Where weights are: a package's file, the user's store, or a path; and how they get there.
-
-Nothing here downloads but `fetch_weights`, and only when it is called.
-"""
+"""Where weights are: a package's file, the user's store, or a path. Nothing is downloaded here."""
 
 import hashlib
 import importlib.util
 import shlex
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from lamella.encoders.cards import EncoderCard, find_encoder, list_encoders
-from lamella.encoders.names import split_name
-from lamella.encoders.store import find_stored_weights, list_stored, save_entry, stored_folder
+from lamella.encoders.cards import EncoderCard
+from lamella.encoders.foreign import hash_own_state
+from lamella.encoders.registry import list_encoders
+from lamella.encoders.store import find_stored_weights, list_stored
 from lamella.errors import WeightsError
-from lamella.files import find_sha256, replacing
+from lamella.files import find_sha256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,44 +78,6 @@ def list_weights() -> tuple[WeightsEntry, ...]:
     return tuple(entries)
 
 
-def add_weights(name: str, path: Path | str) -> Path:
-    """Copy a weights file into the store, once it was seen to fit the encoder; return where it lies.
-
-    Raises:
-        EncoderError: If no encoder has that name.
-        WeightsError: If the file is not there, holds no weights, or those of another network.
-        OutputError: If the store cannot be written.
-    """
-    from lamella.encoders.foreign import read_hub_card
-    from lamella.encoders.hub_config import HUB_CONFIG
-
-    path = Path(path)
-    if name.startswith("hf-hub:"):
-        config = path.parent / HUB_CONFIG
-        if not config.is_file():
-            raise WeightsError(
-                f"weights '{path}' of '{name}' lack their '{HUB_CONFIG}', which says what network they are for. "
-                "Put it beside them."
-            )
-        return _add_with_card(read_hub_card(name, config), path)
-    return _add_with_card(find_encoder(split_name(name)[0]), path)
-
-
-def fetch_weights(name: str) -> Path:
-    """Download the published weights of an encoder into the store; return where they lie. The only way online.
-
-    The hub's file must have the SHA-256 that the hub states, and fit the network.
-
-    Raises:
-        EncoderError: If no encoder has that name.
-        WeightsError: If nobody publishes them, the download breaks off, or what came is something else.
-    """
-    from lamella.encoders.fetching import download_weights
-
-    card, path = download_weights(name)
-    return _add_with_card(card, path)
-
-
 def hash_weights(card: EncoderCard, weights: str = "auto") -> str:
     """Return what stands for the weights in a fingerprint: their file's SHA-256, or the name of their seed.
 
@@ -136,26 +95,8 @@ def hash_weights(card: EncoderCard, weights: str = "auto") -> str:
             )
         return sha256
     if card.is_own:
-        from lamella.encoders.foreign import hash_own_state
-
         return hash_own_state(card.network)
     return f"random:{hashlib.sha256(card.whole_name.encode()).hexdigest()}"
-
-
-def _add_with_card(card: EncoderCard, path: Path) -> Path:
-    """Copy the file first, then write the card: an interrupted copy never counts as weights."""
-    from lamella.encoders.network import check_weights
-
-    if card.is_own:
-        raise WeightsError(f"weights of your own '{card.name}' need no adding. Pass --weights {shlex.quote(str(path))}")
-    if not path.is_file():
-        raise WeightsError(f"weights file '{path}' is not there. Mend the path.")
-    check_weights(card, path)
-    target = stored_folder(card.name) / path.name
-    with replacing(target) as temporary:
-        shutil.copyfile(path, temporary)
-    save_entry(card, target.name, find_sha256(target))
-    return target
 
 
 def _how_to_get(card: EncoderCard) -> str:

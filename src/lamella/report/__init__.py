@@ -8,7 +8,7 @@
     figures.py     charts, as SVG text
     record.py      a finished run folder, read back: the one place that knows its file names and keys
     page.py        the run folder as one self-contained HTML page
-    pseudonyms.py  identifiers as salted hashes, for what is passed on
+    pseudonyms.py  identifiers as salted hashes, for what is passed on (`lamella.renaming` renames with them)
 
 Nothing here imports torch: results open on a laptop.
 """

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lamella.report.pictures import load_body
-from lamella.report.pseudonyms import Names, PlainNames
 from lamella.report.record import RunRecord, SlideEntry
 
 _OVERLAY_PX = 1300
@@ -40,8 +39,6 @@ class Card:
 
     Attributes:
         entry: The slide.
-        name: What it is called here.
-        patient: What its patient is called here.
         call: What the model says.
         overlay: Attention on the slide, as a data URI.
         sheet: Its most attended tiles, as a data URI; empty where not drawn.
@@ -49,8 +46,6 @@ class Card:
     """
 
     entry: SlideEntry
-    name: str
-    patient: str
     call: Call
     overlay: str
     sheet: str
@@ -64,12 +59,12 @@ class Gallery:
     Attributes:
         cards: Most probably positive first.
         n_left_out: Slides with pictures that are not shown, for their number or for the page's size.
-        n_unlabelled: Pictures left out because they may name their slide.
+        n_unreadable: Slides left out because their pictures cannot be read.
     """
 
     cards: tuple[Card, ...]
     n_left_out: int
-    n_unlabelled: int
+    n_unreadable: int
 
 
 def find_call(entry: SlideEntry, record: RunRecord) -> Call | None:
@@ -93,36 +88,31 @@ def find_call(entry: SlideEntry, record: RunRecord) -> Call | None:
     return Call(predicted=predicted, probability=probability, right=predicted == entry.label if entry.label else None)
 
 
-def build_gallery(record: RunRecord, names: Names, *, max_slides: int, max_bytes: int) -> Gallery:
+def build_gallery(record: RunRecord, *, max_slides: int, max_bytes: int) -> Gallery:
     """Choose slides and inline their pictures, wrong calls first, until there are enough or the page is full.
 
     Args:
         record: The run.
-        names: How slides are called; under pseudonyms, pictures that may carry a name are left out.
         max_slides: Most slides shown.
         max_bytes: Most bytes of pictures.
     """
     drawn = [(entry, call) for entry in record.slides if entry.overlay and (call := find_call(entry, record))]
-    plain = isinstance(names, PlainNames)
     cards: list[Card] = []
-    n_bytes = n_unlabelled = 0
+    n_bytes = n_unreadable = 0
     for entry, call in _order_by_interest(drawn):
         if len(cards) >= max_slides:
             break
-        overlay = _inline(entry.overlay, _OVERLAY_PX, whole=plain)
-        sheet, cam = _inline(entry.sheet, _SHEET_PX, whole=plain), _inline(entry.cam, _OVERLAY_PX, whole=plain)
+        overlay = _inline(entry.overlay, _OVERLAY_PX)
+        sheet, cam = _inline(entry.sheet, _SHEET_PX), _inline(entry.cam, _OVERLAY_PX)
         if overlay is None:
-            n_unlabelled += 1
+            n_unreadable += 1
             continue
         n_bytes += len(overlay) + len(sheet or "") + len(cam or "")
         if n_bytes > max_bytes and cards:
             break
-        name, patient = names.slide(entry.slide_id), names.patient(entry.patient_id)
         cards.append(
             Card(
                 entry=entry,
-                name=name,
-                patient=patient,
                 call=call,
                 overlay=overlay,
                 sheet=sheet or "",
@@ -130,7 +120,7 @@ def build_gallery(record: RunRecord, names: Names, *, max_slides: int, max_bytes
             )
         )
     cards.sort(key=lambda card: -card.entry.probabilities.get(record.positive, card.call.probability))
-    return Gallery(cards=tuple(cards), n_left_out=len(drawn) - len(cards) - n_unlabelled, n_unlabelled=n_unlabelled)
+    return Gallery(cards=tuple(cards), n_left_out=len(drawn) - len(cards) - n_unreadable, n_unreadable=n_unreadable)
 
 
 def _order_by_interest(drawn: Sequence[tuple[SlideEntry, Call]]) -> list[tuple[SlideEntry, Call]]:
@@ -147,24 +137,26 @@ def _order_by_interest(drawn: Sequence[tuple[SlideEntry, Call]]) -> list[tuple[S
     return wrong + [pair for _, _, pair in sorted(rest, key=lambda item: item[:2])]
 
 
-def _inline(path: Path | None, long_px: int, *, whole: bool) -> str | None:
-    """Return a picture's body as a JPEG data URI; None where it cannot be read or does not say where its body lies.
+def _inline(path: Path | None, long_px: int) -> str | None:
+    """Return a picture's body as a JPEG data URI, all of it where it does not say where its body lies.
 
     Args:
         path: The PNG.
         long_px: Longer side at most, pixels.
-        whole: Whether a picture that does not tell its body from its title is taken whole.
+
+    Returns:
+        The data URI; None where the picture cannot be read.
     """
     if path is None:
         return None
     try:
         body = load_body(path)
-        if body is None and whole:
+        if body is None:
             with Image.open(path, formats=("PNG",)) as image:
                 body = np.asarray(image.convert("RGB"))
     except (OSError, ValueError, Image.DecompressionBombError):
         return None
-    return None if body is None else _encode(body, long_px)
+    return _encode(body, long_px)
 
 
 def _encode(rgb: NDArray[np.uint8], long_px: int) -> str:

@@ -6,10 +6,8 @@ maps. The file names no slide and no path.
 
 import json
 from pathlib import Path
-from typing import Any
 
-from lamella.errors import BagError
-from lamella.files import parse_json_file, replacing
+from lamella.files import replacing
 from lamella.report.heatmap import SlideAttention
 from lamella.slide import Bounds, describe_frame
 from lamella.tissue.geojson import make_feature
@@ -51,35 +49,3 @@ def save_attention_geojson(tiles: SlideAttention, path: Path, *, bounds_l0: Boun
             )
             stream.write(f"{',' if number else ''}\n{json.dumps(feature, allow_nan=False)}")
         stream.write("\n]}\n")
-
-
-def load_attention_geojson(path: Path) -> list[dict[str, Any]]:
-    """Read the tiles of a file that `save_attention_geojson` wrote.
-
-    Returns:
-        One mapping a tile, on the scan: `corner_l0` and `size_l0` as `(x, y)` and `(w, h)`, `attention`, `relative`,
-        `rank`.
-
-    Raises:
-        BagError: If the file is not such a file.
-    """
-    try:
-        features = parse_json_file(Path(path))["features"]
-        return [_read_feature(feature) for feature in features]
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise BagError(
-            f"'{Path(path).name}' does not hold the tiles of an attention map. Pass an attention.geojson of a run."
-        ) from error
-
-
-def _read_feature(feature: dict[str, Any]) -> dict[str, Any]:
-    """Read one tile."""
-    left_top, _, right_bottom, *_ = feature["geometry"]["coordinates"][0]
-    measured = feature["properties"]["measurements"]
-    return {
-        "corner_l0": tuple(left_top),
-        "size_l0": (right_bottom[0] - left_top[0], right_bottom[1] - left_top[1]),
-        "attention": measured[ATTENTION],
-        "relative": measured[RELATIVE],
-        "rank": measured[RANK],
-    }

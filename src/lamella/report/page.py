@@ -16,9 +16,8 @@ from lamella.files import refuse_links, write_text
 from lamella.report.charts import draw_charts
 from lamella.report.damage import refusing_damage
 from lamella.report.gallery import Gallery, build_gallery
-from lamella.report.pseudonyms import Names, PlainNames
 from lamella.report.record import RunRecord, load_record
-from lamella.report.scrub import make_scrubber
+from lamella.report.scrub import drop_folders
 from lamella.report.sentences import (
     count,
     list_cautions,
@@ -67,13 +66,11 @@ class PageSettings:
             raise SettingsError("a page cannot show fewer than 0 slides, rows or megabytes. Leave these numbers out.")
 
 
-def write_page(run_dir: Path, *, names: Names | None = None, settings: PageSettings | None = None) -> Path:
+def write_page(run_dir: Path, *, settings: PageSettings | None = None) -> Path:
     """Write `index.html` into a run folder.
 
     Args:
         run_dir: Folder of a finished run, or of predictions by one.
-        names: How slides and patients are called: `Pseudonyms(salt)` for a page to pass on. None takes the ids as they
-            stand in the folder (which are pseudonyms already after `lamella run --pseudonyms`).
         settings: How much is shown.
 
     Returns:
@@ -87,59 +84,53 @@ def write_page(run_dir: Path, *, names: Names | None = None, settings: PageSetti
     page = run_dir / "index.html"
     refuse_links(run_dir)
     with refusing_damage(run_dir, "Run `lamella run` again: it makes what is missing."):
-        text = render_page(load_record(run_dir), names=names, settings=settings)
+        text = render_page(load_record(run_dir), settings=settings)
     write_text(page, text)
     return page
 
 
-def render_page(record: RunRecord, *, names: Names | None = None, settings: PageSettings | None = None) -> str:
+def render_page(record: RunRecord, *, settings: PageSettings | None = None) -> str:
     """Return the page of a run as HTML.
 
     Args:
         record: The run.
-        names: How slides and patients are called; None as they stand in the record.
         settings: How much is shown.
     """
-    names, settings = names or PlainNames(), settings or PageSettings()
-    scrub = make_scrubber(
-        names, {slide.slide_id for slide in record.slides} | {row.slide_id for row in record.failures},
-        {slide.patient_id for slide in record.slides},
-    )  # fmt: skip
-    gallery = build_gallery(record, names, max_slides=settings.max_slides, max_bytes=int(settings.max_mb * 1e6))
+    settings = settings or PageSettings()
+    gallery = build_gallery(record, max_slides=settings.max_slides, max_bytes=int(settings.max_mb * 1e6))
     results = record.results
     context: dict[str, Any] = {
         "title": settings.title,
         "version": record.versions.get("lamella", __version__),
         "finished": record.finished[:10],
-        "model": scrub(name_model(record)),
+        "model": drop_folders(name_model(record)),
         "counts": say_counts(record),
-        "answer": scrub(say_answer(record)),
+        "answer": drop_folders(say_answer(record)),
         "baselines": say_baselines(results) if results else "",
         "validity": say_validity(record),
-        "cautions": [scrub(text) for text in list_cautions(record)],
+        "cautions": [drop_folders(text) for text in list_cautions(record)],
         "external": record.external,
         "positive": record.positive,
         "n_classes": len(record.classes),
         "facts": _list_facts(record),
-        "notes": [scrub(note) for note in record.notes],
-        "result_notes": [scrub(note) for note in results.notes] if results else [],
+        "notes": [drop_folders(note) for note in record.notes],
+        "result_notes": [drop_folders(note) for note in results.notes] if results else [],
         "missing": record.missing,
         "charts": draw_charts(record),
-        "threshold_note": scrub(results.threshold_note) if results else "",
+        "threshold_note": drop_folders(results.threshold_note) if results else "",
         "calibration": {key: str(value) for key, value in results.model.calibration.items()} if results else {},
         "classes": tabulate_classes(record),
         "batches": tabulate_batches(record),
-        "ledger": tabulate_ledger(record, names),
+        "ledger": tabulate_ledger(record),
         "tiles": tabulate_tiles(record),
         "results": tabulate_results(record),
         "calls": tabulate_calls(record),
-        "slides": list_slides(record, names, max_rows=settings.max_rows),
-        "failures": tabulate_failures(record, names, scrub),
-        "settings": tabulate_settings(record, scrub),
+        "slides": list_slides(record, max_rows=settings.max_rows),
+        "failures": tabulate_failures(record),
+        "settings": tabulate_settings(record),
         "versions": Table(head=("package", "version"), rows=tuple(record.versions.items())),
         "gallery": gallery,
         "gallery_note": _say_left_out(gallery),
-        "pseudonyms": not isinstance(names, PlainNames),
     }
     return _environment().get_template("page.html.j2").render(context)
 
@@ -184,9 +175,6 @@ def _say_left_out(gallery: Gallery) -> str:
             "pictures lie in the run's folder heatmaps/. Shown are wrong calls "
             "first, then the surest right ones of each class."
         )
-    if gallery.n_unlabelled:
-        parts.append(
-            f"Pictures of {count(gallery.n_unlabelled, 'slide')} are left out because they cannot be read, or may "
-            "carry the slide's name."
-        )
+    if gallery.n_unreadable:
+        parts.append(f"Pictures of {count(gallery.n_unreadable, 'slide')} are left out because they cannot be read.")
     return " ".join(parts)

@@ -9,34 +9,11 @@ import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from lamella.errors import SettingsError
 
 _HEX_DIGITS = 12  # 48 bits: two of 100,000 slides share a pseudonym with a chance of 1 in 56,000
 _LEAST_SALT = 8
-
-
-class Names(Protocol):
-    """How slides and patients are called in a report."""
-
-    def slide(self, slide_id: str) -> str:
-        """Return what a slide is called."""
-
-    def patient(self, patient_id: str) -> str:
-        """Return what a patient is called."""
-
-
-class PlainNames:
-    """Slides and patients under their own identifiers."""
-
-    def slide(self, slide_id: str) -> str:
-        """Return `slide_id` unchanged."""
-        return slide_id
-
-    def patient(self, patient_id: str) -> str:
-        """Return `patient_id` unchanged."""
-        return patient_id
 
 
 @dataclass(frozen=True, slots=True)

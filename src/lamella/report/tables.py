@@ -2,15 +2,15 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 from lamella.report.gallery import find_call
-from lamella.report.pseudonyms import Names
 from lamella.report.record import RunRecord
 from lamella.report.results import MEASURES, Arm, Group, StageTwoArm
+from lamella.report.scrub import drop_folders
 from lamella.report.sentences import count, join_words, title_arm
 
 _MOST_NAMED = 8
@@ -65,7 +65,7 @@ def tabulate_batches(record: RunRecord) -> Table | None:
     return Table(head=("batch", *record.classes), rows=tuple(rows), note=note)
 
 
-def tabulate_ledger(record: RunRecord, names: Names) -> Table | None:
+def tabulate_ledger(record: RunRecord) -> Table | None:
     """Add up the tissue that each step kept and removed; None without a ledger."""
     if not record.ledger:
         return None
@@ -78,9 +78,9 @@ def tabulate_ledger(record: RunRecord, names: Names) -> Table | None:
         before = kept + removed
         most = max(own, key=lambda row: row.removed_um2 / (row.kept_um2 + row.removed_um2 or 1))
         share = most.removed_um2 / (most.kept_um2 + most.removed_um2 or 1)
-        worst = f"{names.slide(most.slide_id)} ({share:.0%})" if share >= 0.005 else ""
+        worst = f"{most.slide_id} ({share:.0%})" if share >= 0.005 else ""
         rows.append((step, _area(kept), _area(removed), f"{removed / before:.1%}" if before else "", worst))
-    empty = [names.slide(slide.slide_id) for slide in record.slides if slide.n_tiles == 0]
+    empty = [slide.slide_id for slide in record.slides if slide.n_tiles == 0]
     note = f"No tile is left of {_name_some(empty)}." if empty else ""
     head = ("step", "kept, mm2", "removed, mm2", "removed", "most from slide")
     return Table(head=head, rows=tuple(rows), note=note)
@@ -234,7 +234,7 @@ def tabulate_calls(record: RunRecord) -> Table | None:
     return Table(head=("label", *(f"called {name}" for name in record.classes)), rows=rows)
 
 
-def list_slides(record: RunRecord, names: Names, *, max_rows: int) -> Table:
+def list_slides(record: RunRecord, *, max_rows: int) -> Table:
     """List the slides with their predictions, most probably positive first."""
     order = sorted(record.slides, key=lambda slide: -slide.probabilities.get(record.positive, -1.0))
     rows = []
@@ -243,7 +243,7 @@ def list_slides(record: RunRecord, names: Names, *, max_rows: int) -> Table:
         share = slide.probabilities.get(record.positive)
         fold = slide.split or ("" if slide.fold is None else str(slide.fold))
         rows.append((
-            names.slide(slide.slide_id), names.patient(slide.patient_id), slide.label, slide.batch, fold,
+            slide.slide_id, slide.patient_id, slide.label, slide.batch, fold,
             "" if slide.n_tiles is None else f"{slide.n_tiles:,}", "" if share is None else f"{share:.2f}",
             call.predicted if call else "", "" if call is None or call.right is not False else "wrong",
         ))  # fmt: skip
@@ -253,19 +253,19 @@ def list_slides(record: RunRecord, names: Names, *, max_rows: int) -> Table:
     return _drop_empty_columns(Table(head=head, rows=tuple(rows), note=note))
 
 
-def tabulate_failures(record: RunRecord, names: Names, scrub: Callable[[str], str]) -> Table | None:
+def tabulate_failures(record: RunRecord) -> Table | None:
     """List slides that could not be done, with the reason; None where all were."""
     if not record.failures:
         return None
-    rows = tuple((names.slide(row.slide_id), row.stage, scrub(row.reason)) for row in record.failures)
+    rows = tuple((row.slide_id, row.stage, drop_folders(row.reason)) for row in record.failures)
     return Table(head=("slide", "stage", "reason"), rows=rows)
 
 
-def tabulate_settings(record: RunRecord, scrub: Callable[[str], str]) -> Table:
+def tabulate_settings(record: RunRecord) -> Table:
     """List what was asked for, name by name."""
-    rows = [(name, scrub(value)) for name, value in _flatten(record.settings)]
+    rows = [(name, drop_folders(value)) for name, value in _flatten(record.settings)]
     if record.runtime:
-        rows.append(("ran on", scrub(record.runtime)))
+        rows.append(("ran on", drop_folders(record.runtime)))
     return Table(head=("setting", "value"), rows=tuple(rows))
 
 

@@ -5,7 +5,7 @@ the right answer is. Nothing learned on them says anything about tissue.
 """
 
 from lamella.samples.cohort import draw_cohort, plan_cohort
-from lamella.samples.draw import draw_region, draw_slide
+from lamella.samples.draw import draw_slide
 from lamella.samples.outlines import load_outlines, save_outlines
 from lamella.samples.recipe import (
     BENIGN,
@@ -32,7 +32,6 @@ __all__ = [
     "SampleSlide",
     "SlideRecipe",
     "draw_cohort",
-    "draw_region",
     "draw_slide",
     "load_outlines",
     "plan_cohort",

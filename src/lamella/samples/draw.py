@@ -41,22 +41,6 @@ def draw_slide(path: Path, recipe: SlideRecipe) -> SampleSlide:
     return SampleSlide(path=path, recipe=recipe, lesions=outlines, tissue_px=plan.tissue_um2 / recipe.mpp**2)
 
 
-def draw_region(recipe: SlideRecipe, corner_l0: tuple[int, int], size_px: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return a rectangle of the slide as it is before compression, without drawing the rest.
-
-    Args:
-        recipe: What to draw.
-        corner_l0: `(x, y)` of the first pixel, level 0; rounded down to multiples of four.
-        size_px: `(width, height)`, level-0 pixels.
-
-    Returns:
-        `(h, w, 3)` uint8 RGB.
-    """
-    corner = (corner_l0[0] // 4 * 4, corner_l0[1] // 4 * 4)
-    plan = plan_slide(recipe)
-    return paint(plan, *_find_look(recipe), corner, size_px, recipe.mpp)
-
-
 def _find_look(recipe: SlideRecipe) -> tuple[StainStyle, Marks]:
     """Return stain, scanner and marks of a slide."""
     rng = np.random.default_rng([107, recipe.seed])

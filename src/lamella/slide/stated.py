@@ -89,18 +89,6 @@ def load_ome_images(description: str) -> tuple[OmeImage, ...]:
         return ()
 
 
-def find_ome_mpp(description: str, number: int = 0) -> tuple[float, float] | None:
-    """Read PhysicalSizeX and Y, in um, of one image of an OME-XML description; None where not stated.
-
-    Example:
-        >>> find_ome_mpp('<OME><Image><Pixels PhysicalSizeX="250" PhysicalSizeXUnit="nm" PhysicalSizeY="0.25"/>'
-        ...              '</Image></OME>')
-        (0.25, 0.25)
-    """
-    images = load_ome_images(description)
-    return images[number].mpp if number < len(images) else None
-
-
 def _load_image(name: str, pixels: "ET.Element[str]") -> OmeImage:
     x, y = (_read_physical(pixels, axis) for axis in "XY")
     channels = [child for child in pixels if _tag(child) == "Channel"]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lamella.analysis.cka import MIN_SLIDES, BlockAligner, BlockAlignment
 from lamella.cohort import CohortSlide
 from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder
+from lamella.encoders.network import TileNetwork, build_network, pool
 from lamella.encoders.tuned import load_seen
 from lamella.errors import EncoderError, LamellaError, LeakageError, ModelError, SettingsError
 from lamella.features.failures import Failure, save_failures
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lamella.encoders.blocks import Blocks, ChainBlocks
-    from lamella.encoders.network import TileNetwork
 
 _TILES_AT_ONCE = 8
 
@@ -152,8 +152,6 @@ class _Comparison:
 
     @classmethod
     def open(cls, encoders: Sequence[EncoderSpec], settings: CkaSettings) -> "_Comparison":
-        from lamella.encoders.network import build_network
-
         networks, depths = [], []
         for spec in encoders:
             depth = find_encoder(spec.name).depth
@@ -219,8 +217,6 @@ class _Comparison:
     def _activate(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
         import torch
 
-        from lamella.encoders.network import pool
-
         with torch.inference_mode():
             pixels = torch.from_numpy(tiles).permute(0, 3, 1, 2).float()
             maps = [network.read_maps(pixels) for network in self.networks]
@@ -231,8 +227,6 @@ class _Comparison:
 
     def _swap(self, pixels: "Tensor", maps: "list[Tensor]") -> "list[Tensor]":
         """Return each block's activation when it alone is the second encoder's."""
-        from lamella.encoders.network import pool
-
         first, second = self.networks[:2]
         blocks: ChainBlocks = second.blocks  # type: ignore[assignment]
         entering = [first.normalise(pixels), *maps[:-1]]

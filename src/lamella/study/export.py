@@ -28,12 +28,16 @@ from typing import Any
 
 from lamella import __version__
 from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder
-from lamella.encoders.tuned import carry_encoder, hash_id
+from lamella.encoders.packing import carry_encoder
+from lamella.encoders.runtime.compiled import convert, save_network
+from lamella.encoders.runtime.opening import choose_batch_size
+from lamella.encoders.tuned import hash_id
 from lamella.errors import LamellaError, OutputError
 from lamella.files import find_sha256, read_json, remove, replacing, sweep_temporaries, write_json, write_text
 from lamella.mil import SlideModel, save_model
 from lamella.progress import Progress, SilentProgress
 from lamella.study.export_card import list_limits, write_readme
+from lamella.study.export_onnx import save_onnx
 from lamella.study.export_source import ExportSource, find_source
 from lamella.study.predictor import list_seen
 from lamella.study.record import list_versions
@@ -130,8 +134,6 @@ def _write_all(found: ExportSource, out: Path, settings: ExportSettings, progres
     save_reference(reference, out / REFERENCE)
     card = _describe(found, described, members, settings)
     if settings.onnx:
-        from lamella.study.export_onnx import save_onnx
-
         card["onnx"] = save_onnx(found, names, out, progress=progress)
     write_text(out / "README.md", write_readme(card))
     card["files"] = {name: find_sha256(out / name) for name in _list_files(out)}
@@ -245,9 +247,6 @@ def _save_openvino(network: Any, stem: Path, tile_px: int) -> dict[str, Any] | N
     """Write a network as OpenVINO's, and return how it is fed; None where OpenVINO is not here or cannot convert it."""
     if find_spec("openvino") is None:
         return None
-    from lamella.encoders.runtime.compiled import convert, save_network
-    from lamella.encoders.runtime.opening import choose_batch_size
-
     batch_size = choose_batch_size("cpu", tile_px)
     try:
         model = convert(network, tile_px=tile_px, batch_size=batch_size)

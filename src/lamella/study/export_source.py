@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder
-from lamella.encoders.tuned import refuse_own_code, refuse_own_name
+from lamella.encoders.packing import refuse_own_code, refuse_own_name
 from lamella.errors import ModelError
 from lamella.features.bag import BagFolder, read_own_bag
 from lamella.files import parse_json_file, refuse_links

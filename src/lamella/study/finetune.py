@@ -20,11 +20,14 @@ from lamella.analysis.differences import find_differences
 from lamella.analysis.predictions import PredictionTable, average_by_patient
 from lamella.cohort import Cohort, CohortSlide, Round
 from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder
-from lamella.encoders.tuned import SeenSlides, make_seen, save_tuned_encoder
+from lamella.encoders.network import build_network
+from lamella.encoders.packing import save_tuned_encoder
+from lamella.encoders.tuned import SeenSlides, make_seen
 from lamella.errors import CohortError, LamellaError
 from lamella.features.extract import extract_cohort
 from lamella.features.settings import ExtractSettings
 from lamella.files import remove, replacing, write_json, write_table
+from lamella.finetune.fit import FitPlaces, LabelledSlides, fit_encoder
 from lamella.finetune.settings import FinetuneSettings
 from lamella.finetune.tiles import ChosenTiles, SlideTiles, choose_top
 from lamella.mil import SlideModel, load_model, save_model
@@ -292,9 +295,6 @@ def _train_or_load(place: _Place, arm: str) -> tuple[SlideModel, EncoderSpec]:
 
 
 def _train(place: _Place, arm: str, settings: FinetuneSettings, key: str) -> tuple[SlideModel, EncoderSpec]:
-    from lamella.encoders.network import build_network
-    from lamella.finetune.fit import FitPlaces, LabelledSlides, fit_encoder
-
     folder, one, model = place.folder / arm, place.fold, place.model
     slides = {slide.slide_id: slide for slide in place.cohort.slides}
     for path in sorted(folder.glob("*")):
@@ -357,8 +357,6 @@ def _encode_again(place: _Place, encoder: EncoderSpec, test: Sequence[str]) -> M
         report = extract_cohort(slides, settings, folder / "features", is_part=True, progress=place.progress)
         failed = {failure.slide_id for failure in report.failures}
         return load_bags(report.folder, [i for i in test if i not in failed]).features
-    from lamella.encoders.network import build_network
-
     network = build_network(encoder)
     tiles = _choose_by_model(place, test, place.model, place.stage.finetune.k)
     return {slide_id: _encode(network, tiles.read(slide_id)) for slide_id in test}

@@ -39,7 +39,7 @@ from lamella.features.bag import read_own_bag
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.settings import ExtractSettings
-from lamella.files import parse_json_file, write_json, write_table
+from lamella.files import write_json, write_table
 from lamella.maps import fit_map, load_map, stitch_tiles
 from lamella.mil.settings import TrainSettings
 from lamella.progress import Progress, SilentProgress, Stage
@@ -515,16 +515,3 @@ def _average(pairs: Sequence[tuple[str, float]]) -> dict[str, Any] | None:
     draws = means[rng.integers(0, len(means), (_N_DRAWS, len(means)))].mean(axis=1)
     low, high = np.quantile(draws, [0.025, 0.975])
     return {"value": float(means.mean()), "interval": [float(low), float(high)], "n": len(means)}
-
-
-def load_localisation(path: Path) -> dict[str, Any]:
-    """Load what `localise_run` wrote.
-
-    Raises:
-        OutputError: If it is damaged.
-    """
-    try:
-        found: dict[str, Any] = parse_json_file(path)
-    except (OSError, ValueError) as error:
-        raise OutputError(f"'{path.name}' is absent or damaged. Run: lamella localise") from error
-    return found

@@ -138,11 +138,6 @@ def plan_units(design: StudyDesign, facts: PlanFacts, *, budget_s: float | None 
     )
 
 
-def describe_plan(plan: StudyPlan) -> list[dict[str, Any]]:
-    """Return a row an arm, in order: `arm`, `state`, `GFLOPs a tile`, `time`."""
-    return [one.as_row() for one in plan.arms]
-
-
 class _Choice:
     """Arms that are chosen within a budget, one after the other."""
 

@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from lamella.errors import ModelError, SettingsError
-from lamella.report.pseudonyms import Pseudonyms
 from lamella.report.study import StudyPageSettings, write_study_page
 from lamella.report.study.charts import ArmMark, draw_cost
 from tests.report.study.fake_study import TABLES, WAITING, write_study
@@ -164,17 +163,6 @@ def test_no_path_reaches_the_page(page, folder):
     for part in ("/data/", "ward 7", "old scans", str(folder), str(folder.parent)):
         assert part not in text
     assert "S-003.svs" in text
-
-
-def test_under_pseudonyms_no_identifier_reaches_the_page(folder, copied):
-    names = Pseudonyms("kept with the slides")
-    page = write_study_page(copied, names=names).read_text(encoding="utf-8")
-    cohort = pd.read_csv(folder / "cohort.csv")
-    assert {*cohort["slide_id"].str[:2], *cohort["patient_id"].str[:2]} == {"S-", "P-"}
-    assert re.findall(r"(?<![\w-])[SP]-\d{3}(?![\w-])", page) == []
-    assert names.slide(cohort["slide_id"].iloc[-1]) in page
-    assert "under pseudonyms" in page
-    assert page.count('class="compare"') == 12
 
 
 def test_pictures_shrink_and_then_go_until_the_page_fits(copied):

@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lamella.cores import count_cores
-from lamella.encoders.cards import EncoderSpec, find_encoder
+from lamella.encoders.cards import EncoderSpec
 from lamella.encoders.fingerprint import fingerprint_encoder
 from lamella.encoders.geometry import CellGrid, find_cell_grid
 from lamella.encoders.network import TileNetwork, build_network
+from lamella.encoders.registry import find_encoder
 from lamella.encoders.runtime import machine
 from lamella.encoders.runtime.compiled import CompiledEntry, convert
 from lamella.encoders.runtime.protocol import RuntimeSettings, Tiles, check_batch
+from lamella.encoders.runtime.silent import import_openvino
 from lamella.errors import EncoderError, OutputError
 
 Weighted = tuple[Tiles, NDArray[np.float32]]
@@ -124,7 +126,6 @@ class _OpenVINOReader:
 
     def __init__(self, model: Any, grid: CellGrid, precision: str, n_threads: int, encoder: str) -> None:
         from lamella.encoders.runtime.openvino_runtime import choose_streams, compile_on_cpu
-        from lamella.encoders.runtime.silent import import_openvino
 
         openvino = import_openvino()
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lamella.cores import count_cores
-from lamella.encoders.cards import EncoderSpec, Trunk, find_encoder
+from lamella.encoders.cards import EncoderSpec
 from lamella.encoders.fingerprint import fingerprint_encoder
 from lamella.encoders.names import drop_folders
+from lamella.encoders.registry import Trunk, find_encoder
 from lamella.encoders.runtime import machine
 from lamella.encoders.runtime.checking import (
     MIN_COSINE,
@@ -28,7 +29,7 @@ from lamella.encoders.runtime.compiled import CompiledEntry, convert
 from lamella.encoders.runtime.protocol import Embeddings, PrecisionCheck, Runtime, RuntimeSettings, Tiles
 from lamella.errors import EncoderError, OutputError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # as below inside functions: a network kept in the store opens without torch's weight
     from lamella.encoders.network import TileNetwork
     from lamella.encoders.runtime.torch_runtime import TorchRuntime
 

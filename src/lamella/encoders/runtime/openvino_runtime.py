@@ -7,7 +7,7 @@ from typing import Any
 from lamella.encoders.runtime.protocol import Embeddings, PrecisionCheck, Tiles, check_batch, check_finite
 from lamella.encoders.runtime.silent import import_openvino
 
-openvino = import_openvino()
+openvino = import_openvino()  # heavy, and optional: whoever imports this module does so inside a function
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _MAX_STREAMS = 16

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from lamella.report.scrub import drop_folders
 from lamella.report.study.record import StudyRecord
 from lamella.report.study.tables import (
     NONE,
@@ -138,9 +139,9 @@ def tabulate_not_run(record: StudyRecord) -> StudyTable:
         cells = (
             one["arm"],
             one["state"],
-            record.scrub(str(reason)) if reason and reason != command else NONE,
+            drop_folders(str(reason)) if reason and reason != command else NONE,
             format_seconds(one.get("estimated_seconds")),
-            record.scrub(str(command)) if command else NONE,
+            drop_folders(str(command)) if command else NONE,
         )
         rows.append(Row(cells=cells))
     return StudyTable(

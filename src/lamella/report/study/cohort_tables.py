@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from lamella.report.scrub import drop_folders
 from lamella.report.study.record import StudyRecord
 from lamella.report.study.tables import NONE, Row, StudyTable, format_number, tabulate_rows
 
@@ -43,8 +44,8 @@ def tabulate_slides(record: StudyRecord, *, max_rows: int) -> StudyTable:
     rows = [
         Row(
             cells=(
-                record.names.slide(call.slide_id),
-                record.names.patient(call.patient_id),
+                call.slide_id,
+                call.patient_id,
                 call.label,
                 batches.get(call.slide_id) or NONE,
                 str(call.fold),
@@ -100,10 +101,9 @@ def tabulate_failures(record: StudyRecord) -> StudyTable:
     """Return the slides that could not be done, with the reason."""
     rows = []
     for row in record.failures:
-        cleaned = {key: record.scrub(value) for key, value in row.items()}
-        if "slide_id" in row:
-            cleaned["slide_id"] = record.names.slide(row["slide_id"])
-        if "patient_id" in row:
-            cleaned["patient_id"] = record.names.patient(row["patient_id"])
+        # An id may look like a path, and stays as it is.
+        cleaned = {
+            key: value if key in ("slide_id", "patient_id") else drop_folders(value) for key, value in row.items()
+        }
         rows.append({_STEP.get(key, key): value for key, value in cleaned.items()})
     return tabulate_rows("failures", "Failures", rows, empty="None: every slide was read, cut, encoded and drawn.")

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from lamella.report.scrub import drop_folders
 from lamella.report.study.record import StudyRecord
 from lamella.report.study.tables import (
     HELD_FIXED,
@@ -95,7 +96,7 @@ def tabulate_baselines(record: StudyRecord) -> StudyTable:
                 BASELINES.get(name, name),
                 format_number(one.get("value")),
                 format_interval(one.get("interval")),
-                record.scrub(str(one.get("reason") or NONE)),
+                drop_folders(str(one.get("reason") or NONE)),
             )
         )
         for name, one in record.controls.get("baselines", {}).items()
@@ -127,7 +128,7 @@ def tabulate_batches(record: StudyRecord) -> StudyTable:
                     format_number(figure.get("value")),
                     format_interval(figure.get("interval")),
                     format_number(((one.get("calibration") or {}).get("intercept") or {}).get("value"), 2),
-                    record.scrub(str(figure.get("reason") or NONE)),
+                    drop_folders(str(figure.get("reason") or NONE)),
                 )
             )
         )

@@ -17,7 +17,7 @@ from lamella.files import refuse_links, write_text
 from lamella.report.cam import CAM_COLOURS
 from lamella.report.damage import refusing_damage
 from lamella.report.overlay import OverlayStyle
-from lamella.report.pseudonyms import Names, PlainNames
+from lamella.report.scrub import drop_folders
 from lamella.report.study.arm_tables import (
     badge_arm,
     number_arms,
@@ -82,13 +82,11 @@ class StudyPageSettings:
             raise SettingsError("a page cannot show fewer than 0 slides, rows or megabytes. Leave these numbers out.")
 
 
-def write_study_page(folder: Path, *, names: Names | None = None, settings: StudyPageSettings | None = None) -> Path:
+def write_study_page(folder: Path, *, settings: StudyPageSettings | None = None) -> Path:
     """Write `report.html` into a study folder.
 
     Args:
         folder: Of a study, finished or not.
-        names: How slides and patients are called: `Pseudonyms(salt)` for a page to pass on. None takes the ids as they
-            stand in the folder.
         settings: How much is shown.
 
     Returns:
@@ -100,7 +98,7 @@ def write_study_page(folder: Path, *, names: Names | None = None, settings: Stud
     """
     refuse_links(Path(folder))
     with refusing_damage(Path(folder), "Run `lamella study` again: it makes what is missing."):
-        record = load_study(Path(folder), names)
+        record = load_study(Path(folder))
         text = render_study_page(record, settings=settings)
     write_text(record.folder.page, text)
     return record.folder.page
@@ -139,14 +137,13 @@ def _fill(record: StudyRecord, settings: StudyPageSettings) -> dict[str, Any]:
         "version": study.get("versions", {}).get("lamella", __version__),
         "study": study,
         "positive": record.positive,
-        "pseudonyms": not isinstance(record.names, PlainNames),
         "sentences": list_sentences(record),
         "facts": list_facts(record),
         "validity": say_validity(record),
         "patients_needed": say_patients_needed(record),
         "leak": say_leak(record),
         "cautions": list_cautions(record),
-        "notes": [record.scrub(str(note)) for note in (*study.get("notes", []), *verdict.get("notes", []))],
+        "notes": [drop_folders(str(note)) for note in (*study.get("notes", []), *verdict.get("notes", []))],
         "ladder": tabulate_ladder(record),
         "arms": tabulate_arms(record),
         "costs": tabulate_costs(record),

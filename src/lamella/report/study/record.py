@@ -1,8 +1,7 @@
 """A study folder, read for its page: files alone, no torch; anything but `study.json` may be absent."""
 
 import csv
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,6 @@ from lamella.cells import unescape_cell
 from lamella.errors import ModelError
 from lamella.files import parse_json_file
 from lamella.report.figures import Scores
-from lamella.report.pseudonyms import Names, PlainNames
-from lamella.report.scrub import make_scrubber
 from lamella.study.study_folder import StudyFolder
 
 Rows = list[dict[str, str]]
@@ -61,8 +58,6 @@ class StudyRecord:
         ledger: Rows of `ledger.csv`.
         failures: Rows of `failures.csv`.
         predictions: Of the test slides, a row an arm and slide, logits averaged over seeds; empty where there are none.
-        names: How slides and patients are called.
-        scrub: Makes text fit for the page: no folders, and no identifiers where `names` hides them.
         calls: Slides as the shown arm sees them, the worst errors first.
     """
 
@@ -78,8 +73,6 @@ class StudyRecord:
     ledger: Rows
     failures: Rows
     predictions: pd.DataFrame
-    names: Names = field(default_factory=PlainNames)
-    scrub: Callable[[str], str] = str
     calls: tuple[SlideCall, ...] = ()
 
     @property
@@ -135,12 +128,11 @@ class StudyRecord:
         return Scores(name=arm, truth=truth, score=share, fold=frame["fold"].to_numpy(np.int64))
 
 
-def load_study(path: Path, names: Names | None = None) -> StudyRecord:
+def load_study(path: Path) -> StudyRecord:
     """Read a study folder.
 
     Args:
         path: Of a study, finished or not.
-        names: How slides and patients are called; None as they stand in the folder.
 
     Raises:
         ModelError: If it holds no study, or a file of it is damaged.
@@ -149,13 +141,8 @@ def load_study(path: Path, names: Names | None = None) -> StudyRecord:
     study = _read(folder.record)
     if study.get("format") != "lamella-study":
         raise ModelError(f"'{path}' holds no study (study.json). Name the --out folder of a `lamella study`.")
-    names = names or PlainNames()
     cohort, failures = _read_rows(folder.path / "cohort.csv"), _read_rows(folder.path / "failures.csv")
     predictions = _load_predictions(folder, list(study["classes"]))
-    found = {"slide_id": set[str](), "patient_id": set[str]()}
-    for key, own in found.items():
-        own.update(row[key] for row in (*cohort, *failures) if row.get(key))
-        own.update(predictions[key].astype(str) if len(predictions) else ())
     record = StudyRecord(
         folder=folder,
         study=study,
@@ -169,8 +156,6 @@ def load_study(path: Path, names: Names | None = None) -> StudyRecord:
         ledger=_read_rows(folder.path / "ledger.csv"),
         failures=failures,
         predictions=predictions,
-        names=names,
-        scrub=make_scrubber(names, found["slide_id"], found["patient_id"]),
     )
     return replace(record, calls=_list_calls(record))
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lamella.report.scrub import drop_folders
 from lamella.report.sentences import count, say_reversed
 from lamella.report.study.record import StudyRecord
 from lamella.report.study.tables import format_interval, format_number, format_short
@@ -121,7 +122,7 @@ def list_cautions(record: StudyRecord) -> list[str]:
     """List what a reader of the first figure must know."""
     cautions = []
     if record.study.get("scope"):  # what the figures hold for, where that is less than patients like these
-        cautions.append(record.scrub(str(record.study["scope"])))
+        cautions.append(drop_folders(str(record.study["scope"])))
     if record.study.get("status") != "finished":
         cautions.append(f"This study is not finished ({record.study.get('status')}): arms may be missing below.")
     cautions += [
@@ -220,7 +221,7 @@ def say_imagenet(record: StudyRecord) -> str:
 def say_cka(record: StudyRecord) -> str:
     """Return what CKA compared, or why there is nothing to show."""
     pairs = record.cka.get("pairs", [])
-    notes = list(dict.fromkeys(record.scrub(str(pair["note"])) for pair in pairs if "note" in pair))
+    notes = list(dict.fromkeys(drop_folders(str(pair["note"])) for pair in pairs if "note" in pair))
     if not any("cka" in pair for pair in pairs):
         if notes:
             return "No fine-tuned encoder could be compared with its frozen one: " + " ".join(notes)
@@ -240,14 +241,14 @@ def say_no_localisation(record: StudyRecord) -> str:
     if record.localisation.get("arms") or record.localisation.get("rows"):
         return ""
     if record.localisation.get("reason"):
-        return record.scrub(str(record.localisation["reason"]))
+        return drop_folders(str(record.localisation["reason"]))
     return "No outlines of lesions were given (--lesions DIR), so where the maps light up was not measured."
 
 
 def list_localisation_notes(record: StudyRecord) -> list[str]:
     """List what localisation left out."""
     notes = [str(note) for arm in record.localisation.get("arms", []) for note in arm.get("notes", [])]
-    return list(dict.fromkeys(record.scrub(note) for note in notes))
+    return list(dict.fromkeys(drop_folders(note) for note in notes))
 
 
 def say_no_slides(record: StudyRecord) -> str:

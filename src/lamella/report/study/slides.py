@@ -100,8 +100,8 @@ def _build_card(record: StudyRecord, call: SlideCall, paths: dict[str, Path], si
         return None
     return SlideCard(
         call=call,
-        name=record.names.slide(call.slide_id),
-        patient=record.names.patient(call.patient_id),
+        name=call.slide_id,
+        patient=call.patient_id,
         views={name: _inline(picture, side_px) for name, picture in read.items()},
         comparisons=pairs or (Comparison(first=names[0]),),
         ratio=round(read[names[0]].width / read[names[0]].height, 3),
