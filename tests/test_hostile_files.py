@@ -220,10 +220,9 @@ def test_archives_and_tensors_that_unfold_are_refused(tmp_path: Path) -> None:
         with at_once(), pytest.raises(LamellaError, match="unpacks from"):
             read(tmp_path / name)
     torch.save(torch.zeros(1, 1).expand(10**6, 10**6), tmp_path / "wide.pt")
-    torch.save(
-        torch.sparse_coo_tensor(torch.zeros(2, 0, dtype=torch.long), [], (10**6, 10**6), check_invariants=True),
-        tmp_path / "thin.pt",
-    )
+    nowhere = torch.zeros(2, 0, dtype=torch.long)
+    thin = torch.sparse_coo_tensor(nowhere, [], (10**6, 10**6), check_invariants=True)
+    torch.save(thin, tmp_path / "thin.pt")
     for name in ("wide.pt", "thin.pt"):
         with at_once(), pytest.raises(BagError, match="repeats some without storing them"):
             lamella.load_bag(tmp_path / name)

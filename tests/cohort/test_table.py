@@ -220,7 +220,7 @@ def test_one_file_under_two_ids_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_positive_label_that_no_slide_has_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"the labels are 'benign', 'malignant'\. Pass --positive 'malignant'\."):
+    with pytest.raises(SettingsError, match=r"the labels are 'benign', 'malignant'\. Pass --positive malignant\."):
         load_cohort(write(tmp_path, GOOD), positive="malign")
 
 
