@@ -8,16 +8,22 @@ import atexit
 import contextlib
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lamella.stopping import at_stop
+
 EXTRA_BYTES = 2 << 30
 SECONDS = 60.0
+_GRACE_SECONDS = 5
+_children: "weakref.WeakSet[Child]" = weakref.WeakSet()
 
 
 class Child:
@@ -33,6 +39,7 @@ class Child:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
         self._owner = 0
+        _children.add(self)
 
     def ask(self, question: dict[str, Any]) -> dict[str, Any] | None:
         """Return the child's answer to a JSON question; None where it died, or took too long and was ended."""
@@ -43,6 +50,7 @@ class Child:
             timer = threading.Timer(self._seconds, process.kill)
             timer.start()
             try:
+                question = {"seconds": self._seconds, "question": question}
                 process.stdin.write(json.dumps(question) + "\n")
                 process.stdin.flush()
                 line = process.stdout.readline()
@@ -96,21 +104,52 @@ class Child:
             if self._owner == os.getpid():
                 self._end()
 
+    def kill(self) -> None:
+        """Have the process end, whoever is waiting for its answer."""
+        if self._process is not None and self._owner == os.getpid():
+            self._process.kill()
+
+
+@at_stop
+def kill_children() -> None:
+    """End every child of this process."""
+    for child in list(_children):
+        child.kill()
+
 
 def serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """Answer questions from standard input until it closes, with at most 2 GiB of memory beyond the start.
 
+    The end of whoever asks closes standard input, and ends this process at once, whatever it is doing.
+
     Args:
         answer: Makes the answer to a question; both are JSON.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, whose end closes standard input
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
     answers = os.fdopen(os.dup(1), "w")
     with open(os.devnull, "w") as sink:  # noqa: PTH123 - nothing that a library prints may stand among the answers
         os.dup2(sink.fileno(), 1)
+    questions: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(questions,), daemon=True).start()
     limit_memory(EXTRA_BYTES)
-    for line in sys.stdin:
-        answers.write(json.dumps(answer(json.loads(line))) + "\n")
+    while True:
+        asked = json.loads(questions.get())
+        _set_alarm(round(asked["seconds"]) + _GRACE_SECONDS)
+        answers.write(json.dumps(answer(asked["question"])) + "\n")
+        _set_alarm(0)
         answers.flush()
+
+
+def _listen(questions: "queue.SimpleQueue[str]") -> None:
+    for line in sys.stdin:
+        questions.put(line)
+    os._exit(0)
+
+
+def _set_alarm(seconds: int) -> None:
+    """Have the system end this process then: a decoder that never comes to an end may keep every thread waiting."""
+    if hasattr(signal, "alarm"):
+        signal.alarm(seconds)
 
 
 def limit_memory(extra_bytes: int) -> None:

@@ -12,6 +12,7 @@ from lamella.encoders.runtime import (
     Runtime,
     RuntimeDescription,
     RuntimeSettings,
+    SettledPrecision,
     describe_runtimes,
     open_runtime,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "Runtime",
     "RuntimeDescription",
     "RuntimeSettings",
+    "SettledPrecision",
     "Trunk",
     "WeightsEntry",
     "add_weights",

@@ -1,7 +1,6 @@
 """Downloads: the only file that goes online, and only inside the one function that was called for it."""
 
 import os
-import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -17,8 +16,12 @@ from lamella.files import find_sha256
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
-def download_weights(name: str) -> tuple[EncoderCard, Path]:
+def download_weights(name: str, folder: Path) -> tuple[EncoderCard, Path]:
     """Download the published weights of an encoder; return its card and the file, outside the store still.
+
+    Args:
+        name: Which encoder.
+        folder: Where a plain file may be put for now; the hub keeps its own.
 
     Raises:
         EncoderError: If no encoder has that name.
@@ -40,7 +43,7 @@ def download_weights(name: str) -> tuple[EncoderCard, Path]:
     if card.hub_id is not None:
         return card, _download_first(name, card.hub_id)
     if card.url is not None:
-        return card, download_file(name, card.url)
+        return card, download_file(name, card.url, folder)
     raise WeightsError(f"nobody publishes weights of '{name}'. Pass --weights FILE or --weights random.")
 
 
@@ -88,9 +91,8 @@ def _download_from_hub(name: str, hub_id: str, file: str) -> Path:
     return path
 
 
-def download_file(name: str, url: str) -> Path:
-    """Download a plain file; a name like `net-1a2b3c4d.pth` states the beginning of its SHA-256."""
-    folder = Path(tempfile.mkdtemp(prefix="lamella-"))
+def download_file(name: str, url: str, folder: Path) -> Path:
+    """Download a plain file into a folder; a name like `net-1a2b3c4d.pth` states the beginning of its SHA-256."""
     path = folder / url.rpartition("/")[2]
     try:
         with urllib.request.urlopen(url, timeout=60) as response, path.open("wb") as out:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from lamella.encoders.cards import EncoderCard, find_encoder, list_encoders
 from lamella.encoders.names import split_name
-from lamella.encoders.store import find_stored_weights, list_stored, save_entry, stored_folder
+from lamella.encoders.store import find_store, find_stored_weights, list_stored, save_entry, stored_folder
 from lamella.errors import WeightsError
 from lamella.files import find_sha256, replacing
+from lamella.temporaries import temporary_folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,8 +115,10 @@ def fetch_weights(name: str) -> Path:
     """
     from lamella.encoders.fetching import download_weights
 
-    card, path = download_weights(name)
-    return _add_with_card(card, path)
+    place = find_store() / "downloads" / "weights"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_folder(place) as folder:
+        return _add_with_card(*download_weights(name, folder))
 
 
 def hash_weights(card: EncoderCard, weights: str = "auto") -> str:
