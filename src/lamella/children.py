@@ -8,7 +8,7 @@ import atexit
 import contextlib
 import json
 import os
-import queue
+import select
 import signal
 import subprocess
 import sys
@@ -23,6 +23,10 @@ from lamella.stopping import at_stop
 EXTRA_BYTES = 2 << 30
 SECONDS = 60.0
 _GRACE_SECONDS = 5
+_BEGIN = (
+    "import runpy, sys; from lamella.children import watch_parent; watch_parent(); "
+    "runpy.run_module(sys.argv[1], run_name='__main__')"
+)
 _children: "weakref.WeakSet[Child]" = weakref.WeakSet()
 
 
@@ -30,7 +34,7 @@ class Child:
     """A process that answers questions, one at a time, and is started again when it has died.
 
     Args:
-        module: What it runs: `python -m MODULE`, which calls `serve`.
+        module: What it runs as `python -m MODULE` would; it calls `serve`.
         seconds: How long an answer may take.
     """
 
@@ -72,7 +76,7 @@ class Child:
         home = str(Path(__file__).resolve().parents[1])
         paths = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", self._module],
+            [sys.executable, "-P", "-c", _BEGIN, self._module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -120,8 +124,6 @@ def kill_children() -> None:
 def serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """Answer questions from standard input until it closes, with at most 2 GiB of memory beyond the start.
 
-    The end of whoever asks closes standard input, and ends this process at once, whatever it is doing.
-
     Args:
         answer: Makes the answer to a question; both are JSON.
     """
@@ -129,20 +131,29 @@ def serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     answers = os.fdopen(os.dup(1), "w")
     with open(os.devnull, "w") as sink:  # noqa: PTH123 - nothing that a library prints may stand among the answers
         os.dup2(sink.fileno(), 1)
-    questions: queue.SimpleQueue[str] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(questions,), daemon=True).start()
     limit_memory(EXTRA_BYTES)
-    while True:
-        asked = json.loads(questions.get())
+    for line in sys.stdin:
+        asked = json.loads(line)
         _set_alarm(round(asked["seconds"]) + _GRACE_SECONDS)
         answers.write(json.dumps(answer(asked["question"])) + "\n")
         _set_alarm(0)
         answers.flush()
 
 
-def _listen(questions: "queue.SimpleQueue[str]") -> None:
-    for line in sys.stdin:
-        questions.put(line)
+def watch_parent() -> None:
+    """End this process as soon as the one that asks has ended, in the middle of an import or a file too.
+
+    Its end closes the pipe of questions, which is all that tells of a `kill -9`.
+    """
+    if hasattr(select, "poll"):
+        threading.Thread(target=_wait_for_end, daemon=True).start()
+
+
+def _wait_for_end() -> None:
+    pipe = select.poll()
+    pipe.register(0, 0)  # that it was closed is told unasked
+    while not any(event & (select.POLLHUP | select.POLLERR) for _, event in pipe.poll()):
+        continue
     os._exit(0)
 
 
