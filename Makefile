@@ -44,8 +44,8 @@ mutants: $(STAMP)  ## Plant faults one at a time; each must turn a test red
 fuzz: $(STAMP)  ## 20,000 mutants of every kind of file (about half an hour); fuzz.json has the record
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.campaign --n 20000 --out fuzz.json
 
-kills: $(STAMP)  ## Verbs killed at random moments and run again (about an hour); kills.json has the record
-	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.kills.campaign --kills 20 --out kills.json
+kills: $(STAMP)  ## Verbs killed and stopped at random moments and run again (about an hour); kills.json has the record
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.kills.campaign --kills 20 --stops 8 --out kills.json
 
 docs: $(STAMP)  ## Make again what the docs take from the program: CLI reference, troubleshooting, pictures
 	@$(BIN)/python docs/make.py

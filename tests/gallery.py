@@ -113,14 +113,14 @@ def _hush(arguments: list[str]) -> list[str]:
 def disk_full() -> Iterator[None]:
     """Let no new file be made: the operating system says that the disk is full."""
     refusal = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    with mock.patch("lamella.files.tempfile.mkstemp", side_effect=refusal):
+    with mock.patch("lamella.files.make_temporary", side_effect=refusal):
         yield
 
 
 @contextlib.contextmanager
 def ctrl_c() -> Iterator[None]:
     """Let the user press Ctrl-C the moment the first file is to be written."""
-    with mock.patch("lamella.files.tempfile.mkstemp", side_effect=KeyboardInterrupt):
+    with mock.patch("lamella.files.make_temporary", side_effect=KeyboardInterrupt):
         yield
 
 

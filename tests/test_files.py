@@ -14,12 +14,12 @@ from lamella.errors import CohortError, OutputError
 from lamella.files import (
     find_sha256,
     replacing,
-    sweep_temporaries,
     write_bytes,
     write_json,
     write_table,
     write_text,
 )
+from lamella.temporaries import sweep_temporaries
 
 
 def _write_and_stop(path: Path) -> None:

@@ -8,23 +8,33 @@ import atexit
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lamella.stopping import at_stop
+
 EXTRA_BYTES = 2 << 30
 SECONDS = 60.0
+_GRACE_SECONDS = 5
+_BEGIN = (
+    "import runpy, sys; from lamella.children import watch_parent; watch_parent(); "
+    "runpy.run_module(sys.argv[1], run_name='__main__')"
+)
+_children: "weakref.WeakSet[Child]" = weakref.WeakSet()
 
 
 class Child:
     """A process that answers questions, one at a time, and is started again when it has died.
 
     Args:
-        module: What it runs: `python -m MODULE`, which calls `serve`.
+        module: What it runs as `python -m MODULE` would; it calls `serve`.
         seconds: How long an answer may take.
     """
 
@@ -33,6 +43,7 @@ class Child:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
         self._owner = 0
+        _children.add(self)
 
     def ask(self, question: dict[str, Any]) -> dict[str, Any] | None:
         """Return the child's answer to a JSON question; None where it died, or took too long and was ended."""
@@ -43,6 +54,7 @@ class Child:
             timer = threading.Timer(self._seconds, process.kill)
             timer.start()
             try:
+                question = {"seconds": self._seconds, "question": question}
                 process.stdin.write(json.dumps(question) + "\n")
                 process.stdin.flush()
                 line = process.stdout.readline()
@@ -64,7 +76,7 @@ class Child:
         home = str(Path(__file__).resolve().parents[1])
         paths = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", self._module],
+            [sys.executable, "-P", "-c", _BEGIN, self._module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -96,6 +108,18 @@ class Child:
             if self._owner == os.getpid():
                 self._end()
 
+    def kill(self) -> None:
+        """Have the process end, whoever is waiting for its answer."""
+        if self._process is not None and self._owner == os.getpid():
+            self._process.kill()
+
+
+@at_stop
+def kill_children() -> None:
+    """End every child of this process."""
+    for child in list(_children):
+        child.kill()
+
 
 def serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """Answer questions from standard input until it closes, with at most 2 GiB of memory beyond the start.
@@ -103,14 +127,40 @@ def serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     Args:
         answer: Makes the answer to a question; both are JSON.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, whose end closes standard input
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
     answers = os.fdopen(os.dup(1), "w")
     with open(os.devnull, "w") as sink:  # noqa: PTH123 - nothing that a library prints may stand among the answers
         os.dup2(sink.fileno(), 1)
     limit_memory(EXTRA_BYTES)
     for line in sys.stdin:
-        answers.write(json.dumps(answer(json.loads(line))) + "\n")
+        asked = json.loads(line)
+        _set_alarm(round(asked["seconds"]) + _GRACE_SECONDS)
+        answers.write(json.dumps(answer(asked["question"])) + "\n")
+        _set_alarm(0)
         answers.flush()
+
+
+def watch_parent() -> None:
+    """End this process as soon as the one that asks has ended, in the middle of an import or a file too.
+
+    Its end closes the pipe of questions, which is all that tells of a `kill -9`.
+    """
+    if hasattr(select, "poll"):
+        threading.Thread(target=_wait_for_end, daemon=True).start()
+
+
+def _wait_for_end() -> None:
+    pipe = select.poll()
+    pipe.register(0, 0)  # that it was closed is told unasked
+    while not any(event & (select.POLLHUP | select.POLLERR) for _, event in pipe.poll()):
+        continue
+    os._exit(0)
+
+
+def _set_alarm(seconds: int) -> None:
+    """Have the system end this process then: a decoder that never comes to an end may keep every thread waiting."""
+    if hasattr(signal, "alarm"):
+        signal.alarm(seconds)
 
 
 def limit_memory(extra_bytes: int) -> None:

@@ -6,10 +6,8 @@ import hashlib
 import io
 import json
 import os
-import platform
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +16,8 @@ from typing import Any
 from lamella.cells import escape_cell
 from lamella.errors import LamellaError, OutputError
 from lamella.regular import say_irregular
+from lamella.temporaries import drop_temporary, make_temporary
 
-# Whose temporary file it is: a folder may be shared by several machines.
-_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 MAX_JSON_BYTES = 1 << 29
 _MAX_YAML_BYTES = 1 << 20
 _MAX_DEPTH = 64
@@ -49,18 +46,14 @@ def replacing(path: Path) -> Iterator[Path]:
     path = Path(path)
     with _output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.stem[:80]}.{_HOST}-{os.getpid()}.", suffix=f".tmp{path.suffix}", dir=path.parent
-        )
-        os.close(handle)
-    temporary = Path(name)
+        temporary = make_temporary(path)
     try:
         with _output_errors(path, only_refusals=True):
             yield temporary
             temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        drop_temporary(temporary)
 
 
 def remove(path: Path) -> None:
@@ -74,17 +67,6 @@ def remove(path: Path) -> None:
             shutil.rmtree(path)
         else:
             Path(path).unlink(missing_ok=True)
-
-
-def sweep_temporaries(folder: Path) -> int:
-    """Remove temporary files that a killed process of this machine left in `folder` or below it; return how many."""
-    n_removed = 0
-    for path in Path(folder).rglob(f".*.{_HOST}-*.tmp*"):
-        found = re.search(rf"\.{_HOST}-(\d+)\.[^.]*\.tmp[^/]*$", path.name)
-        if found and not _is_running(int(found[1])):
-            path.unlink(missing_ok=True)
-            n_removed += 1
-    return n_removed
 
 
 def refuse_links(folder: Path) -> None:
@@ -358,18 +340,6 @@ def _output_errors(path: Path, *, only_refusals: bool = False) -> Iterator[None]
             f"'{path}' cannot be written ({error.strerror or error}). Choose another --out, or make that folder "
             "writable."
         ) from error
-
-
-def _is_running(pid: int) -> bool:
-    if os.name == "nt":
-        return True  # signal 0 would end the process there; a left-over file does no harm
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _umask() -> int:

@@ -86,7 +86,7 @@ def test_being_told_to_end_cleans_up_like_ctrl_c() -> None:
         "ColumnOptions.load = lambda *a, **k: os.kill(os.getpid(), signal.SIGTERM)\n"
         "sys.argv = ['lamella', 'split', 'c.csv', '--out', 'x.csv']; cli.main()"
     )
-    assert done.returncode == 130
+    assert done.returncode == 143
     assert done.stderr.startswith("stopped; ")
 
 

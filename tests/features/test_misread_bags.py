@@ -12,12 +12,11 @@ from typer.testing import CliRunner
 from lamella.cli import build_app
 from lamella.errors import BagError
 from lamella.features import h5_reading
-from lamella.features.bag import read_own_bag
+from lamella.features.bag import find_differences, read_own_bag
 from lamella.features.h5_child import CHILD
 from lamella.features.h5_reading import open_h5
 from lamella.features.inspect import inspect_file
 from lamella.features.layouts import load_bag
-from lamella.features.todo import find_differences
 from lamella.study.attention import load_attention
 from tests.features.test_layouts import COORDS, FEATURES, write_clam, write_trident
 

@@ -188,3 +188,21 @@ def test_memory_does_not_grow_with_the_number_of_tiles():
         for n in (16, 128)
     )
     assert many < few + 60  # the tiles themselves are 6 MiB; what they keep for the gradient would be 1.4 GiB
+
+
+def test_how_many_threads_torch_was_left_with_changes_nothing(stage_1, monkeypatch):
+    """An undisturbed run comes here after other steps than one that is resumed, and sums differ with the count."""
+    used = []
+    backpropagate = fit.backpropagate_bag
+    monkeypatch.setattr(
+        fit, "backpropagate_bag", lambda *a, **k: (used.append(torch.get_num_threads()), backpropagate(*a, **k))[1]
+    )
+    before = torch.get_num_threads()
+    try:
+        for n in (1, 3):
+            torch.set_num_threads(n)
+            tune(stage_1, dataclasses.replace(SETTINGS, n_threads=None, epochs=1))
+            assert torch.get_num_threads() == n
+    finally:
+        torch.set_num_threads(before)
+    assert set(used) == {fit.count_cores()}

@@ -1,16 +1,19 @@
-"""Kills verbs at random moments, runs them again, and compares what comes out with an undisturbed run.
+"""Kills and stops verbs at random moments, runs them again, and compares what comes out with an undisturbed run.
 
-    python -m tests.kills.campaign --kills 20 --out kills.json
+    python -m tests.kills.campaign --kills 20 --stops 8 --out kills.json
 
-Each verb runs in a process forked from this one, in a session of its own, so that a kill takes its children too. The
-moments are drawn evenly over the time that the undisturbed run took; the seed is fixed. What may differ between two
-undisturbed runs (times, salts and what is hashed from them) is left out of the comparison, by name.
+Each verb runs in a process forked from this one, in a session of its own. Half of the kills (SIGKILL) strike it alone,
+so that children that outlive it show, half its whole group; stops are SIGINT and SIGTERM in turn, to it alone and to
+the group in turn. The moments are drawn evenly over the time that the undisturbed run took; the seed is fixed. What may
+differ between two undisturbed runs (times, salts and what is hashed from them) is left out of the comparison, by name;
+any other difference between two undisturbed runs is a fault of its own.
 """
 
 import argparse
 import hashlib
 import json
 import os
+import platform
 import random
 import re
 import shutil
@@ -18,109 +21,40 @@ import signal
 import sys
 import tempfile
 import time
-import traceback
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-import yaml
 
-from tests.tiny import draw_cohort, draw_tissue, save_slide
+from lamella.stopping import STOPPED
+from tests.kills.process import Ended, Strike, run_verb
+from tests.kills.verbs import VERBS, Verb, list_arguments, prepare
 
-ENCODER = ["--encoder", "efficientnet-lite0@2", "--tile-px", "64", "--mpp", "0.5", "--quiet"]
-# Keys of JSON and attributes of HDF5 that differ between two undisturbed runs.
+# Keys of JSON and attributes of HDF5 that differ between two undisturbed runs: times, what is hashed from salts, and
+# how much of the work this time did.
 VOLATILE = re.compile(
-    r"seconds|finished|started|created|date|time|salt|sha256|files|seen|host|n_kept|n_encoded|extraction|costs?$"
+    r"^(extraction|finished|started|created|date|seconds.*|.*_seconds|.*seconds_per_tile|.*_salt|salt|.*sha256|files)$"
 )
-SKIPPED = re.compile(r"\.html$|costs\.json$|local/|README\.md$|\.safetensors$|seen\.json$")
+TIMED = re.compile(r"(^|/)costs\.json$|^local/|\.safetensors$|(^|/)seen\.json$")
+# In pages: dates, and times taken.
+SAID_TIMES = re.compile(rb"\d{4}-\d\d-\d\d(T| )?[\d:+]*|\d+(\.\d+)? ?(ms|s|min|h)\b|data:image/svg[^\"]*")
+SALTED = re.compile(r"[0-9a-f]{16}")
+CODES = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
-@dataclass(frozen=True, slots=True)
-class Verb:
-    """A command that is killed.
+def digest_folder(folder: Path, timed: str) -> dict[str, str]:
+    """Return a hash of each file's content, hidden ones too, without what two undisturbed runs differ in.
 
-    Attributes:
-        name: What it is called in the record.
-        arguments: After `lamella`; `OUT` stands for its folder.
-        prepared: Folder, beside, that is copied to `OUT` first.
-        cold: Whether the store of compiled networks is emptied before each time.
-        n_slides: How many slides its cohort has.
+    Args:
+        folder: Of what came out.
+        timed: Pattern of files of which only the presence counts.
     """
-
-    name: str
-    arguments: tuple[str, ...]
-    prepared: str = ""
-    cold: bool = False
-
-
-VERBS = (
-    Verb("extract, cold store", ("extract", "cohort.csv", "--out", "OUT", *ENCODER), cold=True),
-    Verb("extract, warm store", ("extract", "cohort.csv", "--out", "OUT", *ENCODER)),
-    Verb("extract, few tiles, cold store", ("extract", "few.csv", "--out", "OUT", *ENCODER), cold=True),
-    Verb("run", ("run", "cohort.csv", "--out", "OUT", "--folds", "3", "--seeds", "2", "--epochs", "4", *ENCODER)),
-    Verb("study", ("study", "study.yaml", "--cohort", "cohort.csv", "--out", "OUT", "--quiet")),
-    Verb(
-        "stage two",
-        (
-            *("run", "cohort.csv", "--out", "OUT", "--folds", "3", "--seeds", "1", "--epochs", "4"),
-            *("--finetune", "tuned", "--top-k", "4", "--finetune-epochs", "1", *ENCODER),
-        ),
-        prepared="stage-one",
-    ),
-    Verb("cam", ("cam", "OUT", "--quiet"), prepared="finished"),
-    Verb("predict", ("predict", "finished", "new", "--out", "OUT", "--quiet")),
-    Verb("export", ("export", "finished", "--out", "OUT", "--quiet")),
-)
-
-
-def run_verb(arguments: Sequence[str], folder: Path, *, kill_after: float | None = None) -> tuple[int, float, str]:
-    """Run `lamella ARGUMENTS` in a folder; return its exit code (negative: killed), its time, and what it said."""
-    said = folder / ".said"
-    began = time.monotonic()
-    pid = os.fork()
-    if pid == 0:
-        os.setsid()
-        os.chdir(folder)
-        with said.open("wb") as stream:
-            os.dup2(stream.fileno(), 1)
-            os.dup2(stream.fileno(), 2)
-        sys.argv = ["lamella", *arguments]
-        from lamella.cli import main
-
-        try:
-            main()
-        except SystemExit as end:  # this process holds a copy of the caller's stack, which must not unwind here
-            sys.stderr.flush()
-            os._exit(int(end.code or 0))
-        except BaseException:  # noqa: BLE001 - whatever it is, it is said and ends this process alone
-            traceback.print_exc()
-            sys.stderr.flush()
-            os._exit(70)
-        os._exit(0)
-    limit = began + (kill_after if kill_after is not None else 600.0)
-    while True:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status), time.monotonic() - began, said.read_text(errors="replace")
-        if time.monotonic() > limit:
-            os.killpg(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            return -9, time.monotonic() - began, said.read_text(errors="replace")
-        time.sleep(0.005)
-
-
-def digest_folder(folder: Path) -> dict[str, str]:
-    """Return a hash of each file's content, without what two undisturbed runs differ in."""
     digests = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and not SKIPPED.search(name):
-            digests[name] = _digest(path)
-        elif path.is_file():
-            digests[name] = "there"
+        if path.is_file():
+            digests[name] = "there" if TIMED.search(name) or re.search(timed, name) else _digest(path)
     return digests
 
 
@@ -129,6 +63,8 @@ def _digest(path: Path) -> str:
         content = json.dumps(_stable(json.loads(path.read_text())), sort_keys=True).encode()
     elif path.suffix == ".h5":
         content = _read_h5(path)
+    elif path.suffix == ".html":
+        content = SAID_TIMES.sub(b"", path.read_bytes())
     else:
         content = path.read_bytes()
     return hashlib.sha256(content).hexdigest()
@@ -137,127 +73,151 @@ def _digest(path: Path) -> str:
 def _stable(value: object) -> object:
     if isinstance(value, dict):
         return {key: _stable(inner) for key, inner in value.items() if not VOLATILE.search(str(key))}
-    return [_stable(inner) for inner in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [_stable(inner) for inner in value]
+    return "salted" if isinstance(value, str) and SALTED.fullmatch(value) else value
 
 
 def _read_h5(path: Path) -> bytes:
     with h5py.File(path) as file:
         parts = [repr(sorted((k, str(v)) for k, v in file.attrs.items() if not VOLATILE.search(k)))]
-        for name in sorted(file):
+        for name in sorted(set(file) - {"seen_patients"}):  # salted hashes
             parts += [name, hashlib.sha256(np.asarray(file[name]).tobytes()).hexdigest()]
     return repr(parts).encode()
 
 
-def _draw(folder: Path) -> None:
-    """Draw the cohorts."""
-    draw_cohort(folder, 12)
-    rows = (folder / "cohort.csv").read_text().splitlines()
-    (folder / "few.csv").write_text("\n".join(rows[:2]) + "\n")
-    (folder / "new").mkdir()
-    for i in range(4):
-        save_slide(folder / "new" / f"N-{i}.tif", draw_tissue(100 + i, malignant=i % 2 == 1))
-    design = {
-        "tiles": {"default": {"tile_px": 64, "mpp": 0.5}},
-        "arms": [{"encoders": ["efficientnet-lite0"], "depths": [2, 1]}],
-        "seeds": 1,
-        "folds": 3,
-        "train": {"epochs": 3},
-        "permutations": 1,
-    }
-    (folder / "study.yaml").write_text(yaml.safe_dump(design))
+class Trial:
+    """A verb that is struck again and again in one folder.
+
+    Args:
+        verb: Which.
+        folder: Of the campaign.
+        rng: Draws the moments.
+    """
+
+    def __init__(self, verb: Verb, folder: Path, rng: random.Random) -> None:
+        self._verb, self._folder, self._rng = verb, folder, rng
+        self._out, self._store = folder / "out", Path(os.environ["LAMELLA_HOME"])
+        self._temporary = Path(os.environ["TMPDIR"])
+        self.faults: list[dict[str, Any]] = []
+        self.n_struck = {"kills": 0, "stops": 0}
+        self._run_whole()  # what it needs of the store is there from now on
+        self._expected, self.seconds = self._run_whole()
+        again, _ = self._run_whole()
+        unstable = sorted(name for name in self._expected if self._expected[name] != again.get(name))
+        if unstable:
+            self.faults.append({"undisturbed runs differ": unstable[:20]})
+        self._expected |= dict.fromkeys(unstable, "unstable")
+
+    def strike(self, kind: str, by: signal.Signals, *, whole_group: bool) -> None:
+        """Strike the verb at a random moment, run it again, and note what is amiss."""
+        self._clear()
+        after = self._rng.uniform(0.02, 0.98) * self.seconds
+        struck = run_verb(list_arguments(self._verb), self._folder, Strike(after, by, whole_group))
+        self.n_struck[kind] += struck.was_struck
+        amiss = {"struck": self._look_at(struck, by), "alive after 2 s": list(struck.alive)}
+        if kind == "stops":
+            amiss["left when stopped"] = self._list_left()
+        ended = run_verb(list_arguments(self._verb), self._folder)
+        amiss |= {"code": ended.code, "differs": self._compare(), "left": self._list_left()}
+        if any(amiss.values()):
+            whom = "its group" if whole_group else "it alone"
+            where = {"by": by.name, "to": whom, "after": round(after, 2), "said": ended.said[-300:]}
+            self.faults.append(where | {key: value for key, value in amiss.items() if value})
+
+    def _look_at(self, struck: Ended, by: signal.Signals) -> str:
+        """Return what is wrong with how a verb that was struck ended; empty where nothing is."""
+        ended_before = not struck.was_struck or struck.code == 0
+        if struck.code not in (CODES[by], *([0] if ended_before else [])):
+            return f"exit code {struck.code}: {struck.said[-600:]}"
+        lines = struck.said.splitlines()
+        if "Traceback" in struck.said or "Exception ignored" in struck.said:
+            return f"said: {struck.said[-600:]}"
+        if struck.code > 0 and (lines[-1:] != [STOPPED] or lines.count(STOPPED) != 1):
+            return f"said: {struck.said[-600:]}"
+        return ""
+
+    def _compare(self) -> list[str]:
+        got = digest_folder(self._out, self._verb.timed)
+        names = {*self._expected, *got}
+        return sorted(name for name in names if self._expected.get(name) not in ("unstable", got.get(name)))[:8]
+
+    def _list_left(self) -> list[str]:
+        """List temporary files below OUT and in the store, and whatever lies in TMPDIR."""
+        roots = (self._out, self._store)
+        left = [path for root in roots for path in root.rglob("*") if path.name.startswith(".") or ".tmp" in path.name]
+        return [path.relative_to(self._folder).as_posix() for path in (*left, *self._temporary.rglob("*"))]
+
+    def _run_whole(self) -> tuple[dict[str, str], float]:
+        self._clear()
+        ended = run_verb(list_arguments(self._verb), self._folder)
+        assert ended.code == 0, (self._verb.name, ended.said)
+        left = self._list_left()
+        assert not left, (self._verb.name, left)
+        return digest_folder(self._out, self._verb.timed), ended.seconds
+
+    def _clear(self) -> None:
+        for folder in (self._out, self._temporary, *([self._store] if self._verb.cold else [])):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+        if self._verb.prepared:
+            shutil.copytree(self._folder / self._verb.prepared, self._out, dirs_exist_ok=True)
 
 
-def prepare(folder: Path) -> None:
-    """Draw the cohorts, and run once what later verbs start from."""
-    pid = os.fork()
-    if pid == 0:  # the threads of what draws must not stand in this process when others are forked from it
-        _draw(folder)
-        os._exit(0)
-    assert os.waitpid(pid, 0)[1] == 0
-    for name, arguments in (
-        ("finished", ["--folds", "3", "--seeds", "2", "--epochs", "4"]),
-        ("stage-one", ["--folds", "3", "--seeds", "1", "--epochs", "4"]),
-    ):
-        code, _, said = run_verb(["run", "cohort.csv", "--out", name, *arguments, *ENCODER], folder)
-        assert code == 0, said
-
-
-def try_verb(verb: Verb, folder: Path, n_kills: int, rng: random.Random) -> dict[str, Any]:
-    """Kill one verb n times, each in a fresh folder, run it again, and compare."""
-    expected, seconds = _run_undisturbed(verb, folder)
-    again, _ = _run_undisturbed(verb, folder)
-    unstable = sorted(name for name in expected if expected[name] != again.get(name))
-    faults, n_struck = [], 0
+def try_verb(verb: Verb, folder: Path, n_kills: int, n_stops: int, seed: int) -> dict[str, Any]:
+    """Kill and stop one verb, each time in a fresh folder, run it again, and compare; return the record."""
+    began = time.monotonic()
+    trial = Trial(verb, folder, random.Random(f"{seed} {verb.name}"))
     for i in range(n_kills):
-        out = _fresh(verb, folder)
-        moment = rng.uniform(0.02, 0.98) * seconds
-        struck = run_verb(_arguments(verb), folder, kill_after=moment)
-        n_struck += struck[0] == -9
-        left = [path.name for path in folder.iterdir() if path.name.startswith(".") and path.name != ".said"]
-        code, _, said = run_verb(_arguments(verb), folder)
-        got = digest_folder(out) if out.exists() else {}
-        wrong = sorted(name for name in {*expected, *got} if expected.get(name) != got.get(name))
-        wrong = [name for name in wrong if name not in unstable]
-        if code != 0 or wrong or left:
-            how = {"code": code, "said": said[-300:], "differs": wrong[:8], "left": left}
-            faults.append({"kill": i, "after": round(moment, 2), **how})
+        trial.strike("kills", signal.SIGKILL, whole_group=i % 2 == 1)
+    for i in range(n_stops):
+        by = signal.SIGINT if i % 2 == 0 else signal.SIGTERM
+        trial.strike("stops", by, whole_group=i % 4 < 2)
     return {
         "verb": verb.name,
-        "seconds": round(seconds, 1),
-        "kills": n_struck,
-        "of": n_kills,
-        "unstable": unstable,
-        "faults": faults,
+        "seconds": round(trial.seconds, 1),
+        **trial.n_struck,
+        "of": [n_kills, n_stops],
+        "took": round(time.monotonic() - began),
+        "faults": trial.faults,
     }
 
 
-def _run_undisturbed(verb: Verb, folder: Path) -> tuple[dict[str, str], float]:
-    out = _fresh(verb, folder)
-    code, seconds, said = run_verb(_arguments(verb), folder)
-    assert code == 0, (verb.name, said)
-    return digest_folder(out), seconds
-
-
-def _fresh(verb: Verb, folder: Path) -> Path:
-    out = folder / "out"
-    shutil.rmtree(out, ignore_errors=True)
-    if verb.prepared:
-        shutil.copytree(folder / verb.prepared, out)
-    if verb.cold:
-        for path in Path(os.environ["LAMELLA_HOME"]).glob("*"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return out
-
-
-def _arguments(verb: Verb) -> list[str]:
-    return ["out" if word == "OUT" else word for word in verb.arguments]
+def _name_processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*:\s*(.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
+    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
 
 
 def main() -> None:
     """Run a campaign from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--stops", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", nargs="*", default=[""], help="names of verbs, or their beginnings")
     parser.add_argument("--out", type=Path, default=Path("kills.json"))
     given = parser.parse_args()
     import timm  # noqa: F401
 
+    import lamella.cli
     import lamella.pipeline  # noqa: F401
 
-    records = []
+    verbs = [verb for verb in VERBS if verb.name.startswith(tuple(given.only))]
+    record: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "processor": _name_processor(), "verbs": []}
     with tempfile.TemporaryDirectory(prefix="kills-") as name:
         folder = Path(name)
-        os.environ["LAMELLA_HOME"] = str(folder / "store")
+        os.environ |= {"LAMELLA_HOME": str(folder / "store"), "TMPDIR": str(folder / "tmp")}
+        tempfile.tempdir = None  # the children's is the campaign's, which must stay empty
         (folder / "store").mkdir()
-        prepare(folder)
-        for verb in VERBS:
-            if given.only in verb.name:
-                record = try_verb(verb, folder, given.kills, random.Random(f"{given.seed} {verb.name}"))
-                records.append(record)
-                print(record | {"faults": len(list(record["faults"]))}, flush=True)  # noqa: T201
-                given.out.write_text(json.dumps(records, indent=1))
-    sys.exit(1 if any(record["faults"] for record in records) else 0)
+        (folder / "tmp").mkdir()
+        prepare(folder, verbs)
+        for verb in verbs:
+            record["verbs"].append(try_verb(verb, folder, given.kills, given.stops, given.seed))
+            found = record["verbs"][-1]
+            print(found | {"faults": len(found["faults"])}, flush=True)  # noqa: T201
+            given.out.write_text(json.dumps(record, indent=1))
+    sys.exit(1 if any(found["faults"] for found in record["verbs"]) else 0)
 
 
 if __name__ == "__main__":

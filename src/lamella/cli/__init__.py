@@ -6,8 +6,6 @@ its own, a `typer.Typer` called `app`. Verbs import what is heavy when they run:
 
 import functools
 import importlib
-import signal
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +15,7 @@ from lamella import __version__
 from lamella.cli.echo import echo
 from lamella.encoders.trust import trusting
 from lamella.errors import LamellaError, SettingsError
+from lamella.stopping import STOPPED, stop_on_signals
 
 _VERBS = (
     "split",
@@ -43,7 +42,6 @@ _VERBS = (
 )
 
 _UsageError: Any = typer.BadParameter.__bases__[0]  # click's, whose home differs between versions of typer
-_STOPPED = "stopped; nothing is half-written, run the same command again to go on"
 
 
 class _Once(TyperCommand):
@@ -90,8 +88,8 @@ class _Verbs(TyperGroup):
         except LamellaError as error:
             echo(str(error), err=True)
             raise typer.Exit(1) from error
-        except KeyboardInterrupt as error:
-            echo(_STOPPED, err=True)
+        except KeyboardInterrupt as error:  # where the verbs are run without `main`, in a program or a test
+            echo(STOPPED, err=True)
             raise typer.Exit(130) from error
 
 
@@ -147,11 +145,6 @@ def list_commands() -> list[str]:
 
 
 def main() -> None:
-    """Run the command line; being told to end (SIGTERM) is as good as Ctrl-C."""
-    signal.signal(signal.SIGTERM, _stop)
+    """Run the command line; Ctrl-C ends it with exit code 130, SIGTERM with 143."""
+    stop_on_signals()
     build_app()()
-
-
-def _stop(signum: int, frame: FrameType | None) -> None:
-    """Leave through every `finally`, so that no temporary file stays behind."""
-    raise KeyboardInterrupt

@@ -14,6 +14,7 @@ from lamella.encoders.runtime import (
     Runtime,
     RuntimeDescription,
     RuntimeSettings,
+    SettledPrecision,
     describe_runtimes,
     open_runtime,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "Runtime",
     "RuntimeDescription",
     "RuntimeSettings",
+    "SettledPrecision",
     "Trunk",
     "WeightsEntry",
     "add_weights",

@@ -6,7 +6,6 @@ Imports inside functions are for weight alone: torch's, the hub's package's, and
 import os
 import shlex
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ from lamella.encoders.foreign import read_hub_card
 from lamella.encoders.hub_config import HUB_CONFIG
 from lamella.encoders.names import split_name
 from lamella.encoders.registry import find_encoder
-from lamella.encoders.store import save_entry, stored_folder
+from lamella.encoders.store import find_store, save_entry, stored_folder
 from lamella.errors import WeightsError
 from lamella.files import find_sha256, replacing
+from lamella.temporaries import temporary_folder
 
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -51,12 +51,18 @@ def fetch_weights(name: str) -> Path:
         EncoderError: If no encoder has that name.
         WeightsError: If nobody publishes them, the download breaks off, or what came is something else.
     """
-    card, path = download_weights(name)
-    return _add_with_card(card, path)
+    place = find_store() / "downloads" / "weights"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_folder(place) as folder:
+        return _add_with_card(*download_weights(name, folder))
 
 
-def download_weights(name: str) -> tuple[EncoderCard, Path]:
+def download_weights(name: str, folder: Path) -> tuple[EncoderCard, Path]:
     """Download the published weights of an encoder; return its card and the file, outside the store still.
+
+    Args:
+        name: Which encoder.
+        folder: Where a plain file may be put for now; the hub keeps its own.
 
     Raises:
         EncoderError: If no encoder has that name.
@@ -78,7 +84,7 @@ def download_weights(name: str) -> tuple[EncoderCard, Path]:
     if card.hub_id is not None:
         return card, _download_first(name, card.hub_id)
     if card.url is not None:
-        return card, download_file(name, card.url)
+        return card, download_file(name, card.url, folder)
     raise WeightsError(f"nobody publishes weights of '{name}'. Pass --weights FILE or --weights random.")
 
 
@@ -126,12 +132,11 @@ def _download_from_hub(name: str, hub_id: str, file: str) -> Path:
     return path
 
 
-def download_file(name: str, url: str) -> Path:
-    """Download a plain file; a name like `net-1a2b3c4d.pth` states the beginning of its SHA-256."""
+def download_file(name: str, url: str, folder: Path) -> Path:
+    """Download a plain file into a folder; a name like `net-1a2b3c4d.pth` states the beginning of its SHA-256."""
     import urllib.error
     import urllib.request
 
-    folder = Path(tempfile.mkdtemp(prefix="lamella-"))
     path = folder / url.rpartition("/")[2]
     try:
         with urllib.request.urlopen(url, timeout=60) as response, path.open("wb") as out:

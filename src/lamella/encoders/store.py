@@ -3,6 +3,7 @@
 $LAMELLA_HOME (default ~/.cache/lamella)/
   weights/<encoder>/   the file as it came, and card.json
   compiled/<key>/      networks ready to run, safe to delete
+  downloads/           what is being fetched
 """
 
 import dataclasses

@@ -258,12 +258,25 @@ def find_differences(path: Path, wanted: Mapping[str, Any], keys: tuple[str, ...
     Raises:
         BagError: If the file cannot be read.
     """
+    return list_differences(read_stated(path), wanted, keys)
+
+
+def read_stated(path: Path) -> dict[str, Any]:
+    """Return what a finished file states of how it was made.
+
+    Raises:
+        BagError: If the file cannot be read.
+    """
     with open_h5(path) as file:
-        found = {"slide_image": ""} | read_attributes(file)  # older files are of the image that is read by itself
+        return {"slide_image": ""} | read_attributes(file)  # older files are of the image that is read by itself
+
+
+def list_differences(stated: Mapping[str, Any], wanted: Mapping[str, Any], keys: tuple[str, ...]) -> tuple[str, ...]:
+    """List in what attributes a file differs from what is wanted, one clause each."""
     return tuple(
-        f"{key} {_short(found.get(key, 'not stated'))} (now {_short(wanted[key])})"
+        f"{key} {_short(stated.get(key, 'not stated'))} (now {_short(wanted[key])})"
         for key in keys
-        if key in wanted and not _same(found.get(key), wanted[key])
+        if key in wanted and not _same(stated.get(key), wanted[key])
     )
 
 

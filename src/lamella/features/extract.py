@@ -14,11 +14,13 @@ from lamella.encoders.overlap import find_overlap
 from lamella.features.bag import BagFolder
 from lamella.features.failures import Failure, save_failures
 from lamella.features.plan import survey_regions
+from lamella.features.said import SlideNotes, list_notes
 from lamella.features.settings import BagTarget, ExtractSettings
 from lamella.features.stream import Extraction
-from lamella.features.todo import find_todo
-from lamella.files import refuse_links, sweep_temporaries
+from lamella.features.todo import Todo, find_todo
+from lamella.files import refuse_links
 from lamella.progress import Progress, SilentProgress
+from lamella.temporaries import sweep_temporaries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +85,7 @@ def extract_cohort(
     ]
     refuse_links(out)
     sweep_temporaries(targets[0].folder.root)
-    todo, kept, failures = find_todo(slides, settings, targets)
+    todo = find_todo(slides, settings, targets)
     said += filter(
         None,
         (find_overlap(find_encoder(spec.name), (slide.path.stem for slide in slides)) for spec in settings.encoders),
@@ -91,19 +93,46 @@ def extract_cohort(
     for note in said:
         progress.say(note)
     parts = []
-    for missing, items in todo.items():
-        extraction = Extraction(items, settings, [targets[place] for place in missing], failures)
+    for missing, items in todo.missing.items():
+        standing = {target: list(bags.values()) for target, bags in todo.standing.items()}
+        extraction = Extraction(items, settings, [targets[place] for place in missing], todo.failures, standing)
         extraction.run(progress)
         parts.append(extraction)
-    save_failures(failures, out / "failures.csv")
-    notes = dict.fromkeys([*said, *(note for part in parts for note in part.notes)])
+    save_failures(todo.failures, out / "failures.csv")
+    notes = _gather_notes(slides, targets, todo, parts, settings)
+    already = {note for part in parts for notes_of in part.runtime_notes.values() for note in notes_of}
+    for note in notes:
+        if note not in already:
+            progress.say(note)
     return ExtractReport(
         folders=tuple(target.folder for target in targets),
         done=tuple(slide_id for part in parts for slide_id in part.done),
-        kept=tuple(kept),
-        failures=tuple(failures),
+        kept=tuple(todo.kept),
+        failures=tuple(todo.failures),
         n_tiles=sum(part.n_tiles for part in parts),
         seconds=sum(part.seconds for part in parts),
         runtime=next((part.runtime_name for part in parts if part.runtime_name), ""),
-        notes=tuple(notes),
+        notes=tuple(dict.fromkeys([*said, *notes])),
     )
+
+
+def _gather_notes(
+    slides: Sequence[CohortSlide],
+    targets: Sequence[BagTarget],
+    todo: Todo,
+    parts: Sequence[Extraction],
+    settings: ExtractSettings,
+) -> list[str]:
+    """Gather what must be said of bags made now and earlier alike."""
+    of_runtimes: dict[BagTarget, list[str]] = {}
+    of_slides: dict[str, SlideNotes] = {}
+    for target in targets:
+        for slide_id, bag in todo.standing.get(target, {}).items():
+            of_runtimes.setdefault(target, []).extend(bag.runtime_notes)
+            of_slides.setdefault(slide_id, bag.slide)
+    for part in parts:
+        for target, notes in part.runtime_notes.items():
+            of_runtimes.setdefault(target, []).extend(notes)
+        of_slides |= part.slide_notes
+    in_order = [(one.slide_id, of_slides[one.slide_id]) for one in slides if one.slide_id in of_slides]
+    return list_notes(targets, of_runtimes, in_order, settings.cut.spec)

@@ -11,7 +11,7 @@ A slide that fails is listed and the others go on. A bag gets its name only when
 import itertools
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,11 +30,11 @@ from lamella.features.check_tiles import gather_check_tiles
 from lamella.features.failures import Failure, name_stage
 from lamella.features.leaks import find_leak
 from lamella.features.plan import TilePlan, find_seen_size, plan_slide, refuse_empty
+from lamella.features.said import SlideNotes, StandingBag, find_settled, gather_slide_notes, write_notes
 from lamella.features.settings import BagTarget, ExtractSettings, name_in_files
-from lamella.features.slide_notes import join_slide_notes
 from lamella.features.todo import say_differences
 from lamella.progress import Progress, Stage
-from lamella.slide import Slide, hash_fully
+from lamella.slide import hash_fully
 
 _PLANS_AHEAD = 2
 
@@ -63,8 +63,10 @@ class Extraction:
         settings: ExtractSettings,
         targets: Sequence[BagTarget],
         failures: list[Failure],
+        standing: Mapping[BagTarget, Sequence[StandingBag]],
     ) -> None:
         self._todo = todo
+        self._standing = standing
         self._settings = settings
         self._trunks = group_by_trunk([target.encoder for target in targets])
         by_encoder = {target.encoder: target for target in targets}
@@ -77,10 +79,9 @@ class Extraction:
         self._works: list[_SlideWork] = []  # on their way; what is finished or failed leaves, and its memory with it
         self._owners: deque[list[tuple[_SlideWork, int]]] = deque()
         self._n_planned = self._n_tiles_planned = 0
-        self._overridden: list[tuple[str, float, float]] = []
-        self._slide_notes: list[tuple[str, tuple[str, ...]]] = []
         self.done: list[str] = []
-        self.notes: list[str] = []
+        self.runtime_notes: dict[BagTarget, tuple[str, ...]] = {}
+        self.slide_notes: dict[str, SlideNotes] = {}
         self.n_tiles = 0
         self.seconds = 0.0
         self.runtime_name = ""
@@ -96,7 +97,6 @@ class Extraction:
             for trunk in self._trunks:
                 runtimes.append(self._open(trunk))
                 for note in runtimes[-1].notes:
-                    self.notes.append(note)
                     progress.say(note)
             self.runtime_name = runtimes[0].name
             started = time.perf_counter()
@@ -107,10 +107,6 @@ class Extraction:
                 for parts in zip(*rows, strict=True):
                     self._deliver(parts, runtimes, stage)
             self.seconds = time.perf_counter() - started
-            self._say_overridden(progress)
-            for note in (*self._say_resized(), *join_slide_notes(self._slide_notes)):
-                self.notes.append(note)
-                progress.say(note)
         finally:
             self._planner.shutdown(wait=True, cancel_futures=True)
             self._decoders.shutdown(wait=True, cancel_futures=True)
@@ -119,9 +115,17 @@ class Extraction:
                 runtime.close()
 
     def _open(self, trunk: Trunk) -> Runtime:
-        return open_runtime(
-            trunk, self._settings.runtime, tile_px=self._settings.cut.spec.tile_px, check_tiles=self._check_tiles
+        targets = [target for target in self._targets if target.encoder in trunk.specs]
+        settled = {find_settled(self._standing.get(target, ())) for target in targets}
+        runtime = open_runtime(
+            trunk,
+            self._settings.runtime,
+            tile_px=self._settings.cut.spec.tile_px,
+            check_tiles=self._check_tiles,
+            settled=settled.pop() if len(settled) == 1 else None,
         )
+        self.runtime_notes |= dict.fromkeys(targets, runtime.notes)
+        return runtime
 
     # Planning ---------------------------------------------------------------------------------------------------
 
@@ -157,8 +161,7 @@ class Extraction:
                 del self._plans[index]
                 self._n_planned += 1
             self._n_tiles_planned += len(plan.corners_l0)
-            self._note_other_resolution(item, plan.slide)
-            self._slide_notes.append((item.slide_id, (*plan.slide.notes, *plan.tissue.notes)))
+            self.slide_notes[item.slide_id] = gather_slide_notes(plan.slide, plan.tissue.notes)
             work = _SlideWork(
                 item, plan, self._decoders.submit(hash_fully, item.path), blocks_left=len(plan.block_sizes)
             )
@@ -172,36 +175,6 @@ class Extraction:
                 self._forget(work)
                 continue
             yield work
-
-    def _say_resized(self) -> list[str]:
-        """Say of each encoder that resizes tiles at what resolution it saw them."""
-        spec, said = self._settings.cut.spec, []
-        for trunk in self._trunks:
-            seen = find_seen_size(trunk.deepest, spec)
-            if seen["seen_px"] != spec.tile_px:
-                said.append(
-                    f"encoder '{trunk.name}' takes {seen['seen_px']} px only: tiles of {spec.tile_px} px at "
-                    f"{spec.mpp:g} um/px are resized, and it sees {seen['seen_mpp']:.4g} um/px"
-                )
-        return said
-
-    def _note_other_resolution(self, item: CohortSlide, slide: Slide) -> None:
-        """Keep in mind where a resolution was given that is not what the file states."""
-        if slide.overruled_mpp is not None:
-            self._overridden.append((item.slide_id, slide.overruled_mpp[0], slide.mpp[0]))
-
-    def _say_overridden(self, progress: Progress) -> None:
-        """Say which files were taken for another resolution than they state."""
-        if not self._overridden:
-            return
-        slide_id, stated, given = self._overridden[0]
-        more = f" (and {len(self._overridden) - 1} more slides)" if len(self._overridden) > 1 else ""
-        note = (
-            f"slide '{slide_id}' states {stated:.4g} um/px and is taken for {given:g}, as given{more}. Where only some "
-            "files lack theirs, give it by a column slide_mpp instead"
-        )
-        self.notes.append(note)
-        progress.say(note)
 
     def _save_patches(self, work: _SlideWork) -> None:
         """Write where the tiles lie, unless a file of another provenance stands there."""
@@ -298,7 +271,7 @@ class Extraction:
             runtimes: What made them.
             stage: Where to report to.
         """
-        made = _list_made(runtimes)
+        made = self._list_made(runtimes)
         columns = [
             column
             for part, runtime in zip(parts, runtimes, strict=True)
@@ -344,6 +317,8 @@ class Extraction:
                 "embedding_dim": rows.shape[1],
                 **find_seen_size(target.encoder, self._settings.cut.spec),
                 **made,
+                "precision_asked": self._settings.runtime.precision,
+                **write_notes(self.runtime_notes[target], self.slide_notes[work.item.slide_id]),
                 "slide_sha256": work.sha256.result(),
             },
             seen_patients=[one.patient for one in seen.slides],
@@ -352,6 +327,21 @@ class Extraction:
         if work.n_finished == len(self._targets):
             self.done.append(work.item.slide_id)
             self._forget(work)
+
+    def _list_made(self, runtimes: Sequence[Runtime]) -> list[dict[str, Any]]:
+        """List, for each depth of each runtime, how its embeddings were made, as the bag states it."""
+        made: list[dict[str, Any]] = []
+        for runtime in runtimes:
+            for check in runtime.checks or (None,) * len(runtime.widths):
+                standing = self._standing.get(self._targets[len(made)], ())
+                of_check = {
+                    "check_cosine": -1.0 if check is None else float(check.cosine_min),
+                    "check_tiles": 0 if check is None else int(check.n_tiles),
+                }
+                own = {"runtime": runtime.name, "precision": runtime.precision}
+                # What finished bags settled is not checked again: their check is this one's.
+                made.append(own | (dict(standing[0].made) if runtime.is_settled else of_check))
+        return made
 
     def _fail(self, slide_id: str, stage: str, error: BaseException) -> None:
         self._failures.append(Failure(slide_id, stage, str(error)))
@@ -378,19 +368,3 @@ class Extraction:
         for future in self._plans.values():
             if future.done() and not future.cancelled() and future.exception() is None:
                 future.result().slide.close()
-
-
-def _list_made(runtimes: Sequence[Runtime]) -> list[dict[str, Any]]:
-    """List, for each depth of each runtime, how its embeddings were made, as the bag states it."""
-    made = []
-    for runtime in runtimes:
-        for check in runtime.checks or (None,) * len(runtime.widths):
-            made.append(
-                {
-                    "runtime": runtime.name,
-                    "precision": runtime.precision,
-                    "check_cosine": -1.0 if check is None else float(check.cosine_min),
-                    "check_tiles": 0 if check is None else int(check.n_tiles),
-                }
-            )
-    return made

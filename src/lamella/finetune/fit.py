@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lamella.cores import count_cores
 from lamella.encoders.blocks import ChainBlocks
 from lamella.encoders.network import TileNetwork, pool
 from lamella.errors import EncoderError, ModelError
@@ -126,7 +127,7 @@ def fit_encoder(
         EncoderError: If `train_blocks` is asked for of a network whose blocks cannot be told apart.
         ModelError: If the loss does not stay finite.
     """
-    with using_threads(settings.n_threads or torch.get_num_threads()):
+    with using_threads(settings.n_threads or count_cores()):
         places = places or FitPlaces()
         fit = _Fit(network, model, tiles, slides.targets, settings, places)
         return fit.run(list(slides.train), list(slides.val), places.checkpoint, progress or SilentProgress())

@@ -1,6 +1,5 @@
 """Draw: a recipe becomes a pyramidal TIFF and the truth about it."""
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from lamella.samples.painter import paint
 from lamella.samples.plan import Plan, plan_slide
 from lamella.samples.recipe import SampleSlide, SlideRecipe
 from lamella.samples.stain import StainStyle
+from lamella.temporaries import temporary_folder
 
 _BLOCK_PX = 1024
 _IN_MEMORY_BYTES = 1 << 27
@@ -70,11 +70,11 @@ def _save_pyramid(path: Path, recipe: SlideRecipe, strips: Iterator[NDArray[np.u
             pixels = np.concatenate(list(strips))
             temporary.write_bytes(_compress(path, recipe, pyvips.Image.new_from_array(pixels)))
             return
-        with tempfile.NamedTemporaryFile(prefix=".pixels.", dir=path.parent) as raw:
-            for strip in strips:
-                raw.write(strip.tobytes())
-            raw.flush()
-            image = pyvips.Image.rawload(raw.name, width, height, 3, access="sequential")
+        with temporary_folder(path) as folder:
+            with (folder / "pixels").open("wb") as raw:
+                for strip in strips:
+                    raw.write(strip.tobytes())
+            image = pyvips.Image.rawload(str(folder / "pixels"), width, height, 3, access="sequential")
             temporary.write_bytes(_compress(path, recipe, image.copy(interpretation="srgb")))
 
 

@@ -26,7 +26,7 @@ from lamella.features.bag import read_own_bag
 from lamella.features.blocks import list_blocks, order_by_block, read_block
 from lamella.features.failures import Failure
 from lamella.features.settings import ExtractSettings
-from lamella.files import refuse_links, remove, replacing, sweep_temporaries, write_json
+from lamella.files import refuse_links, remove, replacing, write_json
 from lamella.maps import CellStitcher, plan_map_grid, save_map
 from lamella.mil import SlideModel, load_model, predict_ensemble
 from lamella.progress import Progress, SilentProgress, Stage
@@ -36,6 +36,7 @@ from lamella.study.cam_record import CamRecord, load_cam_record
 from lamella.study.folder import RunFolder
 from lamella.study.predict import FinishedRun, find_run_encoder
 from lamella.study.settings import CamSettings, restore_extract_settings
+from lamella.temporaries import sweep_temporaries
 
 _BLOCKS_AHEAD = 3
 

@@ -24,13 +24,14 @@ from lamella.features.failures import Failure, save_failures
 from lamella.features.leaks import find_leak
 from lamella.features.plan import CutSettings, plan_slide, refuse_empty
 from lamella.features.settings import name_in_files
-from lamella.files import parse_json_file, refuse_links, replacing, sweep_temporaries, write_json, write_table
+from lamella.files import parse_json_file, refuse_links, replacing, write_json, write_table
 from lamella.mil import load_model
 from lamella.progress import Progress, SilentProgress
 from lamella.slide import hash_quickly
 from lamella.study.bags import hash_json
 from lamella.study.folder import RunFolder
 from lamella.study.predict import find_tuned_file
+from lamella.temporaries import sweep_temporaries
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -19,7 +19,7 @@ from lamella.errors import CohortError, LamellaError, LeakageError, OutputError
 from lamella.features.extract import ExtractReport, extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.settings import ExtractSettings
-from lamella.files import parse_json_file, refuse_links, sweep_temporaries, write_json
+from lamella.files import parse_json_file, refuse_links, write_json
 from lamella.progress import Progress, SilentProgress, say_time
 from lamella.study.arm_rows import describe_arm
 from lamella.study.arm_runs import ArmPlace, FrozenRun, compare_blocks, permute_arm, run_frozen, run_stage_two
@@ -43,6 +43,7 @@ from lamella.study.study_folder import StudyFolder
 from lamella.study.study_record import describe_study, load_record, refuse_other_design, was_declared
 from lamella.study.truth import LesionFolder
 from lamella.study.units import PlanFacts, base_of
+from lamella.temporaries import sweep_temporaries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,7 @@ from lamella.encoders.runtime.compiled import convert, save_network
 from lamella.encoders.runtime.opening import choose_batch_size
 from lamella.encoders.tuned import hash_id
 from lamella.errors import LamellaError, OutputError
-from lamella.files import find_sha256, read_json, remove, replacing, sweep_temporaries, write_json, write_text
+from lamella.files import find_sha256, read_json, remove, replacing, write_json, write_text
 from lamella.mil import SlideModel, save_model
 from lamella.progress import Progress, SilentProgress
 from lamella.study.export_card import list_limits, write_readme
@@ -42,6 +42,7 @@ from lamella.study.export_source import ExportSource, find_source
 from lamella.study.predictor import list_seen
 from lamella.study.record import list_versions
 from lamella.study.reference import build_reference, save_reference
+from lamella.temporaries import sweep_temporaries
 
 _log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from lamella.errors import ModelError
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.settings import name_in_files
-from lamella.files import find_inside, parse_json_file, refuse_links, sweep_temporaries, write_json
+from lamella.files import find_inside, parse_json_file, refuse_links, write_json
 from lamella.mil import SlideModel, average_predictions, check_bag_fits, load_model
 from lamella.progress import Progress, SilentProgress
 from lamella.study.attention import locate_attention, save_attention
@@ -27,6 +27,7 @@ from lamella.study.predictor import Member, Predictor, list_seen, measure_spread
 from lamella.study.record import list_versions, save_predictions
 from lamella.study.rounds import RoundPrediction
 from lamella.study.settings import restore_extract_settings
+from lamella.temporaries import sweep_temporaries
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -21,7 +21,7 @@ from lamella.errors import CohortError
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.plan import ledger_of
-from lamella.files import refuse_links, remove, sweep_temporaries, write_json, write_table
+from lamella.files import refuse_links, remove, write_json, write_table
 from lamella.mil import SlideModel
 from lamella.progress import Progress, SilentProgress
 from lamella.slide import hash_quickly
@@ -43,6 +43,7 @@ from lamella.study.rounds import (
     train_protocol,
 )
 from lamella.study.settings import DEFAULT_FOLDS, RunSettings, TrainingSettings, describe_encoder
+from lamella.temporaries import sweep_temporaries
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -6,6 +6,14 @@ float32 embeddings in order, and are held against torch in fp32 on real tiles be
 
 from lamella.encoders.runtime.machine import RuntimeDescription, describe_runtimes
 from lamella.encoders.runtime.opening import open_runtime
-from lamella.encoders.runtime.protocol import PrecisionCheck, Runtime, RuntimeSettings
+from lamella.encoders.runtime.protocol import PrecisionCheck, Runtime, RuntimeSettings, SettledPrecision
 
-__all__ = ["PrecisionCheck", "Runtime", "RuntimeDescription", "RuntimeSettings", "describe_runtimes", "open_runtime"]
+__all__ = [
+    "PrecisionCheck",
+    "Runtime",
+    "RuntimeDescription",
+    "RuntimeSettings",
+    "SettledPrecision",
+    "describe_runtimes",
+    "open_runtime",
+]

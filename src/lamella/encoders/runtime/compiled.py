@@ -9,7 +9,6 @@ compiled/<fingerprint>-<tile_px>px-b<batch>-openvino<version>/
 import dataclasses
 import hashlib
 import logging
-import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from lamella.encoders.runtime.protocol import PrecisionCheck
 from lamella.encoders.runtime.silent import import_openvino
 from lamella.encoders.store import compiled_folder
 from lamella.files import find_sha256, parse_json_file, replacing, write_json
+from lamella.temporaries import temporary_folder
 
 _log = logging.getLogger(__name__)
 _FILES = ("network.xml", "network.bin")
@@ -79,8 +79,7 @@ class CompiledEntry:
     def _write(self, fill: Callable[[Path], None]) -> None:
         with replacing(self.folder / "manifest.json"):
             pass  # the folder is writable; an old manifest no longer vouches for the files that follow
-        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".") as name:
-            folder = Path(name)
+        with temporary_folder(self.folder / "network") as folder:
             fill(folder)
             manifest = {file: find_sha256(folder / file) for file in _FILES}
             for file in _FILES:

@@ -26,7 +26,14 @@ from lamella.encoders.runtime.checking import (
     take_check_tiles,
 )
 from lamella.encoders.runtime.compiled import CompiledEntry, convert
-from lamella.encoders.runtime.protocol import Embeddings, PrecisionCheck, Runtime, RuntimeSettings, Tiles
+from lamella.encoders.runtime.protocol import (
+    Embeddings,
+    PrecisionCheck,
+    Runtime,
+    RuntimeSettings,
+    SettledPrecision,
+    Tiles,
+)
 from lamella.errors import EncoderError, OutputError
 
 if TYPE_CHECKING:  # as below inside functions: a network kept in the store opens without torch's weight
@@ -114,7 +121,12 @@ class _Reference:
 
 
 def open_runtime(
-    encoder: EncoderSpec | Trunk, settings: RuntimeSettings, *, tile_px: int, check_tiles: Callable[[], Tiles]
+    encoder: EncoderSpec | Trunk,
+    settings: RuntimeSettings,
+    *,
+    tile_px: int,
+    check_tiles: Callable[[], Tiles],
+    settled: SettledPrecision | None = None,
 ) -> Runtime:
     """Open the fastest runtime that computes this encoder as torch in fp32 does; close it after use.
 
@@ -127,24 +139,23 @@ def open_runtime(
         tile_px: Side of the tiles it will be given, in pixels.
         check_tiles: Returns `(n, tile_px, tile_px, 3)` uint8 RGB, real tiles, better 64 or more; called only when a
             check is due.
+        settled: How finished embeddings of the same cohort were computed: taken unchecked where it can be had here.
 
     Raises:
         EncoderError: If no encoder has that name, or the device or precision asked for is not here.
         WeightsError: If the weights are not on this machine, or are of another network.
     """
     trunk = encoder if isinstance(encoder, Trunk) else Trunk((encoder,))
-    fingerprints = [fingerprint_encoder(spec) for spec in trunk.specs]
     plan = _plan(settings, tile_px=tile_px)
     if trunk.deepest.weights == "random":
         random = f"encoder '{drop_folders(trunk.name)}' has random weights, seeded by its name: a control, not a result"
         plan = replace(plan, notes=(*plan.notes, random))
     widths = tuple(find_encoder(spec.name).embedding_dim for spec in trunk.specs)
     reference = _Reference(trunk, widths, plan, tile_px, check_tiles)
+    if settled is not None and (runtime := _open_settled(settled, plan, trunk, tile_px, reference)) is not None:
+        return runtime
     if plan.runtime == "openvino":
-        fingerprint = fingerprints[0]
-        if len(fingerprints) > 1:
-            fingerprint = hashlib.sha256(",".join(fingerprints).encode()).hexdigest()
-        return _open_openvino(trunk, plan, fingerprint, tile_px, reference)
+        return _open_openvino(trunk, plan, tile_px, reference)
     return _open_torch(trunk, plan, tile_px, reference)
 
 
@@ -275,15 +286,53 @@ def _choose_on_gpu(settings: RuntimeSettings, device: str) -> tuple[str, str, tu
     return "torch", half if settings.precision == "auto" else settings.precision, ()
 
 
-def _open_openvino(trunk: Trunk, plan: _Plan, fingerprint: str, tile_px: int, reference: _Reference) -> Runtime:
-    from lamella.encoders.runtime.openvino_runtime import OpenVINORuntime
+def _open_settled(
+    settled: SettledPrecision, plan: _Plan, trunk: Trunk, tile_px: int, reference: _Reference
+) -> Runtime | None:
+    """Open what finished embeddings were computed with; None where this machine computes in another way."""
+    runtime: Runtime
+    if settled.runtime.startswith("openvino ") and plan.runtime == "openvino":
+        from lamella.encoders.runtime.openvino_runtime import OpenVINORuntime
 
-    entry = CompiledEntry(
-        fingerprint=fingerprint,
+        if settled.precision not in machine.cpu_precisions(plan.core):
+            return None
+        try:
+            runtime = OpenVINORuntime(
+                _load_or_convert(_find_entry(trunk, plan, tile_px), reference),
+                encoder=trunk.name,
+                widths=reference.widths,
+                precision=settled.precision,
+                n_threads=plan.n_threads,
+            )
+        except RuntimeError as error:
+            _log.warning("OpenVINO cannot run '%s' any more: %s", trunk.name, error)
+            return None
+    elif settled.runtime.startswith("torch ") and settled.precision in ("fp32", plan.precision):
+        runtime = _make_torch_runtime(trunk, plan, tile_px, reference, settled.precision)
+    else:
+        return None
+    if runtime.name != settled.runtime:  # another version, which has to be checked like any
+        runtime.close()
+        return None
+    runtime.notes, runtime.is_settled = settled.notes or plan.notes, True
+    return runtime
+
+
+def _find_entry(trunk: Trunk, plan: _Plan, tile_px: int) -> CompiledEntry:
+    fingerprints = [fingerprint_encoder(spec) for spec in trunk.specs]
+    joined = hashlib.sha256(",".join(fingerprints).encode()).hexdigest()
+    return CompiledEntry(
+        fingerprint=fingerprints[0] if len(fingerprints) == 1 else joined,
         tile_px=tile_px,
         batch_size=plan.batch_size,
         processor=machine.describe_processor(plan.core),
     )
+
+
+def _open_openvino(trunk: Trunk, plan: _Plan, tile_px: int, reference: _Reference) -> Runtime:
+    from lamella.encoders.runtime.openvino_runtime import OpenVINORuntime
+
+    entry = _find_entry(trunk, plan, tile_px)
     notes = plan.notes
     try:
         model = _load_or_convert(entry, reference)

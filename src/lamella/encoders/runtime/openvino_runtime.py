@@ -48,6 +48,7 @@ class OpenVINORuntime:
 
     checks: tuple[PrecisionCheck, ...] = ()
     notes: tuple[str, ...] = ()
+    is_settled = False
 
     def __init__(
         self,

@@ -73,6 +73,21 @@ class PrecisionCheck:
     precision_used: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettledPrecision:
+    """How finished embeddings of an encoder were computed, for more of them to be computed alike.
+
+    Attributes:
+        runtime: What computed, with its version.
+        precision: In which precision.
+        notes: What was said then.
+    """
+
+    runtime: str
+    precision: str
+    notes: tuple[str, ...]
+
+
 class Runtime(Protocol):
     """A network made ready for one tile size, read at one depth or several.
 
@@ -85,8 +100,9 @@ class Runtime(Protocol):
         precision: `fp32`, `bf16` or `fp16`.
         widths: Width of the embedding at each depth, ascending.
         batch_size: Most tiles a batch may have; full batches are fastest.
-        checks: How near it comes to torch in fp32 at each depth; empty where it is torch in fp32.
+        checks: How near it comes to torch in fp32 at each depth; empty where it is torch in fp32, or was settled.
         notes: What the user must be told.
+        is_settled: Whether finished embeddings settled how it computes, and nothing was checked.
     """
 
     name: str
@@ -97,6 +113,7 @@ class Runtime(Protocol):
     batch_size: int
     checks: tuple[PrecisionCheck, ...]
     notes: tuple[str, ...]
+    is_settled: bool
 
     def encode(self, batches: Iterable[Tiles]) -> Iterator[Embeddings]:
         """Encode batches in order, several at once inside, a bounded number in flight.

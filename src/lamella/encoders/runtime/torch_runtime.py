@@ -32,6 +32,7 @@ class TorchRuntime:
 
     checks: tuple[PrecisionCheck, ...] = ()
     notes: tuple[str, ...] = ()
+    is_settled = False
 
     def __init__(
         self,

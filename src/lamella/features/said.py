@@ -1,0 +1,136 @@
+"""What must be said of bags: kept in them, so that a run that finds them finished says it as the one that made them."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lamella.encoders import SettledPrecision, group_by_trunk
+from lamella.features.plan import find_seen_size
+from lamella.features.settings import BagTarget
+from lamella.features.slide_notes import join_slide_notes
+from lamella.files import parse_json
+from lamella.slide import Slide
+from lamella.tiles import TileSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlideNotes:
+    """What must be said of how a slide was read.
+
+    Attributes:
+        notes: Of the file and of its tissue.
+        overruled: The resolution that the file states and the one that was given instead, um per pixel; None where the
+            file's was taken.
+    """
+
+    notes: tuple[str, ...] = ()
+    overruled: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandingBag:
+    """What a finished bag states of its making that later bags and notes depend on.
+
+    Attributes:
+        made: Its attributes `runtime`, `precision`, `check_cosine` and `check_tiles`; empty where it has none.
+        runtime_notes: What was said when its encoder was opened.
+        slide: What was said of its slide.
+    """
+
+    made: Mapping[str, Any]
+    runtime_notes: tuple[str, ...]
+    slide: SlideNotes
+
+
+def gather_slide_notes(slide: Slide, tissue_notes: Sequence[str]) -> SlideNotes:
+    """Return what must be said of an open slide, and of its tissue."""
+    overruled = None if slide.overruled_mpp is None else (slide.overruled_mpp[0], slide.mpp[0])
+    return SlideNotes(notes=(*slide.notes, *tissue_notes), overruled=overruled)
+
+
+def write_notes(runtime_notes: Sequence[str], slide: SlideNotes) -> dict[str, Any]:
+    """Return the attribute of a bag that keeps what was said."""
+    overruled = list(slide.overruled) if slide.overruled is not None else None
+    return {"notes": {"runtime": list(runtime_notes), "slide": list(slide.notes), "overruled_mpp": overruled}}
+
+
+def read_standing(attributes: Mapping[str, Any]) -> StandingBag:
+    """Return what a finished bag states; one of an earlier version, or a damaged one, has nothing to say."""
+    made = {
+        key: attributes[key] for key in ("runtime", "precision", "check_cosine", "check_tiles") if key in attributes
+    }
+    try:
+        said = parse_json(attributes.get("notes", "{}"))
+        pair = said.get("overruled_mpp")
+        slide = SlideNotes(
+            notes=tuple(map(str, said.get("slide", ()))),
+            overruled=None if pair is None else (float(pair[0]), float(pair[1])),
+        )
+        return StandingBag(made=made, runtime_notes=tuple(map(str, said.get("runtime", ()))), slide=slide)
+    except (ValueError, TypeError, AttributeError, LookupError):
+        return StandingBag(made=made, runtime_notes=(), slide=SlideNotes())
+
+
+def find_settled(bags: Iterable[StandingBag]) -> SettledPrecision | None:
+    """Return how finished bags of one encoder were computed, for the rest to be computed alike; None where they differ.
+
+    Which tiles are left decides nothing then: a run that was interrupted ends as if it had not been.
+    """
+    found = {json.dumps(dict(bag.made), sort_keys=True, default=float): bag for bag in bags}
+    if len(found) != 1:
+        return None
+    (bag,) = found.values()
+    if not {"runtime", "precision", "check_cosine", "check_tiles"} <= bag.made.keys():
+        return None
+    return SettledPrecision(
+        runtime=str(bag.made["runtime"]), precision=str(bag.made["precision"]), notes=bag.runtime_notes
+    )
+
+
+def list_notes(
+    targets: Sequence[BagTarget],
+    runtime_notes: Mapping[BagTarget, Iterable[str]],
+    slides: Iterable[tuple[str, SlideNotes]],
+    spec: TileSpec,
+) -> list[str]:
+    """List everything that must be said of bags, the same whenever and in however many runs they were made.
+
+    Args:
+        targets: The encoders.
+        runtime_notes: Of each encoder, what its bags say of its opening.
+        slides: `(slide_id, its notes)` in the order of the cohort.
+        spec: How tiles are cut.
+    """
+    found = list(slides)
+    said = [note for target in targets for note in runtime_notes.get(target, ())]
+    said += _say_overruled(found)
+    said += _say_resized([target for target in targets if target in runtime_notes], spec)
+    said += join_slide_notes((slide_id, one.notes) for slide_id, one in found)
+    return list(dict.fromkeys(said))
+
+
+def _say_overruled(slides: Sequence[tuple[str, SlideNotes]]) -> list[str]:
+    """Say which files were taken for another resolution than they state."""
+    others = [(slide_id, one.overruled) for slide_id, one in slides if one.overruled is not None]
+    if not others:
+        return []
+    slide_id, (stated, given) = others[0]
+    more = f" (and {len(others) - 1} more slides)" if len(others) > 1 else ""
+    return [
+        f"slide '{slide_id}' states {stated:.4g} um/px and is taken for {given:g}, as given{more}. Where only some "
+        "files lack theirs, give it by a column slide_mpp instead"
+    ]
+
+
+def _say_resized(targets: Sequence[BagTarget], spec: TileSpec) -> list[str]:
+    """Say of each encoder that resizes tiles at what resolution it saw them."""
+    said = []
+    for trunk in group_by_trunk([target.encoder for target in targets]):
+        seen = find_seen_size(trunk.deepest, spec)
+        if seen["seen_px"] != spec.tile_px:
+            said.append(
+                f"encoder '{trunk.name}' takes {seen['seen_px']} px only: tiles of {spec.tile_px} px at "
+                f"{spec.mpp:g} um/px are resized, and it sees {seen['seen_mpp']:.4g} um/px"
+            )
+    return said

@@ -1,0 +1,67 @@
+"""Ctrl-C and being told to end: one line, no temporary file left, at once.
+
+Python would raise `KeyboardInterrupt` wherever the main thread happens to be: inside an import that swallows it, inside
+a callback of C that can only print it, or in the middle of cleaning up. Everything that is written here survives
+`kill -9` (whole files are renamed into place), so a command that is told to stop does no more than what that leaves
+undone.
+"""
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+from types import FrameType
+
+STOPPED = "stopped; nothing is half-written, run the same command again to go on"
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+_cleaners: list[Callable[[], object]] = []
+_owner = os.getpid()
+
+
+def at_stop(clean: Callable[[], object]) -> Callable[[], object]:
+    """Have `clean` called when a signal stops the command; it may be called at any moment, and must not wait long."""
+    _cleaners.append(clean)
+    return clean
+
+
+def stop_on_signals() -> None:
+    """Let Ctrl-C, SIGTERM and a closed terminal stop this process with one line and exit code 128 + signal.
+
+    A signal that whoever started the process has it ignore (`nohup`, a job in the background) stays ignored. Processes
+    that are forked from this one are ended by these signals as any other, without a word.
+    """
+    global _owner
+    _owner = os.getpid()
+    for signum in _list_signals():
+        if signal.getsignal(signum) != signal.SIG_IGN:
+            signal.signal(signum, _stop)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_forget)
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    if os.getpid() != _owner:  # forked an instant ago
+        signal.signal(signum, signal.SIG_DFL)
+        os.kill(os.getpid(), signum)
+        return
+    for other in _list_signals():
+        signal.signal(other, signal.SIG_IGN)  # a second Ctrl-C finds nothing to stop
+    for clean in _cleaners:
+        with contextlib.suppress(Exception):  # what cannot be removed now is swept by the next command
+            clean()
+    with contextlib.suppress(OSError):  # of a terminal that is gone
+        if os.isatty(2):
+            os.write(2, b"\x1b[?25h\n")  # bars hide the cursor, and end without a new line
+        os.write(2, f"{STOPPED}\n".encode())
+    os._exit(128 + signum)
+
+
+def _forget() -> None:
+    """In a process forked from this one: end as others do, and leave this one's files to it."""
+    for signum in _list_signals():
+        if signal.getsignal(signum) == _stop:
+            signal.signal(signum, signal.SIG_DFL)
+
+
+def _list_signals() -> list[signal.Signals]:
+    return [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]

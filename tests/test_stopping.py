@@ -1,0 +1,148 @@
+"""Signals end a command at once: one line, its exit code, no temporary file, no child."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lamella.stopping import STOPPED
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends signals that Windows has not")
+
+BUSY = """\
+import os, signal, sys, threading, time
+from pathlib import Path
+from lamella.stopping import stop_on_signals
+stop_on_signals()
+from lamella.files import replacing, write_text
+def write(number):
+    while True:
+        with replacing(Path(f"bag-{number}.txt")) as temporary:
+            temporary.write_text("half")
+            time.sleep(0.001)
+for number in range(4):
+    threading.Thread(target=write, args=(number,)).start()
+"""
+SWALLOW = """\
+while True:
+    try:
+        try:
+            time.sleep(0.01)
+        except BaseException:
+            pass
+    except BaseException:
+        pass
+"""
+SLEEPER = """\
+import time
+from lamella.children import serve
+serve(lambda question: time.sleep(60))
+"""
+
+
+def start(code: str, folder: Path, **more: object) -> "subprocess.Popen[str]":
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", code], cwd=folder, **pipes, **more)  # type: ignore[call-overload,no-any-return]
+
+
+def wait_until(ready: object, seconds: float = 30.0) -> None:
+    limit = time.monotonic() + seconds
+    while not ready():  # type: ignore[operator]
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_threads_that_write_and_code_that_swallows_errors_do_not_keep_a_command(
+    tmp_path: Path, by: signal.Signals
+) -> None:
+    process = start(BUSY + SWALLOW, tmp_path)
+    wait_until(lambda: len(list(tmp_path.glob("bag-*"))) == 4)
+    process.send_signal(by)
+    said = process.communicate(timeout=30)
+    assert (process.returncode, *said) == (128 + by, "", f"{STOPPED}\n")
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_second_signal_changes_nothing(tmp_path: Path) -> None:
+    process = start(BUSY + SWALLOW, tmp_path)
+    wait_until(lambda: len(list(tmp_path.glob("bag-*"))) == 4)
+    for by in (signal.SIGTERM, signal.SIGINT, signal.SIGINT, signal.SIGTERM):
+        process.send_signal(by)
+    assert process.communicate(timeout=30)[1] == f"{STOPPED}\n"
+    assert process.returncode in (130, 143)
+
+
+def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
+    code = "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + BUSY + "time.sleep(0.5); os._exit(5)"
+    process = start(code, tmp_path)
+    wait_until(lambda: list(tmp_path.glob("bag-*")))
+    process.send_signal(signal.SIGHUP)
+    assert process.communicate(timeout=30) == ("", "")
+    assert process.returncode == 5
+
+
+def test_a_forked_worker_ends_without_a_word_and_leaves_its_parents_files(tmp_path: Path) -> None:
+    code = BUSY.partition("for number")[0] + (
+        "ready, tell = os.pipe()\n"
+        "with replacing(Path('bag.txt')) as temporary:\n"
+        "    pid = os.fork()\n"
+        "    if pid == 0:\n        os.write(tell, b'.')\n        time.sleep(30)\n        os._exit(0)\n"
+        "    os.read(ready, 1)\n"
+        "    os.kill(pid, signal.SIGINT)\n"
+        "    status = os.waitpid(pid, 0)[1]\n"
+        "    temporary.write_text('whole')\n"
+        "sys.exit(7 if os.waitstatus_to_exitcode(status) == -signal.SIGINT else 8)\n"
+    )
+    process = start(code, tmp_path)
+    assert process.communicate(timeout=30) == ("", "")
+    assert process.returncode == 7
+    assert (tmp_path / "bag.txt").read_text() == "whole"
+
+
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM])
+def test_a_child_in_the_middle_of_a_file_ends_with_its_parent(tmp_path: Path, by: signal.Signals) -> None:
+    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    code = (
+        "from lamella.stopping import stop_on_signals\nstop_on_signals()\n"
+        "import threading, time\nfrom lamella.children import Child\n"
+        "child = Child('sleeper')\n"
+        "threading.Thread(target=child.ask, args=({},), daemon=True).start()\n"
+        "while child._process is None: time.sleep(0.01)\n"
+        "print(child._process.pid, flush=True)\ntime.sleep(60)\n"
+    )
+    paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    process = start(code, tmp_path, env=os.environ | {"PYTHONPATH": paths})
+    assert process.stdout is not None
+    pid = int(process.stdout.readline())
+    time.sleep(1.0)  # it is asleep over its question by now
+    process.send_signal(by)
+    process.communicate(timeout=30)
+    wait_until(lambda: not Path(f"/proc/{pid}").exists() if Path("/proc").exists() else not _runs(pid), 2.0)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_child_answers_ctrl_c_with_nothing_and_has_the_systems_other_signals(tmp_path: Path) -> None:
+    from lamella.features.h5_child import CHILD
+
+    assert CHILD.ask({"path": str(tmp_path / "absent.h5")}) == {"raised": "FileNotFoundError"}
+    assert CHILD._process is not None
+    if Path("/proc/self/status").exists():
+        status = Path(f"/proc/{CHILD._process.pid}/status").read_text()
+        masks = {line.split(":")[0]: int(line.split()[1], 16) for line in status.splitlines() if line[:4] == "SigC"}
+        assert not masks["SigCgt"] >> (signal.SIGTERM - 1) & 1
+        assert not masks["SigCgt"] >> (signal.SIGINT - 1) & 1
+    os.kill(CHILD._process.pid, signal.SIGINT)
+    time.sleep(0.1)
+    assert CHILD.ask({"path": str(tmp_path / "absent.h5")}) == {"raised": "FileNotFoundError"}
