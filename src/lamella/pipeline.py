@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from lamella.slide import Slide, hash_quickly, list_slides, open_slide
 from lamella.study.attention import AttentionRecord, load_attention
 from lamella.study.cam_record import CamRecord
 from lamella.study.exported import open_predictor
+from lamella.study.external import ExternalArms, predict_external
 from lamella.study.folder import RunFolder
 from lamella.study.predict import FinishedRun, open_run, predict_cohort
 from lamella.study.predictor import Predictor
@@ -166,6 +168,36 @@ def predict_slides(
     if predictions:
         write_page(Path(out))
     return predictions, failures
+
+
+def predict_together(
+    arms: ExternalArms, cohort: Cohort, out: Path, *, trust: Sequence[Path | str] = (), progress: Progress | None = None
+) -> tuple[Sequence[RoundPrediction], tuple[Failure, ...], dict[str, Any] | None]:
+    """Predict new slides by several models; with labels, say whether what was recommended holds there.
+
+    Args:
+        arms: Of `open_study_arms` or `open_beside`.
+        cohort: The slides, labelled or not.
+        out: Where to write; heatmaps are those of the arm that was recommended.
+        trust: Your own `FILE.py`, where an encoder is built by it.
+        progress: Where to report to.
+
+    Returns:
+        What that arm says of each slide, the slides that could not be done, and what `external.json` holds.
+
+    Raises:
+        LamellaError: Whatever cannot be done, in one line.
+    """
+    progress = progress or SilentProgress()
+    with trusting(*trust):
+        predictions, failures, found = predict_external(arms, cohort, Path(out), progress=progress)
+    folder, shown = RunFolder(Path(out)), arms.predictor()
+    classes = _Classes(shown.classes, shown.positive)
+    failures = (*failures, *_draw_heatmaps(predictions, folder, cohort, classes, progress))
+    save_public_failures(failures, cohort, folder.failures)
+    if predictions:
+        write_page(Path(out))
+    return predictions, failures, found
 
 
 def _rename_regions(settings: RunSettings, cohort: Cohort, renamed: Cohort, out: Path) -> RunSettings:

@@ -164,7 +164,12 @@ def find_tuned_file(home: Path, model: SlideModel) -> Path | None:
 
 
 def predict_cohort(
-    source: FinishedRun | Predictor, cohort: Cohort, out: Path, *, progress: Progress | None = None
+    source: FinishedRun | Predictor,
+    cohort: Cohort,
+    out: Path,
+    *,
+    features: Path | None = None,
+    progress: Progress | None = None,
 ) -> tuple[list[RoundPrediction], tuple[Failure, ...]]:
     """Cut, encode and predict new slides; with labels, measure at the frozen threshold (external validation).
 
@@ -172,6 +177,7 @@ def predict_cohort(
         source: Of `open_run`, `open_export` or `open_predictor`.
         cohort: New slides, labelled or not.
         out: Where to write predictions, attention and, with labels, `metrics.json`.
+        features: Folder of the bags; those in it are kept. None is the one in `out`.
         progress: Where to report to.
 
     Returns:
@@ -192,7 +198,7 @@ def predict_cohort(
     extract = dataclasses.replace(
         restore_extract_settings(predictor.settings, predictor.encoders[0]), encoders=predictor.encoders
     )
-    report = extract_cohort(cohort.slides, extract, folder.features, progress=progress)
+    report = extract_cohort(cohort.slides, extract, features or folder.features, progress=progress)
     failed = {failure.slide_id for failure in report.failures}
     done = [slide for slide in cohort.slides if slide.slide_id not in failed]
     ids = [slide.slide_id for slide in done]
