@@ -142,6 +142,7 @@ def predict_slides(
     cohort: Cohort,
     out: Path,
     *,
+    prevalence: float | None = None,
     trust: Sequence[Path | str] = (),
     progress: Progress | None = None,
 ) -> tuple[Sequence[RoundPrediction], tuple[Failure, ...]]:
@@ -151,6 +152,7 @@ def predict_slides(
         model: Folder of a finished run or an export, or what `open_run` or `open_predictor` returned.
         cohort: The slides, labelled or not.
         out: Where to write.
+        prevalence: With labels: where predictive values and net benefit are wanted besides.
         trust: Your own `FILE.py`, where the run's encoder is built by it.
         progress: Where to report to.
 
@@ -160,7 +162,7 @@ def predict_slides(
     progress = progress or SilentProgress()
     with trusting(*trust):
         opened = model if isinstance(model, FinishedRun | Predictor) else open_predictor(Path(model))
-        predictions, failures = predict_cohort(opened, cohort, Path(out), progress=progress)
+        predictions, failures = predict_cohort(opened, cohort, Path(out), prevalence=prevalence, progress=progress)
     folder = RunFolder(Path(out))
     classes = _Classes(opened.classes, opened.positive)
     failures = (*failures, *_draw_heatmaps(predictions, folder, cohort, classes, progress))

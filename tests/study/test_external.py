@@ -39,7 +39,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> StudyOutcome:
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, rows = tmp_path_factory.mktemp("elsewhere"), []
-    for number in range(24):
+    for number in range(12):
         save_slide(folder / f"N-{number:02d}.tif", draw_tissue(100 + number, malignant=number % 2 == 1))
         label = "malignant" if number % 2 else "benign"
         rows.append({"slide": f"N-{number:02d}.tif", "patient_id": f"Q-{number:02d}", "label": label})
@@ -76,14 +76,14 @@ def test_a_studys_recommendation_is_asked_again_on_new_slides(
     assert found["sentence"] in " ".join(said.split())
     rows = pd.read_csv(out / "arms.csv")
     assert list(rows["arm"]) == [WHOLE, CUT]
-    assert list(rows["n_patients"]) == [24, 24]
+    assert list(rows["n_patients"]) == [12, 12]
     assert rows["answer"].iloc[1] == found["answer"]
     assert found["arms"][1]["at_frozen_threshold"]["sensitivity"]["value"] is not None
     own = json.loads((out / "metrics.json").read_text())["arms"]["model"]["patients"]["auc"]
     assert own["value"] == pytest.approx(found["arms"][1]["auc"])
     assert own["interval"] == pytest.approx(found["arms"][1]["interval"])
     assert (out / "index.html").exists()
-    assert len(pd.read_csv(out / "arms" / "0" / "predictions.csv")) == 24
+    assert len(pd.read_csv(out / "arms" / "0" / "predictions.csv")) == 12
 
 
 def test_a_study_without_a_recommendation_is_measured_and_says_that_nothing_was_claimed(
@@ -101,7 +101,8 @@ def test_models_given_together_are_held_against_the_first(study: StudyOutcome, e
         call("export", study.folder.path, "--arm", arm, "--out", tmp_path / name)
     out = tmp_path / "out"
     together = ["--with", tmp_path / "cut", "--margin", "0.1", "--json"]
-    content = json.loads(call("predict", tmp_path / "whole", elsewhere, *together, "--out", out))
+    command = [str(one) for one in ("predict", tmp_path / "whole", elsewhere, *together, "--out", out)]
+    content = json.loads(CliRunner().invoke(build_app(), command).stdout)
     assert content["external"]["claim"] == {"arm": CUT, "against": WHOLE}
     assert content["external"]["margin"] == 0.1
     unlabelled = tmp_path / "unlabelled.csv"
@@ -131,3 +132,22 @@ def test_what_cannot_be_compared_is_refused_in_one_line(
     ended = CliRunner().invoke(build_app(), command)
     assert ended.exit_code == 1
     assert said in " ".join(ended.output.split())
+
+
+def test_predictive_values_and_net_benefit_are_restated_at_a_prevalence(
+    study: StudyOutcome, elsewhere: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    said = call("predict", study.runs[CUT].path, elsewhere, "--prevalence", "0.1", "--out", out)
+    metrics = json.loads((out / "metrics.json").read_text())
+    own, found = metrics["arms"]["model"]["patients"], metrics["at_prevalence"]
+    sensitivity, specificity = own["sensitivity"]["value"], own["specificity"]["value"]
+    called = 0.1 * sensitivity + 0.9 * (1 - specificity)
+    if called:
+        assert found["ppv"]["value"] == pytest.approx(0.1 * sensitivity / called)
+    assert found["ppv"]["prevalence"] == 0.1
+    assert [row["everybody"] for row in found["net_benefit"]] == pytest.approx(
+        [0.1 - 0.9 * row["cut"] / (1 - row["cut"]) for row in found["net_benefit"]]
+    )
+    assert len(found["net_benefit"]) == 19
+    assert "At a prevalence of 0.1" in " ".join(said.split())

@@ -60,6 +60,15 @@ def predict(
             show_default="the study's, or 0.05",
         ),
     ] = None,
+    prevalence: Annotated[
+        float | None,
+        typer.Option(
+            "--prevalence",
+            metavar="SHARE",
+            help="With labels: PPV, NPV and net benefit at this share of positives, such as 0.1.",
+            show_default="that of these slides",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Predict new slides with a finished run or an exported model.
@@ -76,6 +85,7 @@ def predict(
     progress = talk.open()
     trusted.apply()
 
+    from lamella.files import parse_json_file
     from lamella.pipeline import predict_slides, predict_together
     from lamella.study.exported import open_predictor
     from lamella.study.external import is_study, open_beside, open_study_arms
@@ -83,6 +93,8 @@ def predict(
     if margin is not None and not 0 < margin < 0.5:
         raise SettingsError(f"--margin is {margin} and must be above 0 and below 0.5. Pass --margin 0.05.")
     external = None
+    if prevalence is not None and (is_study(model) or beside):
+        raise SettingsError("--prevalence is of one model and several are given. Predict with the one you mean.")
     if is_study(model) or beside:
         arms = (
             open_beside([model, *beside], margin=margin)
@@ -97,7 +109,7 @@ def predict(
     else:
         predictor = open_predictor(model)
         cohort = columns.gather(slides, slide_mpp=slide_mpp, image=image)
-        predictions, failures = predict_slides(predictor, cohort, out, progress=progress)
+        predictions, failures = predict_slides(predictor, cohort, out, prevalence=prevalence, progress=progress)
         classes = predictor.classes
     rows = [_describe(found, classes) for found in predictions]
     if as_json:
@@ -107,8 +119,20 @@ def predict(
         if external is not None:
             print_table(["arm", "AUC", "95% interval", "loss", "answer"], [_compare(one) for one in external["arms"]])
             progress.say(external["sentence"])
+        if prevalence is not None:
+            stated = parse_json_file(out / "metrics.json")["at_prevalence"]
+            print_table(["what", "value", "95% interval"], [_restate(name, stated[name]) for name in ("ppv", "npv")])
+            progress.say(f"At a prevalence of {prevalence:g}; net benefit at each cut is in metrics.json.")
         progress.say(f"Predictions and heatmaps are in '{out}'.")
     tell_failures(failures, out / "failures.csv")
+
+
+def _restate(name: str, figure: dict[str, Any]) -> dict[str, Any]:
+    """Return one figure's row: its value and interval, or why it cannot be had."""
+    if figure["value"] is None:
+        return {"what": name.upper(), "value": figure["reason"]}
+    interval = "" if figure["interval"] is None else "{:.3f} to {:.3f}".format(*figure["interval"])
+    return {"what": name.upper(), "value": f"{figure['value']:.3f}", "95% interval": interval}
 
 
 def _compare(arm: dict[str, Any]) -> dict[str, Any]:

@@ -114,10 +114,11 @@ def open_beside(paths: Sequence[Path], *, margin: float | None = None) -> Extern
         ModelError: If a folder is neither a run nor an export.
         SettingsError: If they do not tell the same classes apart, or a folder is given twice.
     """
+    study = next((path for path in paths if is_study(path)), None)
+    if study is not None:
+        raise SettingsError(f"'{study}' is a study: it brings its arms along. Give it alone, without --with.")
     opened: dict[str, Predictor] = {}
     for path in paths:
-        if is_study(path):
-            raise SettingsError(f"'{path}' is a study: it brings its arms along. Give it alone, without --with.")
         predictor = open_predictor(path)
         name = str(load_card(path)["arm"]) if (Path(path) / CARD).exists() else str(predictor.settings["encoder"])
         opened[name if name not in opened else f"{name} ({Path(path).resolve().name})"] = predictor

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from lamella.analysis.prevalence import check_prevalence
 from lamella.cohort import Cohort, CohortSlide, save_cohort
 from lamella.encoders import EncoderSpec
 from lamella.encoders.trust import find_trusted
-from lamella.errors import ModelError
+from lamella.errors import ModelError, SettingsError
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.settings import name_in_files
@@ -169,6 +170,7 @@ def predict_cohort(
     out: Path,
     *,
     features: Path | None = None,
+    prevalence: float | None = None,
     progress: Progress | None = None,
 ) -> tuple[list[RoundPrediction], tuple[Failure, ...]]:
     """Cut, encode and predict new slides; with labels, measure at the frozen threshold (external validation).
@@ -178,6 +180,7 @@ def predict_cohort(
         cohort: New slides, labelled or not.
         out: Where to write predictions, attention and, with labels, `metrics.json`.
         features: Folder of the bags; those in it are kept. None is the one in `out`.
+        prevalence: With labels: where predictive values and net benefit are wanted besides.
         progress: Where to report to.
 
     Returns:
@@ -193,6 +196,10 @@ def predict_cohort(
     refuse_links(folder.path)
     sweep_temporaries(folder.path)
     labelled = all(slide.label is not None for slide in cohort.slides)
+    if prevalence is not None:
+        check_prevalence(prevalence)
+        if not labelled:
+            raise SettingsError("--prevalence restates what labels measure and slides have none. Leave it out.")
     refuse_seen(predictor, cohort, labelled=labelled, progress=progress)
     save_cohort(cohort, folder.local / "cohort.csv")
     extract = dataclasses.replace(
@@ -209,7 +216,9 @@ def predict_cohort(
     predictions = [_predict(predictor, slide, bags, folder) for slide in done]
     save_predictions(predictions, predictor.classes, folder.predictions)
     if labelled and predictions:
-        measured = measure_external(predictions, predictor.classes, predictor.positive, predictor.threshold)
+        measured = measure_external(
+            predictions, predictor.classes, predictor.positive, predictor.threshold, prevalence=prevalence
+        )
         write_json(folder.metrics, measured)
     notes = [*report.notes, *_say_unlike(predictions, progress)]
     record = {"classes": list(predictor.classes), "positive": predictor.positive, "settings": dict(predictor.settings)}
