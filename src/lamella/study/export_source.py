@@ -139,9 +139,9 @@ def _find_in_study(folder: StudyFolder, name: str | None, progress: Progress) ->
     if row["state"] != "done":
         raise ModelError(f"arm '{name}' is '{row['state']}': {row['reason']}. Run it first: lamella study.")
     if row.get("chosen"):
-        said = ", ".join(f"{one['arm']} in fold {one['fold']}" for one in row["chosen"])
+        folds = ", ".join(f"{one['arm']} in fold {one['fold']}" for one in row["chosen"])
         first = row["chosen"][0]["arm"]
-        raise ModelError(f"arm '{name}' is no one network: {said}. Export one of them: --arm '{first}'")
+        raise ModelError(f"arm '{name}' is no one network: {folds}. Export one of them: --arm '{first}'")
     run = find_arm_run(folder, row, rows)
     metrics = _read_json(folder.metrics).get(name, {})
     judged: Mapping[str, Any] = next((one for one in verdict.get("arms", ()) if one["arm"] == name), {})
