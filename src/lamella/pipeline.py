@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,7 @@ from lamella.study.attention import AttentionRecord, load_attention
 from lamella.study.cam import map_run
 from lamella.study.cam_record import CamRecord
 from lamella.study.exported import open_predictor
+from lamella.study.external import ExternalArms, predict_external
 from lamella.study.folder import RunFolder
 from lamella.study.predict import FinishedRun, open_run, predict_cohort
 from lamella.study.predictor import Predictor
@@ -142,6 +144,7 @@ def predict_slides(
     cohort: Cohort,
     out: Path,
     *,
+    prevalence: float | None = None,
     trust: Sequence[Path | str] = (),
     progress: Progress | None = None,
 ) -> tuple[Sequence[RoundPrediction], tuple[Failure, ...]]:
@@ -151,6 +154,7 @@ def predict_slides(
         model: Folder of a finished run or an export, or what `open_run` or `open_predictor` returned.
         cohort: The slides, labelled or not.
         out: Where to write.
+        prevalence: With labels: where predictive values and net benefit are wanted besides.
         trust: Your own `FILE.py`, where the run's encoder is built by it.
         progress: Where to report to.
 
@@ -160,7 +164,7 @@ def predict_slides(
     progress = progress or SilentProgress()
     with trusting(*trust):
         opened = model if isinstance(model, FinishedRun | Predictor) else open_predictor(Path(model))
-        predictions, failures = predict_cohort(opened, cohort, Path(out), progress=progress)
+        predictions, failures = predict_cohort(opened, cohort, Path(out), prevalence=prevalence, progress=progress)
     folder = RunFolder(Path(out))
     classes = _Classes(opened.classes, opened.positive)
     failures = (*failures, *_draw_heatmaps(predictions, folder, cohort, classes, progress))
@@ -168,6 +172,36 @@ def predict_slides(
     if predictions:
         write_page(Path(out))
     return predictions, failures
+
+
+def predict_together(
+    arms: ExternalArms, cohort: Cohort, out: Path, *, trust: Sequence[Path | str] = (), progress: Progress | None = None
+) -> tuple[Sequence[RoundPrediction], tuple[Failure, ...], dict[str, Any] | None]:
+    """Predict new slides by several models; with labels, say whether what was recommended holds there.
+
+    Args:
+        arms: Of `open_study_arms` or `open_beside`.
+        cohort: The slides, labelled or not.
+        out: Where to write; heatmaps are those of the arm that was recommended.
+        trust: Your own `FILE.py`, where an encoder is built by it.
+        progress: Where to report to.
+
+    Returns:
+        What that arm says of each slide, the slides that could not be done, and what `external.json` holds.
+
+    Raises:
+        LamellaError: Whatever cannot be done, in one line.
+    """
+    progress = progress or SilentProgress()
+    with trusting(*trust):
+        predictions, failures, found = predict_external(arms, cohort, Path(out), progress=progress)
+    folder, shown = RunFolder(Path(out)), arms.predictor()
+    classes = _Classes(shown.classes, shown.positive)
+    failures = (*failures, *_draw_heatmaps(predictions, folder, cohort, classes, progress))
+    save_public_failures(failures, cohort, folder.failures)
+    if predictions:
+        write_page(Path(out))
+    return predictions, failures, found
 
 
 def _rename_regions(settings: RunSettings, cohort: Cohort, renamed: Cohort, out: Path) -> RunSettings:

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from lamella.errors import SettingsError
-from lamella.study.arms import Arm
+from lamella.study.arms import CHOSEN_ARMS, Arm
 from lamella.study.design import StudyDesign, check_design, dump_design, load_design, parse_time
+from lamella.study.design_parts import RULES
 from lamella.study.presets import find_preset
 
 PRESETS = ("paper", "quick", "camelyon16", "gastro")
@@ -173,14 +174,39 @@ def test_a_budget_is_seconds() -> None:
     assert StudyDesign.model_validate({"arms": [{"encoders": ["resnet18"]}]}).budget_s is None
 
 
-def test_the_best_arm_once_fine_tuned_may_stand_in_a_table() -> None:
+def test_what_is_best_in_each_fold_may_stand_in_a_table() -> None:
     content = {
         "arms": [{"encoders": ["resnet18"], "depths": [4, 3]}],
-        "comparisons": [{"name": "III", "title": "t", "pairs": [["resnet18@3, tuned", "resnet18@3"]]}],
+        "comparisons": [{"name": "III", "title": "t", "pairs": [["best of each fold, tuned", "best of each fold"]]}],
     }
-    assert check_design(content | {"finetune_best": True}, "here").comparisons[0].pairs[0][0] == "resnet18@3, tuned"
+    design = check_design(content | {"finetune_best": True}, "here")
+    rows = design.list_tables((*design.list_arms(), *CHOSEN_ARMS))[0]["rows"]
+    assert rows == [("best of each fold, tuned", "best of each fold")]
     with pytest.raises(SettingsError, match="which is no arm"):
         check_design(content, "here")
+
+
+def test_what_is_best_in_each_fold_stands_in_no_table_that_goes_by_encoder_or_depth() -> None:
+    tables = [{"name": rule, "title": rule, "rule": rule} for rule in RULES]
+    design = check_design({"arms": [{"encoders": ["resnet18", "resnet50"]}], "comparisons": tables}, "here")
+    found = {one["name"]: one["rows"] for one in design.list_tables((*design.list_arms(), *CHOSEN_ARMS))}
+    assert found["each against the first"] == [("resnet50@4", "resnet18@4")]
+    assert found["tuned against frozen"] == [
+        ("best of each fold, head only", "best of each fold"),
+        ("best of each fold, tuned", "best of each fold"),
+    ]
+    assert found["depth against 4"] == found["histology against ImageNet"] == []
+
+
+def test_a_table_that_still_names_what_was_once_best_over_all_folds_says_what_to_declare() -> None:
+    content = {
+        "finetune_best": True,
+        "arms": [{"encoders": ["resnet18"]}],
+        "comparisons": [{"name": "III", "title": "t", "pairs": [["resnet18@4, tuned", "resnet18@4"]]}],
+    }
+    with pytest.raises(SettingsError, match="names 'resnet18@4, tuned', which is no arm") as caught:
+        check_design(content, "here")
+    assert "best of each fold, tuned" in str(caught.value)
 
 
 def test_histology_weights_are_compared_with_imagenets_of_the_same_network_head_and_tiles() -> None:

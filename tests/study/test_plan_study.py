@@ -229,7 +229,7 @@ def test_a_small_budget_says_what_is_left_out_and_what_it_would_cost() -> None:
     said = "\n".join(some.say())
     assert some.seconds <= whole.seconds / 2
     assert "resnet18@4 is not run: it would take" in said
-    assert "the best arm is not fine-tuned: it would take up to" in said
+    assert "best of each fold is not fine-tuned: it would take up to" in said
     nothing = plan_units(design, facts_of(design), budget_s=0.0)
     assert {one.state for one in nothing.arms} == {"not run"}
     assert nothing.units == ()
@@ -238,13 +238,41 @@ def test_a_small_budget_says_what_is_left_out_and_what_it_would_cost() -> None:
 def test_the_arm_that_is_fine_tuned_later_is_planned_at_the_dearest() -> None:
     design = check_design(QUICK | {"finetune_best": True, "cka": True}, "here")
     plan = plan_units(design, facts_of(design))
-    assert {name for unit in plan.units if unit.kind in ("finetune", "cka") for name in unit.arms} == {
-        "resnet18@4, head only",
-        "resnet18@4, tuned",
-    }
-    assert any("chosen on validation" in note for note in plan.notes)
-    again = plan_units(design, facts_of(design, done=frozenset({"finetune best"})))
+    (unit,) = [unit for unit in plan.units if unit.kind in ("finetune", "cka")]
+    assert unit.arms == ("best of each fold", "best of each fold, head only", "best of each fold, tuned")
+    assert any("in each fold on its validation patients" in note for note in plan.notes)
+    dearest = check_design(
+        {**QUICK, "arms": [*QUICK["arms"], {"encoders": ["resnet18"], "finetuned": ["head", "tuned"]}]}, "here"
+    )
+    declared = plan_units(dearest, facts_of(dearest))
+    assert unit.seconds == pytest.approx(sum(u.seconds for u in declared.units if u.kind == "finetune"))
+    again = plan_units(design, facts_of(design, done=frozenset({"finetune chosen"})))
     assert not any(unit.kind == "finetune" for unit in again.units)
+
+
+def test_what_is_fine_tuned_in_a_fold_already_is_not_planned_again() -> None:
+    design = check_design(QUICK | {"finetune_best": True}, "here")
+    whole = next(unit for unit in plan_units(design, facts_of(design)).units if unit.kind == "finetune")
+    keys = {
+        f"finetune {replace(arm, finetuned=kind).key} fold{fold} seed0"
+        for arm in design.list_arms()
+        for kind in ("head", "tuned")
+        for fold in (0, 1)
+    }
+    rest = next(
+        unit for unit in plan_units(design, facts_of(design, done=frozenset(keys))).units if unit.kind == "finetune"
+    )
+    assert rest.seconds == pytest.approx(whole.seconds * 3 / 5)
+
+
+def test_a_budget_that_has_room_for_a_declared_tuned_arm_alone_leaves_the_chosen_one_out() -> None:
+    declared = QUICK | {"arms": [*QUICK["arms"], {"encoders": ["resnet18"], "depths": [1], "finetuned": ["tuned"]}]}
+    design = check_design(declared | {"finetune_best": True}, "here")
+    without = plan_units(check_design(declared, "here"), facts_of(design))
+    plan = plan_units(design, facts_of(design), budget_s=without.seconds)
+    assert any(unit.kind == "finetune" for unit in plan.units)
+    assert "finetune chosen" not in {unit.key for unit in plan.units}
+    assert any("best of each fold is not fine-tuned" in note for note in plan.notes)
 
 
 def test_weights_that_are_not_here_are_said_once_an_encoder() -> None:
@@ -327,7 +355,6 @@ def test_what_a_folder_says_is_finished_is_found(cohort: Cohort, tmp_path: Path)
         "bags default/auto/resnet18@4",
         f"train {frozen.key}",
         f"finetune {tuned.key} fold1 seed0",
-        "finetune best",
         f"permute {frozen.key}",
     }
 

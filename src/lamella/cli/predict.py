@@ -9,6 +9,7 @@ from lamella.cli.encoder_options import TrustOptions
 from lamella.cli.groups import takes_groups
 from lamella.cli.options import ImageOption, JsonOption, LabelColumnOptions, TalkOptions
 from lamella.cli.tables import print_json, print_table, tell_failures
+from lamella.errors import SettingsError
 
 if TYPE_CHECKING:
     from lamella.study.rounds import RoundPrediction
@@ -19,7 +20,9 @@ def predict(
     model: Annotated[
         Path,
         typer.Argument(
-            metavar="DIR", help="Folder of a finished `lamella run`, or of `lamella export`.", show_default=False
+            metavar="DIR",
+            help="Folder of a finished `lamella run`, `lamella study`, or of `lamella export`.",
+            show_default=False,
         ),
     ],
     slides: Annotated[
@@ -39,6 +42,33 @@ def predict(
         ),
     ] = None,
     image: ImageOption = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--with",
+            metavar="DIR",
+            help="Another run or export, predicted too and held against DIR: its network cut shorter. May be given "
+            "again, the deepest first.",
+            show_default=False,
+        ),
+    ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            "--margin",
+            help="How much AUC may be given up, with --with or a study.",
+            show_default="the study's, or 0.05",
+        ),
+    ] = None,
+    prevalence: Annotated[
+        float | None,
+        typer.Option(
+            "--prevalence",
+            metavar="SHARE",
+            help="With labels: PPV, NPV and net benefit at this share of positives, such as 0.1.",
+            show_default="that of these slides",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Predict new slides with a finished run or an exported model.
@@ -48,23 +78,74 @@ def predict(
 
     Where the table has labels, metrics.json is written too, at the threshold that was frozen: external validation.
     Slides and patients that it has learned from are refused then.
+
+    Of a study, or with --with, every depth up to the recommended one is predicted, and external.json says whether the
+    recommendation is confirmed there, not confirmed, or inconclusive; arms.csv has a row for each.
     """
     progress = talk.open()
     trusted.apply()
 
-    from lamella.pipeline import predict_slides
+    from lamella.files import parse_json_file
+    from lamella.pipeline import predict_slides, predict_together
     from lamella.study.exported import open_predictor
+    from lamella.study.external import is_study, open_beside, open_study_arms
 
-    predictor = open_predictor(model)
-    cohort = columns.gather(slides, slide_mpp=slide_mpp, image=image)
-    predictions, failures = predict_slides(predictor, cohort, out, progress=progress)
-    rows = [_describe(found, predictor.classes) for found in predictions]
+    if margin is not None and not 0 < margin < 0.5:
+        raise SettingsError(f"--margin is {margin} and must be above 0 and below 0.5. Pass --margin 0.05.")
+    external = None
+    if prevalence is not None and (is_study(model) or beside):
+        raise SettingsError("--prevalence is of one model and several are given. Predict with the one you mean.")
+    if is_study(model) or beside:
+        arms = (
+            open_beside([model, *beside], margin=margin)
+            if beside
+            else open_study_arms(model, margin=margin, progress=progress)
+        )
+        cohort = columns.gather(slides, slide_mpp=slide_mpp, image=image)
+        predictions, failures, external = predict_together(arms, cohort, out, progress=progress)
+        classes = arms.predictor().classes
+    elif margin is not None:
+        raise SettingsError("--margin compares models and only one is given. Name others by --with, or leave it out.")
+    else:
+        predictor = open_predictor(model)
+        cohort = columns.gather(slides, slide_mpp=slide_mpp, image=image)
+        predictions, failures = predict_slides(predictor, cohort, out, prevalence=prevalence, progress=progress)
+        classes = predictor.classes
+    rows = [_describe(found, classes) for found in predictions]
     if as_json:
-        print_json({"out": str(out), "predictions": rows})
+        print_json({"out": str(out), "predictions": rows, **({} if external is None else {"external": external})})
     elif rows:
         print_table(list(rows[0]), rows)
+        if external is not None:
+            print_table(["arm", "AUC", "95% interval", "loss", "answer"], [_compare(one) for one in external["arms"]])
+            progress.say(external["sentence"])
+        if prevalence is not None:
+            stated = parse_json_file(out / "metrics.json")["at_prevalence"]
+            print_table(["what", "value", "95% interval"], [_restate(name, stated[name]) for name in ("ppv", "npv")])
+            progress.say(f"At a prevalence of {prevalence:g}; net benefit at each cut is in metrics.json.")
         progress.say(f"Predictions and heatmaps are in '{out}'.")
     tell_failures(failures, out / "failures.csv")
+
+
+def _restate(name: str, figure: dict[str, Any]) -> dict[str, Any]:
+    """Return one figure's row: its value and interval, or why it cannot be had."""
+    if figure["value"] is None:
+        return {"what": name.upper(), "value": figure["reason"]}
+    interval = "" if figure["interval"] is None else "{:.3f} to {:.3f}".format(*figure["interval"])
+    return {"what": name.upper(), "value": f"{figure['value']:.3f}", "95% interval": interval}
+
+
+def _compare(arm: dict[str, Any]) -> dict[str, Any]:
+    """Return one arm's row: its AUC, what it loses against the whole network, and whether that is confirmed."""
+    low, high = arm["interval"]
+    loss = "" if arm["loss"] is None else f"{arm['loss']:.3f}"
+    return {
+        "arm": arm["arm"],
+        "AUC": f"{arm['auc']:.3f}",
+        "95% interval": f"{low:.3f} to {high:.3f}",
+        "loss": loss,
+        "answer": arm["answer"] or "",
+    }
 
 
 def _describe(found: "RoundPrediction", classes: tuple[str, ...]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from lamella.progress import Progress, SilentProgress
 from lamella.study.arms import Arm
 from lamella.study.bags import StudyBags
 from lamella.study.cka import compare_tuned
-from lamella.study.finetune import StageOne, finetune_rounds
+from lamella.study.finetune import StageOne, finetune_rounds, train_rounds
 from lamella.study.folder import RunFolder
 from lamella.study.localise import permute_labels
 from lamella.study.outcome import ArmOutcome, SlideLogits, tabulate
@@ -108,12 +108,11 @@ def run_frozen(
         for found in (model.predict(bags.features[slide.slide_id]),)
     ]
     models = [(one.fold, model) for one in trained.protocol.rounds for model in trained.models[one.fold]]
-    losses = [loss for _, model in models if (loss := _best_loss(model)) is not None]
     outcome = ArmOutcome(
         arm=arm,
         rows=tuple(rows),
         best_epochs={(fold, model.settings.seed): model.training.best_epoch for fold, model in models},
-        val_log_loss=float(np.mean(losses)) if losses else None,
+        val_losses=_find_losses(models),
         metrics=metrics["arms"]["model"],
     )
     return FrozenRun(
@@ -148,6 +147,36 @@ def run_stage_two(
     metrics["stage_two"] = found
     write_json(base.folder.metrics, metrics)
     return [_read_stage_two(base, arm, cohort) for arm in arms], found["notes"]
+
+
+def continue_fold(
+    base: FrozenRun, fold: int, cohort: Cohort, stage: StageTwo, progress: Progress
+) -> dict[str, list[SlideLogits]]:
+    """Return what head only and fine-tuning make of a frozen arm in one fold alone; finished trainings are kept.
+
+    Args:
+        base: The frozen arm.
+        fold: Number of the round.
+        cohort: With folds or splits.
+        stage: How.
+        progress: Where to report to.
+
+    Returns:
+        Of `head` and `tuned` the fold's test slides, by seed, read from all tiles.
+    """
+    begin = StageOne(
+        rounds=[one for one in base.trained.protocol.rounds if one.fold == fold],
+        models=base.trained.models,
+        bags=base.bags,
+        extract=base.extract,
+    )
+    rows: dict[str, list[SlideLogits]] = {"head": [], "tuned": []}
+    for one in train_rounds(begin, cohort, stage, base.folder, progress)[0]:
+        if one.arm in rows and one.reading == "all":
+            rows[one.arm].append(
+                SlideLogits(slide=one.slide, fold=one.fold, seed=one.seed, side="test", logits=one.logits)
+            )
+    return rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +244,16 @@ def _best_loss(model: SlideModel) -> float | None:
     return next((e.val_log_loss for e in model.training.history if e.epoch == model.training.best_epoch), None)
 
 
+def _find_losses(models: Sequence[tuple[int, SlideModel]]) -> dict[int, float]:
+    """Return the log-loss on validation of each fold, mean over its models."""
+    losses: dict[int, list[float]] = {}
+    for fold, model in models:
+        loss = _best_loss(model)
+        if loss is not None:
+            losses.setdefault(fold, []).append(loss)
+    return {fold: float(np.mean(own)) for fold, own in losses.items()}
+
+
 def _find_auc(
     rows: Sequence[SlideLogits], outcome: ArmOutcome, cohort: Cohort, seed: int, *, among_exchanged: bool = False
 ) -> float | None:
@@ -247,12 +286,11 @@ def _read_stage_two(base: FrozenRun, arm: Arm, cohort: Cohort) -> ArmOutcome:
         (fold, seed): load_model(base.folder.stage_two(fold, seed) / arm.finetuned / "model")
         for fold, seed in sorted({(row.fold, row.seed) for row in rows})
     }
-    losses = [loss for model in models.values() if (loss := _best_loss(model)) is not None]
     outcome = ArmOutcome(
         arm=arm,
         rows=rows,
         best_epochs={key: model.training.best_epoch for key, model in models.items()},
-        val_log_loss=float(np.mean(losses)) if losses else None,
+        val_losses=_find_losses([(fold, model) for (fold, _), model in models.items()]),
         metrics={},
     )
     return dataclasses.replace(outcome, metrics=measure(tabulate(outcome, cohort, outcome.tested, seeds=outcome.seeds)))

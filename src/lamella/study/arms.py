@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from lamella.errors import SettingsError
 
 FINETUNED = ("frozen", "head", "tuned")
+CHOSEN = "best of each fold"
+"""In place of an encoder: the arm is whichever frozen one did best on each fold's own validation patients."""
 _SAID = {"frozen": "", "head": ", head only", "tuned": ", tuned"}
 
 
@@ -53,8 +55,15 @@ class Arm:
         return f"{self.encoder}@{self.depth}"
 
     @property
+    def is_chosen(self) -> bool:
+        """Whether it is another arm in each fold, chosen on the fold's own validation patients."""
+        return self.encoder == CHOSEN
+
+    @property
     def name(self) -> str:
         """What people call it; no two arms of a study share it."""
+        if self.is_chosen:
+            return f"{CHOSEN}{_SAID[self.finetuned]}"
         weights = {"auto": "", "random": ", random weights"}.get(self.weights)
         if weights is None:
             weights = f", {self.weights.replace(chr(92), '/').rsplit('/', 1)[-1]}"
@@ -66,3 +75,7 @@ class Arm:
     def key(self) -> str:
         """12 hex digits by which folders are named."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+
+
+CHOSEN_ARMS = tuple(Arm(encoder=CHOSEN, finetuned=kind) for kind in FINETUNED)
+"""The frozen arm that is best in each fold, its control, and what is fine-tuned from it."""

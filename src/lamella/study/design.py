@@ -11,7 +11,6 @@ margin: 0.05
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +19,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from lamella.errors import SettingsError
 from lamella.files import read_yaml
-from lamella.study.arms import FINETUNED, Arm
+from lamella.study.arms import CHOSEN_ARMS, Arm
 from lamella.study.design_errors import Place, find_line, find_twice, say_mistake, say_nearest
 from lamella.study.design_parts import RULES, ArmBlock, Comparison, FinetuneDesign, Part, TileDesign, TrainDesign
 
@@ -29,7 +28,7 @@ _COMMENTS = {
     "tiles": "tile specs by name; arms name theirs. mpp is um per pixel; stride_px null is tile_px",
     "arms": "blocks whose lists are multiplied. weights: auto, random or a file; finetuned: frozen, head, tuned; "
     "depths: blocks kept, 1 to 4",
-    "finetune_best": "whether the frozen arm best on validation is fine-tuned too; biased: better declare one",
+    "finetune_best": "whether in each fold the frozen arm best on that fold's validation patients is fine-tuned",
     "seeds": "heads trained in each round; their logits are averaged",
     "folds": "rounds, at least 3, where the cohort brings neither folds nor splits",
     "split": "folds, holdout (65/15/20 by patient) or given (the cohort's own)",
@@ -57,7 +56,8 @@ class StudyDesign(Part):
         preset: Where the design came from; None for one's own.
         tiles: Tile specs by name; arms name theirs.
         arms: Blocks of arms.
-        finetune_best: Whether the frozen arm that is best on validation is fine-tuned too, beside its control.
+        finetune_best: Whether in each fold the frozen arm that is best on its own validation patients is fine-tuned,
+            beside its control.
         seeds: Heads trained in each round; their logits are averaged.
         folds: Rounds, at least 3, where the cohort brings neither folds nor splits.
         split: `folds`, `holdout` (65/15/20 by patient) or `given` (the cohort's own only).
@@ -233,7 +233,7 @@ def _find_wrong_table(design: StudyDesign, table: Comparison, arms: Sequence[Arm
             return "encoders", f"table '{table.name}' names '{name}' and no arm has it. {say_nearest(name, encoders)}"
     known = [arm.name for arm in arms]
     if design.finetune_best:
-        known += [replace(arm, finetuned=kind).name for arm in arms for kind in FINETUNED]
+        known += [arm.name for arm in CHOSEN_ARMS]
     for name in (name for pair in table.pairs for name in pair):
         if name not in known:
             return "pairs", f"table '{table.name}' names '{name}', which is no arm. {say_nearest(name, known)}"

@@ -23,12 +23,20 @@ from lamella.files import parse_json_file, refuse_links, write_json
 from lamella.progress import Progress, SilentProgress, say_time
 from lamella.study.arm_rows import describe_arm
 from lamella.study.arm_runs import ArmPlace, FrozenRun, compare_blocks, permute_arm, run_frozen, run_stage_two
-from lamella.study.arms import Arm
+from lamella.study.arms import CHOSEN, CHOSEN_ARMS, Arm
 from lamella.study.bags import StudyBags, load_bags
+from lamella.study.choice import (
+    FoldChoice,
+    choose_in_folds,
+    count_chosen,
+    describe_chosen,
+    run_choices,
+    say_choices,
+)
 from lamella.study.costs import draw_cost_tiles, load_costs, measure_costs, name_cost
 from lamella.study.design import StudyDesign
 from lamella.study.folder import RunFolder
-from lamella.study.judge import ArmCost, Declared, judge_predictions
+from lamella.study.judge import ArmCost, Declared, join_costs, judge_predictions
 from lamella.study.localise import LocaliseSettings, localise_run
 from lamella.study.outcome import ArmOutcome, list_predictions, save_outcomes
 from lamella.study.plan import gather_facts
@@ -42,7 +50,7 @@ from lamella.study.settings import CamSettings, TrainingSettings
 from lamella.study.study_folder import StudyFolder
 from lamella.study.study_record import describe_study, load_record, refuse_other_design, was_declared
 from lamella.study.truth import LesionFolder
-from lamella.study.units import PlanFacts, base_of
+from lamella.study.units import CHOSEN_KEY, PlanFacts, base_of
 from lamella.temporaries import sweep_temporaries
 
 
@@ -139,6 +147,7 @@ class _Study:
         self._costs: dict[str, dict[str, Any]] = load_costs(folder.costs)
         self._tiles_a_slide: dict[str, float] = {}
         self._planned: set[str] | None = None
+        self._choices: tuple[FoldChoice, ...] = ()
 
     def run(self) -> StudyOutcome:
         """Run what is missing; return what came out."""
@@ -150,6 +159,8 @@ class _Study:
         for arm in arms:
             self._rows[arm.name] = describe_arm(arm, declared=was_declared(arm, self._earlier))
         runnable = [arm for arm in arms if self._rows[arm.name]["command"] is None]
+        for arm in CHOSEN_ARMS if self._design.finetune_best else ():
+            self._rows[arm.name] = describe_chosen(arm, declared=was_declared(arm, self._earlier))
         if self._options.budget_s is not None:
             runnable = self._keep_within_budget(runnable, self._options.budget_s)
         for note in (*list_obstacles(self._design, self._cohort), *self._list_differences()):
@@ -162,9 +173,10 @@ class _Study:
             self._estimate(plan_units(self._design, self._gather_facts()).arms)
         for base in self._by_cost(bases):
             self._run_frozen(base, declared=base in runnable)
-        runnable += self._choose_best(runnable)
         for base in bases:
             self._run_stage_two(base, [arm for arm in runnable if arm.finetuned != "frozen" and base_of(arm) == base])
+        if self._design.finetune_best:
+            self._run_choices()
         verdict = self._judge()
         write_json(self._folder.controls, self._run_controls(verdict))
         write_json(self._folder.cka, self._compare_blocks())
@@ -176,7 +188,10 @@ class _Study:
             outcomes=tuple(self._outcomes.values()),
             verdict=verdict,
             record=record,
-            runs={run.arm.name: run.folder for run in self._frozen.values()},
+            runs={
+                **{run.arm.name: run.folder for run in self._frozen.values()},
+                **({CHOSEN: self._frozen[count_chosen(self._choices)].folder} if self._choices else {}),
+            },
             failures=tuple(self._failures.values()),
         )
 
@@ -246,6 +261,9 @@ class _Study:
 
     def _find_cost(self, arm: Arm) -> ArmCost:
         """Return what an arm costs: that of its encoder, frozen or fine-tuned."""
+        if arm.is_chosen:
+            chosen = sorted({choice.arm for choice in self._choices})
+            return join_costs([(self._rows[one.name], self._find_cost(one)) for one in chosen])
         own = self._costs[name_cost(arm.tiles, EncoderSpec(arm.trunk, arm.weights))]
         a_tile = float(own["seconds_per_tile"])
         a_slide = a_tile * self._tiles_a_slide.get(arm.tiles, 1.0)
@@ -306,21 +324,34 @@ class _Study:
         for arm, outcome in zip(arms, found, strict=True):
             self._finish(arm, outcome, time.monotonic() - began)
 
-    def _choose_best(self, runnable: Sequence[Arm]) -> list[Arm]:
-        """Return the arms that fine-tune the frozen arm of least log-loss on *validation*, where the design asks."""
-        scored = {a: o.val_log_loss for a, o in self._outcomes.items() if o.val_log_loss is not None}
-        if not self._design.finetune_best or not scored or not self._fits("finetune"):
-            return []
-        best = min(scored, key=lambda arm: (scored[arm], arm.name))
-        added = [dataclasses.replace(best, finetuned=kind) for kind in ("head", "tuned")]
-        self._notes.append(
-            f"{best.name} was chosen for fine-tuning by its validation loss over all folds. Validation slides of one "
-            "fold are test slides of another, so the AUCs of this arm and of those fine-tuned from it are "
-            "optimistically biased."
-        )
-        for arm in added:
-            self._rows.setdefault(arm.name, describe_arm(arm, declared=True))
-        return [arm for arm in added if arm not in runnable]
+    def _run_choices(self) -> None:
+        """Fine-tune in each fold the frozen arm that is best on the fold's own validation patients."""
+        choices = choose_in_folds([o for arm, o in self._outcomes.items() if arm.finetuned == "frozen"])
+        if not choices:
+            return
+        if not self._fits(CHOSEN_KEY):
+            for arm in CHOSEN_ARMS:
+                self._rows[arm.name]["reason"] = "past the budget: the plan had no room for fine-tuning"
+            return
+        began = time.monotonic()
+        for arm in CHOSEN_ARMS:
+            self._rows[arm.name] = describe_chosen(arm, declared=self._rows[arm.name]["declared"], choices=choices)
+        self._notes.append(say_choices(choices))
+        self._progress.say(self._notes[-1])
+        try:
+            found = run_choices(
+                choices, self._frozen, self._cohort, self._design.finetune.stage("tuned"), self._progress
+            )
+        except (OutputError, LeakageError):
+            raise
+        except LamellaError as error:
+            for arm in CHOSEN_ARMS:
+                self._rows[arm.name] |= {"state": "failed", "reason": str(error)}
+            return
+        self._choices = choices
+        for outcome in found:
+            self._rows[outcome.arm.name]["reason"] = None
+            self._finish(outcome.arm, outcome, time.monotonic() - began)
 
     def _finish(self, arm: Arm, outcome: ArmOutcome, seconds: float) -> None:
         self._outcomes[arm] = outcome
@@ -345,7 +376,8 @@ class _Study:
         name = verdict["verdict"]["arm"] or verdict["verdict"]["best_arm"]
         shown = next(outcome for arm, outcome in self._outcomes.items() if arm.name == name)
         # What is retrained is the head: of a fine-tuned arm, the frozen one that it went on from.
-        first = runs.get(base_of(shown.arm).name, next(iter(runs.values())))
+        base = count_chosen(self._choices) if shown.arm.is_chosen else base_of(shown.arm)
+        first = runs.get(base.name, next(iter(runs.values())))
         metrics = parse_json_file(first.folder.metrics)
         baselines = {
             name: one.get("patients", one).get("auc", one) if "reason" not in one else one
@@ -372,10 +404,10 @@ class _Study:
         """Measure how far each arm follows the batch; none where the cohort names no two batches."""
         rows = []
         for arm, outcome in self._outcomes.items():
-            frozen = self._frozen[base_of(arm)]
-            own = arm.finetuned == "frozen"
-            rounds = frozen.trained.protocol.rounds
-            features = measure_features(frozen.bags.features, rounds, self._cohort) if own else None
+            features = None
+            if arm in self._frozen:
+                frozen = self._frozen[arm]
+                features = measure_features(frozen.bags.features, frozen.trained.protocol.rounds, self._cohort)
             gap = measure_gap(outcome, self._cohort)
             if features is not None or gap is not None:
                 rows.append({"arm": arm.name, "gap": gap, **(features or {"index": None, "batch_auc": None})})
@@ -384,7 +416,7 @@ class _Study:
     def _compare_blocks(self) -> dict[str, Any]:
         if not self._design.cka or not self._fits("cka"):
             return {}
-        tuned = [arm for arm in self._outcomes if arm.finetuned == "tuned"]
+        tuned = [arm for arm in self._outcomes if arm.finetuned == "tuned" and not arm.is_chosen]
         return {
             "pairs": [
                 row
@@ -408,7 +440,7 @@ class _Study:
         found: list[dict[str, Any]] = []
         reason = None
         for arm in self._outcomes:
-            if arm.finetuned == "head":
+            if arm.finetuned == "head" or arm.is_chosen:
                 continue
             kind = "tuned" if arm.finetuned == "tuned" else "frozen"
             settings = LocaliseSettings(

@@ -139,7 +139,11 @@ def _find_in_study(folder: StudyFolder, name: str | None, progress: Progress) ->
     row = rows[name]
     if row["state"] != "done":
         raise ModelError(f"arm '{name}' is '{row['state']}': {row['reason']}. Run it first: lamella study.")
-    run = open_run(folder.models(_find_base_key(row, rows)))
+    if row.get("chosen"):
+        folds = ", ".join(f"{one['arm']} in fold {one['fold']}" for one in row["chosen"])
+        first = row["chosen"][0]["arm"]
+        raise ModelError(f"arm '{name}' is no one network: {folds}. Export one of them: --arm '{first}'")
+    run = find_arm_run(folder, row, rows)
     metrics = _read_json(folder.metrics).get(name, {})
     judged: Mapping[str, Any] = next((one for one in verdict.get("arms", ()) if one["arm"] == name), {})
     said = verdict.get("verdict") or {}
@@ -169,13 +173,21 @@ def _find_recommended(folder: StudyFolder, verdict: Mapping[str, Any]) -> str:
     return str(said["arm"])
 
 
-def _find_base_key(row: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the key of the frozen arm in whose folder an arm lies."""
+def find_arm_run(folder: StudyFolder, row: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]]) -> FinishedRun:
+    """Return the run of the frozen arm in whose folder an arm of a study lies.
+
+    Args:
+        folder: The study's.
+        row: What `study.json` says of the arm.
+        rows: What it says of all arms, by name.
+
+    Raises:
+        ModelError: If its models are not there.
+    """
     same = ("encoder", "depth", "weights", "head", "tiles")
-    for other in rows.values():
-        if other["finetuned"] == "frozen" and all(other[name] == row[name] for name in same):
-            return str(other["key"])
-    return Arm(**{name: row[name] for name in same}).key
+    alike = (one for one in rows.values() if one["finetuned"] == "frozen" and all(one[n] == row[n] for n in same))
+    base = next(alike, None)
+    return open_run(folder.models(str(base["key"]) if base is not None else Arm(**{n: row[n] for n in same}).key))
 
 
 def _gather(run: FinishedRun, kind: str, progress: Progress) -> ExportSource:

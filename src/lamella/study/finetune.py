@@ -106,6 +106,40 @@ def finetune_rounds(
         EncoderError: If the encoder cannot be trained as asked.
         SlideError: If a slide that is learned from cannot be read any more.
     """
+    predictions, best_epochs = train_rounds(stage_1, cohort, stage, folder, progress)
+    whole, lost = _keep_whole(predictions)
+    found = measure_arms(whole, cohort)
+    found["settings"] = dataclasses.asdict(stage)
+    found["best_epochs"] = best_epochs
+    found["notes"] = _say_unchanged(best_epochs)
+    if lost:
+        found["notes"].append(
+            f"{len(lost)} slides could not be encoded with a fine-tuned encoder (finetuned/*/*/tuned/features/"
+            f"failures.csv says why) and are left out of every arm of stage 2: {', '.join(lost[:3])}"
+            f"{', ...' if len(lost) > 3 else ''}."
+        )
+    for note in found["notes"]:
+        progress.say(note)
+    write_json(folder.finetuned / "arms.json", found)
+    _save_predictions(predictions, cohort, folder.finetuned / "predictions.csv")
+    return found
+
+
+def train_rounds(
+    stage_1: StageOne, cohort: Cohort, stage: StageTwo, folder: RunFolder, progress: Progress
+) -> tuple[list[ArmPrediction], list[dict[str, Any]]]:
+    """Train stage 2 of some folds and predict what they test; finished trainings are kept, and nothing is measured.
+
+    Args:
+        stage_1: Folds, models and bags.
+        cohort: For paths, labels and patients.
+        stage: How.
+        folder: The run's.
+        progress: Where to report to.
+
+    Returns:
+        What each arm says of each slide, and the epoch that was kept of each fold, seed and arm.
+    """
     predictions: list[ArmPrediction] = []
     number = 0
     best_epochs: list[dict[str, Any]] = []
@@ -133,22 +167,7 @@ def finetune_rounds(
             best_epochs += [
                 {"fold": one.fold, "seed": place.seed, "arm": a, "best_epoch": n} for a, n in epochs.items()
             ]
-    whole, lost = _keep_whole(predictions)
-    found = measure_arms(whole, cohort)
-    found["settings"] = dataclasses.asdict(stage)
-    found["best_epochs"] = best_epochs
-    found["notes"] = _say_unchanged(best_epochs)
-    if lost:
-        found["notes"].append(
-            f"{len(lost)} slides could not be encoded with a fine-tuned encoder (finetuned/*/*/tuned/features/"
-            f"failures.csv says why) and are left out of every arm of stage 2: {', '.join(lost[:3])}"
-            f"{', ...' if len(lost) > 3 else ''}."
-        )
-    for note in found["notes"]:
-        progress.say(note)
-    write_json(folder.finetuned / "arms.json", found)
-    _save_predictions(predictions, cohort, folder.finetuned / "predictions.csv")
-    return found
+    return predictions, best_epochs
 
 
 def measure_arms(predictions: Sequence[ArmPrediction], cohort: Cohort) -> dict[str, Any]:

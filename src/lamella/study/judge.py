@@ -193,9 +193,14 @@ def _restore_costs(
         ModelError: If an arm's cost was never measured.
     """
     kept, counted = load_costs(folder.costs), record["cohort"].get("tiles_a_slide", {})
-    costs = {}
-    for name in sorted(names):
+    costs: dict[str, ArmCost] = {}
+    own_folds = [name for name in names if rows[name].get("chosen")]
+    for name in (*sorted(names - set(own_folds)), *own_folds):
         row = rows[name]
+        if name in own_folds:
+            chosen = {str(one["arm"]) for one in row["chosen"]}
+            costs[name] = join_costs([(rows[arm], costs[arm]) for arm in sorted(chosen & costs.keys())])
+            continue
         ends = f"/{row['encoder']}@{row['depth']}"
         keys = [key for key in kept if key.startswith(f"{row['tiles']}/") and key.endswith(ends)]
         keys = [
@@ -210,6 +215,23 @@ def _restore_costs(
         a_slide = a_tile * float(counted.get(row["tiles"], 1.0))
         costs[name] = ArmCost(a_slide=a_slide, a_tile=a_tile, gflops=float(own["gflops"]))
     return costs
+
+
+def join_costs(arms: Sequence[tuple[Mapping[str, Any], ArmCost]]) -> ArmCost:
+    """Return what predicting with several arms' models costs: every network once, as deep as it is read.
+
+    Args:
+        arms: What `study.json` says of each, and its cost.
+    """
+    networks: dict[tuple[Any, ...], list[ArmCost]] = {}
+    for row, cost in arms:
+        networks.setdefault(tuple(row[key] for key in ("encoder", "weights", "tiles")), []).append(cost)
+    deepest = [max(own, key=lambda cost: (cost.gflops, cost.a_slide)) for own in networks.values()]
+    return ArmCost(
+        a_slide=sum(one.a_slide for one in deepest),
+        a_tile=sum(one.a_tile for one in deepest),
+        gflops=sum(one.gflops for one in deepest),
+    )
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:

@@ -10,11 +10,12 @@ from scipy.special import expit, logit
 
 from lamella.analysis.baselines import predict_from_batches, predict_from_vectors
 from lamella.analysis.metrics import measure
-from lamella.analysis.predictions import PredictionTable
+from lamella.analysis.predictions import PredictionTable, average_by_patient
+from lamella.analysis.prevalence import find_at_prevalence, find_net_benefit
 from lamella.analysis.sites import predict_next_site
 from lamella.analysis.thresholds import Decisions, Threshold, find_threshold
 from lamella.cohort import Cohort, CohortSlide, Round
-from lamella.errors import CohortError
+from lamella.errors import CohortError, SettingsError
 from lamella.study.bags import StudyBags
 from lamella.study.predictions_table import load_predictions
 from lamella.study.rounds import Outcome, Protocol, RoundPrediction
@@ -83,10 +84,20 @@ def measure_external(
     classes: tuple[str, ...],
     positive: str | None,
     frozen: Mapping[str, Any] | None,
+    *,
+    prevalence: float | None = None,
 ) -> dict[str, Any]:
     """Measure predictions of new, labelled slides at the threshold that the run froze.
 
+    Args:
+        predictions: Of new slides.
+        classes: In the order of the logits.
+        positive: The class whose probability is scored.
+        frozen: The threshold; None where there is none.
+        prevalence: Share of the positive class at which predictive values and net benefit are wanted besides.
+
     Raises:
+        SettingsError: If a prevalence is asked for that cannot be, or with more than two classes.
         CohortError: If a label is not one of the run's classes.
     """
     for found in predictions:
@@ -98,16 +109,41 @@ def measure_external(
     table = _make_table(predictions, classes, positive)
     thresholds = None if frozen is None else {0: Threshold(**frozen)}
     model = measure(table, decisions=Decisions(thresholds=thresholds))
+    stated = None if prevalence is None else _restate(model, table, prevalence, frozen)
     return {
         "format": METRICS_FORMAT,
         "classes": list(classes),
         "positive": positive,
         "external": True,
+        **({} if stated is None else {"at_prevalence": stated}),
         "arms": {"model": model, "baselines": {}},
         "thresholds": model["thresholds"],
         "frozen_threshold": frozen,
         "notes": model["notes"],
     }
+
+
+def _restate(
+    model: Mapping[str, Any], table: PredictionTable, prevalence: float, frozen: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return predictive values and net benefit at a stated prevalence; the latter where that of training is known."""
+    if len(table.classes) != 2:
+        raise SettingsError(
+            f"a prevalence is of one class of two and there are {len(table.classes)}. Leave --prevalence out."
+        )
+    own = model[model["headline"]]
+    found: dict[str, Any] = {"prevalence": prevalence, "net_benefit": []}
+    found |= find_at_prevalence(own["sensitivity"], own["specificity"], prevalence)
+    if frozen is not None:
+        units = table if table.mixed_patients else average_by_patient(table)
+        place = units.positive_index
+        found["net_benefit"] = find_net_benefit(
+            units.scores[:, place],
+            units.targets == place,
+            prevalence=prevalence,
+            trained_prevalence=float(frozen["prevalence"]),
+        )
+    return found
 
 
 def find_frozen_threshold(outcome: Outcome, cohort: Cohort, sensitivity: float | None) -> dict[str, Any] | None:

@@ -50,14 +50,14 @@ class ArmOutcome:
         arm: Which arm.
         rows: Test slides of every fold and seed; validation slides where the arm has them.
         best_epochs: By fold and seed, the epoch that was kept.
-        val_log_loss: Mean over folds and seeds of the log-loss on validation; None where it is not known.
+        val_losses: By fold, the log-loss on its validation patients, mean over seeds; empty where it is not known.
         metrics: What `lamella.analysis.metrics.measure` says of the arm.
     """
 
     arm: Arm
     rows: tuple[SlideLogits, ...]
     best_epochs: Mapping[tuple[int, int], int]
-    val_log_loss: float | None
+    val_losses: Mapping[int, float]
     metrics: Mapping[str, Any]
 
     @property
@@ -150,6 +150,7 @@ def _list_results(outcome: ArmOutcome, cohort: Cohort, costs: Mapping[str, float
                     "arm": arm.name,
                     **asdict(arm),
                     "weights": arm.weights if arm.weights in ("auto", "random") else Path(arm.weights).name,
+                    **({"depth": "", "weights": "", "head": "", "tiles": ""} if arm.is_chosen else {}),
                     "fold": fold,
                     "seed": seed,
                     "n_patients": len(set(own.patient_ids)),

@@ -6,7 +6,7 @@ $LAMELLA_HOME/rates.json    arithmetic and seconds a tile of encoders on this ma
 import math
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,13 @@ from lamella.features.plan import CutSettings, plan_slide
 from lamella.features.settings import ExtractSettings
 from lamella.files import parse_json_file, write_json
 from lamella.study.arm_rows import find_command
-from lamella.study.arms import Arm
+from lamella.study.arms import CHOSEN_ARMS, Arm
 from lamella.study.costs import load_costs
 from lamella.study.design import StudyDesign, parse_time
 from lamella.study.folder import RunFolder
 from lamella.study.plan_study import StudyPlan, plan_units
 from lamella.study.study_folder import StudyFolder
-from lamella.study.units import BagSet, EncoderFacts, PlanFacts, bags_of, base_of
+from lamella.study.units import CHOSEN_KEY, BagSet, EncoderFacts, PlanFacts, bags_of, base_of
 
 _LOOKED_AT = 8  # slides whose tiles are counted; the others are taken to be alike
 _TIMED = "resnet18"  # what is timed where no encoder of the design has its weights here
@@ -112,8 +112,12 @@ def find_done(design: StudyDesign, cohort: Cohort, folder: StudyFolder, *, n_rou
             done |= {f"bags {bags_of(arm).key}", f"train {base_of(arm).key}"}
         if arm.finetuned != "frozen":
             done |= _find_finetuned(design, folder, arm, n_rounds)
-    declared = {arm.name for arm in arms}
-    done |= {"finetune best"} if any(rows[name]["finetuned"] == "tuned" for name in rows.keys() - declared) else set()
+    if design.finetune_best:
+        frozen = [arm for arm in arms if arm.finetuned == "frozen"]
+        for arm in (replace(base, finetuned=kind) for base in frozen for kind in ("head", "tuned")):
+            done |= _find_finetuned(design, folder, arm, n_rounds)
+        if {arm.name for arm in (*frozen, *CHOSEN_ARMS)} <= rows.keys():  # another arm would be chosen from, too
+            done.add(CHOSEN_KEY)
     looks = [
         ("permute", [_read(folder.controls).get("permutations") or {}]),
         ("cka", _read(folder.cka).get("pairs", [])),

@@ -6,13 +6,13 @@ is decoded once for all encoders and depths of its tile spec, every arm runs or 
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from lamella.progress import say_time
-from lamella.study.arms import Arm
+from lamella.study.arms import CHOSEN_ARMS, Arm
 from lamella.study.design import StudyDesign
-from lamella.study.units import OPTIONAL, PlanFacts, Unit, bags_of, core_keys, list_units
+from lamella.study.units import CHOSEN_KEY, OPTIONAL, PlanFacts, Unit, bags_of, core_keys, list_units, price_choices
 
 RUNS, DONE, WAITS, LEFT = "runs", "done", "waiting for weights", "not run"
 
@@ -221,20 +221,16 @@ def _describe(plan: _Choice, ordered: Sequence[Arm], done: Collection[Arm]) -> t
 
 
 def _plan_best(plan: _Choice, units: Sequence[Unit]) -> tuple[list[Unit], list[str]]:
-    """Plan the fine-tuning of the best arm, which is not known yet: the dearest of those that run stands in for it."""
+    """Plan the fine-tuning of the best arm of each fold, which is not known yet: the dearest stands in for it."""
     frozen = [arm for arm in plan.chosen if arm.finetuned == "frozen"]
-    if not plan.design.finetune_best or not frozen or "finetune best" in plan.facts.done:
+    if not plan.design.finetune_best or not frozen or CHOSEN_KEY in plan.facts.done:
         return [], []
-    dearest = max(frozen, key=lambda arm: (plan.facts.encoders[bags_of(arm)].seconds_per_tile, arm.name))
-    added = [replace(dearest, finetuned=kind) for kind in ("head", "tuned")]
-    known = {unit.key for unit in plan.list_work(plan.chosen, [])}
-    best = [unit for unit in plan.list_work([*plan.chosen, *added], []) if unit.key not in known]
-    if not best:
-        return [], []
-    seconds = sum(unit.seconds for unit in best)
+    seconds = price_choices(plan.design, plan.facts, frozen, {unit.key for unit in units})
     if sum(unit.seconds for unit in units) + seconds > plan.budget_s:
-        return [], [f"the best arm is not fine-tuned: it would take up to {say_time(seconds)} more"]
-    return best, [f"which arm is fine-tuned is chosen on validation; the time is for {dearest.name}, the dearest"]
+        return [], [f"{CHOSEN_ARMS[0].name} is not fine-tuned: it would take up to {say_time(seconds)} more"]
+    names = tuple(arm.name for arm in CHOSEN_ARMS)
+    unit = Unit(kind="finetune", key=CHOSEN_KEY, keys=(CHOSEN_KEY,), arms=names, seconds=seconds)
+    return [unit], ["which arm is fine-tuned is chosen in each fold on its validation patients; planned: the dearest"]
 
 
 def _in_order(units: Sequence[Unit]) -> list[Unit]:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from lamella.analysis.prevalence import check_prevalence
 from lamella.cohort import Cohort, CohortSlide, save_cohort
 from lamella.encoders import EncoderSpec
 from lamella.encoders.trust import find_trusted
-from lamella.errors import ModelError
+from lamella.errors import ModelError, SettingsError
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.settings import name_in_files
@@ -165,7 +166,13 @@ def find_tuned_file(home: Path, model: SlideModel) -> Path | None:
 
 
 def predict_cohort(
-    source: FinishedRun | Predictor, cohort: Cohort, out: Path, *, progress: Progress | None = None
+    source: FinishedRun | Predictor,
+    cohort: Cohort,
+    out: Path,
+    *,
+    features: Path | None = None,
+    prevalence: float | None = None,
+    progress: Progress | None = None,
 ) -> tuple[list[RoundPrediction], tuple[Failure, ...]]:
     """Cut, encode and predict new slides; with labels, measure at the frozen threshold (external validation).
 
@@ -173,6 +180,8 @@ def predict_cohort(
         source: Of `open_run`, `open_export` or `open_predictor`.
         cohort: New slides, labelled or not.
         out: Where to write predictions, attention and, with labels, `metrics.json`.
+        features: Folder of the bags; those in it are kept. None is the one in `out`.
+        prevalence: With labels: where predictive values and net benefit are wanted besides.
         progress: Where to report to.
 
     Returns:
@@ -188,12 +197,16 @@ def predict_cohort(
     refuse_links(folder.path)
     sweep_temporaries(folder.path)
     labelled = all(slide.label is not None for slide in cohort.slides)
+    if prevalence is not None:
+        check_prevalence(prevalence)
+        if not labelled:
+            raise SettingsError("--prevalence restates what labels measure and slides have none. Leave it out.")
     refuse_seen(predictor, cohort, labelled=labelled, progress=progress)
     save_cohort(cohort, folder.local / "cohort.csv")
     extract = dataclasses.replace(
         restore_extract_settings(predictor.settings, predictor.encoders[0]), encoders=predictor.encoders
     )
-    report = extract_cohort(cohort.slides, extract, folder.features, progress=progress)
+    report = extract_cohort(cohort.slides, extract, features or folder.features, progress=progress)
     failed = {failure.slide_id for failure in report.failures}
     done = [slide for slide in cohort.slides if slide.slide_id not in failed]
     ids = [slide.slide_id for slide in done]
@@ -204,7 +217,9 @@ def predict_cohort(
     predictions = [_predict(predictor, slide, bags, folder) for slide in done]
     save_predictions(predictions, predictor.classes, folder.predictions)
     if labelled and predictions:
-        measured = measure_external(predictions, predictor.classes, predictor.positive, predictor.threshold)
+        measured = measure_external(
+            predictions, predictor.classes, predictor.positive, predictor.threshold, prevalence=prevalence
+        )
         write_json(folder.metrics, measured)
     notes = [*report.notes, *_say_unlike(predictions, progress)]
     record = {"classes": list(predictor.classes), "positive": predictor.positive, "settings": dict(predictor.settings)}

@@ -18,6 +18,8 @@ _CKA_TILES = 64  # tiles of each test slide
 _N_PICTURES = 12  # slides with maps on the page
 # Torch, with gradients or all blocks' activations, beside the fastest runtime; seen on the UCSB fields: 3 to 5.
 _TORCH_SLOWER = 4.0
+CHOSEN_KEY = "finetune chosen"
+"""How a plan names the fine-tuning of what is best in each fold."""
 OPTIONAL = ("permute", "cka", "localise", "maps")
 """Kinds of work that no arm needs to be finished."""
 
@@ -65,7 +67,7 @@ class PlanFacts:
         tiles_a_slide: Expected or counted, by tile spec.
         encoders: By bag set, for every arm of the design and the frozen arms they go on from.
         done: Keys of what is finished: `bags BAGS`, `cost BAGS`, `train ARM`, `finetune ARM foldK seedS`,
-            `finetune best`, `permute ARM`, `cka ARM`, `localise ARM`, `maps`; BAGS is `BagSet.key`, ARM is `Arm.key`.
+            `finetune chosen`, `permute ARM`, `cka ARM`, `localise ARM`, `maps`; BAGS is `BagSet.key`, ARM is `Arm.key`.
         read_seconds_per_tile: Of decoding, beside which encoding goes on.
         head_gflops_per_second: That training of heads reaches.
     """
@@ -234,6 +236,28 @@ def _finetune_keys(arm: Arm, design: StudyDesign, facts: PlanFacts) -> list[str]
         for fold in range(facts.n_rounds)
         for seed in range(design.finetune.n_seeds)
     ]
+
+
+def price_choices(design: StudyDesign, facts: PlanFacts, frozen: Sequence[Arm], known: Collection[str]) -> float:
+    """Return the most that fine-tuning the best frozen arm of each fold may take: in each fold the dearest.
+
+    Args:
+        design: What is compared.
+        facts: Of the cohort, the machine, and what is finished.
+        frozen: The arms that are chosen from.
+        known: Keys of units that are done anyway.
+    """
+    dearest: dict[str, float] = {}
+    for base in frozen:
+        folds: dict[str, float] = {}
+        for arm in (replace(base, finetuned=kind) for kind in ("head", "tuned")):
+            for unit in _list_finetunings(design, facts, arm):
+                if unit.key not in known:
+                    fold = unit.key.split()[2]
+                    folds[fold] = folds.get(fold, 0.0) + unit.seconds
+        for fold, seconds in folds.items():
+            dearest[fold] = max(dearest.get(fold, 0.0), seconds)
+    return sum(dearest.values())
 
 
 def _list_finetunings(design: StudyDesign, facts: PlanFacts, arm: Arm) -> list[Unit]:

@@ -75,6 +75,29 @@ def tabulate_arms(record: StudyRecord) -> StudyTable:
     )  # fmt: skip
 
 
+def tabulate_choices(record: StudyRecord) -> StudyTable | None:
+    """Return which arm was fine-tuned in which fold; None where none was chosen in each fold."""
+    choices = next((row["chosen"] for row in record.study["arms"] if row.get("chosen")), None)
+    if choices is None:
+        return None
+    rows = []
+    for one in choices:
+        losses = one["val_log_loss"]
+        others = [f"{name} {format_number(loss)}" for name, loss in losses.items() if name != one["arm"]]
+        cells = (str(one["fold"]), one["arm"], format_number(losses[one["arm"]]), "; ".join(others) or NONE)
+        rows.append(Row(cells=cells))
+    return StudyTable(
+        key="choices",
+        title="Chosen in each fold",
+        head=("fold", "arm", "its log-loss on validation", "the others'"),
+        rows=tuple(rows),
+        note="In each fold the frozen arm of least log-loss on that fold's own validation patients was fine-tuned; "
+        "patients that the fold tests took no part in the choice, so 'best of each fold' has no advantage from having "
+        "been chosen. It is a way of choosing, not one network.",
+        empty="",
+    )
+
+
 def badge_arm(record: StudyRecord, one: dict[str, Any]) -> tuple[str, ...]:
     """Return the words beside an arm's name."""
     kind = BADGES.get(record.kind_of(one["arm"]))

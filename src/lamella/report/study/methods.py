@@ -86,7 +86,7 @@ def _say_images(record: StudyRecord) -> str:
         f"{one['min_tissue']:.0%} tissue"
         for one in record.study["design"]["tiles"].values()
     )
-    done = [row for row in record.study["arms"] if row["state"] == "done"]
+    done = [row for row in record.study["arms"] if row["state"] == "done" and not row.get("chosen")]
     trunks: dict[str, list[int]] = {}
     for row in done:
         weights = {

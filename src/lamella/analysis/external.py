@@ -1,0 +1,161 @@
+"""A study's recommendation asked again on new patients: confirmed, not confirmed, or inconclusive.
+
+New patients are one test set, so intervals take no factor for cross-validation. The rules are those of the study
+(docs/statistics.md): one-sided 2.5% with Hall's term, the margin that was declared.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lamella.analysis.contest import ArmFacts, Contest, judge_contest
+from lamella.analysis.frames import judge_with_lost
+
+CONFIRMED, NOT_CONFIRMED, INCONCLUSIVE = "confirmed", "not confirmed", "inconclusive"
+_SHOWN = ("non-inferior", "only")
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Claim:
+    """What was recommended, and against what it holds.
+
+    Attributes:
+        arms: Names, what the others are held against first, then the dearest first.
+        arm: The one that was recommended; None where none was.
+        chain: Whether the arms are equal in all but depth, the whole network first; else each is held against all.
+        margin: How much AUC may be given up.
+        costs: Of each arm, by name.
+    """
+
+    arms: tuple[str, ...]
+    arm: str | None
+    chain: bool
+    margin: float
+    costs: Mapping[str, float]
+
+
+def judge_external(predictions: pd.DataFrame, claim: Claim, *, classes: Sequence[str]) -> dict[str, Any]:
+    """Return whether what was recommended holds for new patients, and what every arm reaches there.
+
+    The recommended depth is tested first, then the others, the dearest first, until one is not shown: all of that was
+    settled before these patients were seen, so nothing needs adjusting.
+
+    Args:
+        predictions: A row an arm and slide: `arm`, `slide_id`, `patient_id`, `label`, `logit_<class>`, perhaps `batch`.
+        claim: What is asked.
+        classes: In the order of the logits.
+
+    Returns:
+        `answer` (None where nothing was recommended), `sentence`, `arms` (AUC and interval of each, its loss against
+        the whole network, its answer), `n_patients`, `n_per_class`, `batches`, `notes`.
+
+    Raises:
+        CohortError: If the new patients are of one class.
+    """
+    return judge_with_lost(predictions, lambda contest: _judge(contest, claim), classes=classes)
+
+
+def _judge(contest: Contest, claim: Claim) -> dict[str, Any]:
+    found = judge_contest(contest, _know(claim, claim.arms), margin=claim.margin)
+    arms = {one["arm"]: one for one in found["arms"]}
+    losses: dict[str, dict[str, Any]] = {}
+    answers: dict[str, str] = {}
+    reasons: dict[str, str] = {}
+    if claim.chain:
+        whole, *cuts = claim.arms
+        order = [*([claim.arm] if claim.arm in cuts else []), *(name for name in cuts if name != claim.arm)]
+        open_ = True
+        for name in order:
+            own = judge_contest(_take(contest, (whole, name)), _know(claim, (whole, name)), margin=claim.margin)
+            losses[name] = own["chains"][0]["steps"][0]
+            answers[name], reasons[name] = _answer_depth(own, name)
+            if not open_ and answers[name] == CONFIRMED:  # one before it was not shown, which ends the order
+                answers[name] = INCONCLUSIVE
+            open_ = open_ and answers[name] == CONFIRMED
+    elif claim.arm is not None:
+        answers[claim.arm], reasons[claim.arm] = _answer_contest(found, arms[claim.arm])
+    kept = ("auc", "interval", "chance_p_holm", "auc_within_batch", "interval_within_batch", "worse_than", "cost")
+    rows = [
+        {
+            "arm": name,
+            **{key: arms[name][key] for key in kept},
+            "loss": losses.get(name, {}).get("loss"),
+            "loss_interval": losses.get(name, {}).get("interval"),
+            "smallest_margin": losses[name]["margin"]
+            if claim.chain and name in losses
+            else arms[name]["deficit_upper"],
+            "answer": answers.get(name),
+        }
+        for name in claim.arms
+    ]
+    answer = None if claim.arm is None else answers.get(claim.arm)
+    sentence = _say(claim, answer, losses.get(claim.arm or ""), reasons.get(claim.arm or "", ""))
+    return {
+        "answer": answer,
+        "sentence": sentence,
+        "claim": {"arm": claim.arm, "against": claim.arms[0] if claim.chain else None},
+        **{key: found[key] for key in ("margin", "n_patients", "units", "n_per_class", "cross_validated")},
+        "arms": rows,
+        "batches": found["batches"],
+        # What `judge_with_lost` compares: whether patients that an arm lost would change the answer.
+        "verdict": {"kind": answer, "arm": claim.arm, "use": sentence},
+        "notes": found["notes"],
+    }
+
+
+def _answer_depth(own: Mapping[str, Any], name: str) -> tuple[str, str]:
+    """Return the answer of one depth against the whole network, and why there is none."""
+    kind = own["verdict"]["kind"]
+    if kind in _SHOWN:
+        return CONFIRMED, ""
+    worse = any(one["arm"] == name for one in own["verdict"]["shown_worse"])
+    if worse and kind != "too few":
+        return NOT_CONFIRMED, ""
+    return INCONCLUSIVE, "" if kind == "inconclusive" else str(own["verdict"]["use"])
+
+
+def _answer_contest(found: Mapping[str, Any], arm: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the answer of an arm that was recommended against all others, and why there is none."""
+    kind = found["contest"]["kind"]
+    if kind in _SHOWN and arm["arm"] in found["contest"]["noninferior"] and arm["chance_p_holm"] < 0.05:
+        return CONFIRMED, ""
+    if arm["worse_than"] and kind != "too few":
+        return NOT_CONFIRMED, f"It is shown to be worse than {', '.join(arm['worse_than'])}."
+    general = ("too few", "no signal", "margin too wide", "one arm")
+    return INCONCLUSIVE, str(found["verdict"]["use"]) if kind in general else ""
+
+
+def _say(claim: Claim, answer: str | None, loss: Mapping[str, Any] | None, reason: str) -> str:
+    if claim.arm is None:
+        return "No arm was recommended, so there is no claim to ask again: the arms are measured, and that is all."
+    if answer is None:
+        return f"{claim.arm} is the whole network itself, so there is no claim to ask again."
+    against = f"the whole network, {claim.arms[0]}" if claim.chain else "every other arm"
+    said = {
+        CONFIRMED: f"Confirmed: on these patients {claim.arm} is non-inferior to {against}",
+        NOT_CONFIRMED: f"Not confirmed: on these patients {claim.arm} is not non-inferior to {against}",
+        INCONCLUSIVE: f"Inconclusive: on these patients {claim.arm} is not shown to be non-inferior to {against}",
+    }[answer]
+    said += f" (margin {claim.margin:g} AUC)"
+    if loss is not None and loss["loss"] is not None:
+        low, high = loss["interval"]
+        shown = ", and is shown to be worse" if answer == NOT_CONFIRMED else ""
+        said += f"{shown}: it loses {loss['loss']:.3f} (95% CI {low:.3f} to {high:.3f})"
+    return " ".join(part for part in (f"{said}.", reason) if part)
+
+
+def _know(claim: Claim, names: Sequence[str]) -> ArmFacts:
+    costs = {name: claim.costs[name] for name in names}
+    chains = [list(names)] if claim.chain and len(names) > 1 else []
+    # The order of a chain is that of its arithmetic, the dearest first: as the arms are listed.
+    gflops = {name: float(len(claim.arms) - claim.arms.index(name)) for name in names}
+    return ArmFacts(costs=costs, gflops=gflops, imagenet_top1=dict.fromkeys(names), chains=chains)
+
+
+def _take(contest: Contest, names: tuple[str, ...]) -> Contest:
+    places = np.array([contest.names.index(name) for name in names])
+    by_seed = None if contest.by_seed is None else contest.by_seed[places]
+    return replace(contest, names=names, logits=contest.logits[places], by_seed=by_seed)

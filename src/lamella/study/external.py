@@ -1,0 +1,274 @@
+"""External validation of several models together: a study's arms, or runs and exports that are given side by side.
+
+OUT/               predictions, metrics and pictures of the arm that was recommended, as of any prediction
+OUT/arms/<n>/      predictions, metrics and attention of each other arm
+OUT/arms.csv       a row an arm: AUC, interval, loss against the whole network, answer
+OUT/external.json  the same, and whether what was recommended is confirmed
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lamella.analysis.external import Claim, judge_external
+from lamella.cohort import Cohort
+from lamella.errors import ModelError, SettingsError
+from lamella.features.extract import extract_cohort
+from lamella.features.failures import Failure
+from lamella.files import parse_json_file, refuse_links, write_json, write_table
+from lamella.progress import Progress
+from lamella.study.export import CARD
+from lamella.study.export_source import find_arm_run, find_source
+from lamella.study.exported import load_card, open_predictor
+from lamella.study.folder import RunFolder
+from lamella.study.predict import predict_cohort
+from lamella.study.predictor import Predictor, list_seen
+from lamella.study.rounds import RoundPrediction
+from lamella.study.settings import restore_extract_settings
+from lamella.study.study_folder import StudyFolder
+
+EXTERNAL_FORMAT = 1
+_COLUMNS = ("arm", "n_patients", "auc", "auc_low", "auc_high", "loss", "loss_low", "loss_high", "smallest_margin",
+            "answer")  # fmt: skip
+_DECIDED = ("sensitivity", "specificity", "ppv", "npv")
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ExternalArms:
+    """Models that predict the same new slides.
+
+    Attributes:
+        predictors: By the arm's name; what the others are held against first.
+        claim: What is asked again.
+    """
+
+    predictors: Mapping[str, Predictor]
+    claim: Claim
+
+    @property
+    def shown(self) -> str:
+        """The arm whose predictions are drawn: the recommended one, else what the others are held against."""
+        return self.claim.arm or self.claim.arms[0]
+
+    def predictor(self) -> Predictor:
+        """Return the models of the arm that is shown."""
+        return self.predictors[self.shown]
+
+
+def is_study(path: Path) -> bool:
+    """True for the folder of a study."""
+    return StudyFolder(Path(path)).record.exists()
+
+
+def open_study_arms(path: Path, *, margin: float | None = None, progress: Progress) -> ExternalArms:
+    """Open the arms of a study that its recommendation speaks of: the whole network and its depths, or all arms.
+
+    Args:
+        path: Folder of a finished study.
+        margin: How much AUC may be given up; None takes what the study declared.
+        progress: Where to report to; a fine-tuned arm's threshold is found here.
+
+    Raises:
+        ModelError: If the study is not finished, or an arm's models are not there.
+    """
+    folder = StudyFolder(Path(path))
+    refuse_links(folder.path)
+    record, verdict = _read(folder.record), _read(folder.verdict)
+    said = verdict.get("verdict")
+    if not said or not verdict.get("arms"):
+        raise ModelError(f"the study in '{folder.path}' is not finished. Run it again: it makes what is missing.")
+    rows = {str(row["arm"]): row for row in record["arms"]}
+    chains = verdict.get("chains") or []
+    recommended = said.get("arm")
+    if len(chains) == 1:
+        steps = [str(step["arm"]) for step in chains[0]["steps"]]
+        if recommended in steps:
+            steps = steps[: steps.index(recommended) + 1]
+        names = [str(chains[0]["whole"]), *steps]
+    else:
+        judged = sorted(verdict["arms"], key=lambda one: (-one["cost"], -one["gflops"]))
+        names = [str(one["arm"]) for one in judged if not rows[one["arm"]].get("chosen")]
+    costs = {str(one["arm"]): float(one["cost"]) for one in verdict["arms"]}
+    claim = Claim(
+        arms=tuple(names),
+        arm=recommended if recommended in names else None,
+        chain=len(chains) == 1,
+        margin=float(verdict["margin"]) if margin is None else margin,
+        costs={name: costs[name] for name in names},
+    )
+    return ExternalArms(predictors={name: _open_arm(folder, rows, name, progress) for name in names}, claim=claim)
+
+
+def open_beside(paths: Sequence[Path], *, margin: float | None = None) -> ExternalArms:
+    """Open runs and exports that are given together: the first is what the others are held against.
+
+    Args:
+        paths: The whole network first, then its depths, the dearest first; the last is what was recommended.
+        margin: How much AUC may be given up; None is 0.05.
+
+    Raises:
+        ModelError: If a folder is neither a run nor an export.
+        SettingsError: If they do not tell the same classes apart, or a folder is given twice.
+    """
+    study = next((path for path in paths if is_study(path)), None)
+    if study is not None:
+        raise SettingsError(f"'{study}' is a study: it brings its arms along. Give it alone, without --with.")
+    opened: dict[str, Predictor] = {}
+    for path in paths:
+        predictor = open_predictor(path)
+        name = str(load_card(path)["arm"]) if (Path(path) / CARD).exists() else str(predictor.settings["encoder"])
+        opened[name if name not in opened else f"{name} ({Path(path).resolve().name})"] = predictor
+    if len(opened) < len(paths):
+        raise SettingsError("a model is given twice. Give each run or export once.")
+    first, *others = opened
+    for name in others:
+        own, whole = opened[name], opened[first]
+        if (own.classes, own.positive) != (whole.classes, whole.positive):
+            raise SettingsError(
+                f"'{first}' tells {', '.join(whole.classes)} apart and '{name}' {', '.join(own.classes)}, so they "
+                "cannot be compared. Give models of the same classes."
+            )
+    names = tuple(opened)
+    claim = Claim(
+        arms=names,
+        arm=names[-1],
+        chain=True,
+        margin=0.05 if margin is None else margin,
+        costs={name: float(len(names) - place) for place, name in enumerate(names)},
+    )
+    return ExternalArms(predictors=opened, claim=claim)
+
+
+def predict_external(
+    arms: ExternalArms, cohort: Cohort, out: Path, *, progress: Progress
+) -> tuple[list[RoundPrediction], tuple[Failure, ...], dict[str, Any] | None]:
+    """Predict new slides by every arm; with labels, ask again whether what was recommended holds.
+
+    Args:
+        arms: Of `open_study_arms` or `open_beside`.
+        cohort: New slides, labelled or not.
+        out: Where to write.
+        progress: Where to report to.
+
+    Returns:
+        What the arm that is shown says of each slide, the slides that could not be done, and what `external.json`
+        holds; None without labels.
+
+    Raises:
+        LeakageError: If labels are given and a model has learned from one of these slides or patients.
+        CohortError: If the labelled patients are of one class.
+    """
+    places = {name: out if name == arms.shown else out / "arms" / str(n) for n, name in enumerate(arms.claim.arms)}
+    features = _extract(arms, cohort, out, progress)
+    found: dict[str, list[RoundPrediction]] = {}
+    failures: dict[str, Failure] = {}
+    for name, predictor in arms.predictors.items():
+        predictions, failed = predict_cohort(
+            predictor, cohort, places[name], features=features[name], progress=progress
+        )
+        found[name] = predictions
+        failures |= {failure.slide_id: failure for failure in failed}
+    if not all(slide.label is not None for slide in cohort.slides) or not all(found.values()):
+        return found[arms.shown], tuple(failures.values()), None
+    first = arms.predictors[arms.claim.arms[0]]
+    judged = judge_external(_tabulate(found, first.classes), arms.claim, classes=first.classes)
+    del judged["verdict"]
+    for row in judged["arms"]:
+        row["at_frozen_threshold"] = _find_decided(places[row["arm"]])
+    content = {"format": EXTERNAL_FORMAT, "classes": list(first.classes), "positive": first.positive, **judged}
+    write_json(out / "external.json", content)
+    write_table(out / "arms.csv", _COLUMNS, [_list_row(row, judged["n_patients"]) for row in judged["arms"]])
+    return found[arms.shown], tuple(failures.values()), content
+
+
+def _open_arm(folder: StudyFolder, rows: Mapping[str, Any], name: str, progress: Progress) -> Predictor:
+    """Return the models of one arm; of a fine-tuned one with its own threshold, found on validation."""
+    row = rows[name]
+    run = find_arm_run(folder, row, rows)
+    if row["finetuned"] == "frozen":
+        return run.predictor()
+    source = find_source(folder.path, name, progress=progress)
+    return Predictor(
+        called="study",
+        folder=folder.path,
+        classes=source.classes,
+        positive=source.positive,
+        settings=source.settings,
+        members=source.members,
+        threshold=source.threshold,
+        seen=list_seen([*run.models, *(member.model for member in source.members)]),
+    )
+
+
+def _extract(arms: ExternalArms, cohort: Cohort, out: Path, progress: Progress) -> dict[str, Path]:
+    """Encode every tile once for all encoders that cut slides alike; return where each arm's bags lie.
+
+    Names in files do not tell weights apart, so encoders of one name and other weights go to folders of their own.
+    """
+    groups: list[dict[str, Any]] = []
+    settings: list[Any] = []
+    places: dict[str, Path] = {}
+    for name, predictor in arms.predictors.items():
+        cut = restore_extract_settings(predictor.settings, predictor.encoders[0])
+        own = {Path(encoder.name).name: encoder for encoder in predictor.encoders}
+        number = next(
+            (
+                n
+                for n, group in enumerate(groups)
+                if settings[n].cut == cut.cut and all(group.get(key, spec) == spec for key, spec in own.items())
+            ),
+            len(groups),
+        )
+        if number == len(groups):
+            groups.append({})
+            settings.append(cut)
+        groups[number] |= own
+        places[name] = out / "features" / str(number)
+    for number, group in enumerate(groups):
+        together = dataclasses.replace(settings[number], encoders=tuple(group.values()))
+        extract_cohort(cohort.slides, together, out / "features" / str(number), progress=progress)
+    return places
+
+
+def _tabulate(found: Mapping[str, Sequence[RoundPrediction]], classes: Sequence[str]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "arm": name,
+                "slide_id": one.slide.slide_id,
+                "patient_id": one.slide.patient_id,
+                "label": one.slide.label,
+                "batch": one.slide.batch,
+                **{f"logit_{label}": float(value) for label, value in zip(classes, one.logits, strict=True)},
+            }
+            for name, predictions in found.items()
+            for one in predictions
+        ]
+    )
+
+
+def _find_decided(folder: Path) -> dict[str, Any]:
+    """Return what an arm reaches at the threshold that was frozen for it."""
+    model = _read(RunFolder(folder).metrics).get("arms", {}).get("model", {})
+    own = model.get(str(model.get("headline"))) or {}
+    return {name: own.get(name) for name in _DECIDED}
+
+
+def _list_row(row: Mapping[str, Any], n_patients: int) -> dict[str, Any]:
+    (low, high), loss = row["interval"], row["loss_interval"] or ("", "")
+    values = (row["arm"], n_patients, row["auc"], low, high, row["loss"], *loss, row["smallest_margin"], row["answer"])
+    return {
+        key: f"{value:.6f}" if isinstance(value, float) else "" if value is None else value
+        for key, value in zip(_COLUMNS, values, strict=True)
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(parse_json_file(path)) if path.exists() else {}
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"'{path}' is damaged. Run the same command again that wrote it.") from error

@@ -1,0 +1,153 @@
+"""A study, or models given together, on labelled slides of elsewhere: is the recommendation confirmed?"""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from lamella.cli import build_app
+from lamella.cohort import load_cohort
+from lamella.compare import compare_arms
+from lamella.encoders import RuntimeSettings
+from lamella.study.design import check_design
+from lamella.study.execute import StudyOptions, StudyOutcome
+from tests.tiny import draw_cohort, draw_tissue, save_cohort_table, save_slide
+
+OPTIONS = StudyOptions(runtime=RuntimeSettings(runtime="torch", n_threads=1))
+WHOLE, CUT = "resnet18@4, random weights", "resnet18@1, random weights"
+DESIGN = check_design(
+    {
+        "tiles": {"default": {"tile_px": 64, "mpp": 0.5}},
+        "arms": [{"encoders": ["resnet18"], "depths": [4, 1], "weights": ["random"]}],
+        "seeds": 1,
+        "folds": 3,
+        "train": {"epochs": 8},
+        "permutations": 0,
+    },
+    "the test",
+)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> StudyOutcome:
+    cohort = load_cohort(draw_cohort(tmp_path_factory.mktemp("cohort"), 24))
+    return compare_arms(cohort, DESIGN, tmp_path_factory.mktemp("study") / "out", options=OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, rows = tmp_path_factory.mktemp("elsewhere"), []
+    for number in range(12):
+        save_slide(folder / f"N-{number:02d}.tif", draw_tissue(100 + number, malignant=number % 2 == 1))
+        label = "malignant" if number % 2 else "benign"
+        rows.append({"slide": f"N-{number:02d}.tif", "patient_id": f"Q-{number:02d}", "label": label})
+    return save_cohort_table(folder / "cohort.csv", rows)
+
+
+def call(*arguments: object) -> str:
+    ended = CliRunner().invoke(build_app(), [str(one) for one in arguments])
+    assert ended.exit_code == 0, ended.output
+    return ended.output
+
+
+def recommend(study: StudyOutcome, tmp_path: Path, arm: str | None) -> Path:
+    """Return a folder of the same study that recommended what is said."""
+    import shutil
+
+    folder = Path(shutil.copytree(study.folder.path, tmp_path / "study"))
+    verdict = json.loads((folder / "verdict.json").read_text())
+    verdict["verdict"]["arm"] = arm
+    (folder / "verdict.json").write_text(json.dumps(verdict))
+    return folder
+
+
+def test_a_studys_recommendation_is_asked_again_on_new_slides(
+    study: StudyOutcome, elsewhere: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    said = call("predict", recommend(study, tmp_path, CUT), elsewhere, "--out", out)
+    found = json.loads((out / "external.json").read_text())
+    assert found["answer"] in ("confirmed", "not confirmed", "inconclusive")
+    assert found["claim"] == {"arm": CUT, "against": WHOLE}
+    assert found["margin"] == 0.05
+    assert found["cross_validated"] is False
+    assert found["sentence"] in " ".join(said.split())
+    rows = pd.read_csv(out / "arms.csv")
+    assert list(rows["arm"]) == [WHOLE, CUT]
+    assert list(rows["n_patients"]) == [12, 12]
+    assert rows["answer"].iloc[1] == found["answer"]
+    assert found["arms"][1]["at_frozen_threshold"]["sensitivity"]["value"] is not None
+    own = json.loads((out / "metrics.json").read_text())["arms"]["model"]["patients"]["auc"]
+    assert own["value"] == pytest.approx(found["arms"][1]["auc"])
+    assert own["interval"] == pytest.approx(found["arms"][1]["interval"])
+    assert (out / "index.html").exists()
+    assert len(pd.read_csv(out / "arms" / "0" / "predictions.csv")) == 12
+
+
+def test_a_study_without_a_recommendation_is_measured_and_says_that_nothing_was_claimed(
+    study: StudyOutcome, elsewhere: Path, tmp_path: Path
+) -> None:
+    call("predict", recommend(study, tmp_path, None), elsewhere, "--out", tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "external.json").read_text())
+    assert found["answer"] is None
+    assert "No arm was recommended" in found["sentence"]
+    assert len(found["arms"]) == 2
+
+
+def test_models_given_together_are_held_against_the_first(study: StudyOutcome, elsewhere: Path, tmp_path: Path) -> None:
+    for name, arm in (("whole", WHOLE), ("cut", CUT)):
+        call("export", study.folder.path, "--arm", arm, "--out", tmp_path / name)
+    out = tmp_path / "out"
+    together = ["--with", tmp_path / "cut", "--margin", "0.1", "--json"]
+    command = [str(one) for one in ("predict", tmp_path / "whole", elsewhere, *together, "--out", out)]
+    content = json.loads(CliRunner().invoke(build_app(), command).stdout)
+    assert content["external"]["claim"] == {"arm": CUT, "against": WHOLE}
+    assert content["external"]["margin"] == 0.1
+    unlabelled = tmp_path / "unlabelled.csv"
+    frame = pd.read_csv(elsewhere).drop(columns="label")
+    frame["slide"] = [str(elsewhere.parent / name) for name in frame["slide"]]
+    frame.to_csv(unlabelled, index=False)
+    call("predict", tmp_path / "whole", unlabelled, "--with", tmp_path / "cut", "--out", tmp_path / "plain")
+    assert (tmp_path / "plain" / "predictions.csv").exists()
+    assert not (tmp_path / "plain" / "external.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--margin", "0.1"], "--margin compares models and only one is given"),
+        (["--margin", "0.7"], "--margin is 0.7 and must be above 0 and below 0.5"),
+        (["--with", "STUDY"], "is a study: it brings its arms along"),
+        (["--with", "RUN"], "a model is given twice"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_in_one_line(
+    study: StudyOutcome, elsewhere: Path, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    run = study.runs[CUT].path
+    given = [{"STUDY": str(study.folder.path), "RUN": str(run)}.get(one, one) for one in arguments]
+    command = ["predict", str(run), str(elsewhere), *given, "--out", str(tmp_path)]
+    ended = CliRunner().invoke(build_app(), command)
+    assert ended.exit_code == 1
+    assert said in " ".join(ended.output.split())
+
+
+def test_predictive_values_and_net_benefit_are_restated_at_a_prevalence(
+    study: StudyOutcome, elsewhere: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    said = call("predict", study.runs[CUT].path, elsewhere, "--prevalence", "0.1", "--out", out)
+    metrics = json.loads((out / "metrics.json").read_text())
+    own, found = metrics["arms"]["model"]["patients"], metrics["at_prevalence"]
+    sensitivity, specificity = own["sensitivity"]["value"], own["specificity"]["value"]
+    called = 0.1 * sensitivity + 0.9 * (1 - specificity)
+    if called:
+        assert found["ppv"]["value"] == pytest.approx(0.1 * sensitivity / called)
+    assert found["ppv"]["prevalence"] == 0.1
+    assert [row["everybody"] for row in found["net_benefit"]] == pytest.approx(
+        [0.1 - 0.9 * row["cut"] / (1 - row["cut"]) for row in found["net_benefit"]]
+    )
+    assert len(found["net_benefit"]) == 19
+    assert "At a prevalence of 0.1" in " ".join(said.split())
