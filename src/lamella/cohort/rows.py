@@ -15,9 +15,12 @@ from typing import Any
 from lamella.cells import unescape_cell
 from lamella.cohort.spelling import tidy
 from lamella.errors import CohortError
+from lamella.memory import refuse_beyond_memory
 
 _TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 _PARQUET_SUFFIXES = (".parquet", ".pq")
+_MAX_TEXT_BYTES = 1 << 28
+_CELL_BYTES = 64  # of a cell as Python holds it
 _EXCEL_SUFFIXES = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods")
 
 
@@ -105,6 +108,12 @@ def _read_text(path: Path, name: str) -> Rows:
 
 def _decode(path: Path, name: str) -> str:
     """Return a file's text: UTF-8, or UTF-16 where its first bytes say so (Excel's 'Unicode text')."""
+    n_bytes = path.stat().st_size
+    if n_bytes > _MAX_TEXT_BYTES:
+        raise CohortError(
+            f"{name} is {n_bytes / 1e6:,.0f} MB and at most {_MAX_TEXT_BYTES / 1e6:,.0f} MB are read. Keep one row a "
+            "slide, and the columns that are needed."
+        )
     content = path.read_bytes()
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     if content[:4] == b"PK\x03\x04":
@@ -125,6 +134,11 @@ def _read_parquet(path: Path, name: str) -> Rows:
     import pyarrow.parquet
 
     try:
+        head = pyarrow.parquet.read_metadata(path)
+        what = f"{name}, {head.num_rows:,} rows of {head.num_columns:,} columns,"
+        refuse_beyond_memory(
+            float(head.num_rows) * head.num_columns * _CELL_BYTES, what, "Keep one row a slide.", error=CohortError
+        )
         table = pyarrow.parquet.read_table(path)
     except (pyarrow.ArrowException, OSError) as error:
         raise CohortError(f"{name} is not a Parquet file that can be read. Write it anew.") from error
