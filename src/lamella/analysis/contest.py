@@ -159,7 +159,7 @@ def judge_contest(
         "ladder": _list_ladder(ruling, contest.names),
         "batches": check.as_json(),
         "verdict": verdict,
-        "imagenet": _correlate(contest, plain.estimate, pairs.weigh(draws.astype(np.float64)), facts),
+        "imagenet": _correlate(contest, plain.estimate, pairs.weigh(draws), facts),
         "notes": _find_notes(contest),
     }
 
@@ -185,7 +185,7 @@ def _list_arms(
     facts: ArmFacts,
     plain: Judgement,
     check: BatchCheck,
-    draws: NDArray[np.int64],
+    draws: NDArray[np.integer],
     seed_auc: Floats | None,
 ) -> list[dict[str, Any]]:
     """Return what is known of each arm; AUCs over pairs of the same fold, statements over the pairs that rule."""
@@ -294,7 +294,7 @@ def _spread(contest: Contest, j: int, seed_auc: Floats | None) -> dict[str, Any]
 
 
 def _measure_pooled(
-    logits: Floats, targets: NDArray[np.int64], draws: NDArray[np.int64]
+    logits: Floats, targets: NDArray[np.int64], draws: NDArray[np.integer]
 ) -> tuple[float, list[float] | None]:
     """Return the AUC over all pairs, whatever their fold, with its bootstrap interval."""
     scores = find_log_odds(logits)

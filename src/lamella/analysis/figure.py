@@ -44,7 +44,7 @@ def make_share(hits: NDArray[np.bool_], patients: NDArray[np.int64], *, factor: 
     return make_figure(share, interval, method) | {"n": n}
 
 
-def make_bootstrapped(statistic: Callable[[Floats], Floats], draws: NDArray[np.int64]) -> Figure:
+def make_bootstrapped(statistic: Callable[[Floats], Floats], draws: NDArray[np.integer]) -> Figure:
     """Return a weighted statistic on the data, with its bootstrap interval."""
     weights: Floats = np.ones((1, draws.shape[1]))
     return make_figure(

@@ -67,7 +67,7 @@ def draw_patients(
     *,
     n_draws: int,
     rng: np.random.Generator,
-) -> NDArray[np.int64]:
+) -> NDArray[np.int32]:
     """Draw patients with replacement, within each fold and class, and say how often each row is in each draw.
 
     A patient whose rows differ in label is drawn among patients of the same labels.
@@ -80,23 +80,24 @@ def draw_patients(
         rng: Source of the draws.
 
     Returns:
-        `(n_draws, n)` int64 counts.
+        `(n_draws, n)` int32 counts: of 10^5 rows, 0.8 GB.
     """
-    kinds: dict[tuple[int, tuple[int, ...]], list[int]] = {}
-    for patient in np.unique(patients):
-        rows = patients == patient
-        kind = (int(folds[rows][0]), tuple(sorted(set(targets[rows].tolist()))))
-        kinds.setdefault(kind, []).append(int(patient))
-    counts = np.zeros((n_draws, len(targets)), dtype=np.int64)
-    for _, members in sorted(kinds.items()):
+    _, number, n_rows = np.unique(patients, return_inverse=True, return_counts=True)
+    order = np.argsort(number.reshape(-1), kind="stable")
+    kinds: dict[tuple[int, tuple[int, ...]], list[NDArray[np.int64]]] = {}
+    for rows in np.split(order, np.cumsum(n_rows)[:-1]) if len(order) else ():
+        kind = (int(folds[rows[0]]), tuple(sorted(set(targets[rows].tolist()))))
+        kinds.setdefault(kind, []).append(rows)
+    counts = np.zeros((n_draws, len(targets)), dtype=np.int32)
+    for _, members in sorted(kinds.items(), key=lambda item: item[0]):
         drawn = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), size=n_draws)
-        for place, patient in enumerate(members):
-            counts[:, patients == patient] = drawn[:, [place]]
+        member = np.repeat(np.arange(len(members)), [len(rows) for rows in members])
+        counts[:, np.concatenate(members)] = drawn[:, member]
     return counts
 
 
 def find_bootstrap_interval(
-    statistic: Callable[[Floats], Floats], counts: NDArray[np.int64], *, level: float = 0.95
+    statistic: Callable[[Floats], Floats], counts: NDArray[np.integer], *, level: float = 0.95
 ) -> tuple[float, float] | None:
     """Return the percentile interval of a weighted statistic over draws.
 

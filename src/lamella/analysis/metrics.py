@@ -100,7 +100,7 @@ class _Bootstrap:
     n_draws: int
     seed: int
 
-    def draw(self, table: PredictionTable) -> NDArray[np.int64]:
+    def draw(self, table: PredictionTable) -> NDArray[np.int32]:
         """Draw patients of the table."""
         rng = np.random.default_rng(self.seed)
         return draw_patients(table.targets, table.folds, table.patients, n_draws=self.n_draws, rng=rng)
@@ -143,7 +143,7 @@ def _describe_auc(estimate: AucEstimate | None, table: PredictionTable) -> Figur
     return figure
 
 
-def _measure_pooled(table: PredictionTable, draws: NDArray[np.int64]) -> dict[str, Figure]:
+def _measure_pooled(table: PredictionTable, draws: NDArray[np.integer]) -> dict[str, Figure]:
     """Measure what takes all folds together: pooled AUC, average precision, Brier score, log-loss."""
     targets, scores, probabilities = table.targets, table.scores, table.probabilities
     if len(targets) == 0:
@@ -173,7 +173,7 @@ def _measure_pooled(table: PredictionTable, draws: NDArray[np.int64]) -> dict[st
 
 
 def _measure_decisions(
-    table: PredictionTable, decided: NDArray[np.int64] | str, draws: NDArray[np.int64], factor: float
+    table: PredictionTable, decided: NDArray[np.int64] | str, draws: NDArray[np.integer], factor: float
 ) -> dict[str, Figure]:
     """Measure decided classes: balanced accuracy; of two classes sensitivity, specificity, PPV and NPV.
 

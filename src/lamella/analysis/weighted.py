@@ -11,10 +11,15 @@ Floats = NDArray[np.float64]
 
 def weigh_pooled_auc(scores: Floats, positive: NDArray[np.bool_], weights: Floats) -> Floats:
     """Return the AUC over all pairs, ties one half, each pair weighted by the product of its rows' weights."""
+    pairs = weights[:, positive].sum(axis=1) * weights[:, ~positive].sum(axis=1)
+    return _divide(count_hits(scores, positive, weights), pairs)
+
+
+def count_hits(scores: Floats, positive: NDArray[np.bool_], weights: Floats) -> Floats:
+    """Return the weight of all pairs in the right order, ties one half."""
     ups, downs = _sum_by_score(scores, positive, weights)
     below = np.cumsum(downs, axis=1) - downs  # negatives under each distinct score
-    pairs = ups.sum(axis=1) * downs.sum(axis=1)
-    return _divide((ups * (below + downs / 2)).sum(axis=1), pairs)
+    return np.asarray((ups * (below + downs / 2)).sum(axis=1))
 
 
 def weigh_average_precision(scores: Floats, positive: NDArray[np.bool_], weights: Floats) -> Floats:

@@ -15,12 +15,14 @@ from typing import Any
 from lamella.cells import unescape_cell
 from lamella.cohort.spelling import tidy
 from lamella.errors import CohortError
-from lamella.files import read_bounded
+from lamella.memory import refuse_beyond_memory
 from lamella.regular import refuse_irregular
 
 _TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 _MOST_CELLS = 10_000_000  # of Parquet, which packs a billion equal cells into a few bytes
 _PARQUET_SUFFIXES = (".parquet", ".pq")
+_MAX_TEXT_BYTES = 1 << 28
+_CELL_BYTES = 64  # of a cell as Python holds it
 _EXCEL_SUFFIXES = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods")
 
 
@@ -109,10 +111,13 @@ def _read_text(path: Path, name: str) -> Rows:
 
 def _decode(path: Path, name: str) -> str:
     """Return a file's text: UTF-8, or UTF-16 where its first bytes say so (Excel's 'Unicode text')."""
-    try:
-        content = read_bounded(path)
-    except ValueError as error:
-        raise CohortError(f"{name} cannot be read: {error}. Name a table of slides.") from error
+    n_bytes = path.stat().st_size
+    if n_bytes > _MAX_TEXT_BYTES:
+        raise CohortError(
+            f"{name} is {n_bytes / 1e6:,.0f} MB and at most {_MAX_TEXT_BYTES / 1e6:,.0f} MB are read. Keep one row a "
+            "slide, and the columns that are needed."
+        )
+    content = path.read_bytes()
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     if content[:4] == b"PK\x03\x04":
         raise CohortError(
@@ -136,6 +141,8 @@ def _read_parquet(path: Path, name: str) -> Rows:
             n_cells = file.metadata.num_rows * file.metadata.num_columns
             if n_cells > _MOST_CELLS:
                 raise CohortError(f"{name} claims {n_cells:,} cells and may have {_MOST_CELLS:,}. Name another table.")
+            what = f"{name}, {file.metadata.num_rows:,} rows of {file.metadata.num_columns:,} columns,"
+            refuse_beyond_memory(n_cells * _CELL_BYTES, what, "Keep one row a slide.", error=CohortError)
             table = file.read()
     except (pyarrow.ArrowException, OSError) as error:
         raise CohortError(f"{name} is not a Parquet file that can be read. Write it anew.") from error

@@ -152,9 +152,7 @@ def read_own_bag(path: Path) -> tuple[NDArray[Any], NDArray[np.int64], dict[str,
         BagError: If the file is absent, damaged or not ours.
     """
     with open_h5(path) as file:
-        attributes = read_attributes(file)
-        if "seen_patients" in file:
-            attributes["seen_patients"] = [name.decode() for name in file["seen_patients"][:]]
+        attributes = read_attributes(file) | read_seen_patients(file)
         features, corners_l0 = read_array(file, "features"), read_corners(file)
         if features.ndim != 2 or len(features) != len(corners_l0):
             raise BagError(
@@ -163,6 +161,16 @@ def read_own_bag(path: Path) -> tuple[NDArray[Any], NDArray[np.int64], dict[str,
                 "`lamella extract` again."
             )
         return features, corners_l0, attributes
+
+
+def read_seen_patients(file: h5py.File) -> dict[str, list[str]]:
+    """Return `seen_patients`, salted hashes of the patients that the encoder has seen, where the bag has them."""
+    if "seen_patients" not in file:
+        return {}
+    held = file["seen_patients"]
+    if held.size * held.dtype.itemsize > Path(file.filename).stat().st_size:  # it is written as it is
+        raise ValueError(f"seen_patients claims {held.size:,} names in a smaller file")
+    return {"seen_patients": [name.decode() for name in held[:]]}
 
 
 class BagWriter:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lamella.errors import BagError, LamellaError
 from lamella.features.h5_child import CHILD
+from lamella.memory import refuse_beyond_memory
 from lamella.regular import refuse_irregular
 
 # What h5py and NumPy raise on damaged files, and what plain code raises on content of another kind than expected.
@@ -122,6 +123,9 @@ def read_array(file: h5py.File, name: str) -> NDArray[Any]:
             "the "
             "file is damaged. Make it again."
         )
+    refuse_beyond_memory(
+        n_bytes, called, "Make the file again with fewer rows, or use a larger machine.", error=BagError
+    )
     values: NDArray[Any] = dataset[()]
     return values
 

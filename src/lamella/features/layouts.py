@@ -4,6 +4,7 @@ They are told apart by content, not by name: STAMP has `feats`, ours states a `f
 `patch_size_level0`, and a file of `features` and `coords` without any attribute is CLAM's.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamella.errors import BagError
-from lamella.features.bag import FeatureBag
+from lamella.features.bag import FeatureBag, read_seen_patients
 from lamella.features.h5_reading import find_size, open_h5, read_array, read_attributes, read_corners
 from lamella.features.torch_bags import load_tensor_bag
 
@@ -30,6 +31,21 @@ def load_bag(path: Path, *, slide_mpp: float | None = None) -> FeatureBag:
 
     Raises:
         BagError: If the file is absent, in use, damaged, of none of these layouts, or its parts contradict each other.
+    """
+    bag = load_stored_bag(path, slide_mpp=slide_mpp)
+    with np.errstate(over="ignore"):  # what overflows is infinite, and refused before it is used
+        return replace(bag, features=bag.features.astype(np.float32, copy=False))
+
+
+def load_stored_bag(path: Path, *, slide_mpp: float | None = None) -> FeatureBag:
+    """Return a bag as `load_bag` does, the features of one of ours as they are stored: half the memory in float16.
+
+    Args:
+        path: The file.
+        slide_mpp: As `load_bag` takes it.
+
+    Raises:
+        BagError: As `load_bag`.
     """
     path = Path(path)
     if path.suffix in (".pt", ".pth"):
@@ -75,7 +91,7 @@ def _check(path: Path, bag: FeatureBag) -> FeatureBag:
 
 
 def _read_lamella(file: h5py.File) -> FeatureBag:
-    attributes = read_attributes(file)
+    attributes = read_attributes(file) | read_seen_patients(file)
     slide_mpp = (float(attributes["slide_mpp_x"]), float(attributes["slide_mpp_y"]))
     tile_px, mpp = int(attributes["tile_px"]), float(attributes["mpp"])
     if not min(*slide_mpp, mpp, tile_px) > 0:
@@ -83,7 +99,7 @@ def _read_lamella(file: h5py.File) -> FeatureBag:
     coords = read_corners(file)
     return FeatureBag(
         slide_id=str(attributes["slide_id"]),
-        features=_features(file, "features"),
+        features=_read_rows(file, "features"),
         coords_l0=coords,
         coords_um=coords * np.array(slide_mpp),
         layout="lamella",
@@ -227,7 +243,13 @@ def _find_step(corners: NDArray[np.float64]) -> float | None:
 
 
 def _features(file: h5py.File, name: str) -> NDArray[np.float32]:
-    """Read `(N, D)` as float32; a leading axis of one goes, and an empty slide of TRIDENT's may have the shape (0,)."""
+    """Read `(N, D)` as float32."""
+    with np.errstate(over="ignore"):
+        return _read_rows(file, name).astype(np.float32, copy=False)
+
+
+def _read_rows(file: h5py.File, name: str) -> NDArray[Any]:
+    """Read `(N, D)` as stored; a leading axis of one goes, and an empty slide of TRIDENT's may have the shape (0,)."""
     values = read_array(file, name)
     if values.ndim == 3 and values.shape[0] == 1:
         values = values[0]
@@ -239,9 +261,7 @@ def _features(file: h5py.File, name: str) -> NDArray[np.float32]:
             f"'{Path(file.filename).name}' holds {what} and a bag's are (tiles, width). "
             "Name a file made by `lamella extract`, TRIDENT, CLAM or STAMP."
         )
-    with np.errstate(over="ignore"):  # what overflows is infinite, and refused before it is used
-        features: NDArray[np.float32] = values.astype(np.float32)
-    return features
+    return values
 
 
 def _slide_size(attributes: dict[str, Any]) -> tuple[int, int] | None:

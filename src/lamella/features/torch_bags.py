@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamella.errors import BagError
+from lamella.memory import refuse_beyond_memory
 from lamella.regular import refuse_irregular, refuse_zip_bomb
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def load_tensor_bag(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64] 
             ".h5 beside it."
         ) from error
     refuse_zip_bomb(path, f"'{path.name}'", BagError)
+    _refuse_bomb(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an unusual pickle: what comes of it is checked here
@@ -70,6 +72,20 @@ _DAMAGE = (
     OverflowError,
     MemoryError,
 )
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Refuse a zip archive, as torch writes, that unfolds into more than memory holds."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            n_bytes = sum(part.file_size for part in archive.infolist())
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return  # of the older kind, or damaged: torch says which
+    _refuse_size(path, n_bytes)
+
+
+def _refuse_size(path: Path, n_bytes: int) -> None:
+    refuse_beyond_memory(n_bytes, f"'{path.name}'", "Save the (tiles, width) tensor alone.", error=BagError)
 
 
 def _choose(path: Path, content: Mapping[Any, Any], names: tuple[str, ...]) -> Any:
@@ -110,7 +126,11 @@ def _as_matrix(path: Path, stored: Any) -> NDArray[np.float32]:
 
 
 def _dense(path: Path, tensor: "torch.Tensor") -> "torch.Tensor":
-    """Return a tensor without gradient, sparseness or quantisation."""
+    """Return a tensor without gradient, sparseness or quantisation.
+
+    A sparse tensor, and one that repeats its rows, claims more than its file holds.
+    """
+    _refuse_size(path, tensor.numel() * 4)
     tensor = tensor.detach()
     if tensor.numel() > max(_ALWAYS_READ, _MOST_EXPANDED * path.stat().st_size):
         raise BagError(

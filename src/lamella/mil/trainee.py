@@ -21,6 +21,8 @@ from lamella.mil.settings import TrainSettings
 from lamella.mil.standardise import Standardisation
 from lamella.mil.train import check_finite
 
+_ROWS = 4096  # standardised together
+
 
 class Stopped(Exception):
     """Training was told to end before its time."""
@@ -58,9 +60,10 @@ class StandardRows:
         bag = self._bags[slide_id]
         rows = self._held.get(slide_id)
         if rows is None:
-            standard = torch.from_numpy(bag.astype(np.float32)).sub_(self._mean).div_(self._sd)
             rows = torch.zeros(count_rows(len(bag)), bag.shape[1], dtype=self.dtype)
-            rows[: len(bag)] = standard
+            for start in range(0, len(bag), _ROWS):  # a large bag is not held twice
+                part = torch.from_numpy(bag[start : start + _ROWS].astype(np.float32))
+                rows[start : start + len(part)] = part.sub_(self._mean).div_(self._sd)
             if self._hold:
                 self._held[slide_id] = rows
         return rows, len(bag)

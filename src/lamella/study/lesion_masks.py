@@ -4,7 +4,6 @@ A value is a grey level, the number of a palette's entry, or a colour. An image 
 one value does not say which of them is lesion, so it has to be chosen.
 """
 
-import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,12 +17,13 @@ import pyvips
 import tifffile
 from numpy.typing import NDArray
 from PIL.BmpImagePlugin import BmpImageFile
+from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from lamella.errors import LamellaError, SettingsError, TissueError
-from lamella.files import read_bounded
+from lamella.memory import refuse_beyond_memory
 from lamella.regular import refuse_irregular
-from lamella.slide.claims import MOST_PLAIN_PX, find_claimed_size
+from lamella.slide.claims import MOST_PLAIN_PX
 from lamella.slide.frame import Bounds, find_scan_part
 
 MASK_SUFFIXES = (".png", ".tif", ".tiff", ".jp2", ".j2k", ".bmp")
@@ -35,7 +35,6 @@ _STRIP_PX = 512
 _MANY = 64  # values of which no more are told apart: then it is no mask, or one that was compressed with loss
 _COLOUR = 1 << 32  # colours as values lie above, grey levels and entries below
 _TRANSPARENT = -(1 << 40)
-_CODESTREAM = b"\xff\x4f\xff\x51"  # of JPEG 2000, which the boxes of a .jp2 wrap
 
 
 def load_mask(
@@ -255,20 +254,23 @@ def _say_values(values: set[int]) -> str:
 def _open_picture(path: Path) -> _Picture:
     """Open a PNG, JPEG 2000 or BMP."""
     if path.suffix.lower() in (".jp2", ".j2k"):
-        content = read_bounded(path)
-        start = content.find(_CODESTREAM)
-        _refuse_claims(find_claimed_size(io.BytesIO(content[max(0, start) :])) or (0, 0))
-        return _hold(imagecodecs.jpeg2k_decode(content))
+        with Jpeg2KImageFile(path) as head:
+            _refuse_claims(head.size)
+            _refuse_size(path, math.prod(head.size) * len(head.getbands()) * 2, size=head.size)
+        return _hold(imagecodecs.jpeg2k_decode(path.read_bytes()))
     if path.suffix.lower() == ".bmp" or _is_palette_png(path):
         # Entries, not colours: label images are kept as palettes. `Image.open` would refuse large ones.
         with (BmpImageFile if path.suffix.lower() == ".bmp" else PngImageFile)(path) as image:
             _refuse_claims(image.size)
             given = image.info.get("transparency", ())
             clear = (given,) if isinstance(given, int) else tuple(i for i, one in enumerate(given) if one < 128)
+            _refuse_size(path, math.prod(image.size) * 2, size=image.size)
             entries = image.getpalette("RGB") if image.mode == "P" else None
             colours = None if entries is None else np.array(entries, dtype=np.uint8).reshape(-1, 3)
             return _hold(np.asarray(image), colours=colours, clear=clear if colours is not None else ())
     picture = pyvips.Image.new_from_file(str(path), access="sequential", revalidate=True, fail_on="truncated")
+    held_rows = min(picture.height, picture.height if picture.get_typeof("interlaced") else _STRIP_PX)
+    _refuse_size(path, picture.width * held_rows * picture.bands * 8, size=(picture.width, picture.height))
     is_transparent = bool(picture.hasalpha())
     return _Picture(size=(picture.width, picture.height), blocks=_read_strips(picture), is_transparent=is_transparent)
 
@@ -276,6 +278,16 @@ def _open_picture(path: Path) -> _Picture:
 def _refuse_claims(size: tuple[int, int]) -> None:
     if size[0] * size[1] > MOST_PLAIN_PX:
         raise ValueError(f"its header claims {size[0]} x {size[1]} pixels; {MOST_PLAIN_PX:,} are read of this kind")
+
+
+def _refuse_size(path: Path, n_bytes: int, *, size: tuple[int, int]) -> None:
+    """Refuse a picture whose header claims more than can be held at once."""
+    refuse_beyond_memory(
+        n_bytes,
+        f"mask '{path.name}', {size[0]:,} x {size[1]:,} px,",
+        "Save it at a coarser level of the slide.",
+        error=TissueError,
+    )
 
 
 def _is_palette_png(path: Path) -> bool:
@@ -296,9 +308,10 @@ def _read_strips(picture: Any) -> Iterator[Block]:
 def _hold(pixels: NDArray[Any], *, colours: NDArray[np.uint8] | None = None, clear: tuple[int, ...] = ()) -> _Picture:
     """Return a picture that is in memory."""
     pixels = _drop_band(pixels)
+    tops = range(0, pixels.shape[0], _STRIP_PX)
     return _Picture(
         size=(pixels.shape[1], pixels.shape[0]),
-        blocks=iter([(0, 0, pixels)]),
+        blocks=((top, 0, pixels[top : top + _STRIP_PX]) for top in tops),  # what is counted of them takes more room
         is_transparent=pixels.ndim == 3 and pixels.shape[2] in (2, 4),
         colours=colours,
         clear=clear,
@@ -322,7 +335,10 @@ def _open_tiff(path: Path) -> _Picture:
         if len(bands) > 1 or any(n > 4 for n in bands.values()) or not {"Y", "X"} <= sizes.keys():
             held = " x ".join(f"{n} {axis}" for axis, n in sizes.items())
             raise TissueError(f"mask '{path.name}' is no flat picture ({held}). Save one plane, grey or in colours.")
-        if not bands or level.axes.endswith("YXS"):
+        is_streamed = not bands or level.axes.endswith("YXS")
+        n_held = math.prod(page.chunks) if is_streamed else math.prod(level.shape)
+        _refuse_size(path, n_held * page.bitspersample // 4, size=(sizes["X"], sizes["Y"]))
+        if is_streamed:
             n_bands = next(iter(bands.values()), 1)
             return _Picture(
                 size=(sizes["X"], sizes["Y"]),

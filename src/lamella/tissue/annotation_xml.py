@@ -10,7 +10,6 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from lamella.errors import TissueError
-from lamella.files import read_bounded
 from lamella.regular import refuse_irregular
 from lamella.tissue.areas import Area, Drawing, mend_area, tidy_class
 
@@ -20,6 +19,7 @@ _ASAP_HOLES = {"_2", "exclusion", "normal"}
 _ASAP_AREAS = {"polygon", "rectangle", "spline", ""}
 _IMAGESCOPE_KINDS = {"0": "Polygon", "1": "Rectangle", "2": "Ellipse"}
 _ELLIPSE_CORNERS = 128
+_MAX_BYTES = 1 << 28
 
 
 def read_annotation_xml(path: Path) -> Drawing:
@@ -31,7 +31,12 @@ def read_annotation_xml(path: Path) -> Drawing:
     source = f"regions '{path}'"
     refuse_irregular(path, source, TissueError)
     try:
-        root = _parse(read_bounded(path), source)
+        if path.is_file() and (n_bytes := path.stat().st_size) > _MAX_BYTES:
+            raise TissueError(
+                f"{source} are {n_bytes / 1e6:,.0f} MB and at most {_MAX_BYTES / 1e6:,.0f} MB are read. Export areas "
+                "alone."
+            )
+        root = _parse(path.read_bytes(), source)
         drawing = Drawing(source)
         if root.find(".//Coordinates") is not None or root.tag == "ASAP_Annotations":
             _read_asap(root, drawing)

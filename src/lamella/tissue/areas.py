@@ -78,9 +78,10 @@ class Drawing:
         else:
             self._refuse_several(option)
             chosen = [area for area in self.areas if area.counts]
-        holes = [area.shape for area in self.areas if area.is_hole and area not in chosen]
-        shape = keep_polygons(shapely.union_all([area.shape for area in chosen]))
-        return keep_polygons(shape.difference(shapely.union_all(holes))) if holes else shape
+        taken = {id(area) for area in chosen}
+        holes = [area.shape for area in self.areas if area.is_hole and id(area) not in taken]
+        shape = _join([area.shape for area in chosen])
+        return _take_polygons(shape.difference(_join(holes))) if holes else shape
 
     def _refuse_several(self, option: str) -> None:
         classes = self.classes
@@ -141,7 +142,16 @@ def mend_area(shape: BaseGeometry, source: str) -> BaseGeometry:
 
 def keep_polygons(geometry: BaseGeometry) -> BaseGeometry:
     """Return the areas of a geometry, valid and without overlap; points and lines go."""
-    valid = geometry if geometry.is_valid else shapely.make_valid(geometry)
+    return _take_polygons(geometry if geometry.is_valid else shapely.make_valid(geometry))
+
+
+def _join(shapes: Sequence[BaseGeometry]) -> BaseGeometry:
+    """Return valid areas as one, which needs no check: that of an outline of 10^6 points can take half a minute."""
+    return _take_polygons(shapely.union_all(shapes))
+
+
+def _take_polygons(valid: BaseGeometry) -> BaseGeometry:
+    """Return the areas of a valid geometry."""
     parts = shapely.get_parts(valid)
     while any(part.geom_type == "GeometryCollection" for part in parts):
         parts = shapely.get_parts(parts)

@@ -12,7 +12,7 @@ import shapely
 import shapely.geometry
 
 from lamella.errors import TissueError
-from lamella.files import read_bounded
+from lamella.files import MAX_JSON_BYTES
 from lamella.regular import refuse_irregular
 from lamella.tissue.areas import UNCLASSIFIED, Area, Drawing, mend_area, tidy_class
 
@@ -59,7 +59,14 @@ def _load(path: Path, source: str) -> Any:
     """Parse JSON in any of its encodings, with or without a byte order mark."""
     refuse_irregular(path, source, TissueError)
     try:
-        return json.loads(read_bounded(path))
+        if path.is_file() and (n_bytes := path.stat().st_size) > MAX_JSON_BYTES:
+            raise TissueError(
+                f"{source} are {n_bytes / 1e6:,.0f} MB and at most {MAX_JSON_BYTES / 1e6:,.0f} MB are read. Export "
+                "annotations alone, without cells and detections."
+            )
+        return json.loads(path.read_bytes())
+    except TissueError:
+        raise
     except OSError as error:
         raise TissueError(f"{source} cannot be read ({error.strerror}). Check the path.") from error
     except RecursionError as error:

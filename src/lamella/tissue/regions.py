@@ -188,7 +188,9 @@ def rasterise_regions(region: BaseGeometry, shape: tuple[int, ...], slide_size: 
         `(h, w)` bool.
     """
     height, width = shape[:2]
-    rings = shapely.get_rings(shapely.get_parts(keep_polygons(region)))
+    # Parts of several may overlap; in a single ring an odd number of crossings is inside however it crosses itself.
+    parts = region if region.geom_type == "Polygon" else shapely.get_parts(keep_polygons(region))
+    rings = shapely.get_rings(parts)
     points, ring = shapely.get_coordinates(rings, return_index=True)
     # Shifted by half a pixel, so that pixel centres are the whole numbers.
     points = points * np.array([width, height]) / np.array(slide_size) - 0.5
