@@ -1,5 +1,6 @@
 """Files: written to a temporary name and renamed, so that a file that exists is whole."""
 
+import contextlib
 import csv
 import errno
 import hashlib
@@ -17,6 +18,8 @@ from typing import Any
 
 from lamella.cells import escape_cell
 from lamella.errors import LamellaError, OutputError
+from lamella.machine import PASSING, find_errno, refuse_passing
+from lamella.watching import forget_folder, refuse_removed, remember_folders
 
 # Whose temporary file it is: a folder may be shared by several machines.
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
@@ -47,6 +50,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     with _output_errors(path):
+        refuse_removed(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
             prefix=f".{path.stem[:80]}.{_HOST}-{os.getpid()}.", suffix=f".tmp{path.suffix}", dir=path.parent
@@ -58,8 +62,10 @@ def replacing(path: Path) -> Iterator[Path]:
             yield temporary
             temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
+        remember_folders(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a disk that fails says so above
+            temporary.unlink(missing_ok=True)
 
 
 def remove(path: Path) -> None:
@@ -69,6 +75,7 @@ def remove(path: Path) -> None:
         OutputError: If it may not be removed, or a file stands where its folder should.
     """
     with _output_errors(Path(path)):
+        forget_folder(Path(path))
         if Path(path).is_dir() and not Path(path).is_symlink():
             shutil.rmtree(path)
         else:
@@ -161,6 +168,7 @@ def read_json(
     try:
         content = parse_json_file(path, max_bytes=max_bytes)
     except OSError as cause:
+        refuse_passing(cause, str(path))
         raise error(f"'{path}' cannot be read ({cause.strerror or cause}). {_remedy(made_by)}") from cause
     except ValueError as cause:
         raise error(f"'{path}' is damaged: {_say_cause(cause)}. {_remedy(made_by)}") from cause
@@ -218,6 +226,7 @@ def read_yaml(path: Path, *, error: type[LamellaError] = OutputError) -> tuple[d
     try:
         text = _read_bounded(path, _MAX_YAML_BYTES).decode("utf-8-sig")
     except (OSError, ValueError) as cause:
+        refuse_passing(cause, str(path))
         raise error(f"'{path}' cannot be read ({_say_cause(cause)}). Name a text file (.yaml).") from cause
     try:
         depth = 0
@@ -339,10 +348,16 @@ def _output_errors(path: Path, *, only_refusals: bool = False) -> Iterator[None]
     except LamellaError:
         raise
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise OutputError(
                 f"'{path}' cannot be written: the disk is full. Free some space and run the same "
                 "command again; what is finished is kept."
+            ) from error
+        if find_errno(error) in PASSING:
+            raise OutputError(
+                f"'{path}' cannot be written ({os.strerror(find_errno(error) or 0)}). Look at the disk or network "
+                "folder it lies on and at the limits of this machine, then run the same command again; what is "
+                "finished is kept."
             ) from error
         if only_refusals and error.errno not in _REFUSALS:
             raise

@@ -16,6 +16,8 @@ from typer.core import TyperCommand, TyperGroup
 from lamella import __version__
 from lamella.encoders.trust import trusting
 from lamella.errors import LamellaError, SettingsError
+from lamella.machine import say_machine_fault
+from lamella.watching import watching_folders
 
 _VERBS = (
     "split",
@@ -77,7 +79,7 @@ class _Verbs(TyperGroup):
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         """Run a verb."""
         try:
-            with trusting():  # what one command trusts ends with it
+            with trusting(), watching_folders():  # what one command trusts ends with it
                 return super().invoke(ctx)
         except _UsageError as error:
             said = " ".join(error.format_message().replace("Value error, ", "").split())
@@ -88,6 +90,12 @@ class _Verbs(TyperGroup):
             raise typer.Exit(2) from error
         except LamellaError as error:
             typer.echo(str(error), err=True)
+            raise typer.Exit(1) from error
+        except (OSError, MemoryError, RuntimeError, ImportError) as error:
+            said = say_machine_fault(error)
+            if said is None:
+                raise
+            typer.echo(said, err=True)
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
             typer.echo(_STOPPED, err=True)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lamella.errors import BagError, LamellaError
 from lamella.features.h5_child import CHILD
+from lamella.machine import refuse_passing
 
 # What h5py and NumPy raise on damaged files, and what plain code raises on content of another kind than expected.
 _DAMAGE = (
@@ -53,6 +54,7 @@ def open_h5(path: Path, *, made_by: str = "lamella extract") -> Iterator[h5py.Fi
     try:
         file = h5py.File(path, "r")
     except _DAMAGE as error:
+        refuse_passing(error, str(path))
         raise _say_unopened(path, error, made_by) from error
     try:
         with file:
@@ -60,6 +62,7 @@ def open_h5(path: Path, *, made_by: str = "lamella extract") -> Iterator[h5py.Fi
     except LamellaError:
         raise
     except _DAMAGE as error:
+        refuse_passing(error, str(path))
         said = " ".join(str(error).split())[:120]
         raise BagError(
             f"'{path.name}' is damaged or of another layout ({said}). If `{made_by}` made it, delete it and run that "

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from lamella.dicom import list_series
 from lamella.errors import SettingsError, SlideError
+from lamella.machine import refuse_passing
 from lamella.slide.decoder import TifffileReader
 from lamella.slide.guard import TileGuard, find_levels, is_subsampled
 from lamella.slide.ome_zarr import ZarrReader, find_zarr_version, is_zarr
@@ -175,6 +176,7 @@ def _check_file(path: Path) -> None:
         with path.open("rb"):
             pass
     except OSError as error:
+        refuse_passing(error, path.name)
         raise SlideError(f"slide '{path.name}' cannot be read ({error.strerror}). Check its permissions.") from error
     if path.suffix.lower() == ".mrxs" and not path.with_suffix("").is_dir():
         raise SlideError(
