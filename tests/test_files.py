@@ -115,6 +115,12 @@ def test_other_errors_pass_through_unchanged(tmp_path: Path) -> None:
     assert not isinstance(error.value, OutputError)
 
 
+def test_what_a_library_says_of_a_full_disk_in_its_own_error_is_said_as_such(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="the disk is full"), replacing(tmp_path / "m.safetensors"):
+        raise ValueError("Error while serializing: I/O error: No space left on device (os error 28)")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_disk_that_fails_and_a_limit_are_said_in_one_line_and_leave_nothing(tmp_path: Path) -> None:
     for number, said in ((errno.EIO, "Input/output error"), (errno.EMFILE, "Too many open files")):
         with pytest.raises(OutputError, match=rf"t.csv' cannot be written \({said}"), replacing(tmp_path / "t.csv"):  # noqa: PT012

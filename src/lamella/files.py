@@ -347,19 +347,19 @@ def _output_errors(path: Path, *, only_refusals: bool = False) -> Iterator[None]
         yield
     except LamellaError:
         raise
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:  # safetensors, HDF5 and libvips have errors of their own for what the system refuses
+        number = find_errno(error)
+        if number in (errno.ENOSPC, errno.EDQUOT):
             raise OutputError(
                 f"'{path}' cannot be written: the disk is full. Free some space and run the same "
                 "command again; what is finished is kept."
             ) from error
-        if find_errno(error) in PASSING:
+        if number is not None and number in PASSING:
             raise OutputError(
-                f"'{path}' cannot be written ({os.strerror(find_errno(error) or 0)}). Look at the disk or network "
-                "folder it lies on and at the limits of this machine, then run the same command again; what is "
-                "finished is kept."
+                f"'{path}' cannot be written ({os.strerror(number)}). Look at the disk or network folder it lies on "
+                "and at the limits of this machine, then run the same command again; what is finished is kept."
             ) from error
-        if only_refusals and error.errno not in _REFUSALS:
+        if not isinstance(error, OSError) or (only_refusals and error.errno not in _REFUSALS):
             raise
         raise OutputError(
             f"'{path}' cannot be written ({error.strerror or error}). Choose another --out, or make that folder "

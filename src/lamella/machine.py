@@ -50,7 +50,9 @@ _WORDS_OF_MEMORY = re.compile(
 
 
 def find_errno(error: BaseException) -> int | None:
-    """Return the operating system's number of an error: its own, or that which HDF5 quotes; None where there is none.
+    """Return the operating system's number of an error: its own, or that which a library quotes; None where none.
+
+    HDF5, safetensors and libvips raise errors of their own that say in words what the operating system said.
 
     Example:
         >>> find_errno(OSError("read failed (errno = 5, error message = 'Input/output error')"))
@@ -58,8 +60,11 @@ def find_errno(error: BaseException) -> int | None:
     """
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
-    quoted = re.search(r"errno = (\d+)|\[Errno (\d+)\]", str(error))
-    return int(quoted[1] or quoted[2]) if quoted else None
+    said = str(error)
+    quoted = re.search(r"errno = (\d+)|\[Errno (\d+)\]|\(os error (\d+)\)", said)
+    if quoted:
+        return int(quoted[1] or quoted[2] or quoted[3])
+    return next((number for number in PASSING if os.strerror(number) in said), None)
 
 
 def refuse_passing(error: BaseException, name: str) -> None:
@@ -69,7 +74,7 @@ def refuse_passing(error: BaseException, name: str) -> None:
         MachineError: Then.
     """
     number = find_errno(error)
-    if number in PASSING and not isinstance(error, LamellaError):
+    if number is not None and number in PASSING and not isinstance(error, LamellaError):
         raise MachineError(_say(f"'{name}' cannot be read", number)) from error
 
 
@@ -82,8 +87,8 @@ def say_machine_fault(error: BaseException) -> str | None:
         >>> say_machine_fault(ValueError("ours")) is None
         True
     """
-    number = find_errno(error) if isinstance(error, OSError) else None
-    if number in _REMEDIES:
+    number = find_errno(error)
+    if number is not None and (number in PASSING or (isinstance(error, OSError) and number in _REMEDIES)):
         name = getattr(error, "filename", None)
         if name is None and number == errno.ENOENT:
             return None

@@ -199,7 +199,7 @@ _REFUSED_HOME = {"HOME": "/proc", "XDG_CACHE_HOME": "/proc", "TMPDIR": "/proc", 
 EIO, ENOSPC = errno.EIO, errno.ENOSPC
 
 FAULTS = (
-    *(_full(kib) for kib in (0, 64, 256, 1024, 3072)),
+    *(_full(kib) for kib in (4, 64, 256, 1024, 3072)),
     Fault("store on a full disk", "either", ("full",), arrange=_full_store, needs="root"),
     Fault(
         "TMPDIR on a full disk",

@@ -32,7 +32,7 @@ class Scene:
         said: What they say; no fault strikes it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, cut: bool = False) -> None:
         self.folder = folder / "scene"
         self.out, self.store, self.said = self.folder / "out", folder / "store", folder / "said"
         self._kept_store = folder / "kept-store"
@@ -42,7 +42,11 @@ class Scene:
             path.mkdir(parents=True)
         folder.chmod(0o755)
         os.environ["LAMELLA_HOME"] = str(self.store)
-        draw_in_child(self)
+        draw_scene(
+            self.folder,
+            None if cut else lambda words: self.server().run(words, self.folder, self.said),
+            n_slides=6 if cut else 9,
+        )
         shutil.copytree(self.store, self._kept_store)
 
     def server(self, environment: dict[str, str] | None = None, options: tuple[str, ...] = ()) -> Server:
@@ -95,11 +99,6 @@ class Scene:
         """End the servers."""
         for server in self._servers.values():
             server.close()
-
-
-def draw_in_child(scene: Scene) -> None:
-    """Draw the cohorts; verbs run in servers of their own."""
-    draw_scene(scene.folder, lambda arguments: scene.server().run(arguments, scene.folder, scene.said))
 
 
 def empty(folder: Path) -> None:

@@ -129,10 +129,11 @@ class Server:
 
 
 def _serve() -> None:
-    import openvino  # noqa: F401
-    import timm  # noqa: F401
+    if not os.environ.get("MACHINE_CUT"):  # the cut's verbs need none of it
+        import openvino  # noqa: F401
+        import timm  # noqa: F401
 
-    import lamella.pipeline  # noqa: F401
+        import lamella.pipeline  # noqa: F401
 
     for line in sys.stdin:
         wanted = json.loads(line)

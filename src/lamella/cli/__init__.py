@@ -91,11 +91,11 @@ class _Verbs(TyperGroup):
         except LamellaError as error:
             typer.echo(str(error), err=True)
             raise typer.Exit(1) from error
-        except (OSError, MemoryError, RuntimeError, ImportError) as error:
-            said = say_machine_fault(error)
-            if said is None:
+        except Exception as error:
+            fault = say_machine_fault(error)
+            if fault is None:
                 raise
-            typer.echo(said, err=True)
+            typer.echo(fault, err=True)
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
             typer.echo(_STOPPED, err=True)

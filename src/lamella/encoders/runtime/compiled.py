@@ -20,6 +20,7 @@ from typing import Any
 from lamella.encoders.runtime.protocol import PrecisionCheck
 from lamella.encoders.runtime.silent import import_openvino
 from lamella.encoders.store import compiled_folder
+from lamella.errors import OutputError
 from lamella.files import find_sha256, parse_json_file, replacing, write_json
 
 _log = logging.getLogger(__name__)
@@ -111,8 +112,19 @@ class CompiledEntry:
 
 
 def save_network(model: Any, path: Path) -> None:
-    """Write a converted network in fp32: `path`, which ends in `.xml`, and a `.bin` beside it."""
-    import_openvino().save_model(model, path, compress_to_fp16=False)
+    """Write a converted network in fp32: `path`, which ends in `.xml`, and a `.bin` beside it.
+
+    Raises:
+        OutputError: If the disk does not take it.
+    """
+    try:
+        import_openvino().save_model(model, path, compress_to_fp16=False)
+    except RuntimeError as error:  # "iostream error": the network itself was converted before
+        path.with_suffix(".bin").unlink(missing_ok=True)
+        raise OutputError(
+            f"'{path.parent}' does not take a converted network: the disk is full or fails. Free some space and run the "
+            "same command again; what is finished is kept."
+        ) from error
 
 
 def convert(network: Any, *, tile_px: int, batch_size: int, n_weights: int | None = None) -> Any:

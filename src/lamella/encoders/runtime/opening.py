@@ -26,7 +26,7 @@ from lamella.encoders.runtime.checking import (
 )
 from lamella.encoders.runtime.compiled import CompiledEntry, convert
 from lamella.encoders.runtime.protocol import Embeddings, PrecisionCheck, Runtime, RuntimeSettings, Tiles
-from lamella.errors import EncoderError, OutputError
+from lamella.errors import EncoderError
 
 if TYPE_CHECKING:
     from lamella.encoders.network import TileNetwork
@@ -321,7 +321,7 @@ def _load_or_convert(entry: CompiledEntry, reference: _Reference) -> Any:
     model = convert(reference.network, tile_px=entry.tile_px, batch_size=entry.batch_size)
     try:
         entry.save(model)
-    except OutputError as error:
+    except OSError as error:
         _log.warning("the compiled network is not kept: %s", error)
         return model
     return entry.network_path
@@ -333,7 +333,7 @@ def _keep_checks(entry: CompiledEntry, checks: tuple[PrecisionCheck, ...]) -> No
         return
     try:
         entry.save_checks(checks)
-    except OutputError as error:
+    except OSError as error:
         _log.warning("the precision check is not kept: %s", error)
 
 
