@@ -24,7 +24,7 @@ from lamella.encoders.network import TileNetwork, build_network
 from lamella.encoders.runtime import machine
 from lamella.encoders.runtime.compiled import CompiledEntry, convert
 from lamella.encoders.runtime.protocol import RuntimeSettings, Tiles, check_batch
-from lamella.errors import EncoderError, OutputError
+from lamella.errors import EncoderError
 
 Weighted = tuple[Tiles, NDArray[np.float32]]
 
@@ -111,7 +111,7 @@ def _load_or_convert(network: TileNetwork, encoder: EncoderSpec, tile_px: int, c
     model = convert(_WeightedCells(network).eval(), tile_px=tile_px, batch_size=1, n_weights=width)
     try:
         entry.save(model)
-    except OutputError:
+    except OSError:
         return model
     return entry.network_path
 

@@ -122,8 +122,8 @@ def save_network(model: Any, path: Path) -> None:
     except RuntimeError as error:  # "iostream error": the network itself was converted before
         path.with_suffix(".bin").unlink(missing_ok=True)
         raise OutputError(
-            f"'{path.parent}' does not take a converted network: the disk is full or fails. Free some space and run the "
-            "same command again; what is finished is kept."
+            f"'{path.parent}' does not take a converted network: the disk is full or fails. Free some space and run "
+            "the same command again; what is finished is kept."
         ) from error
 
 
