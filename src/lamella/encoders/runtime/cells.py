@@ -22,7 +22,7 @@ from lamella.encoders.fingerprint import fingerprint_encoder
 from lamella.encoders.geometry import CellGrid, find_cell_grid
 from lamella.encoders.network import TileNetwork, build_network
 from lamella.encoders.runtime import machine
-from lamella.encoders.runtime.compiled import CompiledEntry, convert
+from lamella.encoders.runtime.compiled import CompiledEntry, convert, pass_through_file
 from lamella.encoders.runtime.protocol import RuntimeSettings, Tiles, check_batch
 from lamella.errors import EncoderError
 
@@ -112,7 +112,7 @@ def _load_or_convert(network: TileNetwork, encoder: EncoderSpec, tile_px: int, c
     try:
         entry.save(model)
     except OSError:
-        return model
+        return pass_through_file(model)
     return entry.network_path
 
 

@@ -127,6 +127,24 @@ def save_network(model: Any, path: Path) -> None:
         ) from error
 
 
+def pass_through_file(model: Any) -> Any:
+    """Return a converted network as it is read from a file, which none is left of; as it was where there is no room.
+
+    OpenVINO fuses a network that was read otherwise than one that was converted, and the embeddings' last digits
+    would depend on whether the store can be written.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="lamella-", ignore_cleanup_errors=True) as name:
+            path = Path(name) / _FILES[0]
+            save_network(model, path)
+            core = import_openvino().Core()
+            core.set_property({"ENABLE_MMAP": False})  # the file is gone when the network is compiled
+            return core.read_model(path)
+    except OSError as error:  # no folder for temporary files, or one that is full
+        _log.warning("the last digits of embeddings may differ from other runs': %s", error)
+        return model
+
+
 def convert(network: Any, *, tile_px: int, batch_size: int, n_weights: int | None = None) -> Any:
     """Convert a torch network into OpenVINO's, which takes `(batch_size, tile_px, tile_px, 3)` uint8 pixels.
 

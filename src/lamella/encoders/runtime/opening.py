@@ -24,7 +24,7 @@ from lamella.encoders.runtime.checking import (
     split_batches,
     take_check_tiles,
 )
-from lamella.encoders.runtime.compiled import CompiledEntry, convert
+from lamella.encoders.runtime.compiled import CompiledEntry, convert, pass_through_file
 from lamella.encoders.runtime.protocol import Embeddings, PrecisionCheck, Runtime, RuntimeSettings, Tiles
 from lamella.errors import EncoderError
 
@@ -323,7 +323,7 @@ def _load_or_convert(entry: CompiledEntry, reference: _Reference) -> Any:
         entry.save(model)
     except OSError as error:
         _log.warning("the compiled network is not kept: %s", error)
-        return model
+        return pass_through_file(model)
     return entry.network_path
 
 
