@@ -1,6 +1,6 @@
 # Two commands do all set-up on a fresh machine with Python 3.11 to 3.13: `make demo` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full check mutants fuzz kills docs clean
+.PHONY: help demo test test-full check mutants fuzz kills machine docs clean
 
 # The first interpreter that runs and is of a version we support; PYTHON=... overrides.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -46,6 +46,9 @@ fuzz: $(STAMP)  ## 20,000 mutants of every kind of file (about half an hour); fu
 
 kills: $(STAMP)  ## Verbs killed and stopped at random moments and run again (about an hour); kills.json has the record
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.kills.campaign --kills 20 --stops 8 --out kills.json
+
+machine: $(STAMP)  ## Verbs under full disks, I/O errors and odd environments (hours; root for all); machine.json has the record
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.machine.campaign --out machine.json
 
 docs: $(STAMP)  ## Make again what the docs take from the program: CLI reference, troubleshooting, pictures
 	@$(BIN)/python docs/make.py

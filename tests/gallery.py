@@ -118,6 +118,17 @@ def disk_full() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def no_processes() -> Iterator[None]:
+    """Let no process be started: this user has as many as the machine allows."""
+    refusal = OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    from lamella.slide.child import CHILD
+
+    CHILD.close()
+    with mock.patch("lamella.children.subprocess.Popen", side_effect=refusal):
+        yield
+
+
+@contextlib.contextmanager
 def ctrl_c() -> Iterator[None]:
     """Let the user press Ctrl-C the moment the first file is to be written."""
     with mock.patch("lamella.files.make_temporary", side_effect=KeyboardInterrupt):
@@ -1231,6 +1242,15 @@ CASES: tuple[Case, ...] = (
         during=disk_full,
         names="tiles",
         why="`lamella audit` estimates the space beforehand.",
+    ),
+    Case(
+        step="Writing, and being stopped",
+        heading="The machine allows no more processes",
+        command=f"tiles S-0412.tif {_CUT} --out tiles",
+        scene=lambda: scenes.draw_slide("S-0412.tif"),
+        during=no_processes,
+        names="ulimit -a",
+        why="Nothing is wrong with the slide: what the machine refuses is said as such.",
     ),
     Case(
         step="Writing, and being stopped",

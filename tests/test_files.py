@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from lamella.errors import CohortError, OutputError
 from lamella.files import (
     find_sha256,
+    remove,
     replacing,
     write_bytes,
     write_json,
@@ -20,6 +22,7 @@ from lamella.files import (
     write_text,
 )
 from lamella.temporaries import sweep_temporaries
+from lamella.watching import watching_folders
 
 
 def _write_and_stop(path: Path) -> None:
@@ -107,6 +110,37 @@ def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(tmp_path: Path) -> N
 def test_other_errors_pass_through_unchanged(tmp_path: Path) -> None:
     with pytest.raises(CohortError, match="as it was"), replacing(tmp_path / "t.csv"):
         raise CohortError("as it was")
-    with pytest.raises(OSError, match="Input/output") as error, replacing(tmp_path / "t.csv"):
-        raise OSError(errno.EIO, "Input/output error")
+    with pytest.raises(OSError, match="of a library") as error, replacing(tmp_path / "t.csv"):
+        raise OSError("of a library")
     assert not isinstance(error.value, OutputError)
+
+
+def test_what_a_library_says_of_a_full_disk_in_its_own_error_is_said_as_such(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="the disk is full"), replacing(tmp_path / "m.safetensors"):
+        raise ValueError("Error while serializing: I/O error: No space left on device (os error 28)")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_fails_and_a_limit_are_said_in_one_line_and_leave_nothing(tmp_path: Path) -> None:
+    for number, said in ((errno.EIO, "Input/output error"), (errno.EMFILE, "Too many open files")):
+        with pytest.raises(OutputError, match=rf"t.csv' cannot be written \({said}"), replacing(tmp_path / "t.csv"):  # noqa: PT012
+            (tmp_path / "begun").touch()
+            raise OSError(number, said)
+    assert [path.name for path in tmp_path.iterdir()] == ["begun"]
+
+
+def test_a_folder_that_is_taken_away_is_noticed_within_a_command_only(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    with watching_folders():
+        write_text(folder / "deep" / "one.txt", "1")
+        shutil.rmtree(folder)
+        with pytest.raises(OutputError, match="taken away while it was written"):
+            write_text(folder / "two.txt", "2")
+    with watching_folders():
+        write_text(folder / "one.txt", "1")
+        remove(folder)
+        write_text(folder / "two.txt", "2")
+    write_text(folder / "three.txt", "3")
+    shutil.rmtree(folder)
+    write_text(folder / "four.txt", "4")
+    assert [path.name for path in folder.iterdir()] == ["four.txt"]

@@ -74,6 +74,7 @@ def test_every_kind_of_error_is_in_the_gallery(monkeypatch: pytest.MonkeyPatch) 
         "WeightsError": "The weights are not on this machine",
         "BagError": "A file is no bag",
         "ModelError": "The folder holds no run",
+        "MachineError": "The machine allows no more processes",
         "OutputError": "A file is in the way of the folder",
     }
     by_heading = {case.heading: case for case in CASES}

@@ -18,11 +18,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lamella.errors import MachineError
 from lamella.stopping import at_stop
 
 EXTRA_BYTES = 2 << 30
 SECONDS = 60.0
 _GRACE_SECONDS = 5
+_START_SECONDS = 120.0
+_READY = "ready\n"
 _BEGIN = (
     "import runpy, sys; from lamella.children import watch_parent; watch_parent(); "
     "runpy.run_module(sys.argv[1], run_name='__main__')"
@@ -72,21 +75,43 @@ class Child:
         if self._process is not None and self._owner == os.getpid() and self._process.poll() is None:
             return self._process
         self._drop_pipes()  # of one that has died, or belongs to the process that this one was forked from
-        # -P: the working directory, which may be anyone's, is not searched for modules.
         home = str(Path(__file__).resolve().parents[1])
         paths = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _BEGIN, self._module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=os.environ | {"PYTHONPATH": paths},
-        )
+        self._process = self._popen(os.environ | {"PYTHONPATH": paths})
         if self._owner == 0:
             atexit.register(self.close)
         self._owner = os.getpid()
+        assert self._process.stdout is not None
+        timer = threading.Timer(_START_SECONDS, self._process.kill)
+        timer.start()
+        ready = self._process.stdout.readline() == _READY
+        timer.cancel()
+        if not ready:  # it says nothing of the file that it was to open
+            self._end()
+            raise MachineError(
+                "the process that opens files first ends at its start: this machine allows too little memory or too "
+                "few open files, or this user may not run this Python. Allow more (`ulimit -a` lists the limits), then "
+                "run the same command again."
+            )
         return self._process
+
+    def _popen(self, environment: dict[str, str]) -> "subprocess.Popen[str]":
+        try:
+            return subprocess.Popen(
+                # -P: the working directory, which may be anyone's, is not searched for modules.
+                [sys.executable, "-P", "-c", _BEGIN, self._module],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                encoding="utf-8",
+                env=environment,
+            )
+        except OSError as error:
+            raise MachineError(
+                f"no process can be started to open files first ({error.strerror or error}). Allow more (`ulimit -a` "
+                "lists the limits), let this user run this Python, then run the same command again."
+            ) from error
 
     def _end(self) -> None:
         if self._process is not None:
@@ -128,10 +153,12 @@ def serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         answer: Makes the answer to a question; both are JSON.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
-    answers = os.fdopen(os.dup(1), "w")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     with open(os.devnull, "w") as sink:  # noqa: PTH123 - nothing that a library prints may stand among the answers
         os.dup2(sink.fileno(), 1)
     limit_memory(EXTRA_BYTES)
+    answers.write(_READY)
+    answers.flush()
     for line in sys.stdin:
         asked = json.loads(line)
         _set_alarm(round(asked["seconds"]) + _GRACE_SECONDS)

@@ -74,3 +74,7 @@ class ModelError(LamellaError, ValueError):
 
 class OutputError(LamellaError, OSError):
     """A result cannot be written."""
+
+
+class MachineError(LamellaError, OSError):
+    """The machine refuses (memory, open files, processes) or a disk fails; the files struck may be whole."""

@@ -1,5 +1,6 @@
 """Files: written to a temporary name and renamed, so that a file that exists is whole."""
 
+import contextlib
 import csv
 import errno
 import hashlib
@@ -15,8 +16,10 @@ from typing import Any
 
 from lamella.cells import escape_cell
 from lamella.errors import LamellaError, OutputError
+from lamella.machine import PASSING, find_errno, refuse_passing
 from lamella.regular import say_irregular
 from lamella.temporaries import drop_temporary, make_temporary
+from lamella.watching import forget_folder, refuse_removed, remember_folders
 
 MAX_JSON_BYTES = 1 << 29
 _MAX_YAML_BYTES = 1 << 20
@@ -45,6 +48,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     with _output_errors(path):
+        refuse_removed(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = make_temporary(path)
     try:
@@ -52,8 +56,10 @@ def replacing(path: Path) -> Iterator[Path]:
             yield temporary
             temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
+        remember_folders(path)
     finally:
-        drop_temporary(temporary)
+        with contextlib.suppress(OSError):  # a disk that fails says so above
+            drop_temporary(temporary)
 
 
 def remove(path: Path) -> None:
@@ -63,6 +69,7 @@ def remove(path: Path) -> None:
         OutputError: If it may not be removed, or a file stands where its folder should.
     """
     with _output_errors(Path(path)):
+        forget_folder(Path(path))
         if Path(path).is_dir() and not Path(path).is_symlink():
             shutil.rmtree(path)
         else:
@@ -151,6 +158,7 @@ def read_json(
     try:
         content = parse_json_file(path, max_bytes=max_bytes)
     except OSError as cause:
+        refuse_passing(cause, str(path))
         raise error(f"'{path}' cannot be read ({cause.strerror or cause}). {_remedy(made_by)}") from cause
     except ValueError as cause:
         raise error(f"'{path}' is damaged: {_say_cause(cause)}. {_remedy(made_by)}") from cause
@@ -208,6 +216,7 @@ def read_yaml(path: Path, *, error: type[LamellaError] = OutputError) -> tuple[d
     try:
         text = read_bounded(path, _MAX_YAML_BYTES).decode("utf-8-sig")
     except (OSError, ValueError) as cause:
+        refuse_passing(cause, str(path))
         raise error(f"'{path}' cannot be read ({_say_cause(cause)}). Name a text file (.yaml).") from cause
     try:
         depth = 0
@@ -328,13 +337,19 @@ def _output_errors(path: Path, *, only_refusals: bool = False) -> Iterator[None]
         yield
     except LamellaError:
         raise
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
+    except Exception as error:  # safetensors, HDF5 and libvips have errors of their own for what the system refuses
+        number = find_errno(error)
+        if number in (errno.ENOSPC, errno.EDQUOT):
             raise OutputError(
                 f"'{path}' cannot be written: the disk is full. Free some space and run the same "
                 "command again; what is finished is kept."
             ) from error
-        if only_refusals and error.errno not in _REFUSALS:
+        if number is not None and number in PASSING:
+            raise OutputError(
+                f"'{path}' cannot be written ({os.strerror(number)}). Look at the disk or network folder it lies on "
+                "and at the limits of this machine, then run the same command again; what is finished is kept."
+            ) from error
+        if not isinstance(error, OSError) or (only_refusals and error.errno not in _REFUSALS):
             raise
         raise OutputError(
             f"'{path}' cannot be written ({error.strerror or error}). Choose another --out, or make that folder "

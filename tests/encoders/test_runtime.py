@@ -172,6 +172,33 @@ def test_a_store_that_cannot_be_written_costs_the_cache_and_nothing_else(
     assert encode(runtime, tiles[:5]).shape == (5, 6)
 
 
+def test_a_store_on_a_full_disk_costs_the_cache_and_changes_no_embedding(
+    own_path: Path, store: Path, tiles: Tiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenVINO says "iostream error" then; it was taken for a network that OpenVINO cannot run."""
+    import openvino
+
+    save = openvino.save_model
+
+    def fill_disk(model: object, path: Path, **options: object) -> None:
+        if not Path(path).is_relative_to(store):
+            save(model, path, **options)
+            return
+        Path(path).with_suffix(".bin").write_bytes(b"half")
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    spec, settings = EncoderSpec(f"{own_path}:build"), RuntimeSettings(device="cpu", precision="fp32")
+    with monkeypatch.context() as patch:
+        patch.setattr(openvino, "save_model", fill_disk)
+        struck = open_runtime(spec, settings, tile_px=64, check_tiles=lambda: tiles)
+        found = encode(struck, tiles[:4])
+    assert not list(store.rglob("network.*"))
+    whole = open_runtime(spec, settings, tile_px=64, check_tiles=lambda: tiles)
+    assert struck.notes == whole.notes
+    assert type(struck) is type(whole)
+    assert np.array_equal(found, encode(whole, tiles[:4]))
+
+
 OWN = """
 import torch
 

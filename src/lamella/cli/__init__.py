@@ -15,7 +15,9 @@ from lamella import __version__
 from lamella.cli.echo import echo
 from lamella.encoders.trust import trusting
 from lamella.errors import LamellaError, SettingsError
+from lamella.machine import say_machine_fault
 from lamella.stopping import STOPPED, stop_on_signals
+from lamella.watching import watching_folders
 
 _VERBS = (
     "split",
@@ -76,7 +78,7 @@ class _Verbs(TyperGroup):
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         """Run a verb."""
         try:
-            with trusting():  # what one command trusts ends with it
+            with trusting(), watching_folders():  # what one command trusts ends with it
                 return super().invoke(ctx)
         except _UsageError as error:
             said = " ".join(error.format_message().replace("Value error, ", "").split())
@@ -87,6 +89,12 @@ class _Verbs(TyperGroup):
             raise typer.Exit(2) from error
         except LamellaError as error:
             echo(str(error), err=True)
+            raise typer.Exit(1) from error
+        except Exception as error:
+            fault = say_machine_fault(error)
+            if fault is None:
+                raise
+            echo(fault, err=True)
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:  # where the verbs are run without `main`, in a program or a test
             echo(STOPPED, err=True)

@@ -15,6 +15,7 @@ from typing import Any
 from lamella.cells import unescape_cell
 from lamella.cohort.spelling import tidy
 from lamella.errors import CohortError
+from lamella.machine import refuse_passing
 from lamella.memory import refuse_beyond_memory
 from lamella.regular import refuse_irregular
 
@@ -78,6 +79,9 @@ def read_rows(path: Path, *, called: str = "cohort") -> Rows:
         rows = _read_parquet(path, name) if suffix in _PARQUET_SUFFIXES else _read_text(path, name)
     except PermissionError as error:
         raise CohortError(f"{called} '{path}' may not be read by this user. Ask for access, or copy it.") from error
+    except OSError as error:
+        refuse_passing(error, str(path))
+        raise CohortError(f"{called} '{path}' cannot be read ({error.strerror or error}). Copy it anew.") from error
     if not rows.cells:
         raise CohortError(f"{name} has a header and no rows. Add one row a slide.")
     return rows
@@ -145,6 +149,8 @@ def _read_parquet(path: Path, name: str) -> Rows:
             refuse_beyond_memory(n_cells * _CELL_BYTES, what, "Keep one row a slide.", error=CohortError)
             table = file.read()
     except (pyarrow.ArrowException, OSError) as error:
+        if isinstance(error, OSError):
+            refuse_passing(error, str(path))
         raise CohortError(f"{name} is not a Parquet file that can be read. Write it anew.") from error
     columns = _check_columns(name, table.column_names)
     values = [column.to_pylist() for column in table.columns]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lamella.errors import BagError, LamellaError
 from lamella.features.h5_child import CHILD
+from lamella.machine import refuse_passing
 from lamella.memory import refuse_beyond_memory
 from lamella.regular import refuse_irregular
 
@@ -57,6 +58,7 @@ def open_h5(path: Path, *, made_by: str = "lamella extract") -> Iterator[h5py.Fi
     try:
         file = h5py.File(path, "r")
     except _DAMAGE as error:
+        refuse_passing(error, str(path))
         raise _say_unopened(path, error, made_by) from error
     try:
         with file:
@@ -64,6 +66,7 @@ def open_h5(path: Path, *, made_by: str = "lamella extract") -> Iterator[h5py.Fi
     except LamellaError:
         raise
     except _DAMAGE as error:
+        refuse_passing(error, str(path))
         said = " ".join(str(error).split())[:120]
         raise BagError(
             f"'{path.name}' is damaged or of another layout ({said}). If `{made_by}` made it, delete it and run that "

@@ -22,6 +22,7 @@ from torch import Tensor
 from lamella import __version__
 from lamella.errors import ModelError, SettingsError
 from lamella.files import find_sha256, parse_json_file, replacing, write_json
+from lamella.machine import refuse_passing
 from lamella.mil.heads import HEADS
 from lamella.mil.model import EpochRecord, SlideModel, TrainingRecord
 from lamella.mil.settings import TrainSettings
@@ -115,6 +116,7 @@ def _load_json(path: Path) -> dict[str, Any]:
     try:
         content = parse_json_file(path)
     except OSError as error:
+        refuse_passing(error, str(path))
         raise ModelError(
             f"there is no model in '{path.parent}' ('{path.name}' cannot be read: {error.strerror}). "
             "Pass a folder such as RUN/models/fold0."
@@ -141,6 +143,7 @@ def _load_tensors(path: Path, sha256: object) -> dict[str, Tensor]:
             )
         return dict(load_file(path))
     except OSError as error:
+        refuse_passing(error, str(path))
         raise ModelError(
             f"'{path}' cannot be read ({error.strerror or error}). Train it again, or fetch the folder again."
         ) from error

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from lamella.dicom import list_frames, list_series
 from lamella.errors import SettingsError, SlideError
+from lamella.machine import refuse_passing
 from lamella.regular import refuse_irregular
 from lamella.slide.claims import refuse_frame_claims, refuse_plain_claims, refuse_slide_claims
 from lamella.slide.decoder import TifffileReader
@@ -180,6 +181,7 @@ def _check_file(path: Path) -> None:
         with path.open("rb"):
             pass
     except OSError as error:
+        refuse_passing(error, path.name)
         raise SlideError(f"slide '{path.name}' cannot be read ({error.strerror}). Check its permissions.") from error
     if path.suffix.lower() == ".mrxs" and not path.with_suffix("").is_dir():
         raise SlideError(

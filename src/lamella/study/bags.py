@@ -152,7 +152,7 @@ def _foreign_provenance(slide_id: str, bag: FeatureBag) -> dict[str, Any]:
     """Return what another tool's file states, under our names; what it does not state stays out."""
     stated = {
         "slide_id": slide_id,
-        "slide_sha256": hashlib.sha256(memoryview(np.ascontiguousarray(bag.features))).hexdigest(),
+        "slide_sha256": hashlib.sha256(np.ascontiguousarray(bag.features).data).hexdigest(),
         "slide_quickhash": "",
         "encoder": bag.encoder,
         "tile_px": bag.tile_px,

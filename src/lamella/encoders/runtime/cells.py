@@ -23,10 +23,10 @@ from lamella.encoders.geometry import CellGrid, find_cell_grid
 from lamella.encoders.network import TileNetwork, build_network
 from lamella.encoders.registry import find_encoder
 from lamella.encoders.runtime import machine
-from lamella.encoders.runtime.compiled import CompiledEntry, convert
+from lamella.encoders.runtime.compiled import CompiledEntry, convert, pass_through_file
 from lamella.encoders.runtime.protocol import RuntimeSettings, Tiles, check_batch
 from lamella.encoders.runtime.silent import import_openvino
-from lamella.errors import EncoderError, OutputError
+from lamella.errors import EncoderError
 
 Weighted = tuple[Tiles, NDArray[np.float32]]
 
@@ -113,8 +113,8 @@ def _load_or_convert(network: TileNetwork, encoder: EncoderSpec, tile_px: int, c
     model = convert(_WeightedCells(network).eval(), tile_px=tile_px, batch_size=1, n_weights=width)
     try:
         entry.save(model)
-    except OutputError:
-        return model
+    except OSError:
+        return pass_through_file(model)
     return entry.network_path
 
 

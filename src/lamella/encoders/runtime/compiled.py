@@ -9,6 +9,7 @@ compiled/<fingerprint>-<tile_px>px-b<batch>-openvino<version>/
 import dataclasses
 import hashlib
 import logging
+import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import Any
 from lamella.encoders.runtime.protocol import PrecisionCheck
 from lamella.encoders.runtime.silent import import_openvino
 from lamella.encoders.store import compiled_folder
+from lamella.errors import OutputError
 from lamella.files import find_sha256, parse_json_file, replacing, write_json
 from lamella.temporaries import temporary_folder
 
@@ -110,8 +112,37 @@ class CompiledEntry:
 
 
 def save_network(model: Any, path: Path) -> None:
-    """Write a converted network in fp32: `path`, which ends in `.xml`, and a `.bin` beside it."""
-    import_openvino().save_model(model, path, compress_to_fp16=False)
+    """Write a converted network in fp32: `path`, which ends in `.xml`, and a `.bin` beside it.
+
+    Raises:
+        OutputError: If the disk does not take it.
+    """
+    try:
+        import_openvino().save_model(model, path, compress_to_fp16=False)
+    except RuntimeError as error:  # "iostream error": the network itself was converted before
+        path.with_suffix(".bin").unlink(missing_ok=True)
+        raise OutputError(
+            f"'{path.parent}' does not take a converted network: the disk is full or fails. Free some space and run "
+            "the same command again; what is finished is kept."
+        ) from error
+
+
+def pass_through_file(model: Any) -> Any:
+    """Return a converted network as it is read from a file, which none is left of; as it was where there is no room.
+
+    OpenVINO fuses a network that was read otherwise than one that was converted, and the embeddings' last digits
+    would depend on whether the store can be written.
+    """
+    try:
+        with temporary_folder(Path(tempfile.gettempdir()) / "lamella-network") as folder:
+            path = folder / _FILES[0]
+            save_network(model, path)
+            core = import_openvino().Core()
+            core.set_property({"ENABLE_MMAP": False})  # the file is gone when the network is compiled
+            return core.read_model(path)
+    except OSError as error:  # no folder for temporary files, or one that is full
+        _log.warning("the last digits of embeddings may differ from other runs': %s", error)
+        return model
 
 
 def convert(network: Any, *, tile_px: int, batch_size: int, n_weights: int | None = None) -> Any:

@@ -25,7 +25,7 @@ from lamella.encoders.runtime.checking import (
     split_batches,
     take_check_tiles,
 )
-from lamella.encoders.runtime.compiled import CompiledEntry, convert
+from lamella.encoders.runtime.compiled import CompiledEntry, convert, pass_through_file
 from lamella.encoders.runtime.protocol import (
     Embeddings,
     PrecisionCheck,
@@ -34,7 +34,7 @@ from lamella.encoders.runtime.protocol import (
     SettledPrecision,
     Tiles,
 )
-from lamella.errors import EncoderError, OutputError
+from lamella.errors import EncoderError
 
 if TYPE_CHECKING:  # as below inside functions: a network kept in the store opens without torch's weight
     from lamella.encoders.network import TileNetwork
@@ -371,9 +371,9 @@ def _load_or_convert(entry: CompiledEntry, reference: _Reference) -> Any:
     model = convert(reference.network, tile_px=entry.tile_px, batch_size=entry.batch_size)
     try:
         entry.save(model)
-    except OutputError as error:
+    except OSError as error:
         _log.warning("the compiled network is not kept: %s", error)
-        return model
+        return pass_through_file(model)
     return entry.network_path
 
 
@@ -383,7 +383,7 @@ def _keep_checks(entry: CompiledEntry, checks: tuple[PrecisionCheck, ...]) -> No
         return
     try:
         entry.save_checks(checks)
-    except OutputError as error:
+    except OSError as error:
         _log.warning("the precision check is not kept: %s", error)
 
 

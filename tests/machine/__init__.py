@@ -1,0 +1,1 @@
+"""Every verb against faults of the machine: full disks, refused folders, I/O errors, odd environments."""
