@@ -24,7 +24,7 @@ from lamella.encoders.tuned import SeenSlides, make_seen, save_tuned_encoder
 from lamella.errors import CohortError, LamellaError
 from lamella.features.extract import extract_cohort
 from lamella.features.settings import ExtractSettings
-from lamella.files import remove, replacing, write_json, write_table
+from lamella.files import remove, replacing, write_record, write_table
 from lamella.finetune.settings import FinetuneSettings
 from lamella.finetune.tiles import ChosenTiles, SlideTiles, choose_top
 from lamella.mil import SlideModel, load_model, save_model
@@ -143,7 +143,7 @@ def finetune_rounds(
         )
     for note in found["notes"]:
         progress.say(note)
-    write_json(folder.finetuned / "arms.json", found)
+    write_record(folder.finetuned / "arms.json", found)
     _save_predictions(predictions, cohort, folder.finetuned / "predictions.csv")
     return found
 
