@@ -13,10 +13,12 @@ import pytest
 from lamella.errors import CohortError, OutputError
 from lamella.files import (
     find_sha256,
+    parse_json_file,
     replacing,
     sweep_temporaries,
     write_bytes,
     write_json,
+    write_record,
     write_table,
     write_text,
 )
@@ -110,3 +112,14 @@ def test_other_errors_pass_through_unchanged(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="Input/output") as error, replacing(tmp_path / "t.csv"):
         raise OSError(errno.EIO, "Input/output error")
     assert not isinstance(error.value, OutputError)
+
+
+def test_a_record_that_was_changed_is_told_and_one_without_a_hash_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    write_record(path, {"classes": ("a", "b"), "threshold": 0.25})
+    assert parse_json_file(path) == {"classes": ["a", "b"], "threshold": 0.25}
+    path.write_text(path.read_text().replace("0.25", "0.75"))
+    with pytest.raises(ValueError, match="changed after it was written"):
+        parse_json_file(path)
+    path.write_text('{"classes": ["a", "b"]}')
+    assert parse_json_file(path) == {"classes": ["a", "b"]}

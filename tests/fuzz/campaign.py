@@ -241,10 +241,7 @@ def run_campaign(
     """Run n mutants, or as many as the minutes allow; return how each ended, and what the originals read."""
     import_all()
     began = time.monotonic()
-    expected = {}
-    for original in originals:
-        with tempfile.TemporaryDirectory(prefix="original-") as folder:
-            expected[original.name] = _read_aside(original, copy_original(original, Path(folder)))
+    expected = _read_originals(originals)
     waiting = plan_mutants(originals, n, first_seed)[::-1]
     workers, endings = [Worker(originals, expected) for _ in range(n_workers)], []
     try:
@@ -287,28 +284,35 @@ def import_all() -> None:
     import lamella.study.truth  # noqa: F401
 
 
-def _read_aside(original: Original, copy: Path) -> str:
-    """Read an original in a process of its own: forked workers must not inherit its threads."""
+def _read_originals(originals: Sequence[Original]) -> dict[str, str]:
+    """Read the originals in a process of its own: forked workers must not inherit its threads."""
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
 
     def read() -> None:
         from lamella.errors import LamellaError
 
-        try:
-            theirs.send(TARGETS[original.target](copy))
-        except LamellaError as error:
-            theirs.send(f"refused: {error}")
+        _start_children()
+        for original in originals:
+            with tempfile.TemporaryDirectory(prefix="original-") as folder:
+                try:
+                    theirs.send(TARGETS[original.target](copy_original(original, Path(folder))))
+                except LamellaError as error:
+                    theirs.send(f"refused: {error}")
 
     process = context.Process(target=read)
     process.start()
     theirs.close()
+    expected: dict[str, str] = {}
     try:
-        return str(ours.recv())
+        for original in originals:
+            expected[original.name] = str(ours.recv())
     except EOFError as error:
-        raise RuntimeError(f"the original '{original.name}' is not read") from error
+        name = originals[len(expected)].name
+        raise RuntimeError(f"the original '{name}' is not read") from error
     finally:
         process.join()
+    return expected
 
 
 def make_aside(folder: Path, *, with_folders: bool, shared: Path | None) -> list[Original]:
