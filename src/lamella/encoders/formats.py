@@ -271,6 +271,7 @@ def _load_safetensors(path: Path) -> State:
             raise ValueError("its own SHA-256 differs")
     except (SafetensorError, OSError, ValueError, AttributeError) as error:
         raise WeightsError(f"weights file '{path}' is damaged or cut short. Get it again.") from error
+    return state
 
 
 def _shape(tensor: Tensor) -> str:
