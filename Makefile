@@ -42,7 +42,7 @@ mutants: $(STAMP)  ## Plant faults one at a time; each must turn a test red
 	@$(BIN)/python tests/mutants.py
 
 fuzz: $(STAMP)  ## 20,000 mutants of every kind of file (about half an hour); fuzz.json has the record
-	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.campaign --n 20000 --out fuzz.json
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.campaign --n 20000 --out fuzz.json --docs docs/reliability.md
 
 kills: $(STAMP)  ## Verbs killed and stopped at random moments and run again (about an hour); kills.json has the record
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.kills.campaign --kills 20 --stops 8 --out kills.json

@@ -14,10 +14,12 @@ import pytest
 from lamella.errors import CohortError, OutputError
 from lamella.files import (
     find_sha256,
+    parse_json_file,
     remove,
     replacing,
     write_bytes,
     write_json,
+    write_record,
     write_table,
     write_text,
 )
@@ -144,3 +146,14 @@ def test_a_folder_that_is_taken_away_is_noticed_within_a_command_only(tmp_path: 
     shutil.rmtree(folder)
     write_text(folder / "four.txt", "4")
     assert [path.name for path in folder.iterdir()] == ["four.txt"]
+
+
+def test_a_record_that_was_changed_is_told_and_one_without_a_hash_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    write_record(path, {"classes": ("a", "b"), "threshold": 0.25})
+    assert parse_json_file(path) == {"classes": ["a", "b"], "threshold": 0.25}
+    path.write_text(path.read_text().replace("0.25", "0.75"))
+    with pytest.raises(ValueError, match="changed after it was written"):
+        parse_json_file(path)
+    path.write_text('{"classes": ["a", "b"]}')
+    assert parse_json_file(path) == {"classes": ["a", "b"]}

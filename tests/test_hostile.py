@@ -4,7 +4,6 @@ A run with an encoder of one's own is the bait: its record names Python files th
 """
 
 import csv
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +24,7 @@ from lamella.encoders.trust import trusting
 from lamella.encoders.tuned import SeenSlides, save_encoder_file
 from lamella.errors import BagError, CohortError, EncoderError, LamellaError, ModelError, OutputError, SettingsError
 from lamella.features.h5_reading import open_h5, read_array
-from lamella.files import find_inside, find_sha256, read_json, refuse_links, write_json, write_table
+from lamella.files import find_inside, find_sha256, parse_json_file, read_json, refuse_links, write_json, write_table
 from lamella.report.study import write_study_page
 from lamella.study.export import export_model, hash_card
 from lamella.study.exported import open_export
@@ -88,7 +87,7 @@ def bait(run: Path, tmp_path: Path) -> Path:
 
 def name_encoder(run: Path, name: str) -> None:
     """Let all records of a run name another encoder."""
-    record = json.loads((run / "run.json").read_text())
+    record = parse_json_file(run / "run.json")
     record["settings"]["encoder"] = name
     write_json(run / "run.json", record)
     if (run / "local").is_dir():

@@ -24,6 +24,7 @@ from lamella.watching import forget_folder, refuse_removed, remember_folders
 MAX_JSON_BYTES = 1 << 29
 _MAX_YAML_BYTES = 1 << 20
 _MAX_DEPTH = 64
+_SEAL = "record_sha256"
 _KINDS = {list: "a list", str: "a text", int: "a number", float: "a number", bool: "a truth value", type(None): "null"}
 _REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 
@@ -120,6 +121,11 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
+def write_record(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a record as `write_json` does, with a hash of its content, by which `parse_json_file` knows it again."""
+    write_json(path, {**content, _SEAL: _hash_content(json.loads(json.dumps(content)))})
+
+
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write `rows` as CSV with a header of `columns`; a key that a row lacks becomes an empty cell.
 
@@ -173,9 +179,17 @@ def parse_json_file(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
 
     Raises:
         OSError: If it cannot be read.
-        ValueError: If it is not JSON in UTF-8, larger than `max_bytes`, or nested more than 64 deep.
+        ValueError: If it is not JSON in UTF-8, larger than `max_bytes`, nested more than 64 deep, or a record that was
+            changed after `write_record` wrote it.
     """
-    return parse_json(read_bounded(path, max_bytes))
+    found = parse_json(read_bounded(path, max_bytes))
+    if isinstance(found, dict) and _SEAL in found and found.pop(_SEAL) != _hash_content(found):
+        raise ValueError("it was changed after it was written (its own SHA-256 differs)")
+    return found
+
+
+def _hash_content(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def parse_json(content: bytes | str) -> Any:

@@ -1,26 +1,17 @@
 """Mutations of files, by kind of content; the same seed makes the same mutant."""
 
-import io
-import json
 import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import h5py
 import numpy as np
-import yaml
+
+from tests.fuzz.mutate_structure import STRUCTURES, find_structure
 
 INTEGERS = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1)
-ODD_VALUES: tuple[Any, ...] = (
-    *(None, True, False, 0, -1, 0.5, 1e308, -1e308, float("nan"), float("inf"), 10**30, "", "x", "x" * 5000, "\0"),
-    *([], {}, [None], {"a": {"b": []}}, [[[[1]]]], "1", "nan", "\ud800", "../../outside", "/dev/zero", ["x"] * 3),
-)
 NUMBER = re.compile(rb"-?\d+(?:\.\d+)?")
-STRUCTURED = {".json", ".geojson", ".yaml"}
-H5 = {".h5"}
-TEXT = {*STRUCTURED, ".csv", ".tsv", ".xml"}
+TEXT = {".json", ".geojson", ".yaml", ".csv", ".tsv", ".xml", ".ini", ".txt", ".zattrs", ".zgroup", ".zarray"}
 
 Change = Callable[[bytes, np.random.Generator], bytes]
 
@@ -29,15 +20,16 @@ def mutate_file(path: Path, seed: int) -> str:
     """Replace a file by its mutant of this seed; return the name of the mutation."""
     rng = np.random.default_rng(seed)
     content = path.read_bytes()
-    if path.suffix in STRUCTURED and rng.random() < 0.5:
-        path.write_bytes(_change_value(content, rng, path.suffix))
-        return "value"
-    if path.suffix in H5 and rng.random() < 0.25:
-        path.write_bytes(_change_h5(content, rng))
-        return "HDF5 object"
-    changes = TEXT_CHANGES if path.suffix in TEXT and rng.random() < 0.6 else BYTE_CHANGES
-    name = str(rng.choice(list(changes)))
-    path.write_bytes(changes[name](content, rng))
+    is_text = (path.suffix or path.name) in TEXT
+    structure = find_structure(path, content)
+    if structure is not None and rng.random() < 0.5:
+        name, changed = STRUCTURES[structure](content, rng)
+    else:
+        changes = TEXT_CHANGES if is_text and rng.random() < 0.6 else BYTE_CHANGES
+        name = str(rng.choice(list(changes)))
+        changed = changes[name](content, rng)
+    path.unlink()
+    path.write_bytes(changed)
     return name
 
 
@@ -163,59 +155,3 @@ TEXT_CHANGES: dict[str, Change] = {
     "encode": _encode,
     "bytes": _put_bytes,
 }
-
-
-def _change_value(content: bytes, rng: np.random.Generator, suffix: str) -> bytes:
-    """Replace one value of JSON or YAML, however deep, by an odd one, or drop it."""
-    tree = yaml.safe_load(content) if suffix == ".yaml" else json.loads(content)
-    holder, key = {"": tree}, ""
-    places: list[tuple[Any, Any]] = []
-    waiting: list[tuple[Any, Any]] = [(holder, key)]
-    while waiting:
-        holder_, key_ = waiting.pop()
-        places.append((holder_, key_))
-        value = holder_[key_]
-        if isinstance(value, dict):
-            waiting += [(value, name) for name in value]
-        elif isinstance(value, list):
-            waiting += [(value, i) for i in range(min(len(value), 40))]
-    holder_, key_ = places[int(rng.integers(len(places)))]
-    if rng.random() < 0.25 and isinstance(holder_, dict) and key_ != "":
-        del holder_[key_]
-    else:
-        holder_[key_] = ODD_VALUES[int(rng.integers(len(ODD_VALUES)))]
-    tree = holder[""]
-    text = yaml.safe_dump(tree, allow_unicode=False) if suffix == ".yaml" else json.dumps(tree)
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _change_h5(content: bytes, rng: np.random.Generator) -> bytes:
-    """Change one attribute or dataset of an HDF5 file, leaving its structure whole."""
-    copy = io.BytesIO(content)
-    with h5py.File(copy, "r+") as file:
-        objects = [file, *(file[name] for name in file)]
-        datasets = [name for name in file if isinstance(file[name], h5py.Dataset)]
-        attributes = [(thing, name) for thing in objects for name in thing.attrs]
-        if attributes and (not datasets or rng.random() < 0.6):
-            thing, name = attributes[int(rng.integers(len(attributes)))]
-            odd = (
-                *("", "None", "x", -1, 0, 1e308, float("nan"), np.zeros(3)),
-                *(b"\xff", 2**62, [1, 2], True, "{", "[" * 3000),
-            )
-            del thing.attrs[name]
-            if rng.random() < 0.8:
-                thing.attrs[name] = odd[int(rng.integers(len(odd)))]
-        elif datasets:
-            name = datasets[int(rng.integers(len(datasets)))]
-            values = np.asarray(file[name][()])
-            del file[name]
-            odd_data: tuple[Any, ...] = (
-                *(None, values[:1], values[:0], values[..., None], values[::-1].copy(), values.astype("S8")),
-                *(np.full(3, np.nan), values.astype(np.complex64), "text", -np.abs(values.astype(float))),
-            )
-            replacement = odd_data[int(rng.integers(len(odd_data)))]
-            if replacement is None:
-                file.create_group(name)
-            else:
-                file[name] = replacement
-    return copy.getvalue()

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lamella.errors import BagError, ModelError
+from lamella.files import parse_json_file
 from lamella.mil import SlideModel, check_bag_fits, load_model, predict_ensemble, save_model
 from lamella.mil import model as model_module
 from tests.mil.conftest import SmallCohort
@@ -64,7 +65,7 @@ def test_a_damaged_or_foreign_folder_is_refused(small_model: SlideModel, tmp_pat
         return tmp_path / name
 
     def edit(folder: Path, **changes: object) -> Path:
-        content = json.loads((folder / "model.json").read_text())
+        content = parse_json_file(folder / "model.json")
         (folder / "model.json").write_text(json.dumps(content | changes))
         return folder
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lamella.errors import LamellaError, ModelError, OutputError
+from lamella.files import parse_json_file
 from lamella.report.page import write_page
 from lamella.report.study import write_study_page
 from tests.report.fake_run import write_run
@@ -78,12 +79,12 @@ def test_a_study_with_odd_values_is_refused_or_shown(study: Path, tmp_path: Path
 
 def test_the_refusal_names_folder_and_remedy(study: Path, run: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(study, tmp_path / "study")
-    content = json.loads((copy / "study.json").read_text())
+    content = parse_json_file(copy / "study.json")
     (copy / "study.json").write_text(json.dumps(content | {"arms": 7}))
     with pytest.raises(ModelError, match=r"a record in '.*study' holds a value that cannot be .*Run `lamella study`"):
         write_study_page(copy)
     other = shutil.copytree(run, tmp_path / "run")
-    content = json.loads((other / "run.json").read_text())
+    content = parse_json_file(other / "run.json")
     (other / "run.json").write_text(json.dumps(content | {"settings": [1]}))
     with pytest.raises(ModelError, match=r"a record in '.*run' holds a value that cannot be .*Run `lamella run`"):
         write_page(other)

@@ -13,6 +13,7 @@ from lamella.cohort import Cohort, load_cohort
 from lamella.compare import compare_arms
 from lamella.encoders import RuntimeSettings
 from lamella.errors import CohortError, ModelError, SettingsError
+from lamella.files import parse_json_file
 from lamella.study import execute
 from lamella.study.design import StudyDesign, check_design
 from lamella.study.execute import StudyOptions, StudyOutcome, run_arms
@@ -267,7 +268,7 @@ def test_a_study_is_judged_again_from_its_folder_alone(study: StudyOutcome, tmp_
     copy.mkdir()
     for name in ("study.json", "predictions.parquet", "costs.json", "cohort.csv", "verdict.json"):
         (copy / name).write_bytes((study.folder.path / name).read_bytes())
-    record, verdict = (json.loads((copy / name).read_text()) for name in ("study.json", "verdict.json"))
+    record, verdict = (parse_json_file(copy / name) for name in ("study.json", "verdict.json"))
     del record["design"]["reference"]
     (copy / "study.json").write_text(json.dumps(record))
     old = {
@@ -277,7 +278,7 @@ def test_a_study_is_judged_again_from_its_folder_alone(study: StudyOutcome, tmp_
     }
     (copy / "verdict.json").write_text(json.dumps(old))
     found = judge_again(copy)
-    assert found == json.loads((copy / "verdict.json").read_text())
+    assert found == parse_json_file(copy / "verdict.json")
     assert study.verdict is not None
     for key in ("arms", "tables", "chains", "ladder", "verdict"):
         assert json.dumps(found[key]) == json.dumps(study.verdict[key])

@@ -22,7 +22,7 @@ from lamella.errors import EncoderError, LeakageError, ModelError, OutputError, 
 from lamella.features.bag import read_own_bag
 from lamella.features.extract import ExtractSettings
 from lamella.features.plan import CutSettings
-from lamella.files import find_sha256
+from lamella.files import find_sha256, parse_json_file
 from lamella.mil.settings import TrainSettings
 from lamella.pipeline import predict_slides
 from lamella.study import export, export_source
@@ -152,7 +152,7 @@ def test_an_export_predicts_as_the_run_did_without_the_weights(
     for theirs, ours in zip(by_run, by_model, strict=True):
         np.testing.assert_allclose(ours.logits, theirs.logits, atol=1e-5)
         np.testing.assert_allclose(ours.attention, theirs.attention, atol=1e-6)
-    ours, theirs = (json.loads((tmp_path / place / "metrics.json").read_text()) for place in ("by-model", "by-run"))
+    ours, theirs = (parse_json_file(tmp_path / place / "metrics.json") for place in ("by-model", "by-run"))
     assert ours == theirs
     assert ours["frozen_threshold"] is not None
     assert (tmp_path / "by-model" / "heatmaps" / "N-0" / "attention.png").exists()
@@ -212,7 +212,7 @@ def test_slides_unlike_those_of_training_are_flagged_with_reasons(model: Path, n
     assert "scanned at 0.25 um/px, those of training at 0.5" in rows["N-4"]["unlike"]
     assert (rows["N-5"]["unlike_colour"], rows["N-5"]["unlike_embedding"]) == ("1", "1")
     assert "colour of tissue lies" in rows["N-5"]["unlike"]
-    notes = json.loads((tmp_path / "out" / "run.json").read_text())["notes"]
+    notes = parse_json_file(tmp_path / "out" / "run.json")["notes"]
     assert any("'N-5' is unlike" in note for note in notes)
     assert any("'N-5' is unlike" in said for said in listener.said)
     assert not any("'N-0' is unlike" in said for said in listener.said)
@@ -239,7 +239,7 @@ def test_a_file_that_differs_or_is_gone_is_refused(model: Path, tmp_path: Path) 
 
 def test_a_card_that_was_changed_is_refused(model: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(model, tmp_path / "copy")
-    card = json.loads((copy / "model.json").read_text())
+    card = parse_json_file(copy / "model.json")
     card["threshold"]["value"] = 0.01
     (copy / "model.json").write_text(json.dumps(card))
     with pytest.raises(ModelError, match="is not as it was written"):
@@ -287,7 +287,7 @@ def test_the_card_says_what_it_was_trained_on_its_figures_and_limits(model: Path
     assert (card["trained_on"]["n_slides"], card["trained_on"]["n_patients"]) == (12, 12)
     assert card["trained_on"]["slide_mpp"] == [0.5, 0.5]
     assert list(card["trained_on"]["formats"].values()) == [12]
-    metrics = json.loads((run / "metrics.json").read_text())
+    metrics = parse_json_file(run / "metrics.json")
     assert card["figures"]["auc"] == metrics["arms"]["model"]["patients"]["auc"]
     assert card["threshold"] == metrics["frozen_threshold"]
     assert card["settings"]["tile_px"] == 64
@@ -302,7 +302,7 @@ def test_the_card_says_what_it_was_trained_on_its_figures_and_limits(model: Path
 
 def test_a_folder_of_others_runs_no_code_and_fetches_nothing(model: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(model, tmp_path / "copy")
-    card = json.loads((copy / "model.json").read_text())
+    card = parse_json_file(copy / "model.json")
     for network in ("evil.py:build", "hf-hub:owner/name"):
         evil = dataclasses.replace(find_encoder(str(model / "encoder.safetensors")), network=network)
         save_encoder_file({"a": torch.zeros(1)}, evil, copy / "encoder.safetensors", seen=SeenSlides(), trained={})
@@ -411,7 +411,7 @@ def test_the_recommended_arm_of_a_study_is_exported_and_none_where_it_cannot_tel
     study: StudyOutcome, tmp_path: Path
 ) -> None:
     copy = shutil.copytree(study.folder.path, tmp_path / "study")
-    verdict = json.loads((copy / "verdict.json").read_text())
+    verdict = parse_json_file(copy / "verdict.json")
     best = "resnet18@1, random weights"
     verdict["verdict"] |= {"kind": "inconclusive", "arm": None, "best_arm": best}
     verdict["verdict"].pop("best_guess", None)

@@ -18,6 +18,7 @@ from lamella.errors import LeakageError, ModelError, SettingsError
 from lamella.features.extract import ExtractSettings, extract_cohort
 from lamella.features.layouts import load_bag
 from lamella.features.plan import CutSettings
+from lamella.files import parse_json_file
 from lamella.finetune.settings import FinetuneSettings
 from lamella.mil import load_model
 from lamella.mil.settings import TrainSettings
@@ -116,8 +117,8 @@ def test_run_again_with_other_settings_nothing_of_the_earlier_training_is_left(r
         shutil.copy(next(place.glob("*.safetensors")), place / "a-stray.safetensors")
     slower = StageTwo(finetune=dataclasses.replace(FINETUNE, encoder_lr=5e-4))
     again = run_study(result.cohort, dataclasses.replace(SETTINGS, stage_two=slower), out)
-    record = json.loads((out / "run.json").read_text())
-    assert record["runtime"] == json.loads((first / "run.json").read_text())["runtime"] != ""
+    record = parse_json_file(out / "run.json")
+    assert record["runtime"] == parse_json_file(first / "run.json")["runtime"] != ""
     assert record["extraction"]["n_encoded"] == 0
     for place in (out / "finetuned").glob("fold*/seed0/tuned"):
         own = load_model(place / "model").provenance["encoder_file"]

@@ -41,6 +41,7 @@ _OTHER_NAMES = {
     "label": ("diagnosis", "class", "target", "y", "grade", "status", "outcome", "labels", "category"),
 }
 _NOT_IN_FILE_NAMES = frozenset('/\\:*?"<>|')
+_MOST_PATH_BYTES, _MOST_NAME_BYTES = 3000, 255  # Linux takes 4096, with the folder of the table
 _RESERVED = frozenset(  # devices of Windows, whatever the suffix
     ("CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in "0123456789¹²³"))
 )
@@ -78,6 +79,13 @@ def load_cohort(
     # The folder's links are followed once, so that ".." in a cell means what the system means by it.
     folder = path.resolve().parent
     cells = reader.texts("slide")
+    reader.refuse(
+        "slide",
+        cells,
+        lambda cell: not _is_path(cell),
+        "holds a text that is too long for the name of a file,",
+        "Write the path of the slide's file.",
+    )
     reader.refuse(
         "slide",
         cells,
@@ -488,6 +496,12 @@ def _is_file_name(slide_id: str) -> bool:
 def is_slide_id(slide_id: str) -> bool:
     """Whether result files may be called so, and tables may hold it."""
     return _is_file_name(slide_id) and not _is_device(slide_id) and not is_formula(slide_id)
+
+
+def _is_path(cell: str) -> bool:
+    """Whether file systems take a text for a path; NUL makes it that of no file."""
+    content = cell.encode("utf-8", "surrogatepass")
+    return len(content) <= _MOST_PATH_BYTES and max(map(len, content.split(b"/"))) <= _MOST_NAME_BYTES
 
 
 def _is_device(slide_id: str) -> bool:

@@ -19,7 +19,9 @@ from lamella.encoders import keras_file
 from lamella.encoders.cards import EncoderCard
 from lamella.encoders.pickles import load_inertly
 from lamella.encoders.publishers import refuse_other_publisher
+from lamella.encoders.tuned import hash_tensors
 from lamella.errors import WeightsError
+from lamella.files import parse_json
 from lamella.regular import refuse_irregular, refuse_zip_bomb
 
 State = dict[str, Tensor]
@@ -258,16 +260,21 @@ def _load_torch(path: Path) -> State:
 
 def _load_safetensors(path: Path) -> State:
     try:
-        from safetensors import SafetensorError
+        from safetensors import SafetensorError, safe_open
         from safetensors.torch import load_file
     except ModuleNotFoundError as error:
         raise WeightsError(
             f"'{path}' is safetensors, whose package is not installed. Run: pip install safetensors"
         ) from error
     try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
+        state = load_file(path)
+        with safe_open(path, "pt") as file:
+            stated = (file.metadata() or {}).get("lamella")
+        if stated is not None and parse_json(stated).get("tensors_sha256") not in (None, hash_tensors(state)):
+            raise ValueError("its own SHA-256 differs")
+    except (SafetensorError, OSError, ValueError, AttributeError) as error:
         raise WeightsError(f"weights file '{path}' is damaged or cut short. Get it again.") from error
+    return state
 
 
 def _shape(tensor: Tensor) -> str:

@@ -116,7 +116,9 @@ def save_encoder_file(
         "card": dataclasses.asdict(card),
         "trained": trained,
         "seen": dataclasses.asdict(seen),
+        "tensors_sha256": hash_tensors(state),
     }
+    content["content_sha256"] = _hash_content(content)
     with replacing(path) as temporary:
         save_file(state, temporary, metadata={"lamella": json.dumps(content, sort_keys=True)})
 
@@ -159,6 +161,21 @@ def load_seen(name: str) -> SeenSlides:
     return SeenSlides(seen["salt"], tuple(SeenSlide(**one) for one in seen["slides"]))
 
 
+def hash_tensors(state: "dict[str, Tensor]") -> str:
+    """Return the SHA-256 of tensors by their names, kinds, shapes and bytes, 64 hex digits."""
+    import torch
+
+    sha = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        sha.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
+        sha.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
+
+
+def _hash_content(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def load_header(path: Path) -> dict[str, Any]:
     """Load what the file of a fine-tuned encoder says of itself: card, training, slides seen; no weights are read.
 
@@ -173,11 +190,18 @@ def load_header(path: Path) -> dict[str, Any]:
         content = parse_json(header["__metadata__"]["lamella"])
         if content["format"] != FORMAT or content["format_version"] != FORMAT_VERSION:
             raise KeyError("format")
+        if content.pop("content_sha256", None) not in (None, _hash_content(content)):
+            raise EncoderError(
+                f"encoder '{path}' has a card that is not as it was written (its own SHA-256 differs). Get the file "
+                "again from where it came."
+            )
     except FileNotFoundError as error:
         raise EncoderError(f"encoder '{path}' is not there. Mend the path.") from error
     except OSError as error:
         raise WeightsError(f"encoder '{path}' cannot be read ({error.strerror}).") from error
-    except (struct.error, ValueError, KeyError, TypeError) as error:
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, EncoderError):
+            raise
         raise EncoderError(
             f"encoder '{path}' is no encoder that `lamella run --finetune` wrote: it carries no card. Name the "
             f"network, and pass this file as --weights {shlex.quote(str(path))}."

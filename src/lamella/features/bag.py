@@ -8,6 +8,7 @@ On disk a bag is TRIDENT's layout plus our attributes (docs/formats.md):
 This module needs no torch: bags open on any laptop.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from lamella.errors import BagError
 from lamella.features.h5_reading import open_h5, read_array, read_attributes, read_corners
+from lamella.features.h5_seal import refuse_changed, seal_h5
 from lamella.features.h5_writing import H5Writer, writing_h5
 from lamella.files import replacing
 from lamella.tiles import TileSpec
@@ -131,6 +133,7 @@ def save_patches(path: Path, coords_l0: NDArray[np.int64], provenance: Mapping[s
     with writing_h5(path) as file:
         _write_coords(file, coords_l0, provenance)
         _write_attributes(file, provenance)
+        seal_h5(file)
 
 
 def load_patches(path: Path) -> tuple[NDArray[np.int64], dict[str, Any]]:
@@ -140,7 +143,9 @@ def load_patches(path: Path) -> tuple[NDArray[np.int64], dict[str, Any]]:
         BagError: If the file cannot be read.
     """
     with open_h5(path) as file:
-        return read_corners(file), read_attributes(file)
+        corners_l0, stated = read_corners(file), read_attributes(file)
+        refuse_changed(file, {}, made_by="lamella extract")
+        return corners_l0, stated
 
 
 def read_own_bag(path: Path) -> tuple[NDArray[Any], NDArray[np.int64], dict[str, Any]]:
@@ -160,6 +165,7 @@ def read_own_bag(path: Path) -> tuple[NDArray[Any], NDArray[np.int64], dict[str,
                 "run "
                 "`lamella extract` again."
             )
+        refuse_changed(file, {"features": features}, made_by="lamella extract")
         return features, corners_l0, attributes
 
 
@@ -188,6 +194,7 @@ class BagWriter:
         self._coords_l0 = coords_l0
         self._dtype = np.dtype(dtype)
         self.n_written = 0
+        self._sha256 = hashlib.sha256()
         self._writer = H5Writer(self._replacing.__enter__())
         # About 256 KiB a chunk: one read brings hundreds of rows, not one (the field's files have one row a chunk).
         rows = max(1, min(len(coords_l0), (256 * 1024) // max(1, dim * self._dtype.itemsize)))
@@ -209,6 +216,7 @@ class BagWriter:
                 f"embeddings reach {np.abs(rows).max():.3g}, more than {self._dtype.name} holds. Pass --dtype float32."
             )
         self._features[self.n_written : self.n_written + len(rows)] = stored
+        self._sha256.update(np.ascontiguousarray(stored).data)
         self.n_written += len(rows)
         self._check()
 
@@ -233,6 +241,7 @@ class BagWriter:
         self._features.attrs["encoder"] = provenance.get("encoder", "")
         self._features.attrs["name"] = provenance.get("slide_id", "")
         _write_attributes(file, provenance)
+        seal_h5(file, {"features": self._sha256.hexdigest()})
         self._writer.close()
         self._check()
         self._replacing.__exit__(None, None, None)

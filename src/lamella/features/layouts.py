@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lamella.errors import BagError
 from lamella.features.bag import FeatureBag, read_seen_patients
 from lamella.features.h5_reading import find_size, open_h5, read_array, read_attributes, read_corners
+from lamella.features.h5_seal import refuse_changed
 from lamella.features.torch_bags import load_tensor_bag
 
 # STAMP 1 placed tiles of 256 um and wrote their corners in pixels of 224 to a tile, without a unit.
@@ -96,10 +97,11 @@ def _read_lamella(file: h5py.File) -> FeatureBag:
     tile_px, mpp = int(attributes["tile_px"]), float(attributes["mpp"])
     if not min(*slide_mpp, mpp, tile_px) > 0:
         raise ValueError(f"{tile_px} px at {mpp} um/px on a slide of {slide_mpp} um/px")
-    coords = read_corners(file)
+    stored, coords = read_array(file, "features"), read_corners(file)
+    refuse_changed(file, {"features": stored}, made_by="lamella extract")
     return FeatureBag(
         slide_id=str(attributes["slide_id"]),
-        features=_read_rows(file, "features"),
+        features=_as_rows(file, stored),
         coords_l0=coords,
         coords_um=coords * np.array(slide_mpp),
         layout="lamella",
@@ -245,12 +247,11 @@ def _find_step(corners: NDArray[np.float64]) -> float | None:
 def _features(file: h5py.File, name: str) -> NDArray[np.float32]:
     """Read `(N, D)` as float32."""
     with np.errstate(over="ignore"):
-        return _read_rows(file, name).astype(np.float32, copy=False)
+        return _as_rows(file, read_array(file, name)).astype(np.float32, copy=False)
 
 
-def _read_rows(file: h5py.File, name: str) -> NDArray[Any]:
-    """Read `(N, D)` as stored; a leading axis of one goes, and an empty slide of TRIDENT's may have the shape (0,)."""
-    values = read_array(file, name)
+def _as_rows(file: h5py.File, values: NDArray[Any]) -> NDArray[Any]:
+    """Turn what is stored as features into `(N, D)`; a leading axis of one goes, and (0,) is TRIDENT's empty slide."""
     if values.ndim == 3 and values.shape[0] == 1:
         values = values[0]
     if values.shape == (0,):

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lamella import __version__
 from lamella.errors import ModelError, SettingsError
-from lamella.files import find_sha256, parse_json_file, replacing, write_json
+from lamella.files import find_sha256, parse_json_file, replacing, write_record
 from lamella.machine import refuse_passing
 from lamella.mil.heads import HEADS
 from lamella.mil.model import EpochRecord, SlideModel, TrainingRecord
@@ -52,7 +52,7 @@ def save_model(model: SlideModel, folder: Path) -> None:
     path = folder / TENSORS_NAME
     with replacing(path) as temporary:
         save_file(tensors, temporary)
-    write_json(
+    write_record(
         folder / JSON_NAME,
         {
             "format": FORMAT,

@@ -14,6 +14,7 @@ from lamella.cells import unescape_cell
 from lamella.errors import OutputError
 from lamella.files import parse_json_file
 from lamella.report.results import Results, read_results
+from lamella.study.folder import refuse_changed_tables
 
 Row = Mapping[str, str]
 
@@ -146,6 +147,7 @@ def load_record(folder: Path) -> RunRecord:
         "settings and versions (run.json)": run,
     }
     run = run or {}
+    refuse_changed_tables(folder, run, made_by="lamella predict" if run.get("external") else "lamella run")
     classes = tuple(run.get("classes") or _list_classes(predictions or []))
     results = read_results(metrics) if metrics else None
     return RunRecord(

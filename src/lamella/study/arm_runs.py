@@ -22,7 +22,7 @@ from lamella.cohort import Cohort, CohortSlide, list_rounds
 from lamella.errors import ModelError
 from lamella.features.extract import ExtractReport
 from lamella.features.settings import ExtractSettings
-from lamella.files import parse_json_file, write_json, write_text
+from lamella.files import parse_json_file, write_json, write_record, write_text
 from lamella.mil import SlideModel, load_model
 from lamella.progress import Progress, SilentProgress
 from lamella.study.arms import Arm
@@ -145,7 +145,7 @@ def run_stage_two(
     found = finetune_rounds(begin, cohort, stage, base.folder, progress)
     metrics = _load_metrics(base.folder)
     metrics["stage_two"] = found
-    write_json(base.folder.metrics, metrics)
+    write_record(base.folder.metrics, metrics)
     return [_read_stage_two(base, arm, cohort) for arm in arms], found["notes"]
 
 

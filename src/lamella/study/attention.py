@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lamella.errors import BagError
 from lamella.features.h5_reading import find_size, open_h5, read_array, read_attributes, read_corners
+from lamella.features.h5_seal import refuse_changed, seal_h5
 from lamella.features.h5_writing import writing_h5
 
 
@@ -113,6 +114,7 @@ def save_attention(record: AttentionRecord, path: Path) -> None:
         )
         known = {"mpp": record.mpp, "slide_size": record.slide_size, "slide_mpp": record.slide_mpp}
         file.attrs.update({name: value for name, value in known.items() if value is not None})
+        seal_h5(file)
 
 
 def load_attention(path: Path) -> AttentionRecord:
@@ -129,6 +131,7 @@ def load_attention(path: Path) -> AttentionRecord:
         attention, coords_l0 = read_array(file, "attention").astype(np.float32), read_corners(file)
         if attention.shape != (len(coords_l0),):
             raise ValueError(f"attention of shape {attention.shape} for {len(coords_l0)} tiles")
+        refuse_changed(file, {}, made_by="lamella run")
         tile_px = find_size(attributes, "tile_px")
         size, slide_mpp = _find_pair(attributes, "slide_size"), _find_pair(attributes, "slide_mpp")
         return AttentionRecord(

@@ -26,7 +26,7 @@ from lamella.features.bag import read_own_bag
 from lamella.features.blocks import list_blocks, order_by_block, read_block
 from lamella.features.failures import Failure
 from lamella.features.settings import ExtractSettings
-from lamella.files import refuse_links, remove, replacing, write_json
+from lamella.files import refuse_links, remove, replacing, write_record
 from lamella.maps import CellStitcher, plan_map_grid, save_map
 from lamella.mil import SlideModel, load_model, predict_ensemble
 from lamella.progress import Progress, SilentProgress, Stage
@@ -308,7 +308,7 @@ class CamMapper:
                 raise BagError(f"the tiles of slide '{item.slide_id}' are in another order. Run `lamella run` again.")
             record = self._compute(_Placed(slide, corners_l0, blocks), item.slide_id, readers, weights, folder, stage)
         record = dataclasses.replace(record, key=key)
-        write_json(folder / "cam.json", dataclasses.asdict(record) | {"residual": record.residual})  # last
+        write_record(folder / "cam.json", dataclasses.asdict(record) | {"residual": record.residual})  # last
         return record
 
     def _refuse_other_weights(self, parts: Sequence[CamPart], bags: Sequence[dict[str, Any]], slide_id: str) -> None:

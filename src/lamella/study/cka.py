@@ -414,8 +414,14 @@ def find_untestable(tests: Mapping[int, Sequence[Any]]) -> list[str]:
 
 def list_trained(folder: RunFolder) -> list[tuple[int, int]]:
     """List fold and seed of the fine-tuned encoders that the run's `arms.json` names; others are of earlier runs."""
-    arms = parse_json_file(folder.finetuned / "arms.json")
-    return [(one["fold"], one["seed"]) for one in arms["best_epochs"] if one["arm"] == "tuned"]
+    path = folder.finetuned / "arms.json"
+    try:
+        arms = parse_json_file(path)
+        return [(one["fold"], one["seed"]) for one in arms["best_epochs"] if one["arm"] == "tuned"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"'{path}' is absent or damaged. Run `lamella run` again: it makes what is missing."
+        ) from error
 
 
 def _find_encoder(folder: RunFolder, fold: int, seed: int) -> Path:

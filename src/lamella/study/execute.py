@@ -19,7 +19,7 @@ from lamella.errors import CohortError, LamellaError, LeakageError, OutputError
 from lamella.features.extract import ExtractReport, extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.settings import ExtractSettings
-from lamella.files import parse_json_file, refuse_links, write_json
+from lamella.files import parse_json_file, refuse_links, write_record
 from lamella.progress import Progress, SilentProgress, say_time
 from lamella.study.arm_rows import describe_arm
 from lamella.study.arm_runs import ArmPlace, FrozenRun, compare_blocks, permute_arm, run_frozen, run_stage_two
@@ -35,7 +35,7 @@ from lamella.study.choice import (
 )
 from lamella.study.costs import draw_cost_tiles, load_costs, measure_costs, name_cost
 from lamella.study.design import StudyDesign
-from lamella.study.folder import RunFolder
+from lamella.study.folder import RunFolder, hash_tables
 from lamella.study.judge import ArmCost, Declared, join_costs, judge_predictions
 from lamella.study.localise import LocaliseSettings, localise_run
 from lamella.study.outcome import ArmOutcome, list_predictions, save_outcomes
@@ -178,9 +178,9 @@ class _Study:
         if self._design.finetune_best:
             self._run_choices()
         verdict = self._judge()
-        write_json(self._folder.controls, self._run_controls(verdict))
-        write_json(self._folder.cka, self._compare_blocks())
-        write_json(self._folder.localisation, self._localise())
+        write_record(self._folder.controls, self._run_controls(verdict))
+        write_record(self._folder.cka, self._compare_blocks())
+        write_record(self._folder.localisation, self._localise())
         record = self._save_record("finished" if not self._is_over_budget() else "budget spent")
         return StudyOutcome(
             folder=self._folder,
@@ -487,8 +487,8 @@ class _Study:
             self._folder.predictions,
             self._folder.results,
         )
-        write_json(self._folder.metrics, {o.arm.name: dict(o.metrics) for o in outcomes})
-        write_json(self._folder.verdict, verdict)
+        write_record(self._folder.metrics, {o.arm.name: dict(o.metrics) for o in outcomes})
+        write_record(self._folder.verdict, verdict)
         return verdict
 
     def _save_record(self, status: str) -> dict[str, Any]:
@@ -499,7 +499,9 @@ class _Study:
             "own_division": self._own_division,
         }
         record |= {"notes": self._notes, "scope": " ".join(self._options.cautions) or None}
-        write_json(self._folder.record, record)
+        if status != "running":  # until then tables are written
+            record["files"] = hash_tables(self._folder.path)
+        write_record(self._folder.record, record)
         return record
 
 

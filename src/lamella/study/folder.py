@@ -18,10 +18,15 @@ DIR/local/                     what holds paths, and with --pseudonyms the key o
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lamella.errors import ModelError
+from lamella.files import find_sha256
+
+_TABLES = ("cohort.csv", "ledger.csv", "predictions.csv", "predictions.parquet", "results.csv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +123,33 @@ class RunFolder:
     def cam_of(self, arm: str) -> Path:
         """Return where the maps of an arm lie, a folder a slide; `arm` is `frozen` or `tuned`."""
         return self.cam if arm == "frozen" else self.cam / arm
+
+
+def hash_tables(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each table of a run or study that is there, by name, for its record to hold."""
+    return {name: find_sha256(folder / name) for name in _TABLES if (folder / name).is_file()}
+
+
+def refuse_changed_tables(folder: Path, record: Mapping[str, Any], *, made_by: str) -> None:
+    """Refuse a folder of which a table is not the one that its record speaks of; one that is not there is no matter.
+
+    Args:
+        folder: Of the run or study.
+        record: Its record, of which `files` holds what `hash_tables` returned; earlier versions hold nothing.
+        made_by: The command that wrote it.
+
+    Raises:
+        ModelError: Naming the table.
+    """
+    stated = record.get("files")
+    if not isinstance(stated, Mapping):
+        return
+    for name, found in hash_tables(folder).items():
+        if name in stated and stated[name] != found:
+            raise ModelError(
+                f"'{name}' of '{folder}' is not as it was written (its SHA-256 differs): it was changed or is damaged. "
+                f"Run `{made_by}` again."
+            )
 
 
 def _read_elsewhere(path: Path) -> str:

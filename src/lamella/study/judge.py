@@ -18,9 +18,10 @@ from lamella.analysis.contest import ArmFacts, Contest, judge_contest
 from lamella.analysis.frames import judge_with_lost
 from lamella.encoders.names import N_BLOCKS
 from lamella.errors import ModelError
-from lamella.files import parse_json_file, write_json
+from lamella.files import parse_json_file, write_record
 from lamella.study.arms import Arm
 from lamella.study.costs import load_costs
+from lamella.study.folder import refuse_changed_tables
 from lamella.study.study_folder import StudyFolder
 
 _SAME = ("encoder", "weights", "finetuned", "head", "tiles")
@@ -108,6 +109,7 @@ def judge_again(path: Path) -> dict[str, Any]:
     record, earlier = _read(folder.record), _read(folder.verdict)
     if record.get("format") != "lamella-study":
         raise ModelError(f"'{path}' holds no study (study.json). Name the --out folder of a `lamella study`.")
+    refuse_changed_tables(folder.path, record, made_by="lamella study")
     try:
         predictions = pd.read_parquet(folder.predictions)
     except (OSError, ValueError) as error:
@@ -129,7 +131,7 @@ def judge_again(path: Path) -> dict[str, Any]:
     )
     costs = _restore_costs(folder, rows, record, set(predictions["arm"]))
     verdict = judge_predictions(predictions, declared, rows=rows, costs=costs)
-    write_json(folder.verdict, verdict)
+    write_record(folder.verdict, verdict)
     return verdict
 
 
@@ -244,6 +246,8 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = parse_json_file(path)
-    except (OSError, ValueError):
+    except OSError:
         return {}
+    except ValueError as error:
+        raise ModelError(f"'{path}' is damaged ({error}). Run `lamella study` again.") from error
     return content if isinstance(content, dict) else {}

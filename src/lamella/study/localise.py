@@ -39,7 +39,7 @@ from lamella.features.bag import read_own_bag
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.settings import ExtractSettings
-from lamella.files import write_json, write_table
+from lamella.files import write_record, write_table
 from lamella.maps import fit_map, load_map, stitch_tiles
 from lamella.mil.settings import TrainSettings
 from lamella.progress import Progress, SilentProgress, Stage
@@ -221,7 +221,7 @@ def _localise(
             "--smallest-um counts smaller ones."
         )
     name = "localisation" if settings.arm == "frozen" else f"localisation-{settings.arm}"
-    write_json(run.folder.path / f"{name}.json", content)
+    write_record(run.folder.path / f"{name}.json", content)
     columns = ["slide_id", "patient_id", "map", *MEASURES, "tile_share", "pixel_share"]
     write_table(run.folder.path / f"{name}.csv", columns, [{key: _cell(row[key]) for key in columns} for row in rows])
     return content, tuple(failures)

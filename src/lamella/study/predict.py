@@ -16,12 +16,12 @@ from lamella.errors import ModelError, SettingsError
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.settings import name_in_files
-from lamella.files import find_inside, parse_json_file, refuse_links, write_json
+from lamella.files import find_inside, parse_json_file, refuse_links, write_record
 from lamella.mil import SlideModel, average_predictions, check_bag_fits, load_model
 from lamella.progress import Progress, SilentProgress
 from lamella.study.attention import locate_attention, save_attention
 from lamella.study.bags import StudyBags, hash_json, load_bags
-from lamella.study.folder import RunFolder
+from lamella.study.folder import RunFolder, hash_tables, refuse_changed_tables
 from lamella.study.leaks import refuse_seen_by_encoder
 from lamella.study.measure import measure_external
 from lamella.study.predictor import Member, Predictor, list_seen, measure_spread, refuse_seen
@@ -140,6 +140,7 @@ def open_run(path: Path) -> FinishedRun:
         raise ModelError(
             f"'{folder.settings.name}' or '{folder.metrics.name}' of '{path}' is damaged. Run `lamella run` again."
         ) from error
+    refuse_changed_tables(path, record, made_by="lamella run")
     found = sorted(folder.models.glob("fold*/seed*"))
     if not found:
         raise ModelError(f"'{path}' holds no models. Run `lamella run` again: it makes what is missing.")
@@ -220,10 +221,15 @@ def predict_cohort(
         measured = measure_external(
             predictions, predictor.classes, predictor.positive, predictor.threshold, prevalence=prevalence
         )
-        write_json(folder.metrics, measured)
+        write_record(folder.metrics, measured)
     notes = [*report.notes, *_say_unlike(predictions, progress)]
-    record = {"classes": list(predictor.classes), "positive": predictor.positive, "settings": dict(predictor.settings)}
-    write_json(folder.settings, record | {"external": True, "versions": list_versions(), "notes": notes})
+    record: dict[str, Any] = {
+        "classes": list(predictor.classes),
+        "positive": predictor.positive,
+        "settings": dict(predictor.settings),
+    }
+    record |= {"external": True, "versions": list_versions(), "notes": notes, "files": hash_tables(folder.path)}
+    write_record(folder.settings, record)
     return predictions, report.failures
 
 

@@ -10,9 +10,9 @@ from typing import Any
 from lamella import __version__
 from lamella.cohort import Cohort
 from lamella.features.extract import ExtractReport
-from lamella.files import write_json, write_table
+from lamella.files import write_record, write_table
 from lamella.study.bags import StudyBags
-from lamella.study.folder import RunFolder
+from lamella.study.folder import RunFolder, hash_tables
 from lamella.study.reference import FLAGS
 from lamella.study.rounds import RoundPrediction
 from lamella.study.settings import RunSettings, describe_settings
@@ -63,7 +63,7 @@ def save_run_record(
     folder: RunFolder,
 ) -> None:
     """Write `run.json`: what was asked, what it ran on, what was said aloud."""
-    write_json(
+    write_record(
         folder.settings,
         {
             "lamella_version": __version__,
@@ -81,6 +81,7 @@ def save_run_record(
             },
             "notes": list(notes),
             "versions": list_versions(),
+            "files": hash_tables(folder.path),
         },
     )
 

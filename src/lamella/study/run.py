@@ -21,7 +21,7 @@ from lamella.errors import CohortError
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.plan import ledger_of
-from lamella.files import refuse_links, remove, write_json, write_table
+from lamella.files import refuse_links, remove, write_json, write_record, write_table
 from lamella.mil import SlideModel
 from lamella.progress import Progress, SilentProgress
 from lamella.slide import hash_quickly
@@ -115,7 +115,7 @@ def run_study(cohort: Cohort, settings: RunSettings, out: Path, *, progress: Pro
         if settings.cka:
             encoder, cut = settings.extract.encoder, settings.extract.cut
             metrics["cka"] = compare_tuned(folder, encoder, tests, cut, progress=progress)
-        write_json(folder.metrics, metrics)
+        write_record(folder.metrics, metrics)
     save_run_record(settings, cohort, report, bags, notes, folder)
     return StudyResult(
         folder=folder,
@@ -208,7 +208,7 @@ def analyse_bags(
     found = outcomes[0].test
     notes += _save_attention(found, bags, folder)
     save_predictions(found, cohort.classes, folder.predictions)
-    write_json(folder.metrics, metrics)
+    write_record(folder.metrics, metrics)
     return found, metrics, stages[0]
 
 

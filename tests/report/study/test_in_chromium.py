@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+from lamella.files import parse_json_file
 from lamella.report.study import write_study_page
 from tests.report.study.fake_study import write_study
 
@@ -218,7 +219,7 @@ def test_rows_without_a_figure_come_last_either_way(chromium, page):
 
 def test_typing_filters_and_what_is_shown_is_what_is_saved(chromium, page, home):
     show(chromium, page)
-    verdict = json.loads((home / "study" / "verdict.json").read_text())
+    verdict = parse_json_file(home / "study" / "verdict.json")
     rows = list(csv.reader(save(chromium, home, "arms", "csv").splitlines()))
     assert rows[0][:3] == ["arm", "AUC", "95% interval"]
     assert rows[0][-1] == "mark"

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from lamella.errors import ModelError, SettingsError
+from lamella.files import parse_json_file
 from lamella.report.study import StudyPageSettings, write_study_page
 from lamella.report.study.charts import ArmMark, draw_cost
 from tests.report.study.fake_study import TABLES, WAITING, write_study
@@ -58,7 +59,7 @@ def test_it_is_one_file_that_asks_for_nothing(page):
 
 
 def test_the_sentence_and_the_figures_behind_it_come_first(folder, page):
-    verdict = json.loads((folder / "verdict.json").read_text())
+    verdict = parse_json_file(folder / "verdict.json")
     text = visible(page)
     own = verdict["verdict"]
     assert (own["question"], own["arm"]) == ("reference", "efficientnet-lite0@2")
@@ -69,7 +70,7 @@ def test_the_sentence_and_the_figures_behind_it_come_first(folder, page):
 
 
 def test_every_declared_table_is_there_with_starred_best_and_recommended_rows(folder, page):
-    verdict = json.loads((folder / "verdict.json").read_text())
+    verdict = parse_json_file(folder / "verdict.json")
     for table in TABLES:
         assert f"Table {table['name']}: {table['title']}".replace("'", "&#39;") in page
     starred = sum(row["starred"] for table in verdict["tables"] for row in table["rows"])
@@ -83,7 +84,7 @@ def test_the_papers_figures_stand_beside_its_preset_only(page, copied):
     row = re.search(r'data-text="resnet18@3">.*?</tr>', page[page.index("Table IV") :], flags=re.DOTALL)
     assert row is not None
     assert "<td>90.8</td><td>78.5</td>" in row.group()
-    study = json.loads((copied / "study.json").read_text())
+    study = parse_json_file(copied / "study.json")
     (copied / "study.json").write_text(json.dumps(study | {"preset": None}))
     other = write_study_page(copied).read_text(encoding="utf-8")
     assert "CAMELYON16" not in other

@@ -13,6 +13,7 @@ from lamella.cells import unescape_cell
 from lamella.errors import ModelError
 from lamella.files import parse_json_file
 from lamella.report.figures import Scores
+from lamella.study.folder import refuse_changed_tables
 from lamella.study.study_folder import StudyFolder
 
 Rows = list[dict[str, str]]
@@ -141,6 +142,7 @@ def load_study(path: Path) -> StudyRecord:
     study = _read(folder.record)
     if study.get("format") != "lamella-study":
         raise ModelError(f"'{path}' holds no study (study.json). Name the --out folder of a `lamella study`.")
+    refuse_changed_tables(folder.path, study, made_by="lamella study")
     cohort, failures = _read_rows(folder.path / "cohort.csv"), _read_rows(folder.path / "failures.csv")
     predictions = _load_predictions(folder, list(study["classes"]))
     record = StudyRecord(
