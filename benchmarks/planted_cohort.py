@@ -1,4 +1,4 @@
-"""A planted cohort of 60 + 60 patients that ends conclusively: drawn features, real heads, today's rule and that of 0.1.0.
+"""A planted cohort of 60 + 60 patients that ends conclusively: drawn features, real heads, rules of today and of 0.1.0.
 
     python benchmarks/planted_cohort.py [--seeds 5]
 

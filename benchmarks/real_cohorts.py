@@ -139,6 +139,9 @@ def train_cohort(population: Cohort, number: int, path: Path) -> None:
         for round_, model in zip(rounds, models, strict=True):
             scores[j, [places[i] for i in round_.test]] = predict(model, [bags[i] for i in round_.test], positive)
             rest_scores[j, round_.fold] = predict(model, [bags[slide.slide_id] for slide in rest], positive)
+            first = round_.test[0]
+            alone = model.predict(bags[first]).logits
+            assert np.isclose(alone[positive] - alone[1 - positive], scores[j, places[first]], atol=1e-4)
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(
             file,
