@@ -154,8 +154,8 @@ def tell_verdict(n_slides: int) -> list[str]:
     if n >= LEAST_PATIENTS:
         return ["See the verdict of a study of the same slides: `lamella study`."]
     return [
-        f"None, by the rules of version 0.1.0 and by today's: a rotation tests {n} slides of a class, and both rules ask",
-        f"for {LEAST_PATIENTS}. Where mosaics are enough for a verdict, both are held side by side in",
+        f"None, by the rules of version 0.1.0 and by today's: a rotation tests {n} slides of a class, and both rules",
+        f"ask for {LEAST_PATIENTS}. Where mosaics are enough for a verdict, both are held side by side in",
         "[statistics](statistics.md), line k.",
     ]
 
