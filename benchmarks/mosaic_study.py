@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from lamella.analysis.judgement import LEAST_PATIENTS
 from lamella.cli.progress import RichProgress
 from lamella.cohort import load_cohort
 from lamella.encoders import EncoderSpec
@@ -141,9 +142,22 @@ def tell(out: Path, n_slides: int, n_seeds: int) -> str:
         found = [m["arms"]["model"]["slides"]["auc"]["value"] for _, m in read(out, depth, "metrics.json")]
         rows.append([f"depth {depth}", *(f"{value:.3f}" for value in found), mean(found)])
     lines += table(["", *(f"rotation {r}" for r, _ in read(out, 4, "metrics.json")), "mean"], rows)
+    lines += ["", "## Verdict", "", *tell_verdict(n_slides)]
     lines += ["", "## Which blocks moved", "", *tell_cka(out)]
     lines += ["", "## Localisation", "", *tell_localisation(out)]
     return "\n".join(lines) + "\n"
+
+
+def tell_verdict(n_slides: int) -> list[str]:
+    """Return what the rules say of which depth to use."""
+    n = round(0.25 * n_slides) // 2  # the mosaic tool's test side, half of it malignant
+    if n >= LEAST_PATIENTS:
+        return ["See the verdict of a study of the same slides: `lamella study`."]
+    return [
+        f"None, by the rules of version 0.1.0 and by today's: a rotation tests {n} slides of a class, and both rules",
+        f"ask for {LEAST_PATIENTS}. Where mosaics are enough for a verdict, both are held side by side in",
+        "[statistics](statistics.md), line k.",
+    ]
 
 
 def arm_row(ones: Sequence[dict[str, Any]], key: str) -> list[str]:

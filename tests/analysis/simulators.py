@@ -8,13 +8,15 @@ CV    cross-validation as the product does it (fold k tests, k + 1 validates, th
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from lamella.analysis.auc import AucEstimate, estimate_auc, find_auc_interval, find_cv_factor
+from lamella.analysis.auc import AucEstimate, estimate_auc, find_auc_interval
 from lamella.analysis.differences import find_differences
+from tests.analysis.before import find_errors_before
 
 Floats = NDArray[np.float64]
 Z = 1.959964
@@ -214,12 +216,12 @@ def find_coverage(
         found, real = differences.compare(0, 1), truth[0] - truth[1]
         misses.append(found.difference - real)
         errors.append(found.standard_error)
-        before.append(find_error_before(estimate))
+        before.append(float(find_errors_before(estimate)[0, 1]))
         hits["difference"] += found.interval[0] <= real <= found.interval[1]
         hits["before"] += abs(misses[-1]) <= Z * before[-1]
         if pooled:
             hits["wald"] += _holds_wald(cohort)
-            hits["bootstrap"] += _holds_bootstrap(cohort, rng)
+            hits["bootstrap"] += _holds_bootstrap(cohort)
     share = {name: count / n_cohorts for name, count in hits.items()}
     sd = float(np.std(misses, ddof=1))
     return Coverage(
@@ -233,14 +235,6 @@ def find_coverage(
     )
 
 
-def find_error_before(estimate: AucEstimate) -> float:
-    """Return the standard error of the first difference as version 0.1.0 had it: pairs twice, 1 + 4A(1 - A) on all."""
-    cov = estimate.covariance
-    assert cov is not None
-    factor = max(find_cv_factor(float(a)) for a in estimate.auc[:2]) if estimate.cross_validated else 1.0
-    return float(np.sqrt(factor * (cov[0, 0] + cov[1, 1] - 2 * cov[0, 1] + estimate.disagreement)))
-
-
 def _holds_wald(cohort: Cohort) -> bool:
     """DeLong's interval on pooled predictions, rows taken as independent."""
     pooled = Cohort(cohort.scores[:1], cohort.targets, np.zeros_like(cohort.folds), None, cohort.truth[:1]).estimate()
@@ -248,15 +242,17 @@ def _holds_wald(cohort: Cohort) -> bool:
     return bool(abs(pooled.auc[0] - cohort.truth[0]) <= Z * np.sqrt(pooled.covariance[0, 0]))
 
 
-def _holds_bootstrap(cohort: Cohort, rng: np.random.Generator, n_draws: int = 200) -> bool:
+def _holds_bootstrap(cohort: Cohort) -> bool:
     """The percentile interval of pooled predictions, rows drawn by class."""
-    order = np.argsort(cohort.scores[0], kind="stable")
-    up = cohort.targets[order] == 1
-    m, q = int(up.sum()), int((~up).sum())
-    ups, downs = rng.multinomial(m, np.full(m, 1 / m), n_draws), rng.multinomial(q, np.full(q, 1 / q), n_draws)
-    weights = np.empty((n_draws, len(up)))
-    weights[:, up], weights[:, ~up] = ups, downs
-    below = np.cumsum(np.where(up, 0, weights), axis=1)
-    auc = (np.where(up, weights, 0) * below).sum(axis=1) / (m * q)
+    up = cohort.targets == 1
+    ups, downs = _draw_rows(int(up.sum()), 0), _draw_rows(int((~up).sum()), 1)
+    right = (cohort.scores[0, up][:, None] > cohort.scores[0, ~up]).astype(np.float32)
+    auc = ((ups @ right) * downs).sum(axis=1) / right.size
     low, high = np.quantile(auc, (0.025, 0.975))
     return bool(low <= cohort.truth[0] <= high)
+
+
+@lru_cache(maxsize=16)
+def _draw_rows(n: int, seed: int, n_draws: int = 200) -> NDArray[np.float32]:
+    """Return how often each of n rows is drawn, `(draws, n)`: the same for all cohorts, whose rows are random."""
+    return np.random.default_rng((seed, n)).multinomial(n, np.full(n, 1 / n), n_draws).astype(np.float32)

@@ -64,13 +64,11 @@ def test_b_the_simulators_can_tell_right_from_wrong() -> None:
         assert found.bootstrap < 0.9
 
 
-@pytest.mark.parametrize(("n_arms", "n"), [(4, 100), (9, 40), (9, 400)])
+@pytest.mark.parametrize("n", [40, 100, 400])
 @pytest.mark.parametrize(("best", "margin"), [(0.90, 0.05), (0.99, 0.02)])
-def test_c_an_arm_that_is_worse_by_the_margin_is_hardly_ever_accepted(
-    n_arms: int, n: int, best: float, margin: float
-) -> None:
-    draw = on_test_set(0.8)
-    assert find_wrong(draw, n=n, n_arms=n_arms, best=best, margin=margin, n_cohorts=N, seed=6) <= 0.052
+def test_c_an_arm_that_is_worse_by_the_margin_is_hardly_ever_accepted(n: int, best: float, margin: float) -> None:
+    found = find_wrong(on_test_set(0.8), n=n, n_arms=(4, 9), best=best, margin=margin, n_cohorts=N, seed=6)
+    assert max(now for now, _ in found.values()) <= 0.052
 
 
 @pytest.mark.parametrize("best", [0.90, 0.99])
@@ -81,7 +79,7 @@ def test_c_nor_is_a_depth_that_is_worse_by_the_margin(best: float) -> None:
 
 def test_c_nor_are_they_under_cross_validation() -> None:
     draw = cross_validated()
-    assert find_wrong(draw, n=250, n_arms=4, best=0.9, margin=0.05, n_cohorts=N, seed=6) <= 0.052
+    assert find_wrong(draw, n=250, n_arms=(4,), best=0.9, margin=0.05, n_cohorts=N, seed=6)[4][0] <= 0.052
     assert find_wrong_cut(draw, n=250, best=0.9, margin=0.05, n_cohorts=N, seed=6) <= 0.052
 
 
@@ -113,14 +111,15 @@ def test_a_differences_of_arms_that_are_unlike_are_covered_too() -> None:
 
 def test_i_the_reference_question_has_power_where_the_contest_of_all_has_little() -> None:
     equal = {"aucs": [0.9] * 12, "good": 3, "n_cohorts": 100, "seed": 21}
-    cut, _ = find_power(on_test_set(0.92), n=150, n_declared=1, **equal)
-    shared, _ = find_power(on_test_set(0.92), n=150, n_declared=3, **equal)
+    cut, _, _ = find_power(on_test_set(0.92), n=150, n_declared=1, **equal)
+    shared, _, _ = find_power(on_test_set(0.92), n=150, n_declared=3, **equal)
     assert cut >= 0.76
     assert shared >= 0.53
     poor = {"aucs": [0.9, 0.9, 0.7, 0.65] * 3, "good": 1, "n_cohorts": 150, "seed": 22}
-    cut, contest = find_power(cross_validated(), n=250, n_declared=1, **poor)
+    cut, contest, before = find_power(cross_validated(), n=250, n_declared=1, **poor)
     assert cut >= 0.38
     assert contest >= 0.23
+    assert before <= contest - 0.1  # the rule of version 0.1.0
 
 
 def test_j_a_reader_of_batches_is_not_recommended_and_the_tissue_arm_is() -> None:

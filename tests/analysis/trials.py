@@ -1,12 +1,13 @@
 """What the rules of a study do to simulated cohorts: verdicts, patients needed, picking, controls, class weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
-from lamella.analysis.auc import estimate_auc
+from lamella.analysis.auc import AucEstimate, estimate_auc
 from lamella.analysis.batches import Batches, check_batches
 from lamella.analysis.chains import Chain, judge_chains
 from lamella.analysis.comparisons import adjust_holm, judge_against_chance
@@ -17,6 +18,7 @@ from lamella.analysis.noninferior import find_noninferior, find_worse
 from lamella.analysis.prevalence import find_at_prevalence
 from lamella.analysis.sample_size import find_patients_needed, round_up
 from lamella.analysis.selection import PairTable, correct_best
+from tests.analysis.before import find_errors_before, find_noninferior_before
 from tests.analysis.simulators import Cohort, draw_cv, draw_h, fit_ridge
 
 Floats = NDArray[np.float64]
@@ -67,18 +69,48 @@ def name_arms(cohort: Cohort) -> ScoredArms:
     )
 
 
-def find_wrong(draw: Draw, *, n: int, n_arms: int, best: float, margin: float, n_cohorts: int, seed: int) -> float:
+def find_wrong(
+    draw: Draw, *, n: int, n_arms: Sequence[int], best: float, margin: float, n_cohorts: int, seed: int
+) -> dict[int, tuple[float, float]]:
     """Return how often the contest accepts any arm that truly lies the margin or more below the best.
 
-    All arms but the dearest lie exactly a margin below it.
+    All arms but the dearest lie exactly a margin below it. Contests of fewer arms are of the last arms of the same
+    cohorts, so they share their luck.
+
+    Returns:
+        For each number of arms the share of cohorts, now and by the rule of version 0.1.0.
     """
     rng = np.random.default_rng(seed)
-    wrong = 0
+    wrong = {j: np.zeros(2) for j in n_arms}
     for _ in range(n_cohorts):
-        cohort = draw(rng, n, [best - margin] * (n_arms - 1) + [best])
-        bad = cohort.truth.max() - cohort.truth >= margin - 1e-9
-        wrong += bool((find_noninferior(compare(cohort), margin) & bad).any())
-    return wrong / n_cohorts
+        cohort = draw(rng, n, [best - margin] * (max(n_arms) - 1) + [best])
+        estimate = cohort.estimate()
+        for j in n_arms:
+            bad = cohort.truth[-j:].max() - cohort.truth[-j:] >= margin - 1e-9
+            taken = take_last(estimate, j)
+            differences = find_differences(taken)
+            assert differences is not None
+            now, before = find_noninferior(differences, margin), find_noninferior_before(taken, margin)
+            wrong[j] += [bool((now & bad).any()), bool((before & bad).any())]
+    return {j: (float(now / n_cohorts), float(before / n_cohorts)) for j, (now, before) in wrong.items()}
+
+
+def take_last(estimate: AucEstimate, n_arms: int) -> AucEstimate:
+    """Return the estimate of the last arms alone."""
+    kept = slice(-n_arms, None)
+    assert estimate.centred is not None
+    assert estimate.covariance is not None
+    assert estimate.pair_excess is not None
+    return replace(
+        estimate,
+        auc=estimate.auc[kept],
+        influence=estimate.influence[:, kept],
+        centred=estimate.centred[:, kept],
+        covariance=estimate.covariance[kept, kept],
+        pair_excess=estimate.pair_excess[kept, kept],
+        deff=estimate.deff[kept],
+        class_auc=estimate.class_auc[:, kept],
+    )
 
 
 def find_wrong_cut(draw: Draw, *, n: int, best: float, margin: float, n_cohorts: int, seed: int) -> float:
@@ -94,8 +126,8 @@ def find_wrong_cut(draw: Draw, *, n: int, best: float, margin: float, n_cohorts:
 
 def find_power(
     draw: Draw, *, n: int, aucs: list[float], good: int, n_declared: int, n_cohorts: int, seed: int
-) -> tuple[float, float]:
-    """Return how often the cheapest good depth of an encoder is found by the reference question, and B recommends.
+) -> tuple[float, float, float]:
+    """Return how often the reference question finds the cheapest good depth, and the contest any arm; so in 0.1.0.
 
     Args:
         draw: Of cohorts.
@@ -108,13 +140,16 @@ def find_power(
     """
     rng = np.random.default_rng(seed)
     chains = [Chain(whole=4 * e, cuts=(4 * e + 1, 4 * e + 2, 4 * e + 3)) for e in range(n_declared)]
-    cut = contest = 0.0
+    cut = contest = before = 0.0
     for _ in range(n_cohorts):
-        differences = compare(draw(rng, n, aucs))
+        estimate = draw(rng, n, aucs).estimate()
+        differences = find_differences(estimate)
+        assert differences is not None
         accepted = judge_chains(differences, chains, 0.05)
         cut += float(np.mean([len(one) == good for one in accepted]))
         contest += bool(find_noninferior(differences, 0.05).any())
-    return cut / n_cohorts, contest / n_cohorts
+        before += bool(find_noninferior_before(estimate, 0.05).any())
+    return cut / n_cohorts, contest / n_cohorts, before / n_cohorts
 
 
 def find_batch_readers(*, n: int, n_cohorts: int, seed: int, within: bool) -> tuple[float, float]:
@@ -153,10 +188,13 @@ def find_blind(draw: Draw, *, n: int, other: float, n_cohorts: int, seed: int) -
     return sum(judge(draw(rng, n, [0.5, other])).find_recommended() == 0 for _ in range(n_cohorts)) / n_cohorts
 
 
-def find_false_signals(draw: Draw, *, n: int, n_arms: int, n_cohorts: int, seed: int) -> tuple[float, float, float]:
-    """Return how often any arm "beats chance" without signal, any row of equal arms is starred, any is worse."""
+def find_false_signals(draw: Draw, *, n: int, n_arms: int, n_cohorts: int, seed: int) -> tuple[float, ...]:
+    """Return how often any arm "beats chance" without signal, any row of equal arms is starred, any is worse.
+
+    The last is how often a row was starred by version 0.1.0.
+    """
     rng = np.random.default_rng(seed)
-    chance = starred = worse = 0
+    chance = starred = worse = before = 0
     for _ in range(n_cohorts):
         estimate = draw(rng, n, [0.5] * n_arms).estimate()
         chance += min(adjust_holm(judge_against_chance(estimate).tolist())) < 0.05
@@ -165,7 +203,9 @@ def find_false_signals(draw: Draw, *, n: int, n_arms: int, n_cohorts: int, seed:
         assert differences is not None
         starred += min(adjust_holm([differences.compare(j, 0).p for j in range(1, n_arms)])) < 0.05
         worse += bool(find_worse(differences).any())
-    return chance / n_cohorts, starred / n_cohorts, worse / n_cohorts
+        z = np.abs(differences.values[0, 1:]) / find_errors_before(equal)[0, 1:]
+        before += min(adjust_holm((2 * ndtr(-z)).tolist())) < 0.05
+    return chance / n_cohorts, starred / n_cohorts, worse / n_cohorts, before / n_cohorts
 
 
 def state_patients(draw: Draw, *, n_pilot: int, aucs: list[float], seed: int, n_pilots: int = 40) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from lamella.analysis.pairs import find_pair_excess
 from lamella.analysis.predictions import find_log_odds
 
 Floats = NDArray[np.float64]
+_FEW = 1 << 14
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -230,16 +231,24 @@ def _rank_class(
     n_pairs = int(counts.prod(axis=0).sum())
     if n_pairs == 0:
         return None
-    right = np.zeros_like(scores)  # pairs each unit wins, as positive or as negative
+    right = np.zeros_like(scores)  # pairs of each unit in the right order
     pairs = np.zeros(len(scores))
     for fold in np.flatnonzero(counts.prod(axis=0)):
         ups, downs = (np.flatnonzero((folds == fold) & mask) for mask in (positive, ~positive))
         pairs[ups], pairs[downs] = len(downs), len(ups)
-        for arm in range(scores.shape[1]):
-            right[ups, arm] = _count_below(scores[ups, arm], scores[downs, arm])
-            right[downs, arm] = _count_below(-scores[downs, arm], -scores[ups, arm])
+        right[ups], right[downs] = _count_right(scores[ups], scores[downs])
     auc = right[positive].sum(axis=0) / n_pairs
     return auc, (right - pairs[:, np.newaxis] * auc) / n_pairs, counts
+
+
+def _count_right(ups: Floats, downs: Floats) -> tuple[Floats, Floats]:
+    """Return the pairs in the right order of each positive `(m, J)` and of each negative `(q, J)`, ties one half."""
+    if len(ups) * downs.size <= _FEW:  # comparing all pairs is quicker than ranking
+        right = (ups[:, None] > downs).astype(np.float64)
+        right += 0.5 * (ups[:, None] == downs)
+        return right.sum(axis=1), right.sum(axis=0)
+    found = [(_count_below(up, down), _count_below(-down, -up)) for up, down in zip(ups.T, downs.T, strict=True)]
+    return np.stack([up for up, _ in found], axis=1), np.stack([down for _, down in found], axis=1)
 
 
 def _count_below(scores: Floats, others: Floats) -> Floats:

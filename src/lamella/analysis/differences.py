@@ -96,7 +96,7 @@ def find_differences(estimate: AucEstimate, *, seed_auc: Floats | None = None) -
         values=auc - auc[:, None],
         errors=errors,
         degrees=degrees,
-        skewness=_find_skewness(estimate, errors),
+        skewness=find_skewness(estimate, errors),
         covariance=covariance,
         factor=factor,
         disagreement=estimate.disagreement,
@@ -134,7 +134,7 @@ def _pool_seeds(seed_auc: Floats | None) -> tuple[float, float]:
     return float(2 * (rest**2).sum() / degrees / n_seeds), float(degrees)
 
 
-def _find_skewness(estimate: AucEstimate, errors: Floats) -> Floats:
+def find_skewness(estimate: AucEstimate, errors: Floats) -> Floats:
     """Return the skewness of each D_bi where it is above 0, else 0, `(J, J)`.
 
     An arm that was lucky looks both better and surer: near an AUC of 1 a difference and its standard error rise
