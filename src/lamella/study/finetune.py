@@ -26,7 +26,7 @@ from lamella.encoders.tuned import SeenSlides, make_seen
 from lamella.errors import CohortError, LamellaError
 from lamella.features.extract import extract_cohort
 from lamella.features.settings import ExtractSettings
-from lamella.files import remove, replacing, write_table
+from lamella.files import remove, replacing, write_record, write_table
 from lamella.finetune.fit import FitPlaces, LabelledSlides, fit_encoder
 from lamella.finetune.settings import FinetuneSettings
 from lamella.finetune.tiles import ChosenTiles, SlideTiles, choose_top
