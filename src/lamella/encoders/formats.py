@@ -20,6 +20,7 @@ from lamella.encoders.cards import EncoderCard
 from lamella.encoders.pickles import load_inertly
 from lamella.encoders.publishers import refuse_other_publisher
 from lamella.errors import WeightsError
+from lamella.machine import refuse_passing
 
 State = dict[str, Tensor]
 
@@ -83,6 +84,7 @@ def load_state(path: Path) -> State:
         with path.open("rb") as stream:
             head = stream.read(16)
     except OSError as error:
+        refuse_passing(error, str(path))
         raise WeightsError(f"weights file '{path}' cannot be read ({error.strerror}). Mend the path.") from error
     if keras_file.is_keras(path):
         return {key: torch.from_numpy(array) for key, array in keras_file.load_keras_densenet(path).items()}
@@ -264,6 +266,7 @@ def _load_safetensors(path: Path) -> State:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
+        refuse_passing(error, str(path))
         raise WeightsError(f"weights file '{path}' is damaged or cut short. Get it again.") from error
 
 

@@ -20,6 +20,7 @@ from lamella.encoders.cards import EncoderCard, EncoderSpec, cut_card, find_enco
 from lamella.encoders.names import drop_folders, is_own, split_name
 from lamella.errors import EncoderError, WeightsError
 from lamella.files import parse_json, replacing
+from lamella.machine import refuse_passing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -263,6 +264,7 @@ def _read_header(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise EncoderError(f"encoder '{path}' is not there. Mend the path.") from error
     except OSError as error:
+        refuse_passing(error, str(path))
         raise WeightsError(f"encoder '{path}' cannot be read ({error.strerror}).") from error
     except (struct.error, ValueError, KeyError, TypeError) as error:
         raise EncoderError(

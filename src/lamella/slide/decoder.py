@@ -18,6 +18,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from lamella.errors import SlideError
+from lamella.machine import refuse_passing
 from lamella.slide.samples import (
     APERIO_YCBCR,
     BLACK_IS_ZERO,
@@ -82,6 +83,7 @@ class TifffileReader:
             raise
         except (tifffile.TiffFileError, OSError, ValueError, IndexError, KeyError) as error:
             self.close()
+            refuse_passing(error, path.name)
             raise SlideError(
                 f"slide '{path.name}' cannot be read: {_one_line(error)}. Copy it again from its source, or leave it "
                 "out."

@@ -10,6 +10,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from lamella.errors import TissueError
+from lamella.machine import refuse_passing
 from lamella.tissue.areas import Area, Drawing, mend_area, tidy_class
 
 # CAMELYON16 calls the groups of its lesions _0 and _1, and those of the holes in them _2.
@@ -37,6 +38,7 @@ def read_annotation_xml(path: Path) -> Drawing:
         else:
             raise TissueError(f"{source} are XML of neither ASAP nor ImageScope. Export them as GeoJSON from QuPath.")
     except OSError as error:
+        refuse_passing(error, path.name)
         raise TissueError(f"{source} cannot be read ({error.strerror}). Check the path.") from error
     except (expat.ExpatError, KeyError, ValueError) as error:
         if isinstance(error, TissueError):

@@ -12,6 +12,7 @@ import shapely
 import shapely.geometry
 
 from lamella.errors import TissueError
+from lamella.machine import refuse_passing
 from lamella.tissue.areas import UNCLASSIFIED, Area, Drawing, mend_area, tidy_class
 
 POLYGONS = ("Polygon", "MultiPolygon")
@@ -58,6 +59,7 @@ def _load(path: Path, source: str) -> Any:
     try:
         return json.loads(path.read_bytes())
     except OSError as error:
+        refuse_passing(error, path.name)
         raise TissueError(f"{source} cannot be read ({error.strerror}). Check the path.") from error
     except RecursionError as error:
         raise TissueError(f"{source} are nested too deeply to be GeoJSON. Export them from QuPath again.") from error
