@@ -44,7 +44,7 @@ PASSING = frozenset(
 )
 _WORDS_OF_MEMORY = re.compile(
     "bad_alloc|can't allocate memory|not enough memory|cannot allocate memory|failed to map segment|"
-    "can't start new thread|unable to allocate|out of memory",
+    "could not create a primitive|can't start new thread|unable to allocate|out of memory",
     re.IGNORECASE,
 )
 

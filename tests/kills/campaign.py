@@ -60,7 +60,7 @@ def digest_folder(folder: Path, timed: str) -> dict[str, str]:
 
 def _digest(path: Path) -> str:
     if path.suffix == ".json":
-        content = json.dumps(_stable(json.loads(path.read_text())), sort_keys=True).encode()
+        content = json.dumps(drop_volatile(json.loads(path.read_text())), sort_keys=True).encode()
     elif path.suffix == ".h5":
         content = _read_h5(path)
     elif path.suffix == ".html":
@@ -70,11 +70,12 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _stable(value: object) -> object:
+def drop_volatile(value: object) -> object:
+    """Return JSON without what two undisturbed runs differ in."""
     if isinstance(value, dict):
-        return {key: _stable(inner) for key, inner in value.items() if not VOLATILE.search(str(key))}
+        return {key: drop_volatile(inner) for key, inner in value.items() if not VOLATILE.search(str(key))}
     if isinstance(value, list):
-        return [_stable(inner) for inner in value]
+        return [drop_volatile(inner) for inner in value]
     return "salted" if isinstance(value, str) and SALTED.fullmatch(value) else value
 
 

@@ -130,10 +130,12 @@ class Server:
 
 def _serve() -> None:
     if not os.environ.get("MACHINE_CUT"):  # the cut's verbs need none of it
-        import openvino  # noqa: F401
         import timm  # noqa: F401
 
         import lamella.pipeline  # noqa: F401
+        from lamella.encoders.runtime.silent import import_openvino
+
+        import_openvino()
 
     for line in sys.stdin:
         wanted = json.loads(line)

@@ -22,6 +22,7 @@ from lamella.encoders.publishers import refuse_other_publisher
 from lamella.encoders.tuned import hash_tensors
 from lamella.errors import WeightsError
 from lamella.files import parse_json
+from lamella.machine import refuse_passing
 from lamella.regular import refuse_irregular, refuse_zip_bomb
 
 State = dict[str, Tensor]
@@ -87,6 +88,7 @@ def load_state(path: Path) -> State:
         with path.open("rb") as stream:
             head = stream.read(16)
     except OSError as error:
+        refuse_passing(error, str(path))
         raise WeightsError(f"weights file '{path}' cannot be read ({error.strerror}). Mend the path.") from error
     refuse_zip_bomb(path, f"weights file '{path}'", WeightsError)
     if keras_file.is_keras(path):
@@ -273,6 +275,7 @@ def _load_safetensors(path: Path) -> State:
         if stated is not None and parse_json(stated).get("tensors_sha256") not in (None, hash_tensors(state)):
             raise ValueError("its own SHA-256 differs")
     except (SafetensorError, OSError, ValueError, AttributeError) as error:
+        refuse_passing(error, str(path))
         raise WeightsError(f"weights file '{path}' is damaged or cut short. Get it again.") from error
     return state
 

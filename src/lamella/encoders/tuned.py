@@ -21,6 +21,7 @@ from lamella.encoders.cards import EncoderCard, read_card
 from lamella.encoders.names import split_name
 from lamella.errors import EncoderError, WeightsError
 from lamella.files import parse_json, replacing
+from lamella.machine import refuse_passing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -198,6 +199,7 @@ def load_header(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise EncoderError(f"encoder '{path}' is not there. Mend the path.") from error
     except OSError as error:
+        refuse_passing(error, str(path))
         raise WeightsError(f"encoder '{path}' cannot be read ({error.strerror}).") from error
     except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, EncoderError):

@@ -195,7 +195,12 @@ class BagWriter:
         self._dtype = np.dtype(dtype)
         self.n_written = 0
         self._sha256 = hashlib.sha256()
-        self._writer = H5Writer(self._replacing.__enter__())
+        temporary = self._replacing.__enter__()
+        try:
+            self._writer = H5Writer(temporary)
+        except OSError as error:
+            self._replacing.__exit__(type(error), error, None)
+            raise
         # About 256 KiB a chunk: one read brings hundreds of rows, not one (the field's files have one row a chunk).
         rows = max(1, min(len(coords_l0), (256 * 1024) // max(1, dim * self._dtype.itemsize)))
         self._features = self._writer.file.create_dataset(

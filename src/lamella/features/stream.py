@@ -23,7 +23,7 @@ from lamella.cohort import CohortSlide
 from lamella.cores import count_threads
 from lamella.encoders import Runtime, Trunk, group_by_trunk, open_runtime
 from lamella.encoders.tuned import load_seen
-from lamella.errors import BagError, LamellaError, OutputError, SlideError, TissueError
+from lamella.errors import BagError, LamellaError, MachineError, OutputError, SlideError, TissueError
 from lamella.features.bag import PATCH_KEYS, BagWriter, find_differences, load_patches, save_patches
 from lamella.features.blocks import Block, list_blocks, read_block
 from lamella.features.check_tiles import gather_check_tiles
@@ -170,7 +170,7 @@ class Extraction:
                 refuse_empty(item, plan)
                 self._save_patches(work)
                 work.leaks = {target: find_leak(seen, item, plan.slide) for target, seen in self._seen.items()}
-            except (TissueError, BagError, SlideError) as error:
+            except (TissueError, BagError, SlideError, MachineError) as error:
                 self._fail(item.slide_id, name_stage(error), error)
                 self._forget(work)
                 continue
@@ -289,7 +289,7 @@ class Extraction:
                     self._write(work, target, column[start:end], one)
                 except OutputError:
                     raise
-                except BagError as error:
+                except (BagError, SlideError, MachineError) as error:
                     work.failed = True
                     self._fail(work.item.slide_id, "write", error)
             start = end
@@ -303,6 +303,7 @@ class Extraction:
         writer.append(rows)
         if writer.n_written < len(work.plan.corners_l0):
             return
+        sha256 = work.sha256.result()  # raises where the slide can no longer be read: the writer must be known then
         del work.writers[target]
         seen = self._seen[target]
         carried = {"leak": work.leaks[target], "seen_salt": seen.salt} if seen.slides else {}
@@ -319,7 +320,7 @@ class Extraction:
                 **made,
                 "precision_asked": self._settings.runtime.precision,
                 **write_notes(self.runtime_notes[target], self.slide_notes[work.item.slide_id]),
-                "slide_sha256": work.sha256.result(),
+                "slide_sha256": sha256,
             },
             seen_patients=[one.patient for one in seen.slides],
         )

@@ -9,6 +9,7 @@ from shapely.geometry import mapping, shape
 
 from lamella.errors import TissueError
 from lamella.files import parse_json_file, write_json
+from lamella.machine import refuse_passing
 
 _NAMESPACE = uuid.UUID("6b0f7a52-7a6e-4f3c-9f0c-0d7c7b1f2a11")
 
@@ -47,6 +48,7 @@ def load_outlines(path: Path) -> tuple[Polygon, ...]:
         features = content["features"] if isinstance(content, dict) else content
         shapes = [shape(feature["geometry"]) for feature in features]
     except OSError as error:
+        refuse_passing(error, path.name)
         raise TissueError(f"outlines '{path}' cannot be read ({error.strerror}). Check the path.") from error
     except (ValueError, KeyError, TypeError, AttributeError, ShapelyError) as error:
         raise TissueError(

@@ -19,6 +19,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from lamella.errors import SlideError
+from lamella.machine import refuse_passing
 from lamella.slide.claims import find_claimed_size
 from lamella.slide.samples import (
     APERIO_YCBCR,
@@ -85,6 +86,7 @@ class TifffileReader:
             raise
         except (tifffile.TiffFileError, OSError, ValueError, IndexError, KeyError) as error:
             self.close()
+            refuse_passing(error, path.name)
             raise SlideError(
                 f"slide '{path.name}' cannot be read: {_one_line(error)}. Copy it again from its source, or leave it "
                 "out."

@@ -12,6 +12,7 @@ from typing import NoReturn
 from lamella.dicom import find_series_uid, list_series
 from lamella.errors import SlideError
 from lamella.files import find_sha256, is_inner_name
+from lamella.machine import refuse_passing
 from lamella.regular import refuse_irregular
 from lamella.slide.ome_zarr import is_zarr
 
@@ -49,6 +50,7 @@ def hash_fully(path: Path) -> str:
     try:
         digests = [find_sha256(file) for file in files]
     except OSError as error:
+        refuse_passing(error, Path(path).name)
         raise SlideError(f"slide '{Path(path).name}' cannot be read ({error.strerror}). Check the path.") from error
     return digests[0] if len(digests) == 1 else _combine(digests)
 
@@ -97,6 +99,7 @@ def _digest_ends(path: Path) -> str:
                 stream.seek(max(MIB, size - MIB))
                 digest.update(stream.read(MIB))
     except OSError as error:
+        refuse_passing(error, path.name)
         raise SlideError(f"slide '{path.name}' cannot be read ({error.strerror}). Check the path.") from error
     return digest.hexdigest()
 

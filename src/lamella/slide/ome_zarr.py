@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lamella.errors import SlideError
 from lamella.files import parse_json_file
+from lamella.machine import refuse_passing
 
 _CODECS_2 = {"blosc", "zlib", "gzip", "zstd", "lz4", "bz2", "lzma", "shuffle", "delta"}
 _CODECS_3 = {"bytes", "gzip", "zstd", "blosc", "crc32c", "transpose", "sharding_indexed"}
@@ -261,5 +262,7 @@ def _find_mpp(
 
 
 def _damaged(name: str, reason: object) -> SlideError:
+    if isinstance(reason, Exception):
+        refuse_passing(reason, name)
     said = " ".join(str(reason).split())[:200].rstrip(".")
     return SlideError(f"slide '{name}' cannot be read: {said}. Copy it again from its source, or leave it out.")

@@ -19,6 +19,7 @@ from PIL import JpegImagePlugin, PngImagePlugin
 
 from lamella.dicom import find_level_scales
 from lamella.errors import SlideError
+from lamella.machine import refuse_passing
 from lamella.slide.guard import TileGuard
 
 try:  # not on Windows
@@ -392,5 +393,7 @@ def _read_number(text: Any) -> float | None:
 
 def _damaged(name: str, reason: object) -> SlideError:
     """Make the error for a slide that cannot be decoded, on one line."""
+    if isinstance(reason, Exception):
+        refuse_passing(reason, name)
     said = " ".join(str(reason).split("\n  at ")[0].split()).removeprefix("Failed to read region: ").rstrip(".")
     return SlideError(f"slide '{name}' cannot be read: {said[:200]}. Copy it again from its source, or leave it out.")

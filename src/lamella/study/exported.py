@@ -8,6 +8,7 @@ from typing import Any
 from lamella.encoders import EncoderSpec, find_encoder
 from lamella.errors import LamellaError, ModelError
 from lamella.files import find_inside, find_sha256, read_json
+from lamella.machine import refuse_passing
 from lamella.mil import SlideModel, load_model
 from lamella.study.export import CARD, FORMAT, FORMAT_VERSION, REFERENCE, SEEN, hash_card, is_ours
 from lamella.study.predict import open_run
@@ -114,6 +115,7 @@ def check_files(path: Path, card: Mapping[str, Any]) -> None:
         try:
             found = find_sha256(file)
         except OSError as error:
+            refuse_passing(error, str(file))
             raise ModelError(f"'{path}' lacks '{name}' ({error.strerror}). {again}") from error
         if found != sha256:
             raise ModelError(

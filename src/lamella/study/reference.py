@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lamella.analysis.unlike import Likeness, find_distance, fit_likeness, is_unlike, is_unlike_mpp
 from lamella.errors import ModelError
 from lamella.files import replacing
+from lamella.machine import refuse_passing
 from lamella.regular import refuse_irregular, refuse_zip_bomb
 
 FLAGS = ("mpp", "colour", "embedding")
@@ -152,6 +153,7 @@ def load_reference(path: Path) -> Reference:
         parts = {prefix: _read(arrays, prefix) for prefix in prefixes}
         low, high = arrays["mpp"].tolist()
     except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+        refuse_passing(error, str(path))
         raise ModelError(f"'{path}' cannot be read. Get the folder again from where it came.") from error
     return Reference(
         mpp=(low, high),

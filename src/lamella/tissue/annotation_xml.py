@@ -10,6 +10,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from lamella.errors import TissueError
+from lamella.machine import refuse_passing
 from lamella.regular import refuse_irregular
 from lamella.tissue.areas import Area, Drawing, mend_area, tidy_class
 
@@ -45,6 +46,7 @@ def read_annotation_xml(path: Path) -> Drawing:
         else:
             raise TissueError(f"{source} are XML of neither ASAP nor ImageScope. Export them as GeoJSON from QuPath.")
     except OSError as error:
+        refuse_passing(error, path.name)
         raise TissueError(f"{source} cannot be read ({error.strerror}). Check the path.") from error
     except (expat.ExpatError, KeyError, ValueError, ArithmeticError, shapely.errors.ShapelyError) as error:
         if isinstance(error, TissueError):

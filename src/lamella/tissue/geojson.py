@@ -13,6 +13,7 @@ import shapely.geometry
 
 from lamella.errors import TissueError
 from lamella.files import MAX_JSON_BYTES
+from lamella.machine import refuse_passing
 from lamella.regular import refuse_irregular
 from lamella.tissue.areas import UNCLASSIFIED, Area, Drawing, mend_area, tidy_class
 
@@ -68,6 +69,7 @@ def _load(path: Path, source: str) -> Any:
     except TissueError:
         raise
     except OSError as error:
+        refuse_passing(error, path.name)
         raise TissueError(f"{source} cannot be read ({error.strerror}). Check the path.") from error
     except RecursionError as error:
         raise TissueError(f"{source} are nested too deeply to be GeoJSON. Export them from QuPath again.") from error
