@@ -208,8 +208,8 @@ def predict_cohort(
         write_record(folder.metrics, measured)
     notes = [*report.notes, *_say_unlike(predictions, progress)]
     record = {"classes": list(predictor.classes), "positive": predictor.positive, "settings": dict(predictor.settings)}
-    record |= {"external": True, "versions": list_versions(), "notes": notes, "files": hash_tables(folder.path)}
-    write_record(folder.settings, record)
+    about = {"external": True, "versions": list_versions(), "notes": notes, "files": hash_tables(folder.path)}
+    write_record(folder.settings, record | about)
     return predictions, report.failures
 
 
