@@ -116,6 +116,12 @@ def test_xml_that_brings_definitions_is_refused(tmp_path, definition):
         ("", "are not the XML of ASAP or ImageScope"),
         ("<html/>", "XML of neither ASAP nor ImageScope"),
         ("<Annotations/>", "hold no area"),
+        ('<?xml version="1.0" encoding="no-such"?><Annotations/>', "unknown encoding"),
+        (
+            '<Annotations><Annotation><Region><Vertex X="nan" Y="1"/><Vertex X="3" Y="1"/>'
+            '<Vertex X="2" Y="7"/></Region></Annotation></Annotations>',
+            "ImageScope",
+        ),
         ('<ASAP_Annotations><Annotation><Coordinate X="1" Order="0"/></Annotation></ASAP_Annotations>', "'Y'"),
     ],
 )

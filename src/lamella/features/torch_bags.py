@@ -1,8 +1,6 @@
 """Bags that are torch files: a tensor as CLAM writes it, or a dictionary that holds one."""
 
-import pickle
 import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamella.errors import BagError
+from lamella.machine import refuse_passing
 from lamella.memory import refuse_beyond_memory
 from lamella.regular import refuse_irregular, refuse_zip_bomb
 
@@ -42,12 +41,12 @@ def load_tensor_bag(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64] 
             ".h5 beside it."
         ) from error
     refuse_zip_bomb(path, f"'{path.name}'", BagError)
-    _refuse_bomb(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an unusual pickle: what comes of it is checked here
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (*_DAMAGE, pickle.UnpicklingError, EOFError, zipfile.BadZipFile, AssertionError) as error:
+    except Exception as error:  # an unpickler raises whatever the damage makes of its code
+        refuse_passing(error, str(path))
         raise BagError(
             f"'{path.name}' is not a torch file of plain tensors that can be read: it is damaged, or holds Python "
             "objects, "
@@ -59,29 +58,6 @@ def load_tensor_bag(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64] 
         corners = next((content[name] for name in COORD_NAMES if name in content), None)
     features = _as_matrix(path, stored)
     return features, None if corners is None else _as_corners(path, corners)
-
-
-_DAMAGE = (
-    OSError,
-    RuntimeError,
-    ValueError,
-    KeyError,
-    TypeError,
-    IndexError,
-    AttributeError,
-    OverflowError,
-    MemoryError,
-)
-
-
-def _refuse_bomb(path: Path) -> None:
-    """Refuse a zip archive, as torch writes, that unfolds into more than memory holds."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            n_bytes = sum(part.file_size for part in archive.infolist())
-    except (OSError, ValueError, zipfile.BadZipFile):
-        return  # of the older kind, or damaged: torch says which
-    _refuse_size(path, n_bytes)
 
 
 def _refuse_size(path: Path, n_bytes: int) -> None:

@@ -374,7 +374,7 @@ class _Fit:
             self._restore(content["now"])
             self._optimiser.load_state_dict(content["optimiser"])
             return _State(history, int(content["best_epoch"]), content["best"])
-        except (OSError, RuntimeError, KeyError, ValueError, EOFError, TypeError):
+        except Exception:  # noqa: BLE001 - an unpickler raises whatever the damage makes of its code
             return None  # damaged: trained again from stage 1, which loses time and nothing else
 
 

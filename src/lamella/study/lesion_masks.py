@@ -31,6 +31,7 @@ Rasteriser = Callable[[tuple[int, int]], NDArray[np.bool_]]
 Block = tuple[int, int, NDArray[Any]]  # row and column of its corner, `(h, w)` or `(h, w, bands)`
 
 _LONG_PX = 8192
+_ALWAYS_READ_PX, _MOST_COMPRESSED = 1 << 28, 10_000  # deflate: 1032 bytes a byte, of 8 pixels each
 _STRIP_PX = 512
 _MANY = 64  # values of which no more are told apart: then it is no mask, or one that was compressed with loss
 _COLOUR = 1 << 32  # colours as values lie above, grey levels and entries below
@@ -262,6 +263,7 @@ def _open_picture(path: Path) -> _Picture:
         # Entries, not colours: label images are kept as palettes. `Image.open` would refuse large ones.
         with (BmpImageFile if path.suffix.lower() == ".bmp" else PngImageFile)(path) as image:
             _refuse_claims(image.size)
+            _refuse_claim(path, image.size)
             given = image.info.get("transparency", ())
             clear = (given,) if isinstance(given, int) else tuple(i for i, one in enumerate(given) if one < 128)
             _refuse_size(path, math.prod(image.size) * 2, size=image.size)
@@ -288,6 +290,16 @@ def _refuse_size(path: Path, n_bytes: int, *, size: tuple[int, int]) -> None:
         "Save it at a coarser level of the slide.",
         error=TissueError,
     )
+
+
+def _refuse_claim(path: Path, size: tuple[int, int]) -> None:
+    """Refuse a picture that claims more pixels than its bytes can hold: room would be made for all of them."""
+    n_px, n_bytes = size[0] * size[1], path.stat().st_size
+    if n_px > max(_ALWAYS_READ_PX, _MOST_COMPRESSED * n_bytes):
+        raise TissueError(
+            f"mask '{path.name}' claims {size[0]:,} x {size[1]:,} pixels in {n_bytes:,} bytes: the file is damaged. "
+            "Save it again as PNG or TIFF."
+        )
 
 
 def _is_palette_png(path: Path) -> bool:

@@ -418,7 +418,7 @@ def _list_maps(scene: _Scene, sources: Sequence[_Source], stage: Stage) -> dict[
         if source.mapper is not None:
             folder = source.folder / scene.item.slide_id
             source.mapper.map_slide(scene.item, parts, folder, stage)
-            tiles = np.load(folder / "tiles.npy", allow_pickle=False)
+            tiles = _load_tiles(folder / "tiles.npy")
             maps[f"cam{beside}"] = _Map(tiles, fit_map(load_map(folder / "cam.tiff", long_px=_LONG_PX), scene.shape))
     thumbnail = scene.slide.read_scan(max(scene.um_per_px, *scene.slide.mpp)).astype(np.float32)
     dark = fit_map(255 - thumbnail.mean(axis=2), scene.shape)
@@ -515,3 +515,17 @@ def _average(pairs: Sequence[tuple[str, float]]) -> dict[str, Any] | None:
     draws = means[rng.integers(0, len(means), (_N_DRAWS, len(means)))].mean(axis=1)
     low, high = np.quantile(draws, [0.025, 0.975])
     return {"value": float(means.mean()), "interval": [float(low), float(high)], "n": len(means)}
+
+
+def _load_tiles(path: Path) -> NDArray[np.float64]:
+    """Load what each tile adds to a map.
+
+    Raises:
+        OutputError: If it is absent or damaged.
+    """
+    try:
+        return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
+    except (OSError, ValueError, TypeError, EOFError, SyntaxError) as error:
+        raise OutputError(
+            f"'{path}' is absent or damaged. Delete the folder '{path.parent.name}' and run the same command again."
+        ) from error

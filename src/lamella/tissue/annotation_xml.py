@@ -48,7 +48,7 @@ def read_annotation_xml(path: Path) -> Drawing:
     except OSError as error:
         refuse_passing(error, path.name)
         raise TissueError(f"{source} cannot be read ({error.strerror}). Check the path.") from error
-    except (expat.ExpatError, KeyError, ValueError, ArithmeticError, shapely.errors.ShapelyError) as error:
+    except (expat.ExpatError, LookupError, ValueError, ArithmeticError, shapely.errors.ShapelyError) as error:
         if isinstance(error, TissueError):
             raise
         raise TissueError(f"{source} are not the XML of ASAP or ImageScope ({error}). Export them again.") from error
