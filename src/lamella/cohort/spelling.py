@@ -11,7 +11,6 @@
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
-from decimal import Decimal
 
 from lamella.errors import CohortError
 
@@ -54,8 +53,10 @@ def find_look(text: str) -> str:
     shown = unicodedata.normalize("NFC", shown.casefold()).translate(_LATIN)
     shown = " ".join(shown.split())
     if _NUMBER.fullmatch(shown) and shown.isascii():
-        number = Decimal(shown.replace(",", "."))
-        return f"{number:f}".rstrip("0").rstrip(".") if number % 1 else f"{int(number)}"
+        whole, _, part = shown.replace(",", ".").partition(".")
+        part, sign = part.rstrip("0"), "-" * shown.startswith("-")
+        whole = whole.lstrip("+-0") or "0"  # as text: a number may be of any length
+        return f"{sign}{whole}.{part}" if part else f"{sign if whole != '0' else ''}{whole}"
     return _LEADING_ZEROS.sub("", _JOINTS.sub(" ", shown))
 
 

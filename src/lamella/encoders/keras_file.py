@@ -23,9 +23,9 @@ from lamella.files import parse_json
 _KERAS_MEMBERS = {"config.json", "model.weights.h5"}
 _GROUPS = {"Conv2D": "conv2d", "BatchNormalization": "batch_normalization"}
 # What archives, deflate, HDF5 and code that expects another content raise.
-_DAMAGE: tuple[type[Exception], ...] = (
-    *(ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, StopIteration, TypeError),
-    *(ValueError, EOFError, struct.error, zipfile.BadZipFile, zlib.error),
+_DAMAGE = (
+    *(ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, StopIteration),
+    *(TypeError, ValueError, struct.error, zipfile.BadZipFile, zlib.error),
 )
 _BATCHNORM = ("weight", "bias", "running_mean", "running_var")
 

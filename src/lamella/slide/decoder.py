@@ -39,6 +39,7 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())  # it would prin
 _CACHE_BYTES = 64 << 20
 _MAX_TILE_BYTES = 1 << 29
 _MOST_CLAIMED = 4  # times the pixels of a tile by the tags that it may have by its own header
+_MOST_MISSING = 4  # times the tiles that a file lists; some writers leave empty ones out at the end
 _MAX_SAMPLED = 256  # tiles of the smallest level that are looked at for depth and transparency
 _JPEGS, _JPEG_2000 = (6, JPEG, 34892, 33007), (APERIO_YCBCR, 33004, 33005, 34712)
 _CODESTREAM, _CODING_STYLE = b"\xff\x4f\xff\x51", b"\xff\x52"
@@ -124,6 +125,12 @@ class TifffileReader:
                 raise SlideError(
                     f"slide '{self._file}' is compressed by {name_codec(page.compression)}{bits}, which no reader here "
                     "decodes. Export it as JPEG or deflate in a TIFF, with the program that made it."
+                )
+            n_needed = page.n_tiles * (page.n_samples if page.is_planar else 1)
+            if n_needed > _MOST_MISSING * page.n_bytes.size + _MAX_SAMPLED:
+                raise SlideError(
+                    f"slide '{self._file}' claims {page.size[0]:,} x {page.size[1]:,} pixels, which are {n_needed:,} "
+                    f"tiles or strips, and lists {page.n_bytes.size:,}: it is damaged. Copy it again from its source."
                 )
             n_bytes = page.tile_size[0] * page.tile_size[1] * page.n_samples * (page.bits[0] + 7) // 8
             if n_bytes > _MAX_TILE_BYTES:

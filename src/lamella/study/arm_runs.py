@@ -22,7 +22,7 @@ from lamella.cohort import Cohort, CohortSlide, list_rounds
 from lamella.errors import ModelError
 from lamella.features.extract import ExtractReport
 from lamella.features.settings import ExtractSettings
-from lamella.files import parse_json_file, write_json, write_record, write_text
+from lamella.files import parse_json_file, write_record, write_text
 from lamella.mil import SlideModel, load_model
 from lamella.progress import Progress, SilentProgress
 from lamella.study.arms import Arm
@@ -95,7 +95,7 @@ def run_frozen(
     folder, cohort = place.folder, place.cohort
     write_text(folder.path / "features.at", _relative(place.features, folder.path) + "\n")
     save_run_cohort(cohort, folder)
-    write_json(folder.local / "encoder.json", describe_encoder(extract.encoder))
+    write_record(folder.local / "encoder.json", describe_encoder(extract.encoder))
     rounds, notes = list_rounds(cohort), list(cohort.notes)
     _, metrics, trained = analyse_bags(cohort, rounds, bags, training, folder, notes, progress)
     save_run_record(join_settings(training, extract), cohort, place.report, bags, notes, folder)

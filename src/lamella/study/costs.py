@@ -20,7 +20,7 @@ from lamella.encoders.names import split_name
 from lamella.encoders.profile import profile_encoder
 from lamella.errors import LamellaError, TileError
 from lamella.features.plan import CutSettings, plan_slide
-from lamella.files import parse_json_file, write_json
+from lamella.files import parse_json_file, write_record
 from lamella.finetune.tiles import ChosenTiles, SlideTiles
 from lamella.progress import Progress
 
@@ -85,7 +85,7 @@ def measure_costs(
     finally:
         for one in opened.values():
             one.close()
-    write_json(path, costs)
+    write_record(path, costs)
     return costs
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lamella.analysis.contest import ArmFacts, Contest, judge_contest
 from lamella.analysis.frames import judge_with_lost
 from lamella.encoders.names import N_BLOCKS
-from lamella.errors import ModelError
+from lamella.errors import LamellaError, ModelError
 from lamella.files import parse_json_file, write_record
 from lamella.study.arms import Arm
 from lamella.study.costs import load_costs
@@ -105,7 +105,20 @@ def judge_again(path: Path) -> dict[str, Any]:
     Raises:
         ModelError: If the folder holds no study, or no predictions yet.
     """
-    folder = StudyFolder(Path(path))
+    try:
+        return _judge_folder(StudyFolder(Path(path)))
+    except LamellaError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        said = " ".join(str(error).split())[:120]
+        raise ModelError(
+            f"a record in '{path}' holds a value that cannot be ({type(error).__name__}: {said}). Run `lamella study` "
+            "again: it makes what is missing."
+        ) from error
+
+
+def _judge_folder(folder: StudyFolder) -> dict[str, Any]:
+    path = folder.path
     record, earlier = _read(folder.record), _read(folder.verdict)
     if record.get("format") != "lamella-study":
         raise ModelError(f"'{path}' holds no study (study.json). Name the --out folder of a `lamella study`.")

@@ -21,7 +21,7 @@ from lamella.errors import CohortError
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.plan import ledger_of
-from lamella.files import refuse_links, remove, write_json, write_record, write_table
+from lamella.files import refuse_links, remove, write_record, write_table
 from lamella.mil import SlideModel
 from lamella.progress import Progress, SilentProgress
 from lamella.slide import hash_quickly
@@ -91,7 +91,7 @@ def run_study(cohort: Cohort, settings: RunSettings, out: Path, *, progress: Pro
     rounds = list_rounds(cohort)
     check_images(cohort)
     save_run_cohort(cohort, folder)
-    write_json(folder.local / "encoder.json", describe_encoder(settings.extract.encoder))
+    write_record(folder.local / "encoder.json", describe_encoder(settings.extract.encoder))
     report = extract_cohort(cohort.slides, settings.extract, folder.features, progress=progress)
     failed = {failure.slide_id for failure in report.failures}
     notes += report.notes
