@@ -107,10 +107,11 @@ def digest_results(folder: Path) -> dict[str, str]:
     A run that goes on notes what it read of the slides that were left, and not of those that were finished before.
     """
     digests = digest_folder(folder) if folder.exists() else {}
-    for path in folder.rglob("run.json") if folder.exists() else []:
+    for path in [*folder.rglob("run.json"), *folder.rglob("model.json")] if folder.exists() else []:
         content = drop_volatile(json.loads(path.read_text()))
         assert isinstance(content, dict)
         content.pop("notes", None)
+        content.pop("made", None)  # a local date
         digests[path.relative_to(folder).as_posix()] = json.dumps(content, sort_keys=True)
     for path in folder.rglob("*.h5") if folder.exists() else []:
         digests[path.relative_to(folder).as_posix()] = _digest_h5(path)

@@ -20,6 +20,7 @@ from lamella.analysis.frames import judge_with_lost
 from lamella.encoders.names import N_BLOCKS
 from lamella.errors import ModelError
 from lamella.files import write_json
+from lamella.machine import refuse_passing
 from lamella.study.arms import Arm
 from lamella.study.costs import load_costs
 from lamella.study.study_folder import StudyFolder
@@ -112,6 +113,7 @@ def judge_again(path: Path) -> dict[str, Any]:
     try:
         predictions = pd.read_parquet(folder.predictions)
     except (OSError, ValueError) as error:
+        refuse_passing(error, str(folder.predictions))
         raise ModelError(
             f"'{path}' holds no predictions that can be read (predictions.parquet). Run the study again: it makes what "
             "is missing."
