@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -11,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from lamella.errors import CohortError, OutputError
+from lamella.errors import CohortError, MachineError, OutputError
 from lamella.files import (
     find_sha256,
     parse_json_file,
+    read_json,
     remove,
     replacing,
     write_bytes,
@@ -157,3 +159,20 @@ def test_a_record_that_was_changed_is_told_and_one_without_a_hash_is_read(tmp_pa
         parse_json_file(path)
     path.write_text('{"classes": ["a", "b"]}')
     assert parse_json_file(path) == {"classes": ["a", "b"]}
+
+
+def test_a_file_that_a_passing_fault_keeps_from_being_read_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.json"
+    write_json(path, {"classes": []})
+    for number, said in ((errno.EIO, "Input/output error"), (errno.EMFILE, "ulimit -n")):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_bytes", lambda _, number=number: _raise(OSError(number, os.strerror(number))))
+            with pytest.raises(MachineError, match=rf"run.json' cannot be read.*{said}.*same command again"):
+                read_json(path, made_by="lamella run")
+    assert read_json(path, made_by="lamella run") == {"classes": []}
+
+
+def _raise(error: OSError) -> bytes:
+    raise error

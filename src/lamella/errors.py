@@ -76,5 +76,8 @@ class OutputError(LamellaError, OSError):
     """A result cannot be written."""
 
 
-class MachineError(LamellaError, OSError):
-    """The machine refuses (memory, open files, processes) or a disk fails; the files struck may be whole."""
+class MachineError(LamellaError):
+    """The machine refuses (memory, open files, processes) or a disk fails; the files struck may be whole.
+
+    No `OSError`: whoever catches one to call a file absent or damaged must not catch this.
+    """

@@ -164,7 +164,6 @@ def read_json(
     try:
         content = parse_json_file(path, max_bytes=max_bytes)
     except OSError as cause:
-        refuse_passing(cause, str(path))
         raise error(f"'{path}' cannot be read ({cause.strerror or cause}). {_remedy(made_by)}") from cause
     except ValueError as cause:
         raise error(f"'{path}' is damaged: {_say_cause(cause)}. {_remedy(made_by)}") from cause
@@ -230,7 +229,6 @@ def read_yaml(path: Path, *, error: type[LamellaError] = OutputError) -> tuple[d
     try:
         text = read_bounded(path, _MAX_YAML_BYTES).decode("utf-8-sig")
     except (OSError, ValueError) as cause:
-        refuse_passing(cause, str(path))
         raise error(f"'{path}' cannot be read ({_say_cause(cause)}). Name a text file (.yaml).") from cause
     try:
         depth = 0
@@ -256,6 +254,7 @@ def read_bounded(path: Path, max_bytes: int = MAX_JSON_BYTES) -> bytes:
 
     Raises:
         OSError: If it cannot be read.
+        MachineError: If the machine or its disk refuses.
         ValueError: If it is larger.
     """
     path = Path(path)
@@ -263,7 +262,11 @@ def read_bounded(path: Path, max_bytes: int = MAX_JSON_BYTES) -> bytes:
         raise OSError(errno.EINVAL, f"it is {kind}, not a file")
     if path.stat().st_size > max_bytes:
         raise ValueError(f"it is larger than {max_bytes / 1e6:.0f} MB")
-    return path.read_bytes()
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        refuse_passing(error, str(path))
+        raise
 
 
 def _check_depth(content: Any) -> None:
@@ -335,8 +338,12 @@ def is_inner_name(name: str) -> bool:
 
 def find_sha256(path: Path) -> str:
     """Return the SHA-256 of a whole file, as 64 hex digits."""
-    with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    try:
+        with Path(path).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        refuse_passing(error, str(path))
+        raise
 
 
 @contextmanager

@@ -5,7 +5,7 @@ or from the user and is never guessed.
 """
 
 from lamella.slide.frame import Bounds, describe_frame, find_scan_part, move_to_canvas, to_canvas, to_scan
-from lamella.slide.hashing import hash_fully, hash_quickly, list_slide_files
+from lamella.slide.hashing import hash_fully, hash_quickly, hash_readable, list_slide_files
 from lamella.slide.listing import list_slides
 from lamella.slide.opening import ReaderInfo, list_formats, list_readers
 from lamella.slide.resampling import ReadLevel, SourceBlock, find_halo, resample_box
@@ -25,6 +25,7 @@ __all__ = [
     "find_scan_part",
     "hash_fully",
     "hash_quickly",
+    "hash_readable",
     "list_formats",
     "list_readers",
     "list_slide_files",

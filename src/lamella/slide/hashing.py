@@ -3,14 +3,15 @@
 A slide of several files (MIRAX, Hamamatsu VMS, a DICOM series, OME-Zarr) is hashed over all files that hold its pixels.
 """
 
+import contextlib
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
 from lamella.dicom import find_series_uid, list_series
-from lamella.errors import SlideError
+from lamella.errors import MachineError, SlideError
 from lamella.files import find_sha256, is_inner_name
 from lamella.machine import refuse_passing
 from lamella.regular import refuse_irregular
@@ -36,6 +37,19 @@ def hash_quickly(path: Path) -> str:
         some = [files[place * (len(files) - 1) // (_MOST_READ - 1)] for place in range(_MOST_READ)]
         return _combine([hashlib.sha256(sizes).hexdigest(), *(_digest_ends(file) for file in some)])
     return _combine(_digest_ends(file) for file in files)
+
+
+def hash_readable(slides: Mapping[str, Path]) -> dict[str, str]:
+    """Return the quick hash of each slide that can be read; the others are left to whoever opens them, to list.
+
+    Args:
+        slides: Path of each, by its id.
+    """
+    hashes = {}
+    for slide_id, path in slides.items():
+        with contextlib.suppress(SlideError, MachineError):
+            hashes[slide_id] = hash_quickly(path)
+    return hashes
 
 
 def hash_fully(path: Path) -> str:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lamella.errors import LamellaError, ResolutionError, SlideError
+from lamella.machine import refuse_passing
 from lamella.slide.claims import refuse_slide_claims
 from lamella.slide.frame import clip_bounds
 from lamella.slide.levels import Level, fit_levels, list_misfits
@@ -61,6 +62,7 @@ def open_slide(
             opened.close()
         if isinstance(error, LamellaError):
             raise
+        refuse_passing(error, path.name)
         raise _say_unforeseen(path, error) from error
 
 

@@ -16,6 +16,7 @@ from lamella.encoders.packing import refuse_own_code, refuse_own_name
 from lamella.errors import ModelError
 from lamella.features.bag import BagFolder, read_own_bag
 from lamella.files import parse_json_file, refuse_links
+from lamella.machine import refuse_passing
 from lamella.mil import SlideModel
 from lamella.progress import Progress, SilentProgress
 from lamella.study.arms import Arm
@@ -288,6 +289,7 @@ def _read_cohort(folder: RunFolder) -> dict[str, tuple[str, str]]:
         with folder.cohort.open(encoding="utf-8", newline="") as stream:
             return {row["slide_id"]: (row["patient_id"], row["label"]) for row in csv.DictReader(stream)}
     except (OSError, KeyError) as error:
+        refuse_passing(error, str(folder.cohort))
         raise ModelError(f"'{folder.cohort}' cannot be read. Run `lamella run` again.") from error
 
 

@@ -19,6 +19,7 @@ from lamella.analysis.frames import judge_with_lost
 from lamella.encoders.names import N_BLOCKS
 from lamella.errors import LamellaError, ModelError
 from lamella.files import parse_json_file, write_record
+from lamella.machine import refuse_passing
 from lamella.study.arms import Arm
 from lamella.study.costs import load_costs
 from lamella.study.folder import refuse_changed_tables
@@ -126,6 +127,7 @@ def _judge_folder(folder: StudyFolder) -> dict[str, Any]:
     try:
         predictions = pd.read_parquet(folder.predictions)
     except (OSError, ValueError) as error:
+        refuse_passing(error, str(folder.predictions))
         raise ModelError(
             f"'{path}' holds no predictions that can be read (predictions.parquet). Run the study again: it makes what "
             "is missing."

@@ -14,7 +14,7 @@ from lamella.encoders.tuned import list_hashes
 from lamella.errors import LeakageError
 from lamella.mil import SlideModel, SlidePrediction
 from lamella.progress import Progress
-from lamella.slide import hash_quickly
+from lamella.slide import hash_readable
 from lamella.study.reference import Reference
 from lamella.study.rounds import Spread
 
@@ -127,7 +127,8 @@ def refuse_seen(predictor: Predictor, cohort: Cohort, *, labelled: bool, progres
         LeakageError: If there are labels, and one of the slides or patients was learned from.
     """
     known = predictor.seen
-    same_image = [s.slide_id for s in cohort.slides if s.path.exists() and hash_quickly(s.path) in known.images]
+    hashes = hash_readable({slide.slide_id: slide.path for slide in cohort.slides})
+    same_image = [slide_id for slide_id, found in hashes.items() if found in known.images]
     same_patient = [s.slide_id for s in cohort.slides if known.has_patient(s.patient_id)]
     seen = same_image or same_patient
     if labelled and not known.knows_patients:

@@ -24,7 +24,7 @@ from lamella.features.plan import ledger_of
 from lamella.files import refuse_links, remove, write_record, write_table
 from lamella.mil import SlideModel
 from lamella.progress import Progress, SilentProgress
-from lamella.slide import hash_quickly
+from lamella.slide import hash_readable
 from lamella.study.attention import load_attention, locate_attention, save_attention
 from lamella.study.bags import StudyBags, hash_json, load_bag_folder, load_bags
 from lamella.study.cka import compare_tuned, find_untestable
@@ -235,10 +235,10 @@ def _say_division(cohort: Cohort, settings: TrainingSettings, progress: Progress
 
 
 def check_images(cohort: Cohort) -> None:
-    """Refuse the same image under two ids; slides that are not there are left to the extraction to list."""
+    """Refuse the same image under two ids; slides that cannot be read are left to the extraction to list."""
     missing = {slide.slide_id for slide in find_missing(cohort)}
     check_same_images(
-        {slide.slide_id: hash_quickly(slide.path) for slide in cohort.slides if slide.slide_id not in missing}
+        hash_readable({slide.slide_id: slide.path for slide in cohort.slides if slide.slide_id not in missing})
     )
 
 

@@ -8,6 +8,7 @@ compiled/<fingerprint>-<tile_px>px-b<batch>-openvino<version>/
 
 import dataclasses
 import hashlib
+import inspect
 import logging
 import tempfile
 import warnings
@@ -145,6 +146,15 @@ def pass_through_file(model: Any) -> Any:
         return model
 
 
+def _restore_docstring() -> None:
+    """Give `convert_model` the docstring that OpenVINO reads its parameters from, which `python -OO` has taken."""
+    from openvino.tools import ovc
+
+    if ovc.convert_model.__doc__ is None:
+        names = inspect.signature(ovc.convert_model).parameters
+        ovc.convert_model.__doc__ = "".join(f":param {name}: .\n" for name in names) + "Returns:\n"
+
+
 def convert(network: Any, *, tile_px: int, batch_size: int, n_weights: int | None = None) -> Any:
     """Convert a torch network into OpenVINO's, which takes `(batch_size, tile_px, tile_px, 3)` uint8 pixels.
 
@@ -167,6 +177,7 @@ def convert(network: Any, *, tile_px: int, batch_size: int, n_weights: int | Non
         warnings.simplefilter("ignore")  # torch calls tracing deprecated, and each Python `if` in a network suspicious
         # Traced on one tile, without the second run that would check it: our own check, on real tiles, is stricter.
         examples = (torch.zeros(1, 3, tile_px, tile_px), *(() if n_weights is None else (torch.zeros(1, n_weights),)))
+        _restore_docstring()
         traced = torch.jit.trace(network, examples, check_trace=False)  # type: ignore[no-untyped-call]
         shapes = [openvino.PartialShape([batch_size, *example.shape[1:]]) for example in examples]
         try:
