@@ -91,7 +91,7 @@ def test_maps_of_an_old_run_are_drawn_and_held_against_outlines(old: OldFolders,
     before = stamp(folder, "**/model.safetensors")
     call("cam", folder, "--slide-id", "S-01", "--device", "cpu")
     assert list((folder / "cam" / "S-01").iterdir())
-    call("localise", folder, "--lesions", draw_outlines(tmp_path / "lesions"), "--device", "cpu")
+    call("localise", folder, "--lesions", draw_outlines(tmp_path / "lesions"))
     found = json.loads((folder / "localisation.json").read_text())
     assert found
     assert stamp(folder, "**/model.safetensors") == before

@@ -117,13 +117,14 @@ def open_beside(paths: Sequence[Path], *, margin: float | None = None) -> Extern
     study = next((path for path in paths if is_study(path)), None)
     if study is not None:
         raise SettingsError(f"'{study}' is a study: it brings its arms along. Give it alone, without --with.")
+    if len({Path(path).resolve() for path in paths}) < len(paths):
+        raise SettingsError("a model is given twice. Give each run or export once.")
     opened: dict[str, Predictor] = {}
     for path in paths:
         predictor = open_predictor(path)
         name = str(load_card(path)["arm"]) if (Path(path) / CARD).exists() else str(predictor.settings["encoder"])
-        opened[name if name not in opened else f"{name} ({Path(path).resolve().name})"] = predictor
-    if len(opened) < len(paths):
-        raise SettingsError("a model is given twice. Give each run or export once.")
+        alike = sum(other == name or other.startswith(f"{name} (") for other in opened)
+        opened[f"{name} ({alike + 1})" if alike else name] = predictor
     first, *others = opened
     for name in others:
         own, whole = opened[name], opened[first]
