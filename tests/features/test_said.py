@@ -1,4 +1,4 @@
-"""What is said of bags is kept in them: an extraction that is resumed says, and decides, what an undisturbed one does."""
+"""What is said of bags is kept in them: a resumed extraction says, and decides, what an undisturbed one does."""
 
 import dataclasses
 import json
@@ -36,7 +36,7 @@ class Heard:
     def say(self, message: str) -> None:
         self.said.append(message)
 
-    def stage(self, name: str, total: int | None, unit: str):  # noqa: ANN202
+    def stage(self, name: str, total: int | None, unit: str):
         from lamella.progress import SilentProgress
 
         return SilentProgress().stage(name, total, unit)
@@ -53,7 +53,7 @@ def slides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[CohortSlide]
     return [dataclasses.replace(one, slide_mpp=0.45) if i in (1, 2) else one for i, one in enumerate(found)]
 
 
-def extract(slides: list[CohortSlide], out: Path, settings: ExtractSettings = SETTINGS):  # noqa: ANN201
+def extract(slides: list[CohortSlide], out: Path, settings: ExtractSettings = SETTINGS):
     heard = Heard()
     report = extract_cohort(slides, settings, out, progress=heard)
     assert report.failures == ()
@@ -81,7 +81,7 @@ def strays(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Let this processor have bf16, which comes too far from fp32; return the precisions that were checked."""
     checked = []
 
-    def compare(ours, reference, widths, *, precision):  # noqa: ANN001, ANN202
+    def compare(ours, reference, widths, *, precision):
         checked.append(precision)
         checks = compare_depths(ours, reference, widths, precision=precision)
         return tuple(dataclasses.replace(c, passed=False) if precision == "bf16" else c for c in checks)
