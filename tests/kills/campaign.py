@@ -10,6 +10,7 @@ any other difference between two undisturbed runs is a fault of its own.
 """
 
 import argparse
+import csv
 import hashlib
 import json
 import os
@@ -61,6 +62,10 @@ def digest_folder(folder: Path, timed: str) -> dict[str, str]:
 def _digest(path: Path) -> str:
     if path.suffix == ".json":
         content = json.dumps(_stable(json.loads(path.read_text())), sort_keys=True).encode()
+    elif path.suffix == ".csv":
+        with path.open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        content = json.dumps(_stable(rows)).encode()
     elif path.suffix == ".h5":
         content = _read_h5(path)
     elif path.suffix == ".html":
