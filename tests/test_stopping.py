@@ -146,3 +146,47 @@ def test_a_child_answers_ctrl_c_with_nothing_and_has_the_systems_other_signals(t
     os.kill(CHILD._process.pid, signal.SIGINT)
     time.sleep(0.1)
     assert CHILD.ask({"path": str(tmp_path / "absent.h5")}) == {"raised": "FileNotFoundError"}
+
+
+COMPILED = """\
+import ctypes, time
+from lamella.stopping import stop_on_signals
+stop_on_signals()
+import numpy as np
+from lamella.encoders.runtime.openvino_runtime import compile_on_cpu, openvino
+x = openvino.opset13.parameter([1, 64, 64, 3], np.float32)
+kernel = np.ones((8, 64, 3, 3), np.float32)
+model = openvino.Model([openvino.opset13.convolution(x, kernel, [1, 1], [0, 0], [0, 0], [1, 1])], [x])
+class Stack(ctypes.Structure):
+    _fields_ = (("sp", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+def find_stack():
+    found = Stack()
+    ctypes.CDLL(None).sigaltstack(None, ctypes.byref(found))
+    return found.sp, found.flags, found.size
+before = find_stack()
+compiled = compile_on_cpu(model, precision="fp32", n_threads=2, n_streams=2)
+print("ready" if find_stack() == before else "OpenVINO's stack for signals is still named", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the stack that signals are taken on")
+def test_a_signal_after_openvino_has_compiled_a_network_is_no_segmentation_fault(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    process = start(COMPILED, tmp_path)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30) == ("", f"{STOPPED}\n")
+    assert process.returncode == 130
+
+
+def test_a_signal_while_python_ends_is_as_if_it_had_ended(tmp_path: Path) -> None:
+    code = (
+        "from lamella.stopping import stop_on_signals\nstop_on_signals()\nimport atexit, os, signal\n"
+        "class Last:\n    def __del__(self):\n        os.kill(os.getpid(), signal.SIGINT)\n"
+        "import sys\nsys.modules['last'] = Last()\n"
+    )
+    process = start(code, tmp_path)
+    assert process.communicate(timeout=30) == ("", "")
+    assert process.returncode == 0

@@ -2,6 +2,8 @@
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -16,6 +18,23 @@ def count_cores() -> int:
 def count_threads() -> int:
     """Count the hardware threads this process may use: what reading, decoding and other mixed work is divided among."""
     return _cut_to_quota(len(_list_allowed()))
+
+
+@contextmanager
+def using_threads(n_threads: int) -> Iterator[None]:
+    """Give torch `n_threads` CPU threads, and back what it had.
+
+    Sums differ in the last bit with their number: what one step is given must not reach the next, which a run that is
+    resumed may come to without it.
+    """
+    import torch  # its weight is for those who compute with it
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _list_allowed() -> set[int]:

@@ -6,10 +6,12 @@ a callback of C that can only print it, or in the middle of cleaning up. Everyth
 undone.
 """
 
+import atexit
 import contextlib
 import os
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 STOPPED = "stopped; nothing is half-written, run the same command again to go on"
@@ -37,6 +39,30 @@ def stop_on_signals() -> None:
             signal.signal(signum, _stop)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_forget)
+    atexit.register(_ignore)  # all is written, and Python is about to give the signals back to the system
+
+
+@contextlib.contextmanager
+def keeping_signal_stack() -> Iterator[None]:
+    """Have the stack on which this thread takes signals be what it was when the block ends.
+
+    OpenVINO names one of its own while it compiles a network, frees it and leaves it named: the next signal, a Ctrl-C
+    for one, would end the process with a segmentation fault.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    import ctypes
+
+    class Stack(ctypes.Structure):
+        _fields_ = (("ss_sp", ctypes.c_void_p), ("ss_flags", ctypes.c_int), ("ss_size", ctypes.c_size_t))
+
+    system, before = ctypes.CDLL(None), Stack()
+    system.sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        system.sigaltstack(ctypes.byref(before), None)
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
@@ -44,8 +70,7 @@ def _stop(signum: int, frame: FrameType | None) -> None:
         signal.signal(signum, signal.SIG_DFL)
         os.kill(os.getpid(), signum)
         return
-    for other in _list_signals():
-        signal.signal(other, signal.SIG_IGN)  # a second Ctrl-C finds nothing to stop
+    _ignore()  # a second Ctrl-C finds nothing to stop
     for clean in _cleaners:
         with contextlib.suppress(Exception):  # what cannot be removed now is swept by the next command
             clean()
@@ -54,6 +79,11 @@ def _stop(signum: int, frame: FrameType | None) -> None:
             os.write(2, b"\x1b[?25h\n")  # bars hide the cursor, and end without a new line
         os.write(2, f"{STOPPED}\n".encode())
     os._exit(128 + signum)
+
+
+def _ignore() -> None:
+    for signum in _list_signals():
+        signal.signal(signum, signal.SIG_IGN)
 
 
 def _forget() -> None:

@@ -76,6 +76,9 @@ def remove_own_temporaries() -> None:
     _lock.acquire(timeout=2.0)
     for path in list(_own):
         _remove(path)
+        stem = path.name.partition(".tmp")[0] + ".tmp"  # writers put files beside: an .xml its .bin
+        for beside in [one for one in path.parent.iterdir() if one.name.startswith(stem)]:
+            _remove(beside)
 
 
 def _reserve(path: Path) -> Path:

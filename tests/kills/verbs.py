@@ -54,7 +54,7 @@ VERBS = (
     Verb(
         "stage two",
         (
-            *("run", "cohort.csv", "--out", "OUT", *HEADS, "--finetune", "tuned", "--top-k", "3"),
+            *("run", "cohort.csv", "--out", "OUT", *HEADS, "--finetune", "tuned", "--top-k", "2"),
             *("--finetune-epochs", "1", *ENCODER),
         ),
         prepared="stage-one",
@@ -130,7 +130,7 @@ def _draw(folder: Path) -> None:
     (folder / "study.yaml").write_text(yaml.safe_dump(design))
     tuned = {
         "arms": [{"encoders": ["efficientnet-lite0"], "depths": [1], "finetuned": ["frozen", "tuned"]}],
-        "finetune": {"epochs": 1, "k": 3},
+        "finetune": {"epochs": 1, "k": 2},
         "permutations": 0,
     }
     (folder / "tuned.yaml").write_text(yaml.safe_dump(design | tuned))

@@ -7,6 +7,7 @@ killed goes on there, and ends as it would have.
 
 import copy
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
@@ -19,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lamella.cores import count_cores
+from lamella.cores import count_cores, using_threads
 from lamella.encoders.blocks import ChainBlocks
 from lamella.encoders.network import TileNetwork, pool
 from lamella.errors import EncoderError, ModelError
@@ -29,7 +30,7 @@ from lamella.finetune.gradients import backpropagate_bag, choose_chunk
 from lamella.finetune.settings import FinetuneSettings
 from lamella.mil import SlideModel
 from lamella.mil.heads import Head
-from lamella.mil.model import EpochRecord, using_threads
+from lamella.mil.model import EpochRecord
 from lamella.progress import Progress, SilentProgress
 
 _AHEAD = 2
@@ -127,7 +128,7 @@ def fit_encoder(
         EncoderError: If `train_blocks` is asked for of a network whose blocks cannot be told apart.
         ModelError: If the loss does not stay finite.
     """
-    with using_threads(settings.n_threads or count_cores()):
+    with using_threads(settings.n_threads or _count_threads()):
         places = places or FitPlaces()
         fit = _Fit(network, model, tiles, slides.targets, settings, places)
         return fit.run(list(slides.train), list(slides.val), places.checkpoint, progress or SilentProgress())
@@ -376,6 +377,12 @@ class _Fit:
             return _State(history, int(content["best_epoch"]), content["best"])
         except Exception:  # noqa: BLE001 - an unpickler raises whatever the damage makes of its code
             return None  # damaged: trained again from stage 1, which loses time and nothing else
+
+
+def _count_threads() -> int:
+    """Return how many threads to use where none are asked for: not torch's, which other steps may have changed."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(int(asked), count_cores()) if asked.isdecimal() and int(asked) else count_cores()
 
 
 @dataclass(slots=True)

@@ -1,7 +1,6 @@
 """A trained model: what it says about a slide, and what it was made from."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lamella.cores import using_threads
 from lamella.errors import ModelError
 from lamella.mil.batches import Bag, check_bag
 from lamella.mil.heads import Head
@@ -208,17 +208,6 @@ def _check_number(name: str, unit: str, wanted: float | None, given: float | Non
             f"the model was trained on tiles of {name} {wanted:g} {unit} but the bag {stated}. "
             f"Extract the slide with {option} {wanted:g}."
         )
-
-
-@contextmanager
-def using_threads(n_threads: int) -> Iterator[None]:
-    """Give torch `n_threads` CPU threads, and back what it had: sums differ in the last bit with their number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n_threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _make_prediction(logits: NDArray[np.float64], attention: NDArray[np.floating]) -> SlidePrediction:

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lamella.cores import count_threads
+from lamella.cores import count_threads, using_threads
 from lamella.errors import SettingsError
 from lamella.mil.batches import Bag, check_widths
 from lamella.mil.gradients import count_rows
 from lamella.mil.heads import HEADS
-from lamella.mil.model import SlideModel, TrainingRecord, using_threads
+from lamella.mil.model import SlideModel, TrainingRecord
 from lamella.mil.settings import TrainSettings
 from lamella.mil.standardise import Standardisation, combine_moments, find_moments
 from lamella.mil.train import find_bag, find_class_weights, find_targets, fit_model

@@ -15,10 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lamella.cores import using_threads
 from lamella.errors import BagError, CohortError, ModelError, SettingsError
 from lamella.mil.batches import Bag, Bags, check_widths
 from lamella.mil.heads import HEADS, Head
-from lamella.mil.model import EpochRecord, SlideModel, TrainingRecord, using_threads
+from lamella.mil.model import EpochRecord, SlideModel, TrainingRecord
 from lamella.mil.settings import TrainSettings
 from lamella.mil.standardise import find_standardisation
 from lamella.progress import Progress, SilentProgress

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lamella.cores import count_cores
+from lamella.cores import count_cores, using_threads
 from lamella.encoders.cards import EncoderSpec
 from lamella.encoders.fingerprint import fingerprint_encoder
 from lamella.encoders.names import drop_folders
@@ -77,12 +77,8 @@ class _Reference:
 
     @cached_property
     def network(self) -> "TileNetwork":
-        import torch
-
         from lamella.encoders.network import build_network
 
-        if self._plan.device == "cpu" and torch.get_num_threads() != self._plan.n_threads:
-            torch.set_num_threads(self._plan.n_threads)
         return build_network(self._trunk.deepest, self._trunk.depths)
 
     @cached_property
@@ -93,14 +89,15 @@ class _Reference:
     def embeddings(self) -> Embeddings:
         from lamella.encoders.runtime.torch_runtime import embed_in_fp32
 
-        return embed_in_fp32(
-            self.network,
-            self.tiles,
-            encoder=self._trunk.name,
-            widths=self.widths,
-            device=self._plan.device,
-            batch_size=self._plan.batch_size,
-        )
+        with using_threads(self._plan.n_threads):
+            return embed_in_fp32(
+                self.network,
+                self.tiles,
+                encoder=self._trunk.name,
+                widths=self.widths,
+                device=self._plan.device,
+                batch_size=self._plan.batch_size,
+            )
 
     def check(self, runtime: Runtime) -> tuple[PrecisionCheck, ...]:
         """Compare a runtime with the reference, at each depth."""
@@ -405,7 +402,7 @@ def _make_torch_runtime(
 ) -> "TorchRuntime":
     from lamella.encoders.runtime.torch_runtime import TorchRuntime
 
-    return TorchRuntime(
+    runtime = TorchRuntime(
         reference.network,
         encoder=trunk.name,
         widths=reference.widths,
@@ -414,6 +411,8 @@ def _make_torch_runtime(
         tile_px=tile_px,
         batch_size=plan.batch_size,
     )
+    runtime.n_threads = plan.n_threads
+    return runtime
 
 
 def _too_far(trunk: Trunk, checks: tuple[PrecisionCheck, ...]) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from lamella.encoders.runtime.protocol import Embeddings, PrecisionCheck, Tiles, check_batch, check_finite
 from lamella.encoders.runtime.silent import import_openvino
+from lamella.stopping import keeping_signal_stack
 
 openvino = import_openvino()  # heavy, and optional: whoever imports this module does so inside a function
 
@@ -27,17 +28,18 @@ def compile_on_cpu(model: Any, *, precision: str, n_threads: int, n_streams: int
         n_threads: Cores to compute on.
         n_streams: Requests computed at once.
     """
-    return openvino.Core().compile_model(
-        model,
-        "CPU",
-        {
-            "INFERENCE_PRECISION_HINT": _HINTS[precision],
-            "NUM_STREAMS": n_streams,
-            "INFERENCE_NUM_THREADS": n_threads,
-            # Pinned streams cannot move when a decoding thread takes their core.
-            "ENABLE_CPU_PINNING": False,
-        },
-    )
+    with keeping_signal_stack():
+        return openvino.Core().compile_model(
+            model,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": _HINTS[precision],
+                "NUM_STREAMS": n_streams,
+                "INFERENCE_NUM_THREADS": n_threads,
+                # Pinned streams cannot move when a decoding thread takes their core.
+                "ENABLE_CPU_PINNING": False,
+            },
+        )
 
 
 class OpenVINORuntime:

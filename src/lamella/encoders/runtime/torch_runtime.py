@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lamella.cores import using_threads
 from lamella.encoders.network import TileNetwork
 from lamella.encoders.runtime.protocol import Embeddings, PrecisionCheck, Tiles, check_batch, check_finite
 
@@ -33,6 +34,7 @@ class TorchRuntime:
     checks: tuple[PrecisionCheck, ...] = ()
     notes: tuple[str, ...] = ()
     is_settled = False
+    n_threads: int | None = None
 
     def __init__(
         self,
@@ -118,6 +120,8 @@ class TorchRuntime:
     def _forward(self, pixels: Tensor) -> Tensor:
         """Encode `(B, H, W, 3)` uint8 on the device -> `(B, D)` float32 there."""
         with torch.inference_mode(), ExitStack() as precision:
+            if self.n_threads is not None and self.device == "cpu":
+                precision.enter_context(using_threads(self.n_threads))
             if self.precision != "fp32":
                 precision.enter_context(torch.autocast(self.device, _DTYPES[self.precision]))
             elif self.device == "cuda":
