@@ -61,7 +61,8 @@ def test_an_image_that_is_not_there_is_refused_with_those_that_are(two_scans):
     assert "no such image: it holds 1 (620 x 500); 2 (400 x 300)" in done.output
 
 
-def test_audit_names_all_images_and_looks_at_the_one_that_is_named(two_scans):
+def test_audit_names_all_images_and_looks_at_the_one_that_is_named(two_scans, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where audit.csv goes
     asked = ["audit", str(two_scans), "--unlabelled", "--tile-px", "64", "--mpp", "0.5", "--json"]
     done = CliRunner().invoke(build_app(), [*asked, "--image", "2"])
     (row,) = json.loads(done.stdout)["slides"]

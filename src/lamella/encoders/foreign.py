@@ -268,5 +268,8 @@ def _read_triple(
 
 
 def _triple(values: Any) -> tuple[float, float, float]:
-    red, green, blue = (float(value) for value in values)
+    try:
+        red, green, blue = (float(value) for value in values)
+    except OverflowError as error:  # a number of hundreds of digits
+        raise ValueError(str(error)) from error
     return red, green, blue
