@@ -205,8 +205,8 @@ MUTANTS = (
     Mutant(
         "a bag written straight to its final name",
         "features/bag.py",
-        "self._writer = H5Writer(self._replacing.__enter__())",
-        "self._replacing.__enter__(); self._writer = H5Writer(path)",
+        "self._writer = H5Writer(temporary)",
+        "self._writer = H5Writer(path)",
         "tests/features/test_bag.py tests/test_laws.py",
     ),
     Mutant(

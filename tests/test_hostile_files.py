@@ -176,7 +176,7 @@ def test_a_huge_file_of_nothing_is_refused_at_once(tmp_path: Path, head: bytes) 
         ("xml", lamella.load_regions),
     ):
         os.link(tmp_path / "sparse.tif", tmp_path / f"big.{suffix}")
-        with at_once(), pytest.raises(LamellaError, match="larger than"):
+        with at_once(), pytest.raises(LamellaError, match=r"larger than|at most"):
             read(tmp_path / f"big.{suffix}")
 
 
@@ -224,7 +224,7 @@ def test_archives_and_tensors_that_unfold_are_refused(tmp_path: Path) -> None:
     thin = torch.sparse_coo_tensor(nowhere, [], (10**6, 10**6), check_invariants=True)
     torch.save(thin, tmp_path / "thin.pt")
     for name in ("wide.pt", "thin.pt"):
-        with at_once(), pytest.raises(BagError, match="repeats some without storing them"):
+        with at_once(), pytest.raises(BagError, match=r"repeats some without storing them|GiB of memory"):
             lamella.load_bag(tmp_path / name)
 
 

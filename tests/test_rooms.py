@@ -108,7 +108,7 @@ def test_an_import_inside_a_function_spares_weight(imports: Imports) -> None:
     pointless = [
         f"{module} imports {later} inside a function, which brings in nothing heavy that is not here already"
         for module in sorted(imports.modules)
-        if not module.startswith(AT_CALL)
+        if not module.startswith(AT_CALL) and module != "lamella.__main__"  # signals are heeded before it imports
         for later in sorted(imports.later[module] & imports.modules)
         if not imports.heavy_behind(later) - imports.heavy_behind(module)
     ]

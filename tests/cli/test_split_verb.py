@@ -62,7 +62,7 @@ def test_batches_are_left_out_one_at_a_time(cohort: Path, tmp_path: Path) -> Non
         ([*COLUMNS, "--folds", "4", "--holdout"], "--holdout and --folds ask for two different divisions. "
                                                   "Pass one of them."),
         ([*COLUMNS, "--positive", "z", "-q"], "no slide has the label 'z' that is to be the positive one; "
-                                        "the labels are 'x', 'y'. Pass --positive 'y'."),
+                                        "the labels are 'x', 'y'. Pass --positive y."),
     ],
 )  # fmt: skip
 def test_what_cannot_be_split_is_said_in_one_line(

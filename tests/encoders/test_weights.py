@@ -361,8 +361,9 @@ def server(tmp_path: Path) -> Iterator[str]:
 def test_a_plain_address_is_downloaded_and_held_against_the_digest_in_its_name(tmp_path: Path, server: str) -> None:
     (tmp_path / "net.pth").write_bytes(b"weights")
     (tmp_path / "net-00000000.pth").write_bytes(b"weights")
-    assert fetching.download_file("x", f"{server}/net.pth", tmp_path).read_bytes() == b"weights"
+    (tmp_path / "here").mkdir()
+    assert fetching.download_file("x", f"{server}/net.pth", tmp_path / "here").read_bytes() == b"weights"
     with pytest.raises(WeightsError, match="must begin 00000000"):
-        fetching.download_file("x", f"{server}/net-00000000.pth", tmp_path)
+        fetching.download_file("x", f"{server}/net-00000000.pth", tmp_path / "here")
     with pytest.raises(WeightsError, match="cannot be had from"):
-        fetching.download_file("x", f"{server}/absent.pth", tmp_path)
+        fetching.download_file("x", f"{server}/absent.pth", tmp_path / "here")

@@ -84,7 +84,7 @@ def make_weights(folder: Path) -> list[Original]:
     import torch
 
     from lamella.encoders import EncoderSpec
-    from lamella.encoders.tuned import carry_encoder
+    from lamella.encoders.packing import carry_encoder
 
     folder.mkdir()
     network = timm.create_model("test_resnet", pretrained=False)

@@ -106,7 +106,7 @@ def digest_results(folder: Path) -> dict[str, str]:
 
     A run that goes on notes what it read of the slides that were left, and not of those that were finished before.
     """
-    digests = digest_folder(folder) if folder.exists() else {}
+    digests = digest_folder(folder, "^$") if folder.exists() else {}
     for path in [*folder.rglob("run.json"), *folder.rglob("model.json")] if folder.exists() else []:
         content = drop_volatile(json.loads(path.read_text()))
         assert isinstance(content, dict)

@@ -11,6 +11,7 @@ from lamella.cli import build_app
 from lamella.cohort import load_cohort
 from lamella.compare import compare_arms
 from lamella.encoders import RuntimeSettings
+from lamella.files import parse_json_file
 from lamella.study.design import check_design
 from lamella.study.execute import StudyOptions, StudyOutcome
 from tests.tiny import draw_cohort, draw_tissue, save_cohort_table, save_slide
@@ -57,7 +58,7 @@ def recommend(study: StudyOutcome, tmp_path: Path, arm: str | None) -> Path:
     import shutil
 
     folder = Path(shutil.copytree(study.folder.path, tmp_path / "study"))
-    verdict = json.loads((folder / "verdict.json").read_text())
+    verdict = parse_json_file(folder / "verdict.json")
     verdict["verdict"]["arm"] = arm
     (folder / "verdict.json").write_text(json.dumps(verdict))
     return folder
@@ -68,7 +69,7 @@ def test_a_studys_recommendation_is_asked_again_on_new_slides(
 ) -> None:
     out = tmp_path / "out"
     said = call("predict", recommend(study, tmp_path, CUT), elsewhere, "--out", out)
-    found = json.loads((out / "external.json").read_text())
+    found = parse_json_file(out / "external.json")
     assert found["answer"] in ("confirmed", "not confirmed", "inconclusive")
     assert found["claim"] == {"arm": CUT, "against": WHOLE}
     assert found["margin"] == 0.05
@@ -79,7 +80,7 @@ def test_a_studys_recommendation_is_asked_again_on_new_slides(
     assert list(rows["n_patients"]) == [12, 12]
     assert rows["answer"].iloc[1] == found["answer"]
     assert found["arms"][1]["at_frozen_threshold"]["sensitivity"]["value"] is not None
-    own = json.loads((out / "metrics.json").read_text())["arms"]["model"]["patients"]["auc"]
+    own = parse_json_file(out / "metrics.json")["arms"]["model"]["patients"]["auc"]
     assert own["value"] == pytest.approx(found["arms"][1]["auc"])
     assert own["interval"] == pytest.approx(found["arms"][1]["interval"])
     assert (out / "index.html").exists()
@@ -90,7 +91,7 @@ def test_a_study_without_a_recommendation_is_measured_and_says_that_nothing_was_
     study: StudyOutcome, elsewhere: Path, tmp_path: Path
 ) -> None:
     call("predict", recommend(study, tmp_path, None), elsewhere, "--out", tmp_path / "out")
-    found = json.loads((tmp_path / "out" / "external.json").read_text())
+    found = parse_json_file(tmp_path / "out" / "external.json")
     assert found["answer"] is None
     assert "No arm was recommended" in found["sentence"]
     assert len(found["arms"]) == 2
@@ -139,7 +140,7 @@ def test_predictive_values_and_net_benefit_are_restated_at_a_prevalence(
 ) -> None:
     out = tmp_path / "out"
     said = call("predict", study.runs[CUT].path, elsewhere, "--prevalence", "0.1", "--out", out)
-    metrics = json.loads((out / "metrics.json").read_text())
+    metrics = parse_json_file(out / "metrics.json")
     own, found = metrics["arms"]["model"]["patients"], metrics["at_prevalence"]
     sensitivity, specificity = own["sensitivity"]["value"], own["specificity"]["value"]
     called = 0.1 * sensitivity + 0.9 * (1 - specificity)

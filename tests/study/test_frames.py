@@ -1,6 +1,7 @@
 """A slide on a larger canvas gives what its scan alone gives, moved by its corner: embeddings, maps, localisation."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -115,6 +116,7 @@ def test_a_map_of_an_earlier_version_is_made_again(made, tmp_path):
     with SilentProgress().stage("", None, "") as stage:
         first = mapper.map_slide(cohort.slides[0], [part], tmp_path / "c", stage)
         text = (tmp_path / "c" / "cam.json").read_text()
+        text = re.sub(r',\s*"record_sha256": "[0-9a-f]+"', "", text)  # an earlier version wrote none
         (tmp_path / "c" / "cam.json").write_text(text.replace('"frame": "scan"', '"frame": "canvas"'))
         assert load_cam_record(tmp_path / "c").frame == "canvas"
         again = mapper.map_slide(cohort.slides[0], [part], tmp_path / "c", stage)

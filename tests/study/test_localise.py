@@ -17,6 +17,7 @@ from lamella.encoders import EncoderSpec, RuntimeSettings
 from lamella.errors import CohortError, SettingsError, TissueError
 from lamella.features.extract import ExtractSettings
 from lamella.features.plan import CutSettings
+from lamella.files import parse_json_file
 from lamella.mil.settings import TrainSettings
 from lamella.report.page import write_page
 from lamella.study.localise import LocaliseSettings, _detect, _Map, average_over_tiles, localise_run, permute_labels
@@ -95,7 +96,7 @@ def test_attention_and_cam_find_the_lesion_and_the_controls_do_not_reach_them(ru
     assert maps["cam"]["pixel_auc"]["value"] > 0.85
     assert maps["darkness"]["tile_auc"]["value"] > 0.9  # the lesions are dark, and this says so
     assert maps["attention, permuted labels"]["tile_auc"]["value"] < maps["attention"]["tile_auc"]["value"]
-    assert json.loads((out / "localisation.json").read_text()) == content
+    assert parse_json_file(out / "localisation.json") == content
     assert content["settings"]["radius_um"] == 1.5 * 32 * 0.5
     with (out / "localisation.csv").open() as stream:
         rows = list(csv.DictReader(stream))

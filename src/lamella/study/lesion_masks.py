@@ -256,17 +256,17 @@ def _open_picture(path: Path) -> _Picture:
     """Open a PNG, JPEG 2000 or BMP."""
     if path.suffix.lower() in (".jp2", ".j2k"):
         with Jpeg2KImageFile(path) as head:
-            _refuse_claims(head.size)
             _refuse_size(path, math.prod(head.size) * len(head.getbands()) * 2, size=head.size)
+            _refuse_claims(head.size)
         return _hold(imagecodecs.jpeg2k_decode(path.read_bytes()))
     if path.suffix.lower() == ".bmp" or _is_palette_png(path):
         # Entries, not colours: label images are kept as palettes. `Image.open` would refuse large ones.
         with (BmpImageFile if path.suffix.lower() == ".bmp" else PngImageFile)(path) as image:
-            _refuse_claims(image.size)
-            _refuse_claim(path, image.size)
             given = image.info.get("transparency", ())
             clear = (given,) if isinstance(given, int) else tuple(i for i, one in enumerate(given) if one < 128)
             _refuse_size(path, math.prod(image.size) * 2, size=image.size)
+            _refuse_claims(image.size)
+            _refuse_claim(path, image.size)
             entries = image.getpalette("RGB") if image.mode == "P" else None
             colours = None if entries is None else np.array(entries, dtype=np.uint8).reshape(-1, 3)
             return _hold(np.asarray(image), colours=colours, clear=clear if colours is not None else ())
