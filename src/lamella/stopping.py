@@ -71,13 +71,13 @@ def _stop(signum: int, frame: FrameType | None) -> None:
         os.kill(os.getpid(), signum)
         return
     _ignore()  # a second Ctrl-C finds nothing to stop
-    for clean in _cleaners:
-        with contextlib.suppress(Exception):  # what cannot be removed now is swept by the next command
-            clean()
     with contextlib.suppress(OSError):  # of a terminal that is gone
         if os.isatty(2):
             os.write(2, b"\x1b[?25h\n")  # bars hide the cursor, and end without a new line
         os.write(2, f"{STOPPED}\n".encode())
+    for clean in _cleaners:  # last: other threads write until this process has ended
+        with contextlib.suppress(Exception):  # what cannot be removed now is swept by the next command
+            clean()
     os._exit(128 + signum)
 
 

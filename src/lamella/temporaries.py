@@ -13,7 +13,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,13 +36,7 @@ def make_temporary(path: Path) -> Path:
     Raises:
         OSError: If the folder cannot be written.
     """
-    temporary = _reserve(path)
-    try:
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    except BaseException:
-        drop_temporary(temporary)
-        raise
-    return temporary
+    return _make(path, lambda temporary: os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)))
 
 
 def drop_temporary(temporary: Path) -> None:
@@ -57,9 +51,8 @@ def drop_temporary(temporary: Path) -> None:
 @contextmanager
 def temporary_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside `path`, and remove it with all in it when the block ends."""
-    folder = _reserve(path)
+    folder = _make(path, Path.mkdir)
     try:
-        folder.mkdir()
         yield folder
     finally:
         drop_temporary(folder)
@@ -74,24 +67,31 @@ def sweep_temporaries(folder: Path) -> int:
 def remove_own_temporaries() -> None:
     """Remove every temporary file of this process, and let no thread begin another: the process is about to end."""
     _lock.acquire(timeout=2.0)
-    for path in list(_own):
-        _remove(path)
-        stem = path.name.partition(".tmp")[0] + ".tmp"  # writers put files beside: an .xml its .bin
-        for beside in [one for one in path.parent.iterdir() if one.name.startswith(stem)]:
-            _remove(beside)
+    for pause in (0.01, 0.0):  # a thread that had the name, and not yet the file open, makes it once more
+        for path in list(_own):
+            _remove(path)
+            stem = path.name.partition(".tmp")[0] + ".tmp"  # writers put files beside: an .xml its .bin
+            for beside in [one for one in path.parent.iterdir() if one.name.startswith(stem)]:
+                _remove(beside)
+        time.sleep(pause)
 
 
-def _reserve(path: Path) -> Path:
-    """Return the name of a temporary beside `path`, known to be ours before it exists."""
+def _make(path: Path, create: Callable[[Path], object]) -> Path:
+    """Create a temporary beside `path`, known to be ours before it exists."""
     stem = path.stem.encode()[:80].decode(errors="ignore")  # names are bounded in bytes
     name = f".{stem}.{_HOST}-{os.getpid()}.{secrets.token_hex(4)}.tmp{path.suffix}"
     temporary = path.parent / name
-    with _lock:
+    with _lock:  # which a signal that ends the process takes for good: nothing is created after its sweep
         if (os.getpid(), path.parent) not in _swept:
             _swept.add((os.getpid(), path.parent))
             with contextlib.suppress(PermissionError):  # a folder that may be written but not listed
                 _sweep(path.parent, [entry.name for entry in path.parent.iterdir()])
         _own.add(temporary)
+        try:
+            create(temporary)
+        except BaseException:
+            drop_temporary(temporary)
+            raise
     return temporary
 
 
