@@ -38,3 +38,13 @@ def test_a_changed_attribute_of_the_tiles_is_told(tmp_path: Path) -> None:
         file["coords"].attrs["patch_size_level0"] = 500
     with pytest.raises(BagError, match="not as it was written"):
         load_patches(path)
+
+
+@pytest.mark.parametrize("lost", ["fingerprint", "slide_mpp_x", "tile_px", "slide_sha256"])
+def test_a_sealed_bag_is_ours_whatever_attribute_it_lost(tmp_path: Path, lost: str) -> None:
+    path = tmp_path / "S-7.h5"
+    write_bag(path, FEATURES, COORDS)
+    with h5py.File(path, "a") as file:
+        file.attrs[lost[:-1]] = file.attrs.pop(lost) if lost in file.attrs else 0
+    with pytest.raises(BagError, match="not as it was written"):
+        load_bag(path)

@@ -46,6 +46,11 @@ def refuse_changed(file: h5py.File, held: Mapping[str, NDArray[Any]], *, made_by
         )
 
 
+def is_sealed(file: h5py.File) -> bool:
+    """Say whether a file bears a seal, and so is one of ours whatever else became of it."""
+    return SEAL in file.attrs
+
+
 def hash_array(values: NDArray[Any]) -> str:
     """Return the SHA-256 of the bytes of an array, 64 hex digits."""
     return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lamella.errors import BagError
 from lamella.features.bag import FeatureBag, read_seen_patients
 from lamella.features.h5_reading import find_size, open_h5, read_array, read_attributes, read_corners
-from lamella.features.h5_seal import refuse_changed
+from lamella.features.h5_seal import is_sealed, refuse_changed
 from lamella.features.torch_bags import load_tensor_bag
 
 # STAMP 1 placed tiles of 256 um and wrote their corners in pixels of 224 to a tile, without a unit.
@@ -59,7 +59,7 @@ def load_stored_bag(path: Path, *, slide_mpp: float | None = None) -> FeatureBag
                 f"'{path.name}' holds {_names(file)} but no 'features' or 'feats', so it is not a feature bag. Name "
                 "a file made by `lamella extract`, TRIDENT, CLAM or STAMP."
             )
-        elif "fingerprint" in file.attrs:
+        elif "fingerprint" in file.attrs or is_sealed(file):
             bag = _read_lamella(file)
         elif "coords" in file and "patch_size_level0" in file["coords"].attrs:
             bag = _read_trident(path, file, slide_mpp)
@@ -92,13 +92,13 @@ def _check(path: Path, bag: FeatureBag) -> FeatureBag:
 
 
 def _read_lamella(file: h5py.File) -> FeatureBag:
+    stored, coords = read_array(file, "features"), read_corners(file)
+    refuse_changed(file, {"features": stored}, made_by="lamella extract")  # before a lost attribute is asked for
     attributes = read_attributes(file) | read_seen_patients(file)
     slide_mpp = (float(attributes["slide_mpp_x"]), float(attributes["slide_mpp_y"]))
     tile_px, mpp = int(attributes["tile_px"]), float(attributes["mpp"])
     if not min(*slide_mpp, mpp, tile_px) > 0:
         raise ValueError(f"{tile_px} px at {mpp} um/px on a slide of {slide_mpp} um/px")
-    stored, coords = read_array(file, "features"), read_corners(file)
-    refuse_changed(file, {"features": stored}, made_by="lamella extract")
     return FeatureBag(
         slide_id=str(attributes["slide_id"]),
         features=_as_rows(file, stored),

@@ -146,6 +146,11 @@ def load_record(folder: Path) -> RunRecord:
         "results (metrics.json)": metrics,
         "settings and versions (run.json)": run,
     }
+    if run is not None and not {"classes", "settings"} <= run.keys():
+        raise OutputError(
+            f"'run.json' of '{folder}' is damaged (it names no classes or settings). Run the same command again that "
+            "wrote it."
+        )
     run = run or {}
     refuse_changed_tables(folder, run, made_by="lamella predict" if run.get("external") else "lamella run")
     classes = tuple(run.get("classes") or _list_classes(predictions or []))
