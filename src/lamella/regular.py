@@ -54,6 +54,29 @@ def refuse_irregular(path: Path | str, what: str, error: type[LamellaError]) -> 
         raise error(f"{what} is {kind} and a file is needed. Name a file.")
 
 
+def read_regular(path: Path, what: str, *, error: type[LamellaError], max_bytes: int, remedy: str) -> bytes:
+    """Return the bytes of a regular file of bounded size.
+
+    Args:
+        path: Where the file is.
+        what: The file and its verb, for the message: `cohort 'c.csv' is`, `regions 'r.xml' are`.
+        error: What is raised where it is none, or larger.
+        max_bytes: The most that is read.
+        remedy: What to do with a larger one.
+
+    Raises:
+        LamellaError: Of the class `error`.
+        OSError: If it cannot be read.
+    """
+    kind = say_irregular(path)
+    if kind is not None:
+        raise error(f"{what} {kind} and a file is needed. Name a file.")
+    n_bytes = path.stat().st_size
+    if n_bytes > max_bytes:
+        raise error(f"{what} {n_bytes / 1e6:,.0f} MB and at most {max_bytes / 1e6:,.0f} MB are read. {remedy}")
+    return path.read_bytes()
+
+
 def refuse_zip_bomb(path: Path | str, what: str, error: type[LamellaError]) -> None:
     """Refuse an archive (`.npz`, torch's `.pt`, `.keras`, a wheel) that unpacks into far more than it is.
 

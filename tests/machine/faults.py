@@ -113,13 +113,9 @@ def _no_shared_memory(scene: Scene, verb: Verb) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _of_nobody(scene: Scene, verb: Verb) -> Iterator[None]:
-    scene.out.mkdir(exist_ok=True)
-    give(scene.out)
-    give(scene.store)
-    try:
+    with _closed_to_nobody(scene, verb):
+        give(scene.out)
         yield
-    finally:
-        give(scene.store, 0)
 
 
 @contextlib.contextmanager

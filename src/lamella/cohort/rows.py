@@ -17,7 +17,7 @@ from lamella.cohort.spelling import tidy
 from lamella.errors import CohortError
 from lamella.machine import refuse_passing
 from lamella.memory import refuse_beyond_memory
-from lamella.regular import refuse_irregular
+from lamella.regular import read_regular, refuse_irregular
 
 _TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 _MOST_CELLS = 10_000_000  # of Parquet, which packs a billion equal cells into a few bytes
@@ -115,13 +115,8 @@ def _read_text(path: Path, name: str) -> Rows:
 
 def _decode(path: Path, name: str) -> str:
     """Return a file's text: UTF-8, or UTF-16 where its first bytes say so (Excel's 'Unicode text')."""
-    n_bytes = path.stat().st_size
-    if n_bytes > _MAX_TEXT_BYTES:
-        raise CohortError(
-            f"{name} is {n_bytes / 1e6:,.0f} MB and at most {_MAX_TEXT_BYTES / 1e6:,.0f} MB are read. Keep one row a "
-            "slide, and the columns that are needed."
-        )
-    content = path.read_bytes()
+    remedy = "Keep one row a slide, and the columns that are needed."
+    content = read_regular(path, f"{name} is", error=CohortError, max_bytes=_MAX_TEXT_BYTES, remedy=remedy)
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     if content[:4] == b"PK\x03\x04":
         raise CohortError(

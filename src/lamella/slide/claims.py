@@ -41,8 +41,13 @@ def refuse_plain_claims(path: Path) -> None:
             f"slide '{path.name}' claims {size[0]} x {size[1]} pixels, and a PNG or JPEG, which is decoded whole, may "
             f"have {MOST_PLAIN_PX:,}. Convert it: vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg."
         )
-    if n_px > max(_ALWAYS_PX, _MOST_PX_A_BYTE * n_bytes):
+    if not can_hold(n_bytes, n_px):
         raise _refuse_claim(path, size, n_bytes)
+
+
+def can_hold(n_bytes: int, n_px: int) -> bool:
+    """Say whether so many bytes can be an image of so many pixels, in any compression of a plain image."""
+    return n_px <= max(_ALWAYS_PX, _MOST_PX_A_BYTE * n_bytes)
 
 
 def refuse_slide_claims(path: Path, size: tuple[int, int], *, n_bytes: int | None = None) -> None:

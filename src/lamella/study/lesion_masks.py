@@ -23,7 +23,7 @@ from PIL.PngImagePlugin import PngImageFile
 from lamella.errors import LamellaError, SettingsError, TissueError
 from lamella.memory import refuse_beyond_memory
 from lamella.regular import refuse_irregular
-from lamella.slide.claims import MOST_PLAIN_PX
+from lamella.slide.claims import MOST_PLAIN_PX, can_hold
 from lamella.slide.frame import Bounds, find_scan_part
 
 MASK_SUFFIXES = (".png", ".tif", ".tiff", ".jp2", ".j2k", ".bmp")
@@ -31,7 +31,6 @@ Rasteriser = Callable[[tuple[int, int]], NDArray[np.bool_]]
 Block = tuple[int, int, NDArray[Any]]  # row and column of its corner, `(h, w)` or `(h, w, bands)`
 
 _LONG_PX = 8192
-_ALWAYS_READ_PX, _MOST_COMPRESSED = 1 << 28, 10_000  # deflate: 1032 bytes a byte, of 8 pixels each
 _STRIP_PX = 512
 _MANY = 64  # values of which no more are told apart: then it is no mask, or one that was compressed with loss
 _COLOUR = 1 << 32  # colours as values lie above, grey levels and entries below
@@ -295,7 +294,7 @@ def _refuse_size(path: Path, n_bytes: int, *, size: tuple[int, int]) -> None:
 def _refuse_claim(path: Path, size: tuple[int, int]) -> None:
     """Refuse a picture that claims more pixels than its bytes can hold: room would be made for all of them."""
     n_px, n_bytes = size[0] * size[1], path.stat().st_size
-    if n_px > max(_ALWAYS_READ_PX, _MOST_COMPRESSED * n_bytes):
+    if not can_hold(n_bytes, n_px):
         raise TissueError(
             f"mask '{path.name}' claims {size[0]:,} x {size[1]:,} pixels in {n_bytes:,} bytes: the file is damaged. "
             "Save it again as PNG or TIFF."

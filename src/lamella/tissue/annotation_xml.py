@@ -11,7 +11,7 @@ from shapely.geometry.base import BaseGeometry
 
 from lamella.errors import TissueError
 from lamella.machine import refuse_passing
-from lamella.regular import refuse_irregular
+from lamella.regular import read_regular
 from lamella.tissue.areas import Area, Drawing, mend_area, tidy_class
 
 # CAMELYON16 calls the groups of its lesions _0 and _1, and those of the holes in them _2.
@@ -30,14 +30,10 @@ def read_annotation_xml(path: Path) -> Drawing:
         TissueError: If it cannot be read, or is of another program.
     """
     source = f"regions '{path}'"
-    refuse_irregular(path, source, TissueError)
+    remedy = "Export areas alone."
     try:
-        if path.is_file() and (n_bytes := path.stat().st_size) > _MAX_BYTES:
-            raise TissueError(
-                f"{source} are {n_bytes / 1e6:,.0f} MB and at most {_MAX_BYTES / 1e6:,.0f} MB are read. Export areas "
-                "alone."
-            )
-        root = _parse(path.read_bytes(), source)
+        content = read_regular(path, f"{source} are", error=TissueError, max_bytes=_MAX_BYTES, remedy=remedy)
+        root = _parse(content, source)
         drawing = Drawing(source)
         if root.find(".//Coordinates") is not None or root.tag == "ASAP_Annotations":
             _read_asap(root, drawing)

@@ -14,7 +14,7 @@ import shapely.geometry
 from lamella.errors import TissueError
 from lamella.files import MAX_JSON_BYTES
 from lamella.machine import refuse_passing
-from lamella.regular import refuse_irregular
+from lamella.regular import read_regular
 from lamella.tissue.areas import UNCLASSIFIED, Area, Drawing, mend_area, tidy_class
 
 POLYGONS = ("Polygon", "MultiPolygon")
@@ -58,14 +58,11 @@ def read_geojson(path: Path) -> Drawing:
 
 def _load(path: Path, source: str) -> Any:
     """Parse JSON in any of its encodings, with or without a byte order mark."""
-    refuse_irregular(path, source, TissueError)
+    remedy = "Export annotations alone, without cells and detections."
     try:
-        if path.is_file() and (n_bytes := path.stat().st_size) > MAX_JSON_BYTES:
-            raise TissueError(
-                f"{source} are {n_bytes / 1e6:,.0f} MB and at most {MAX_JSON_BYTES / 1e6:,.0f} MB are read. Export "
-                "annotations alone, without cells and detections."
-            )
-        return json.loads(path.read_bytes())
+        return json.loads(
+            read_regular(path, f"{source} are", error=TissueError, max_bytes=MAX_JSON_BYTES, remedy=remedy)
+        )
     except TissueError:
         raise
     except OSError as error:
