@@ -68,6 +68,8 @@ def test_arguments_that_timm_cannot_build_from_are_said_in_one_line(tmp_path: Pa
         (describe(input_size=224), r"'input_size' of its config.json is 224 and must be \[3, side, side\]"),
         (describe(input_size=[3, 224, 448]), "square RGB image"),
         (describe(mean=[0.5, 0.5]), "'mean' of its config.json is .* not three numbers"),
+        (describe(mean=[0.5, 10**400, 0.5]), "'mean' of its config.json is .* not three numbers"),
+        (describe(std=[0.5, "a", 0.5]), "'std' of its config.json is .* not three numbers"),
         (describe(std=[0.5, 0.0, 0.5]), "'std' of its config.json is .* must be above 0"),
         ({**describe(), "global_pool": ""}, "does not pool its tokens"),
         (describe(global_pool=""), "does not pool its tokens"),
