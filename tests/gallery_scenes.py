@@ -219,8 +219,8 @@ def save_run(folder: str, *, models: int = 1, patients: Sequence[str] = ("P-99",
 
 def save_export(folder: str, **changes: str) -> None:
     """Write of an exported model what is looked at before its encoder; its card is changed after it was hashed."""
+    from lamella.exports.write import CARD, FORMAT, FORMAT_VERSION, hash_card
     from lamella.files import find_sha256
-    from lamella.study.export import CARD, FORMAT, FORMAT_VERSION, hash_card
 
     write_json(Path(folder) / "seen.json", {"salt": "0123456789abcdef", "patients": [], "images": []})
     files = {"seen.json": find_sha256(Path(folder) / "seen.json")}

@@ -239,24 +239,24 @@ MUTANTS = (
     ),
     Mutant(
         "an exported model used though a file of it was changed",
-        "study/exported.py",
+        "exports/open.py",
         "        if found != sha256:",
         "        if False:",
-        "tests/study/test_export.py",
+        "tests/exports/test_write.py",
     ),
     Mutant(
         "patients of training looked for by name where their hashes are kept",
         "study/predictor.py",
         "return self.find_spelling(patient_id) is not None",
         "return patient_id in self.patients",
-        "tests/study/test_export.py",
+        "tests/exports/test_write.py",
     ),
     Mutant(
         "the spread over folds taken over all models",
         "study/predictor.py",
         "    if len(folds) > 1:",
         "    if len(folds) > 99:",
-        "tests/study/test_export.py",
+        "tests/exports/test_write.py",
     ),
     Mutant(
         "slides held against a model of themselves",

@@ -23,11 +23,11 @@ from lamella.encoders.timm_trunk import create_trunk
 from lamella.encoders.trust import trusting
 from lamella.encoders.tuned import SeenSlides, save_encoder_file
 from lamella.errors import BagError, CohortError, EncoderError, LamellaError, ModelError, OutputError, SettingsError
+from lamella.exports.open import open_export
+from lamella.exports.write import export_model, hash_card
 from lamella.features.h5_reading import open_h5, read_array
 from lamella.files import find_inside, find_sha256, parse_json_file, read_json, refuse_links, write_json, write_table
 from lamella.report.study import write_study_page
-from lamella.study.export import export_model, hash_card
-from lamella.study.exported import open_export
 from lamella.study.folder import RunFolder
 from lamella.study.predict import open_run
 from tests.tiny import draw_cohort, draw_tissue, save_slide

@@ -27,6 +27,8 @@ from lamella.encoders import (
 from lamella.encoders.profile import profile_encoder
 from lamella.encoders.trust import trusting
 from lamella.errors import LamellaError
+from lamella.exports.open import open_predictor
+from lamella.exports.write import ExportSettings, export_model
 from lamella.features.bag import FeatureBag
 from lamella.features.extract import extract_cohort
 from lamella.features.layouts import load_bag
@@ -41,8 +43,6 @@ from lamella.slide import Slide, open_slide
 from lamella.study.cka import CkaSettings, compare_encoders
 from lamella.study.design import StudyDesign, load_design
 from lamella.study.execute import StudyOptions, StudyOutcome
-from lamella.study.export import ExportSettings, export_model
-from lamella.study.exported import open_predictor
 from lamella.study.judge import judge_again
 from lamella.study.localise import LocaliseSettings, localise_run
 from lamella.study.predict import open_run

@@ -15,6 +15,8 @@ from lamella.cohort import Cohort, CohortSlide, gather_slides, load_cohort
 from lamella.encoders import DEFAULT_ENCODER, EncoderSpec
 from lamella.encoders.trust import trusting
 from lamella.errors import BagError, LamellaError, OutputError
+from lamella.exports.external import ExternalArms, predict_external
+from lamella.exports.open import open_predictor
 from lamella.features.failures import Failure
 from lamella.features.plan import CutSettings
 from lamella.features.settings import ExtractSettings
@@ -31,8 +33,6 @@ from lamella.slide import Slide, hash_quickly, list_slides, open_slide
 from lamella.study.attention import AttentionRecord, load_attention
 from lamella.study.cam import map_run
 from lamella.study.cam_record import CamRecord
-from lamella.study.exported import open_predictor
-from lamella.study.external import ExternalArms, predict_external
 from lamella.study.folder import RunFolder
 from lamella.study.predict import FinishedRun, open_run, predict_cohort
 from lamella.study.predictor import Predictor

@@ -271,6 +271,7 @@ def import_all() -> None:
     import lamella.compare
     import lamella.encoders.foreign
     import lamella.encoders.tuned
+    import lamella.exports.open
     import lamella.features.inspect
     import lamella.pipeline
     import lamella.report.cam
@@ -278,7 +279,6 @@ def import_all() -> None:
     import lamella.report.study.page
     import lamella.report.summary
     import lamella.study.cam
-    import lamella.study.exported
     import lamella.study.judge
     import lamella.study.localise
     import lamella.study.truth  # noqa: F401

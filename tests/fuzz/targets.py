@@ -267,7 +267,7 @@ def resume_run(path: Path) -> str:
 
 def pass_on(path: Path) -> str:
     """Export the model of a run, and open what was exported."""
-    from lamella.study.export import export_model
+    from lamella.exports.write import export_model
 
     export_model(path / "run", path / "passed")
     return read_export(path / "passed")
@@ -292,7 +292,7 @@ def read_study(path: Path) -> str:
 
 def read_export(path: Path) -> str:
     """Open an exported model, and predict an embedding by it."""
-    from lamella.study.exported import open_export
+    from lamella.exports.open import open_export
 
     predictor = open_export(path)
     dim = predictor.members[0].model.embedding_dim

@@ -50,8 +50,8 @@ def export(
     """
     progress = talk.open()
 
-    from lamella.study.export import ExportSettings, export_model
-    from lamella.study.exported import load_card
+    from lamella.exports.open import load_card
+    from lamella.exports.write import ExportSettings, export_model
 
     export_model(source, out, ExportSettings(arm=arm, onnx=onnx, pseudonyms=pseudonyms), progress=progress)
     card = load_card(out)

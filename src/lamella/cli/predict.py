@@ -85,10 +85,10 @@ def predict(
     progress = talk.open()
     trusted.apply()
 
+    from lamella.exports.external import is_study, open_beside, open_study_arms
+    from lamella.exports.open import open_predictor
     from lamella.files import parse_json_file
     from lamella.pipeline import predict_slides, predict_together
-    from lamella.study.exported import open_predictor
-    from lamella.study.external import is_study, open_beside, open_study_arms
 
     if margin is not None and not 0 < margin < 0.5:
         raise SettingsError(f"--margin is {margin} and must be above 0 and below 0.5. Pass --margin 0.05.")

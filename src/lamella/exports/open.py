@@ -7,10 +7,10 @@ from typing import Any
 
 from lamella.encoders import EncoderSpec, find_encoder
 from lamella.errors import LamellaError, ModelError
+from lamella.exports.write import CARD, FORMAT, FORMAT_VERSION, REFERENCE, SEEN, hash_card, is_ours
 from lamella.files import find_inside, find_sha256, read_json
 from lamella.machine import refuse_passing
 from lamella.mil import SlideModel, load_model
-from lamella.study.export import CARD, FORMAT, FORMAT_VERSION, REFERENCE, SEEN, hash_card, is_ours
 from lamella.study.predict import open_run
 from lamella.study.predictor import Member, Predictor, SeenBefore
 from lamella.study.reference import load_reference

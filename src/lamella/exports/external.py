@@ -17,13 +17,13 @@ import pandas as pd
 from lamella.analysis.external import Claim, judge_external
 from lamella.cohort import Cohort
 from lamella.errors import ModelError, SettingsError
+from lamella.exports.open import load_card, open_predictor
+from lamella.exports.source import find_arm_run, find_source
+from lamella.exports.write import CARD
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
 from lamella.files import parse_json_file, refuse_links, write_json, write_table
 from lamella.progress import Progress
-from lamella.study.export import CARD
-from lamella.study.export_source import find_arm_run, find_source
-from lamella.study.exported import load_card, open_predictor
 from lamella.study.folder import RunFolder
 from lamella.study.predict import predict_cohort
 from lamella.study.predictor import Predictor, list_seen

@@ -19,17 +19,17 @@ from lamella.encoders import EncoderSpec, RuntimeSettings, find_encoder, fingerp
 from lamella.encoders.trust import trusting
 from lamella.encoders.tuned import SeenSlides, save_encoder_file
 from lamella.errors import EncoderError, LeakageError, ModelError, OutputError, WeightsError
+from lamella.exports import source, write
+from lamella.exports.open import load_card, open_export, open_predictor
+from lamella.exports.write import ExportSettings, export_model, hash_card
 from lamella.features.bag import read_own_bag
 from lamella.features.extract import ExtractSettings
 from lamella.features.plan import CutSettings
 from lamella.files import find_sha256, parse_json_file
 from lamella.mil.settings import TrainSettings
 from lamella.pipeline import predict_slides
-from lamella.study import export, export_source
 from lamella.study.design import check_design
 from lamella.study.execute import StudyOptions, StudyOutcome, run_arms
-from lamella.study.export import ExportSettings, export_model, hash_card
-from lamella.study.exported import load_card, open_export, open_predictor
 from lamella.study.predict import open_run
 from lamella.study.reference import load_reference
 from lamella.study.run import run_study
@@ -356,7 +356,7 @@ def test_an_export_that_was_killed_goes_on_by_the_same_command(
 ) -> None:
     out = tmp_path / "model"
     with monkeypatch.context() as patch:
-        patch.setattr(export, step, lambda *_args, **_named: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(write, step, lambda *_args, **_named: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             export_model(run, out)
     assert (out / "unfinished.json").is_file()
@@ -375,10 +375,10 @@ def test_an_export_whose_folder_is_taken_away_says_so(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "model"
-    real = export.build_reference
+    real = write.build_reference
     for removed in (lambda: shutil.rmtree(out), lambda: [p.unlink() for p in out.glob("*.json")]):
         with monkeypatch.context() as patch:
-            patch.setattr(export, "build_reference", lambda *args, do=removed: (do(), real(*args))[1])
+            patch.setattr(write, "build_reference", lambda *args, do=removed: (do(), real(*args))[1])
             with pytest.raises(OutputError, match="was removed or emptied while the model was written"):
                 export_model(run, out)
         assert not (out / "model.json").exists()
@@ -402,7 +402,7 @@ def test_what_cannot_be_exported_says_why(
     bare = shutil.copytree(run, tmp_path / "bare", ignore=shutil.ignore_patterns("features"))
     with pytest.raises(ModelError, match=r"bag of slide 'S-00' is not in .* features folder"):
         export_model(bare, tmp_path / "model")
-    monkeypatch.setattr(export_source, "fingerprint_encoder", lambda spec: "another")
+    monkeypatch.setattr(source, "fingerprint_encoder", lambda spec: "another")
     with pytest.raises(ModelError, match="not those that the models were trained with"):
         export_model(run, tmp_path / "model")
 

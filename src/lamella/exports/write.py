@@ -33,12 +33,12 @@ from lamella.encoders.runtime.compiled import convert, save_network
 from lamella.encoders.runtime.opening import choose_batch_size
 from lamella.encoders.tuned import hash_id
 from lamella.errors import LamellaError, OutputError
+from lamella.exports.card import list_limits, write_readme
+from lamella.exports.onnx import save_onnx
+from lamella.exports.source import ExportSource, find_source
 from lamella.files import find_sha256, read_json, remove, replacing, write_json, write_text
 from lamella.mil import SlideModel, save_model
 from lamella.progress import Progress, SilentProgress
-from lamella.study.export_card import list_limits, write_readme
-from lamella.study.export_onnx import save_onnx
-from lamella.study.export_source import ExportSource, find_source
 from lamella.study.predictor import list_seen
 from lamella.study.record import list_versions
 from lamella.study.reference import build_reference, save_reference

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder
 from lamella.encoders.packing import refuse_own_code, refuse_own_name
 from lamella.errors import ModelError
+from lamella.exports.validation import encode_validation, find_arm_threshold
 from lamella.features.bag import BagFolder, read_own_bag
 from lamella.files import parse_json_file, refuse_links
 from lamella.machine import refuse_passing
 from lamella.mil import SlideModel
 from lamella.progress import Progress, SilentProgress
 from lamella.study.arms import Arm
-from lamella.study.export_validation import encode_validation, find_arm_threshold
 from lamella.study.folder import RunFolder
 from lamella.study.predict import FinishedRun, open_run, read_run_encoder
 from lamella.study.predictor import Member

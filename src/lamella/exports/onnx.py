@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from lamella.encoders import EncoderSpec
 from lamella.encoders.network import TileNetwork, build_network
 from lamella.errors import EncoderError, SettingsError
+from lamella.exports.source import ExportSource
 from lamella.files import replacing
 from lamella.mil import SlideModel, average_predictions
 from lamella.progress import Progress
-from lamella.study.export_source import ExportSource
 
 OPSET = 20
 _LEAST_COSINE = 0.9999
