@@ -351,8 +351,8 @@ def plan(folder: Path) -> Work:
 
     from lamella.cohort import load_cohort
     from lamella.encoders import RuntimeSettings
-    from lamella.study.plan import plan_study
-    from lamella.study.presets import find_preset
+    from lamella.studies.facts import plan_study
+    from lamella.studies.presets import find_preset
 
     os.environ["LAMELLA_HOME"] = str(folder / "home")
     cohort = load_cohort(save_slides(folder))

@@ -263,7 +263,7 @@ def save_attention_file(path: str, *, slide_size: tuple[int, int], image: str = 
 
 def save_study(folder: str, design: str) -> None:
     """Write a study's record of three seeds, a cohort, and a file that declares two."""
-    from lamella.study.design import check_design
+    from lamella.studies.design import check_design
 
     write_cohort("slides.csv", n_slides=12)
     arms = {"arms": [{"encoders": ["efficientnet-lite0"]}]}

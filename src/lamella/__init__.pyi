@@ -40,13 +40,13 @@ from lamella.mil.settings import TrainSettings
 from lamella.pipeline import map_classes, predict, predict_slides, run, run_cohort
 from lamella.report.page import write_page
 from lamella.slide import Slide, open_slide
+from lamella.studies.design import StudyDesign, load_design
+from lamella.studies.execute import StudyOptions, StudyOutcome
+from lamella.studies.judge import judge_again
+from lamella.studies.presets import find_preset
 from lamella.study.cka import CkaSettings, compare_encoders
-from lamella.study.design import StudyDesign, load_design
-from lamella.study.execute import StudyOptions, StudyOutcome
-from lamella.study.judge import judge_again
 from lamella.study.localise import LocaliseSettings, localise_run
 from lamella.study.predict import open_run
-from lamella.study.presets import find_preset
 from lamella.study.run import StudyResult, train_on_bags
 from lamella.study.settings import CamSettings, RunSettings, StageTwo, TrainingSettings
 from lamella.tiles import TileSpec, place_tiles

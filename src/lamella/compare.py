@@ -17,18 +17,18 @@ from lamella.renaming import hide_names, rename_cohort, rename_outlines, save_pu
 from lamella.report.panels import draw_panels
 from lamella.report.study import write_study_page
 from lamella.slide import open_slide
+from lamella.studies.design import StudyDesign, load_design
+from lamella.studies.execute import StudyOptions, StudyOutcome, run_arms
+from lamella.studies.outcome import ArmOutcome
+from lamella.studies.presets import find_preset
+from lamella.studies.work import base_of
 from lamella.study.attention import load_attention
 from lamella.study.cam import map_run
 from lamella.study.cam_record import CamRecord
-from lamella.study.design import StudyDesign, load_design
-from lamella.study.execute import StudyOptions, StudyOutcome, run_arms
 from lamella.study.folder import RunFolder
-from lamella.study.outcome import ArmOutcome
 from lamella.study.predict import open_run
-from lamella.study.presets import find_preset
 from lamella.study.settings import CamSettings
 from lamella.study.truth import SUFFIXES
-from lamella.study.units import base_of
 
 N_PICTURES = 12
 

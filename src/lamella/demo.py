@@ -6,9 +6,9 @@ from lamella.cohort import load_cohort
 from lamella.compare import compare_arms
 from lamella.progress import Progress, SilentProgress
 from lamella.samples import DEMO_MPP, DEMO_SLIDES, DEMO_STRIDE_PX, DEMO_TILE_PX, draw_cohort
-from lamella.study.design import StudyDesign
-from lamella.study.execute import StudyOptions, StudyOutcome
-from lamella.study.presets import find_preset
+from lamella.studies.design import StudyDesign
+from lamella.studies.execute import StudyOptions, StudyOutcome
+from lamella.studies.presets import find_preset
 
 DEMO_ARM = "efficientnet-lite0@4"
 

@@ -12,8 +12,8 @@ from lamella.cohort import load_cohort
 from lamella.compare import compare_arms
 from lamella.encoders import RuntimeSettings
 from lamella.files import parse_json_file
-from lamella.study.design import check_design
-from lamella.study.execute import StudyOptions, StudyOutcome
+from lamella.studies.design import check_design
+from lamella.studies.execute import StudyOptions, StudyOutcome
 from tests.tiny import draw_cohort, draw_tissue, save_cohort_table, save_slide
 
 OPTIONS = StudyOptions(runtime=RuntimeSettings(runtime="torch", n_threads=1))

@@ -28,8 +28,8 @@ from lamella.features.plan import CutSettings
 from lamella.files import find_sha256, parse_json_file
 from lamella.mil.settings import TrainSettings
 from lamella.pipeline import predict_slides
-from lamella.study.design import check_design
-from lamella.study.execute import StudyOptions, StudyOutcome, run_arms
+from lamella.studies.design import check_design
+from lamella.studies.execute import StudyOptions, StudyOutcome, run_arms
 from lamella.study.predict import open_run
 from lamella.study.reference import load_reference
 from lamella.study.run import run_study

@@ -278,8 +278,8 @@ def import_all() -> None:
     import lamella.report.page
     import lamella.report.study.page
     import lamella.report.summary
+    import lamella.studies.judge
     import lamella.study.cam
-    import lamella.study.judge
     import lamella.study.localise
     import lamella.study.truth  # noqa: F401
 

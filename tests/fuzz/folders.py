@@ -21,8 +21,8 @@ def make_folders(folder: Path) -> list[Original]:
     from lamella.features.plan import CutSettings
     from lamella.features.settings import ExtractSettings
     from lamella.mil.settings import TrainSettings
-    from lamella.study.design import check_design
-    from lamella.study.execute import StudyOptions
+    from lamella.studies.design import check_design
+    from lamella.studies.execute import StudyOptions
     from lamella.study.localise import LocaliseSettings, localise_run
     from lamella.study.predict import open_run
     from lamella.study.settings import CamSettings, RunSettings

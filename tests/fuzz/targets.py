@@ -190,7 +190,7 @@ def read_mask(path: Path) -> str:
 
 def read_design(path: Path) -> str:
     """Load a declared study."""
-    from lamella.study.design import load_design
+    from lamella.studies.design import load_design
 
     return digest([repr(load_design(path))])
 
@@ -284,7 +284,7 @@ def _refuse_failures(failures: Any) -> None:
 def read_study(path: Path) -> str:
     """Open a study's folder, judge it again, and write its page."""
     from lamella.report.study.page import write_study_page
-    from lamella.study.judge import judge_again
+    from lamella.studies.judge import judge_again
 
     page = write_study_page(path).read_bytes()
     return digest([page, repr(judge_again(path))])

@@ -18,7 +18,7 @@ from lamella.cli.tile_options import TissueMethod
 if TYPE_CHECKING:
     from lamella.cli.progress import RichProgress
     from lamella.cohort import Cohort
-    from lamella.study.design import StudyDesign
+    from lamella.studies.design import StudyDesign
 
 
 @takes_groups
@@ -124,8 +124,8 @@ def study(
     OUT/report.html; results.csv, predictions.parquet and verdict.json lie beside it. Killed and run again, it does only
     what is missing, to the same figures; arms may be added to the design later.
     """
-    from lamella.study.design import dump_design, parse_time
-    from lamella.study.presets import find_preset, list_differences
+    from lamella.studies.design import dump_design, parse_time
+    from lamella.studies.presets import find_preset, list_differences
 
     if print_preset is not None:
         for difference in list_differences(print_preset):
@@ -154,13 +154,13 @@ def study(
     from lamella.cohort import give_resolution
     from lamella.cohort.datasets import gather_camelyon16_outlines, is_camelyon16
     from lamella.encoders import RuntimeSettings
-    from lamella.study.execute import StudyOptions
+    from lamella.studies.execute import StudyOptions
 
     given = give_resolution(_load(table, columns, progress), slide_mpp)
     if plan:
-        from lamella.study.plan import plan_study
-        from lamella.study.prospects import list_obstacles
-        from lamella.study.reach import say_reach
+        from lamella.studies.facts import plan_study
+        from lamella.studies.prospects import list_obstacles
+        from lamella.studies.reach import say_reach
 
         print_table(["arm"], [{"arm": arm.name} for arm in design.list_arms()])
         for line in list_obstacles(design, given) or say_reach(design, given):
@@ -210,8 +210,8 @@ def _load(table: Path, columns: ColumnOptions, progress: "RichProgress") -> "Coh
 def _find_design(what: Path | None, cohort: Path | None, preset: str | None) -> "tuple[Path, StudyDesign]":
     """Return the cohort's table and the design: of a preset, or of a declared file."""
     from lamella.errors import SettingsError
-    from lamella.study.design import load_design
-    from lamella.study.presets import find_preset
+    from lamella.studies.design import load_design
+    from lamella.studies.presets import find_preset
 
     first = _need(what, "Name a cohort and --preset quick, or a study's file and --cohort TABLE")
     if first.suffix.lower() in (".yaml", ".yml"):
@@ -233,7 +233,7 @@ def _need(path: Path | None, remedy: str) -> Path:
 
 def _judge_again(folder: Path, *, as_json: bool) -> None:
     from lamella.report.study import write_study_page
-    from lamella.study.judge import judge_again
+    from lamella.studies.judge import judge_again
 
     verdict = judge_again(folder)
     page = write_study_page(folder)
@@ -246,8 +246,8 @@ def _judge_again(folder: Path, *, as_json: bool) -> None:
 
 def _tell_status(folder: Path, *, as_json: bool) -> None:
     from lamella.errors import SettingsError
-    from lamella.study.study_folder import StudyFolder
-    from lamella.study.study_record import load_record
+    from lamella.studies.folder import StudyFolder
+    from lamella.studies.record import load_record
 
     record = load_record(StudyFolder(folder).record)
     if record is None:

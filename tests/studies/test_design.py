@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from lamella.errors import SettingsError
-from lamella.study.arms import CHOSEN_ARMS, Arm
-from lamella.study.design import StudyDesign, check_design, dump_design, load_design, parse_time
-from lamella.study.design_parts import RULES
-from lamella.study.presets import find_preset
+from lamella.studies.arms import CHOSEN_ARMS, Arm
+from lamella.studies.design import StudyDesign, check_design, dump_design, load_design, parse_time
+from lamella.studies.design_parts import RULES
+from lamella.studies.presets import find_preset
 
 PRESETS = ("paper", "quick", "camelyon16", "gastro")
 

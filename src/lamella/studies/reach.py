@@ -3,8 +3,8 @@
 from lamella.analysis.judgement import LEAST_PATIENTS
 from lamella.analysis.reach import USUAL_AUC, Reach, find_reach
 from lamella.cohort import Cohort
-from lamella.study.design import StudyDesign
-from lamella.study.judge import find_chains, list_chain_rows
+from lamella.studies.design import StudyDesign
+from lamella.studies.judge import find_chains, list_chain_rows
 
 
 def say_reach(design: StudyDesign, cohort: Cohort) -> list[str]:

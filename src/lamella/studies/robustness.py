@@ -13,7 +13,7 @@ from lamella.analysis.predictions import number_groups
 from lamella.analysis.robustness import find_batch_gap, find_robustness_index
 from lamella.cohort import Cohort, Round
 from lamella.errors import LamellaError
-from lamella.study.outcome import ArmOutcome, tabulate
+from lamella.studies.outcome import ArmOutcome, tabulate
 
 N_NEIGHBOURS = 11
 

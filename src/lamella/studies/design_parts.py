@@ -11,7 +11,7 @@ from lamella.errors import LamellaError
 from lamella.features.plan import CutSettings
 from lamella.finetune.settings import FinetuneSettings
 from lamella.mil.settings import TrainSettings
-from lamella.study.arms import Arm
+from lamella.studies.arms import Arm
 from lamella.study.settings import StageTwo
 from lamella.tiles import TileSpec
 

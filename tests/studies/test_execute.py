@@ -14,10 +14,10 @@ from lamella.compare import compare_arms
 from lamella.encoders import RuntimeSettings
 from lamella.errors import CohortError, ModelError, SettingsError
 from lamella.files import parse_json_file
-from lamella.study import execute
-from lamella.study.design import StudyDesign, check_design
-from lamella.study.execute import StudyOptions, StudyOutcome, run_arms
-from lamella.study.judge import find_chains, judge_again
+from lamella.studies import execute
+from lamella.studies.design import StudyDesign, check_design
+from lamella.studies.execute import StudyOptions, StudyOutcome, run_arms
+from lamella.studies.judge import find_chains, judge_again
 from tests.tiny import draw_cohort
 
 OPTIONS = StudyOptions(runtime=RuntimeSettings(runtime="torch", n_threads=1))
@@ -240,9 +240,9 @@ def test_camelyon16_as_downloaded_is_studied_on_its_split_and_localised_on_compl
 def test_a_budget_leaves_out_what_does_not_fit_and_says_what_it_would_cost(
     study: StudyOutcome, cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lamella.study import execute
-    from lamella.study.plan import gather_facts
-    from lamella.study.plan_study import plan_units
+    from lamella.studies import execute
+    from lamella.studies.facts import gather_facts
+    from lamella.studies.plan import plan_units
 
     facts = gather_facts(DESIGN, cohort, tmp_path / "out", options=OPTIONS.runtime)
     whole = plan_units(DESIGN, facts).seconds

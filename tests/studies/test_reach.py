@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from lamella.cohort import Cohort, CohortSlide
-from lamella.study.design import StudyDesign, check_design
-from lamella.study.reach import say_reach
+from lamella.studies.design import StudyDesign, check_design
+from lamella.studies.reach import say_reach
 
 
 def cohort_of(n: int, m: int, *, split: str | None = None) -> Cohort:

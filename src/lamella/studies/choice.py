@@ -13,9 +13,9 @@ from typing import Any
 from lamella.analysis.metrics import measure
 from lamella.cohort import Cohort
 from lamella.progress import Progress
-from lamella.study.arm_runs import FrozenRun, continue_fold
-from lamella.study.arms import CHOSEN_ARMS, Arm
-from lamella.study.outcome import ArmOutcome, SlideLogits, tabulate
+from lamella.studies.arm_runs import FrozenRun, continue_fold
+from lamella.studies.arms import CHOSEN_ARMS, Arm
+from lamella.studies.outcome import ArmOutcome, SlideLogits, tabulate
 from lamella.study.settings import StageTwo
 
 

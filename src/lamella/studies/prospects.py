@@ -2,7 +2,7 @@
 
 from lamella.analysis.judgement import LEAST_PATIENTS
 from lamella.cohort import Cohort
-from lamella.study.design import StudyDesign
+from lamella.studies.design import StudyDesign
 
 
 def list_obstacles(design: StudyDesign, cohort: Cohort) -> list[str]:

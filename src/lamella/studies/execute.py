@@ -21,11 +21,10 @@ from lamella.features.failures import Failure
 from lamella.features.settings import ExtractSettings
 from lamella.files import parse_json_file, refuse_links, write_record
 from lamella.progress import Progress, SilentProgress, say_time
-from lamella.study.arm_rows import describe_arm
-from lamella.study.arm_runs import ArmPlace, FrozenRun, compare_blocks, permute_arm, run_frozen, run_stage_two
-from lamella.study.arms import CHOSEN, CHOSEN_ARMS, Arm
-from lamella.study.bags import StudyBags, load_bags
-from lamella.study.choice import (
+from lamella.studies.arm_rows import describe_arm
+from lamella.studies.arm_runs import ArmPlace, FrozenRun, compare_blocks, permute_arm, run_frozen, run_stage_two
+from lamella.studies.arms import CHOSEN, CHOSEN_ARMS, Arm
+from lamella.studies.choice import (
     FoldChoice,
     choose_in_folds,
     count_chosen,
@@ -33,24 +32,25 @@ from lamella.study.choice import (
     run_choices,
     say_choices,
 )
-from lamella.study.costs import draw_cost_tiles, load_costs, measure_costs, name_cost
-from lamella.study.design import StudyDesign
+from lamella.studies.costs import draw_cost_tiles, load_costs, measure_costs, name_cost
+from lamella.studies.design import StudyDesign
+from lamella.studies.facts import gather_facts
+from lamella.studies.folder import StudyFolder
+from lamella.studies.judge import ArmCost, Declared, join_costs, judge_predictions
+from lamella.studies.outcome import ArmOutcome, list_predictions, save_outcomes
+from lamella.studies.plan import LEFT, PlannedArm, plan_units
+from lamella.studies.presets import list_differences
+from lamella.studies.prospects import list_obstacles
+from lamella.studies.record import describe_study, load_record, refuse_other_design, was_declared
+from lamella.studies.robustness import measure_features, measure_gap
+from lamella.studies.work import CHOSEN_KEY, PlanFacts, base_of
+from lamella.study.bags import StudyBags, load_bags
 from lamella.study.folder import RunFolder, hash_tables
-from lamella.study.judge import ArmCost, Declared, join_costs, judge_predictions
 from lamella.study.localise import LocaliseSettings, localise_run
-from lamella.study.outcome import ArmOutcome, list_predictions, save_outcomes
-from lamella.study.plan import gather_facts
-from lamella.study.plan_study import LEFT, PlannedArm, plan_units
 from lamella.study.predict import open_run
-from lamella.study.presets import list_differences
-from lamella.study.prospects import list_obstacles
-from lamella.study.robustness import measure_features, measure_gap
 from lamella.study.run import check_images, save_ledger, save_run_cohort
 from lamella.study.settings import CamSettings, TrainingSettings
-from lamella.study.study_folder import StudyFolder
-from lamella.study.study_record import describe_study, load_record, refuse_other_design, was_declared
 from lamella.study.truth import LesionFolder
-from lamella.study.units import CHOSEN_KEY, PlanFacts, base_of
 from lamella.temporaries import sweep_temporaries
 
 

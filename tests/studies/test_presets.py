@@ -5,8 +5,8 @@ import itertools
 import pytest
 
 from lamella.encoders import find_encoder
-from lamella.study.arms import Arm
-from lamella.study.presets import find_preset, list_differences
+from lamella.studies.arms import Arm
+from lamella.studies.presets import find_preset, list_differences
 
 TABLE_1 = {  # HistoTransfer 2021, Table I: ImageNet top-1, per cent
     "resnet18": 69.8,

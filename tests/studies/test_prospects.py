@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from lamella.cohort import Cohort, CohortSlide
-from lamella.study.design import StudyDesign
-from lamella.study.design_parts import ArmBlock, TileDesign
-from lamella.study.prospects import list_obstacles
+from lamella.studies.design import StudyDesign
+from lamella.studies.design_parts import ArmBlock, TileDesign
+from lamella.studies.prospects import list_obstacles
 
 
 def make_cohort(n_benign: int, n_tumour: int, slides_a_patient: int = 1) -> Cohort:

@@ -3,8 +3,8 @@
 import difflib
 
 from lamella.errors import SettingsError
-from lamella.study.design import StudyDesign
-from lamella.study.design_parts import (
+from lamella.studies.design import StudyDesign
+from lamella.studies.design_parts import (
     ArmBlock,
     Comparison,
     Depth,

@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from lamella.study.arms import Arm
-from lamella.study.design import StudyDesign
+from lamella.studies.arms import Arm
+from lamella.studies.design import StudyDesign
 
 _HIDDEN = 256  # width of the head's first layer, which holds nearly all its arithmetic
 _STEP_S = 0.001  # what a step of training takes beside the first layer

@@ -19,9 +19,9 @@ from pydantic import Field, ValidationError, field_validator
 
 from lamella.errors import SettingsError
 from lamella.files import read_yaml
-from lamella.study.arms import CHOSEN_ARMS, Arm
-from lamella.study.design_errors import Place, find_line, find_twice, say_mistake, say_nearest
-from lamella.study.design_parts import RULES, ArmBlock, Comparison, FinetuneDesign, Part, TileDesign, TrainDesign
+from lamella.studies.arms import CHOSEN_ARMS, Arm
+from lamella.studies.design_errors import Place, find_line, find_twice, say_mistake, say_nearest
+from lamella.studies.design_parts import RULES, ArmBlock, Comparison, FinetuneDesign, Part, TileDesign, TrainDesign
 
 _COMMENTS = {
     "preset": "where this comes from; any word of your own",

@@ -14,13 +14,13 @@ from lamella.compare import compare_arms
 from lamella.encoders import RuntimeSettings
 from lamella.errors import ModelError
 from lamella.exports.source import find_source
-from lamella.study import plan_study
-from lamella.study.arms import CHOSEN_ARMS, Arm
-from lamella.study.choice import choose_in_folds, count_chosen, say_choices
-from lamella.study.design import check_design
-from lamella.study.execute import StudyOptions, StudyOutcome, run_arms
-from lamella.study.judge import ArmCost, join_costs, judge_again
-from lamella.study.outcome import ArmOutcome
+from lamella.studies import plan as plan_study
+from lamella.studies.arms import CHOSEN_ARMS, Arm
+from lamella.studies.choice import choose_in_folds, count_chosen, say_choices
+from lamella.studies.design import check_design
+from lamella.studies.execute import StudyOptions, StudyOutcome, run_arms
+from lamella.studies.judge import ArmCost, join_costs, judge_again
+from lamella.studies.outcome import ArmOutcome
 from tests.tiny import draw_cohort
 
 OPTIONS = StudyOptions(runtime=RuntimeSettings(runtime="torch", n_threads=1))

@@ -1,4 +1,4 @@
-"""What a study will do on this machine: facts are gathered here, `lamella.study.plan_study` makes the plan of them.
+"""What a study will do on this machine: facts are gathered here, `lamella.studies.plan` makes the plan of them.
 
 $LAMELLA_HOME/rates.json    arithmetic and seconds a tile of encoders on this machine, measured once
 """
@@ -22,14 +22,14 @@ from lamella.errors import EncoderError, LamellaError
 from lamella.features.plan import CutSettings, plan_slide
 from lamella.features.settings import ExtractSettings
 from lamella.files import parse_json_file, write_json
-from lamella.study.arm_rows import find_command
-from lamella.study.arms import CHOSEN_ARMS, Arm
-from lamella.study.costs import load_costs
-from lamella.study.design import StudyDesign, parse_time
+from lamella.studies.arm_rows import find_command
+from lamella.studies.arms import CHOSEN_ARMS, Arm
+from lamella.studies.costs import load_costs
+from lamella.studies.design import StudyDesign, parse_time
+from lamella.studies.folder import StudyFolder
+from lamella.studies.plan import StudyPlan, plan_units
+from lamella.studies.work import CHOSEN_KEY, BagSet, EncoderFacts, PlanFacts, bags_of, base_of
 from lamella.study.folder import RunFolder
-from lamella.study.plan_study import StudyPlan, plan_units
-from lamella.study.study_folder import StudyFolder
-from lamella.study.units import CHOSEN_KEY, BagSet, EncoderFacts, PlanFacts, bags_of, base_of
 
 _LOOKED_AT = 8  # slides whose tiles are counted; the others are taken to be alike
 _TIMED = "resnet18"  # what is timed where no encoder of the design has its weights here

@@ -7,7 +7,7 @@ from lamella.encoders import find_encoder
 from lamella.encoders.profile import profile_encoder
 from lamella.encoders.weights import find_weights
 from lamella.errors import WeightsError
-from lamella.study.arms import Arm
+from lamella.studies.arms import Arm
 
 
 def describe_arm(arm: Arm, *, declared: bool) -> dict[str, Any]:

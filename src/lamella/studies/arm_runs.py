@@ -25,13 +25,13 @@ from lamella.features.settings import ExtractSettings
 from lamella.files import parse_json_file, write_record, write_text
 from lamella.mil import SlideModel, load_model
 from lamella.progress import Progress, SilentProgress
-from lamella.study.arms import Arm
+from lamella.studies.arms import Arm
+from lamella.studies.outcome import ArmOutcome, SlideLogits, tabulate
 from lamella.study.bags import StudyBags
 from lamella.study.cka import compare_tuned
 from lamella.study.finetune import StageOne, finetune_rounds, train_rounds
 from lamella.study.folder import RunFolder
 from lamella.study.localise import permute_labels
-from lamella.study.outcome import ArmOutcome, SlideLogits, tabulate
 from lamella.study.record import save_run_record
 from lamella.study.rounds import Protocol, keep_available, train_protocol
 from lamella.study.run import Trained, analyse_bags, save_run_cohort

@@ -17,7 +17,7 @@ from lamella.analysis.auc import estimate_auc
 from lamella.analysis.predictions import PredictionTable, average_by_patient
 from lamella.cohort import Cohort, CohortSlide
 from lamella.files import replacing, write_table
-from lamella.study.arms import Arm
+from lamella.studies.arms import Arm
 
 RESULT_COLUMNS = ("arm", "encoder", "depth", "weights", "finetuned", "head", "tiles", "fold", "seed", "n_patients",
                   "auc", "best_epoch", "seconds_per_tile")  # fmt: skip

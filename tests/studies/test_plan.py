@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from lamella.cohort import Cohort, load_cohort
 from lamella.encoders import RuntimeSettings
 from lamella.progress import say_time
-from lamella.study import plan as planning
-from lamella.study.arms import Arm
-from lamella.study.design import StudyDesign, check_design
-from lamella.study.plan import Rates, find_done, plan_study
-from lamella.study.plan_study import plan_units
-from lamella.study.study_folder import StudyFolder
-from lamella.study.units import EncoderFacts, PlanFacts, bags_of, base_of, core_keys
+from lamella.studies import facts as planning
+from lamella.studies.arms import Arm
+from lamella.studies.design import StudyDesign, check_design
+from lamella.studies.facts import Rates, find_done, plan_study
+from lamella.studies.folder import StudyFolder
+from lamella.studies.plan import plan_units
+from lamella.studies.work import EncoderFacts, PlanFacts, bags_of, base_of, core_keys
 from tests.tiny import draw_cohort
 
 RULES = ("each against the first", "tuned against frozen", "depth against 4")

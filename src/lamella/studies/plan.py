@@ -1,6 +1,6 @@
 """What a study will do, worked out from facts alone: no slide is opened here, and no network built.
 
-`lamella.study.plan` gathers the facts on a machine; here is nothing but arithmetic, so that laws can be tested: a tile
+`lamella.studies.facts` gathers the facts on a machine; here is nothing but arithmetic, so that laws can be tested: a tile
 is decoded once for all encoders and depths of its tile spec, every arm runs or says why not, a budget is kept.
 """
 
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lamella.progress import say_time
-from lamella.study.arms import CHOSEN_ARMS, Arm
-from lamella.study.design import StudyDesign
-from lamella.study.units import CHOSEN_KEY, OPTIONAL, PlanFacts, Unit, bags_of, core_keys, list_units, price_choices
+from lamella.studies.arms import CHOSEN_ARMS, Arm
+from lamella.studies.design import StudyDesign
+from lamella.studies.work import CHOSEN_KEY, OPTIONAL, PlanFacts, Unit, bags_of, core_keys, list_units, price_choices
 
 RUNS, DONE, WAITS, LEFT = "runs", "done", "waiting for weights", "not run"
 
