@@ -23,6 +23,7 @@ from lamella.analysis.judgement import LEAST_PATIENTS
 from lamella.cli.progress import RichProgress
 from lamella.cohort import load_cohort
 from lamella.encoders import EncoderSpec
+from lamella.explain.localise import LocaliseSettings, localise_run
 from lamella.features.extract import extract_cohort
 from lamella.features.plan import CutSettings
 from lamella.features.settings import ExtractSettings
@@ -31,7 +32,6 @@ from lamella.finetune.settings import FinetuneSettings
 from lamella.mil.settings import TrainSettings
 from lamella.pipeline import run_cohort
 from lamella.report.figures import BlockSeries, draw_by_block
-from lamella.study.localise import LocaliseSettings, localise_run
 from lamella.study.predict import open_run
 from lamella.study.settings import CamSettings, StageTwo, TrainingSettings, join_settings
 from lamella.tiles import TileSpec

@@ -439,7 +439,7 @@ def add_outline_rows(n_polygons: int, called: str) -> None:
     @row(f"GeoJSON of 10^6 points in {called}: lesions for localisation")
     def lesions(folder: Path) -> Work:
         from lamella.analysis.localise import number_lesions
-        from lamella.study.truth import load_lesions
+        from lamella.explain.outlines import load_lesions
 
         path = save_outlines(folder, n_polygons)
 

@@ -32,7 +32,7 @@ MUTANTS = (
         "maps/stitch.py",
         "between = first + stride * (np.arange(1, cells) - 0.5)",
         "between = stride * np.arange(1, cells)",
-        "tests/maps tests/study/test_cam.py",
+        "tests/maps tests/explain/test_cam.py",
     ),
     Mutant(
         "x and y swapped in the map",
@@ -50,17 +50,17 @@ MUTANTS = (
     ),
     Mutant(
         "maps by models that have learned from the slide",
-        "study/cam.py",
+        "explain/cam.py",
         "for i in one.test}",
         "for i in one.train}",
-        "tests/study/test_cam.py",
+        "tests/explain/test_cam.py",
     ),
     Mutant(
         "neighbours of a tile counted as detections",
         "analysis/localise.py",
         "APART = 1.5",
         "APART = 0.9",
-        "tests/study/test_localise.py",
+        "tests/explain/test_localise.py",
     ),
     Mutant(
         "classes that QuPath ignores counted",

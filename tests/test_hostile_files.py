@@ -25,11 +25,11 @@ from lamella.cohort.rows import read_rows
 from lamella.encoders.formats import load_state
 from lamella.encoders.trust import refuse_untrusted
 from lamella.errors import BagError, LamellaError, OutputError, SlideError, show_controls
+from lamella.explain.lesion_masks import load_mask
 from lamella.features.tissue import save_tiles, save_tissue
 from lamella.files import read_json, refuse_links, write_text
 from lamella.report.pictures import load_body
 from lamella.slide.claims import find_claimed_size
-from lamella.study.lesion_masks import load_mask
 from lamella.study.reference import load_reference
 from tests.tiny import draw_tissue, save_slide
 

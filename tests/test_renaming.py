@@ -7,8 +7,8 @@ import pytest
 
 from lamella.cohort import gather_slides
 from lamella.errors import SettingsError, TissueError
+from lamella.explain.outlines import SUFFIXES
 from lamella.renaming import rename_outlines
-from lamella.study.truth import SUFFIXES
 
 
 @pytest.fixture

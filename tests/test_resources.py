@@ -15,13 +15,13 @@ from lamella.analysis.predictions import find_log_odds
 from lamella.analysis.selection import PairTable
 from lamella.cohort.rows import read_rows
 from lamella.errors import BagError, CohortError, TissueError
+from lamella.explain.lesion_masks import load_mask
 from lamella.features.h5_reading import open_h5, read_array
 from lamella.features.torch_bags import load_tensor_bag
 from lamella.mil.batches import Bags
 from lamella.mil.standardise import find_standardisation
 from lamella.mil.trainee import StandardRows
 from lamella.study import bags as study_bags
-from lamella.study.lesion_masks import load_mask
 from lamella.tissue import annotation_xml, geojson
 from lamella.tissue.areas import Area, Drawing, keep_polygons
 from lamella.tissue.regions import rasterise_regions

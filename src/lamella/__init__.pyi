@@ -27,6 +27,8 @@ from lamella.encoders import (
 from lamella.encoders.profile import profile_encoder
 from lamella.encoders.trust import trusting
 from lamella.errors import LamellaError
+from lamella.explain.cka import CkaSettings, compare_encoders
+from lamella.explain.localise import LocaliseSettings, localise_run
 from lamella.exports.open import open_predictor
 from lamella.exports.write import ExportSettings, export_model
 from lamella.features.bag import FeatureBag
@@ -44,8 +46,6 @@ from lamella.studies.design import StudyDesign, load_design
 from lamella.studies.execute import StudyOptions, StudyOutcome
 from lamella.studies.judge import judge_again
 from lamella.studies.presets import find_preset
-from lamella.study.cka import CkaSettings, compare_encoders
-from lamella.study.localise import LocaliseSettings, localise_run
 from lamella.study.predict import open_run
 from lamella.study.run import StudyResult, train_on_bags
 from lamella.study.settings import CamSettings, RunSettings, StageTwo, TrainingSettings

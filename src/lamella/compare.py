@@ -9,6 +9,9 @@ import numpy as np
 from lamella.cohort import Cohort, CohortSlide, load_cohort
 from lamella.encoders.trust import trusting
 from lamella.errors import LamellaError, OutputError
+from lamella.explain.cam import map_run
+from lamella.explain.cam_record import CamRecord
+from lamella.explain.outlines import SUFFIXES
 from lamella.features.failures import Failure
 from lamella.files import refuse_links
 from lamella.pipeline import locate_tiles
@@ -23,12 +26,9 @@ from lamella.studies.outcome import ArmOutcome
 from lamella.studies.presets import find_preset
 from lamella.studies.work import base_of
 from lamella.study.attention import load_attention
-from lamella.study.cam import map_run
-from lamella.study.cam_record import CamRecord
 from lamella.study.folder import RunFolder
 from lamella.study.predict import open_run
 from lamella.study.settings import CamSettings
-from lamella.study.truth import SUFFIXES
 
 N_PICTURES = 12
 

@@ -15,6 +15,8 @@ from lamella.cohort import Cohort, CohortSlide, gather_slides, load_cohort
 from lamella.encoders import DEFAULT_ENCODER, EncoderSpec
 from lamella.encoders.trust import trusting
 from lamella.errors import BagError, LamellaError, OutputError
+from lamella.explain.cam import map_run
+from lamella.explain.cam_record import CamRecord
 from lamella.exports.external import ExternalArms, predict_external
 from lamella.exports.open import open_predictor
 from lamella.features.failures import Failure
@@ -31,8 +33,6 @@ from lamella.report.page import write_page
 from lamella.report.slides import SlideCaption, draw_slide, is_drawn
 from lamella.slide import Slide, hash_quickly, list_slides, open_slide
 from lamella.study.attention import AttentionRecord, load_attention
-from lamella.study.cam import map_run
-from lamella.study.cam_record import CamRecord
 from lamella.study.folder import RunFolder
 from lamella.study.predict import FinishedRun, open_run, predict_cohort
 from lamella.study.predictor import Predictor

@@ -268,21 +268,6 @@ def import_all() -> None:
     """Import what the targets import, so that forked workers need not."""
     import timm  # noqa: F401
 
-    import lamella.compare
-    import lamella.encoders.foreign
-    import lamella.encoders.tuned
-    import lamella.exports.open
-    import lamella.features.inspect
-    import lamella.pipeline
-    import lamella.report.cam
-    import lamella.report.page
-    import lamella.report.study.page
-    import lamella.report.summary
-    import lamella.studies.judge
-    import lamella.study.cam
-    import lamella.study.localise
-    import lamella.study.truth  # noqa: F401
-
 
 def _read_originals(originals: Sequence[Original]) -> dict[str, str]:
     """Read the originals in a process of its own: forked workers must not inherit its threads."""

@@ -17,13 +17,13 @@ def make_folders(folder: Path) -> list[Original]:
     from lamella.cohort import gather_slides, load_cohort
     from lamella.compare import compare_arms
     from lamella.encoders import EncoderSpec, RuntimeSettings
+    from lamella.explain.localise import LocaliseSettings, localise_run
     from lamella.exports.write import export_model
     from lamella.features.plan import CutSettings
     from lamella.features.settings import ExtractSettings
     from lamella.mil.settings import TrainSettings
     from lamella.studies.design import check_design
     from lamella.studies.execute import StudyOptions
-    from lamella.study.localise import LocaliseSettings, localise_run
     from lamella.study.predict import open_run
     from lamella.study.settings import CamSettings, RunSettings
     from lamella.tiles import TileSpec

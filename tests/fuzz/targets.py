@@ -170,7 +170,7 @@ def read_predictions(path: Path) -> str:
 
 def read_regions(path: Path) -> str:
     """Rasterise outlines, as regions to include and as lesions."""
-    from lamella.study.truth import load_truth
+    from lamella.explain.outlines import load_truth
     from lamella.tissue.region_files import RegionChoice
     from lamella.tissue.regions import rasterise_regions
 
@@ -183,7 +183,7 @@ def read_regions(path: Path) -> str:
 
 def read_mask(path: Path) -> str:
     """Rasterise a mask of lesions."""
-    from lamella.study.truth import load_truth
+    from lamella.explain.outlines import load_truth
 
     return digest([load_truth(path, (1600, 1200))((60, 80))])
 
@@ -228,7 +228,7 @@ def map_again(path: Path) -> str:
 
 def localise_again(path: Path) -> str:
     """Measure a run against lesions."""
-    from lamella.study.localise import LocaliseSettings, localise_run
+    from lamella.explain.localise import LocaliseSettings, localise_run
     from lamella.study.predict import open_run
 
     settings = LocaliseSettings(lesions=path / "lesions", cam=None)

@@ -11,6 +11,8 @@ import tifffile
 from lamella.audit.slide import audit_slide
 from lamella.cohort import CohortSlide
 from lamella.errors import TissueError
+from lamella.explain.cam_record import CamRecord
+from lamella.explain.outlines import load_truth
 from lamella.features.bag import load_patches
 from lamella.features.plan import CutSettings, plan_slide
 from lamella.features.tissue import save_tiles, save_tissue
@@ -20,8 +22,6 @@ from lamella.report.heatmap import SlideAttention
 from lamella.report.slides import SlideCaption, draw_slide
 from lamella.slide import open_slide
 from lamella.slide.frame import clip_bounds, find_scan_part, to_canvas, to_scan
-from lamella.study.cam_record import CamRecord
-from lamella.study.truth import load_truth
 from lamella.tiles import TileSpec, place_tiles
 from lamella.tissue import load_regions, rasterise_regions
 from tests.slide.drawn import draw, write_scn

@@ -15,6 +15,8 @@ from lamella.encoders import EncoderSpec, RuntimeSettings, find_encoder
 from lamella.encoders.network import build_network
 from lamella.encoders.tuned import load_seen
 from lamella.errors import LeakageError, ModelError, SettingsError
+from lamella.explain.cam import map_run
+from lamella.explain.cka import list_trained
 from lamella.features.extract import ExtractSettings, extract_cohort
 from lamella.features.layouts import load_bag
 from lamella.features.plan import CutSettings
@@ -25,8 +27,6 @@ from lamella.mil.settings import TrainSettings
 from lamella.slide import open_slide
 from lamella.study import finetune
 from lamella.study.bags import load_bags
-from lamella.study.cam import map_run
-from lamella.study.cka import list_trained
 from lamella.study.folder import RunFolder
 from lamella.study.predict import open_run
 from lamella.study.run import run_study, train_on_bags

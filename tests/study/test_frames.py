@@ -8,6 +8,10 @@ import pytest
 
 from lamella.cohort import gather_slides
 from lamella.encoders import EncoderSpec, RuntimeSettings
+from lamella.explain.cam import CamMapper, CamPart
+from lamella.explain.cam_record import load_cam_record
+from lamella.explain.localise import LocaliseSettings, _list_maps, _set_scene, _Source
+from lamella.explain.outlines import load_truth
 from lamella.features.bag import load_patches, read_own_bag
 from lamella.features.extract import ExtractSettings, extract_cohort
 from lamella.features.plan import CutSettings
@@ -16,11 +20,7 @@ from lamella.mil import fit_model
 from lamella.mil.settings import TrainSettings
 from lamella.progress import SilentProgress
 from lamella.slide import open_slide
-from lamella.study.cam import CamMapper, CamPart
-from lamella.study.cam_record import load_cam_record
-from lamella.study.localise import LocaliseSettings, _list_maps, _set_scene, _Source
 from lamella.study.settings import CamSettings
-from lamella.study.truth import load_truth
 from lamella.tiles import TileSpec
 from tests.slide.drawn import draw, write_levels
 from tests.slide.mirax import write_mirax

@@ -52,9 +52,9 @@ def localise(
     progress = talk.open()
     trusted.apply()
 
+    from lamella.explain.localise import LocaliseSettings, localise_run
     from lamella.features.failures import save_failures
     from lamella.report.page import write_page
-    from lamella.study.localise import LocaliseSettings, localise_run
     from lamella.study.predict import open_run
     from lamella.study.settings import CamSettings
 

@@ -9,12 +9,12 @@ import contourpy
 import numpy as np
 from numpy.typing import NDArray
 
+from lamella.explain.cam_record import CamRecord
 from lamella.files import parse_json_file, remove, write_json, write_text
 from lamella.maps import fit_map, load_map
 from lamella.report.overlay import ColourRange, OverlayStyle, blend_map, fit_thumbnail, lay_panels
 from lamella.report.pictures import save_picture
 from lamella.slide import Bounds, Slide, describe_frame
-from lamella.study.cam_record import CamRecord
 from lamella.tissue.geojson import make_feature
 
 CAM_COLOURS = "RdBu_r"  # red for the class, blue against it: told apart in every colour vision

@@ -4,13 +4,13 @@ from pathlib import Path
 
 from PIL import Image
 
+from lamella.explain.cam_record import CamRecord
 from lamella.files import parse_json_file, replacing, write_json
 from lamella.maps import fit_map, load_map, stitch_tiles
 from lamella.report.cam import CAM_COLOURS, find_signed_range
 from lamella.report.heatmap import SlideAttention
 from lamella.report.overlay import OverlayStyle, blend_map, find_colour_range, fit_thumbnail
 from lamella.slide import Slide
-from lamella.study.cam_record import CamRecord
 
 _DRAWN = "drawn.json"  # written last: a folder that has it is complete
 _QUALITY = 82

@@ -20,6 +20,8 @@ from lamella.analysis.metrics import measure
 from lamella.analysis.predictions import number_groups
 from lamella.cohort import Cohort, CohortSlide, list_rounds
 from lamella.errors import ModelError
+from lamella.explain.cka import compare_tuned
+from lamella.explain.localise import permute_labels
 from lamella.features.extract import ExtractReport
 from lamella.features.settings import ExtractSettings
 from lamella.files import parse_json_file, write_record, write_text
@@ -28,10 +30,8 @@ from lamella.progress import Progress, SilentProgress
 from lamella.studies.arms import Arm
 from lamella.studies.outcome import ArmOutcome, SlideLogits, tabulate
 from lamella.study.bags import StudyBags
-from lamella.study.cka import compare_tuned
 from lamella.study.finetune import StageOne, finetune_rounds, train_rounds
 from lamella.study.folder import RunFolder
-from lamella.study.localise import permute_labels
 from lamella.study.record import save_run_record
 from lamella.study.rounds import Protocol, keep_available, train_protocol
 from lamella.study.run import Trained, analyse_bags, save_run_cohort

@@ -16,6 +16,8 @@ from lamella.analysis.permutation import judge_permutations
 from lamella.cohort import Cohort, list_rounds, split_folds, split_holdout
 from lamella.encoders import EncoderSpec, RuntimeSettings
 from lamella.errors import CohortError, LamellaError, LeakageError, OutputError
+from lamella.explain.localise import LocaliseSettings, localise_run
+from lamella.explain.outlines import LesionFolder
 from lamella.features.extract import ExtractReport, extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.settings import ExtractSettings
@@ -46,11 +48,9 @@ from lamella.studies.robustness import measure_features, measure_gap
 from lamella.studies.work import CHOSEN_KEY, PlanFacts, base_of
 from lamella.study.bags import StudyBags, load_bags
 from lamella.study.folder import RunFolder, hash_tables
-from lamella.study.localise import LocaliseSettings, localise_run
 from lamella.study.predict import open_run
 from lamella.study.run import check_images, save_ledger, save_run_cohort
 from lamella.study.settings import CamSettings, TrainingSettings
-from lamella.study.truth import LesionFolder
 from lamella.temporaries import sweep_temporaries
 
 

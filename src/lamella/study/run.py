@@ -18,6 +18,7 @@ from lamella.cohort import (
 )
 from lamella.cohort.cohort import name_some
 from lamella.errors import CohortError
+from lamella.explain.cka import compare_tuned, find_untestable
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.plan import ledger_of
@@ -27,7 +28,6 @@ from lamella.progress import Progress, SilentProgress
 from lamella.slide import hash_readable
 from lamella.study.attention import load_attention, locate_attention, save_attention
 from lamella.study.bags import StudyBags, hash_json, load_bag_folder, load_bags
-from lamella.study.cka import compare_tuned, find_untestable
 from lamella.study.finetune import StageOne, finetune_rounds
 from lamella.study.folder import RunFolder
 from lamella.study.leaks import refuse_seen_by_encoder

@@ -22,6 +22,7 @@ from lamella.cohort import Cohort, CohortSlide, list_rounds, load_cohort
 from lamella.encoders import EncoderSpec, fingerprint_encoder
 from lamella.encoders.runtime.cells import CellReader, open_cell_reader
 from lamella.errors import BagError, CohortError, LamellaError, ModelError, OutputError, SettingsError
+from lamella.explain.cam_record import CamRecord, load_cam_record
 from lamella.features.bag import read_own_bag
 from lamella.features.blocks import list_blocks, order_by_block, read_block
 from lamella.features.failures import Failure
@@ -32,7 +33,6 @@ from lamella.mil import SlideModel, load_model, predict_ensemble
 from lamella.progress import Progress, SilentProgress, Stage
 from lamella.slide import Slide, open_slide, to_scan
 from lamella.study.bags import hash_json
-from lamella.study.cam_record import CamRecord, load_cam_record
 from lamella.study.folder import RunFolder
 from lamella.study.predict import FinishedRun, find_run_encoder
 from lamella.study.settings import CamSettings, restore_extract_settings

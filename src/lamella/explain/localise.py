@@ -35,6 +35,9 @@ from lamella.cohort.cohort import name_some
 from lamella.encoders import EncoderSpec
 from lamella.encoders.trust import trusting
 from lamella.errors import CohortError, LamellaError, OutputError, SettingsError
+from lamella.explain.cam import CamMapper, CamPart, PartFinder, load_paths, predict_parts
+from lamella.explain.lesion_masks import Rasteriser
+from lamella.explain.outlines import LesionFolder
 from lamella.features.bag import read_own_bag
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
@@ -45,14 +48,11 @@ from lamella.mil.settings import TrainSettings
 from lamella.progress import Progress, SilentProgress, Stage
 from lamella.slide import Slide, open_slide, to_scan
 from lamella.study.bags import load_bags
-from lamella.study.cam import CamMapper, CamPart, PartFinder, load_paths, predict_parts
 from lamella.study.folder import RunFolder
 from lamella.study.leaks import refuse_seen_by_encoder
-from lamella.study.lesion_masks import Rasteriser
 from lamella.study.predict import FinishedRun, find_run_encoder
 from lamella.study.rounds import Protocol, keep_available, train_protocol
 from lamella.study.settings import CamSettings, restore_extract_settings
-from lamella.study.truth import LesionFolder
 
 _PIXELS_A_TILE = 16
 _LONG_PX = 4096

@@ -13,6 +13,8 @@ from lamella.encoders import EncoderSpec, RuntimeSettings
 from lamella.encoders.network import build_network
 from lamella.encoders.runtime.cells import open_cell_reader
 from lamella.errors import CohortError, EncoderError, ModelError, SettingsError
+from lamella.explain.cam import CamMapper, CamPart
+from lamella.explain.cam_record import load_cam_record
 from lamella.features.extract import ExtractSettings, extract_cohort
 from lamella.features.plan import CutSettings
 from lamella.finetune.settings import FinetuneSettings
@@ -24,8 +26,6 @@ from lamella.pipeline import map_classes, predict_slides, run_cohort
 from lamella.progress import SilentProgress
 from lamella.slide import open_slide
 from lamella.study.bags import load_bags
-from lamella.study.cam import CamMapper, CamPart
-from lamella.study.cam_record import load_cam_record
 from lamella.study.settings import CamSettings, RunSettings, StageTwo
 from lamella.tiles import TileSpec
 from tests.study.test_finetune import write_cohort

@@ -15,16 +15,16 @@ from shapely.geometry import mapping
 from lamella.analysis.localise import Lesions
 from lamella.encoders import EncoderSpec, RuntimeSettings
 from lamella.errors import CohortError, SettingsError, TissueError
+from lamella.explain.localise import LocaliseSettings, _detect, _Map, average_over_tiles, localise_run, permute_labels
+from lamella.explain.outlines import load_truth
 from lamella.features.extract import ExtractSettings
 from lamella.features.plan import CutSettings
 from lamella.files import parse_json_file
 from lamella.mil.settings import TrainSettings
 from lamella.report.page import write_page
-from lamella.study.localise import LocaliseSettings, _detect, _Map, average_over_tiles, localise_run, permute_labels
 from lamella.study.predict import open_run
 from lamella.study.run import run_study
 from lamella.study.settings import CamSettings, RunSettings
-from lamella.study.truth import load_truth
 from lamella.tiles import TileSpec
 from tests.study.test_finetune import write_cohort
 from tests.tiny import draw_tissue, save_slide
@@ -266,7 +266,7 @@ def test_a_mean_over_tiles_counts_cut_pixels_by_their_share():
 
 
 def test_permuted_labels_stay_in_their_fold_and_with_their_patient(run):
-    from lamella.study.cam import load_paths
+    from lamella.explain.cam import load_paths
 
     out, _ = run
     cohort = load_paths(open_run(out).folder)

@@ -8,8 +8,8 @@ import shapely
 
 from lamella.cohort import CohortSlide
 from lamella.errors import CohortError, SettingsError, TissueError
+from lamella.explain.lesion_masks import MASK_SUFFIXES, Rasteriser, load_mask, parse_value
 from lamella.slide.frame import Bounds, move_to_scan
-from lamella.study.lesion_masks import MASK_SUFFIXES, Rasteriser, load_mask, parse_value
 from lamella.tissue.region_files import AREA_SUFFIXES, find_slide_file, refuse_unclear_classes, say_no_match
 from lamella.tissue.regions import load_regions, rasterise_regions
 

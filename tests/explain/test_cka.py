@@ -13,10 +13,10 @@ from lamella.encoders import EncoderSpec
 from lamella.encoders.network import build_network
 from lamella.encoders.trust import trusting
 from lamella.errors import EncoderError, SettingsError
+from lamella.explain import cka
+from lamella.explain.cka import CkaSettings, compare_encoders
 from lamella.features.plan import CutSettings
 from lamella.report.cka import save_cka_figures
-from lamella.study import cka
-from lamella.study.cka import CkaSettings, compare_encoders
 from lamella.tiles import TileSpec
 from tests.tiny import draw_tissue, save_slide
 

@@ -8,9 +8,9 @@ import tifffile
 from PIL import Image
 
 from lamella.errors import CohortError, SettingsError, TissueError
-from lamella.study import lesion_masks
-from lamella.study.lesion_masks import load_mask
-from lamella.study.truth import LesionFolder
+from lamella.explain import lesion_masks
+from lamella.explain.lesion_masks import load_mask
+from lamella.explain.outlines import LesionFolder
 
 SLIDE = (1600, 1200)
 SHAPE = (300, 400)
