@@ -21,11 +21,11 @@ from sklearn.metrics import roc_auc_score
 from lamella.cohort import load_cohort
 from lamella.demo import DEMO_ARM, run_demo
 from lamella.mil.settings import TrainSettings
+from lamella.runs.attention import AttentionRecord, load_attention
+from lamella.runs.execute import train_on_bags
+from lamella.runs.folder import RunFolder
+from lamella.runs.settings import TrainingSettings
 from lamella.samples import DEMO_SLIDES, load_outlines
-from lamella.study.attention import AttentionRecord, load_attention
-from lamella.study.folder import RunFolder
-from lamella.study.run import train_on_bags
-from lamella.study.settings import TrainingSettings
 
 # name, bar, whether the bar is the least
 BARS = (("colour", 0.65, False), ("mean pooling", 0.80, False), ("attention", 0.90, True), ("tiles", 0.80, True))

@@ -18,8 +18,8 @@ from lamella.encoders import EncoderSpec
 from lamella.features.extract import extract_cohort
 from lamella.features.plan import CutSettings
 from lamella.features.settings import ExtractSettings
-from lamella.study.run import train_on_bags
-from lamella.study.settings import TrainingSettings
+from lamella.runs.execute import train_on_bags
+from lamella.runs.settings import TrainingSettings
 from lamella.tiles import TileSpec
 
 FIELDS = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "ucsb-breast" / "cohort.csv"

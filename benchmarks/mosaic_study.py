@@ -32,8 +32,8 @@ from lamella.finetune.settings import FinetuneSettings
 from lamella.mil.settings import TrainSettings
 from lamella.pipeline import run_cohort
 from lamella.report.figures import BlockSeries, draw_by_block
-from lamella.study.predict import open_run
-from lamella.study.settings import CamSettings, StageTwo, TrainingSettings, join_settings
+from lamella.runs.predict import open_run
+from lamella.runs.settings import CamSettings, StageTwo, TrainingSettings, join_settings
 from lamella.tiles import TileSpec
 
 MOSAIC = Path(__file__).resolve().parent.parent.parent / "shared" / "tools" / "mosaic.py"

@@ -42,7 +42,7 @@ from lamella.mil import SlideModel  # noqa: E402
 from lamella.mil.settings import TrainSettings  # noqa: E402
 from lamella.mil.standardise import Standardisation  # noqa: E402
 from lamella.mil.together import FitJob, fit_together  # noqa: E402
-from lamella.study.bags import load_bags  # noqa: E402
+from lamella.runs.bags import load_bags  # noqa: E402
 from lamella.tiles import TileSpec  # noqa: E402
 
 MOSAIC = ROOT.parent / "shared" / "tools" / "mosaic.py"

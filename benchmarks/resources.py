@@ -103,7 +103,7 @@ def add_bag_rows(width: int) -> None:
 
     @row(f"{called}: load for training")
     def load(folder: Path) -> Work:
-        from lamella.study.bags import load_bag_folder
+        from lamella.runs.bags import load_bag_folder
 
         save_bag(folder / f"bags{width}" / "S0.h5", *make_bag(width))
         return lambda: load_bag_folder(folder / f"bags{width}", ["S0"]) and None
@@ -112,7 +112,7 @@ def add_bag_rows(width: int) -> None:
     def load_trident(folder: Path) -> Work:
         import h5py
 
-        from lamella.study.bags import load_bag_folder
+        from lamella.runs.bags import load_bag_folder
 
         path = folder / f"trident{width}" / "S0.h5"
         path.parent.mkdir(exist_ok=True)
@@ -150,7 +150,7 @@ for _width in (512, 1536):
 @row("attention on 10^5 tiles: written and read")
 def keep_attention(folder: Path) -> Work:
     """Attention of a bag of ours."""
-    from lamella.study.attention import load_attention, locate_attention, save_attention
+    from lamella.runs.attention import load_attention, locate_attention, save_attention
 
     shares, corners = make_attention().attention.astype(np.float32), make_bag(1)[1]
 
@@ -230,8 +230,8 @@ def train_cohort(folder: Path) -> Path:
     """Train on the cohort's bags, one seed and one epoch a fold; what is finished stays."""
     from lamella.cohort import load_cohort
     from lamella.mil.settings import TrainSettings
-    from lamella.study.run import train_on_bags
-    from lamella.study.settings import TrainingSettings
+    from lamella.runs.execute import train_on_bags
+    from lamella.runs.settings import TrainingSettings
 
     cohort = load_cohort(save_cohort_table(folder))
     settings = TrainingSettings(train=TrainSettings(epochs=1), n_seeds=1, by_batch=False)
@@ -280,7 +280,7 @@ def split(folder: Path) -> Work:
 @row("cohort of 2,000: bags of 200 x 512 loaded")
 def load_bags(folder: Path) -> Work:
     """From files, each opened by a child first."""
-    from lamella.study.bags import load_bag_folder
+    from lamella.runs.bags import load_bag_folder
 
     bags = save_cohort_bags(folder)
     return lambda: load_bag_folder(bags, [f"S{i:06d}" for i in range(N_SLIDES)]) and None
@@ -338,7 +338,7 @@ def judge(folder: Path) -> Work:
 @row("cohort of 2,000: metrics of one arm")
 def measure_arm(folder: Path) -> Work:
     """From a table."""
-    from lamella.study.measure import measure_table
+    from lamella.runs.measure import measure_table
 
     path = save_predictions(folder, N_SLIDES)
     return lambda: measure_table(path) and None
@@ -503,7 +503,7 @@ def split_large(folder: Path) -> Work:
 @row("table of 10^5 rows: predictions measured")
 def measure_large(folder: Path) -> Work:
     """As `lamella measure`."""
-    from lamella.study.measure import measure_table
+    from lamella.runs.measure import measure_table
 
     path = save_predictions(folder, N_ROWS)
     return lambda: measure_table(path) and None

@@ -99,9 +99,9 @@ def draw_pictures(demo: Path) -> None:
     from lamella.features.plan import CutSettings, find_slide_tissue
     from lamella.report.heatmap import SlideAttention
     from lamella.report.overlay import OverlayStyle, draw_overlay
+    from lamella.runs.attention import load_attention
     from lamella.samples import DEMO_MPP, DEMO_TILE_PX, TUMOUR, load_outlines
     from lamella.slide import open_slide
-    from lamella.study.attention import load_attention
     from lamella.tiles import TileSpec
     from lamella.tissue import draw_tissue
 

@@ -244,7 +244,7 @@ def save_tested_run(folder: str) -> None:
 
 def save_attention_file(path: str, *, slide_size: tuple[int, int], image: str = "") -> None:
     """Write attention over three tiles of a slide of `slide_size` level-0 pixels."""
-    from lamella.study.attention import AttentionRecord, save_attention
+    from lamella.runs.attention import AttentionRecord, save_attention
 
     record = AttentionRecord(
         slide_id=Path(path).stem,

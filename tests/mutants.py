@@ -235,7 +235,7 @@ MUTANTS = (
         "features/leaks.py",
         "if seen.knows(item.patient_id,",
         "if seen.knows('',",
-        "tests/study/test_finetune.py",
+        "tests/runs/test_stage_two.py",
     ),
     Mutant(
         "an exported model used though a file of it was changed",
@@ -246,14 +246,14 @@ MUTANTS = (
     ),
     Mutant(
         "patients of training looked for by name where their hashes are kept",
-        "study/predictor.py",
+        "runs/predictor.py",
         "return self.find_spelling(patient_id) is not None",
         "return patient_id in self.patients",
         "tests/exports/test_write.py",
     ),
     Mutant(
         "the spread over folds taken over all models",
-        "study/predictor.py",
+        "runs/predictor.py",
         "    if len(folds) > 1:",
         "    if len(folds) > 99:",
         "tests/exports/test_write.py",
@@ -267,10 +267,10 @@ MUTANTS = (
     ),
     Mutant(
         "models of an earlier run's folds left for predict to read",
-        "study/rounds.py",
+        "runs/rounds.py",
         "    remove_models(folder, protocol.name, but=paths)\n",
         "",
-        "tests/study/test_finetune.py",
+        "tests/runs/test_stage_two.py",
     ),
     Mutant(
         "a column of patients passed over for its capitals",

@@ -29,8 +29,8 @@ from lamella.cli import build_app, list_commands
 from lamella.encoders import RuntimeSettings
 from lamella.files import write_json, write_text
 from lamella.mil.settings import TrainSettings
+from lamella.runs.settings import RunSettings, TrainingSettings
 from lamella.samples import draw_cohort
-from lamella.study.settings import RunSettings, TrainingSettings
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -350,7 +350,7 @@ def desk(drawer: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (TrainSettings.__init__, "n_threads", 1),
     ):
         monkeypatch.setitem(made.__kwdefaults__, name, value)
-    monkeypatch.setattr("lamella.study.measure._BASELINE_DRAWS", 50)
+    monkeypatch.setattr("lamella.runs.measure._BASELINE_DRAWS", 50)
     for name in ("DEMO_TILE_PX", "DEMO_STRIDE_PX"):
         monkeypatch.setattr(f"lamella.demo.{name}", 64)
     return tmp_path

@@ -29,8 +29,8 @@ from lamella.explain.lesion_masks import load_mask
 from lamella.features.tissue import save_tiles, save_tissue
 from lamella.files import read_json, refuse_links, write_text
 from lamella.report.pictures import load_body
+from lamella.runs.reference import load_reference
 from lamella.slide.claims import find_claimed_size
-from lamella.study.reference import load_reference
 from tests.tiny import draw_tissue, save_slide
 
 SOURCE = Path(lamella.__file__).parent

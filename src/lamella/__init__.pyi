@@ -41,14 +41,14 @@ from lamella.mil import SlideModel, SlidePrediction, fit_model, load_model, save
 from lamella.mil.settings import TrainSettings
 from lamella.pipeline import map_classes, predict, predict_slides, run, run_cohort
 from lamella.report.page import write_page
+from lamella.runs.execute import StudyResult, train_on_bags
+from lamella.runs.predict import open_run
+from lamella.runs.settings import CamSettings, RunSettings, StageTwo, TrainingSettings
 from lamella.slide import Slide, open_slide
 from lamella.studies.design import StudyDesign, load_design
 from lamella.studies.execute import StudyOptions, StudyOutcome
 from lamella.studies.judge import judge_again
 from lamella.studies.presets import find_preset
-from lamella.study.predict import open_run
-from lamella.study.run import StudyResult, train_on_bags
-from lamella.study.settings import CamSettings, RunSettings, StageTwo, TrainingSettings
 from lamella.tiles import TileSpec, place_tiles
 from lamella.tissue import TissueMask, draw_tissue, find_tissue, find_tissue_otsu, load_regions, restrict_tissue
 

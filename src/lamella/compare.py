@@ -19,16 +19,16 @@ from lamella.progress import Progress, SilentProgress
 from lamella.renaming import hide_names, rename_cohort, rename_outlines, save_public_failures
 from lamella.report.panels import draw_panels
 from lamella.report.study import write_study_page
+from lamella.runs.attention import load_attention
+from lamella.runs.folder import RunFolder
+from lamella.runs.predict import open_run
+from lamella.runs.settings import CamSettings
 from lamella.slide import open_slide
 from lamella.studies.design import StudyDesign, load_design
 from lamella.studies.execute import StudyOptions, StudyOutcome, run_arms
 from lamella.studies.outcome import ArmOutcome
 from lamella.studies.presets import find_preset
 from lamella.studies.work import base_of
-from lamella.study.attention import load_attention
-from lamella.study.folder import RunFolder
-from lamella.study.predict import open_run
-from lamella.study.settings import CamSettings
 
 N_PICTURES = 12
 

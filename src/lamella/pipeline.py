@@ -31,14 +31,14 @@ from lamella.report.heatmap import SlideAttention
 from lamella.report.overlay import OverlayStyle
 from lamella.report.page import write_page
 from lamella.report.slides import SlideCaption, draw_slide, is_drawn
+from lamella.runs.attention import AttentionRecord, load_attention
+from lamella.runs.execute import StudyResult, run_study
+from lamella.runs.folder import RunFolder
+from lamella.runs.predict import FinishedRun, open_run, predict_cohort
+from lamella.runs.predictor import Predictor
+from lamella.runs.rounds import RoundPrediction
+from lamella.runs.settings import CamSettings, RunSettings
 from lamella.slide import Slide, hash_quickly, list_slides, open_slide
-from lamella.study.attention import AttentionRecord, load_attention
-from lamella.study.folder import RunFolder
-from lamella.study.predict import FinishedRun, open_run, predict_cohort
-from lamella.study.predictor import Predictor
-from lamella.study.rounds import RoundPrediction
-from lamella.study.run import StudyResult, run_study
-from lamella.study.settings import CamSettings, RunSettings
 from lamella.tiles import TileSpec
 
 
@@ -110,7 +110,7 @@ def run_cohort(
     Args:
         cohort: Labelled slides.
         settings: How.
-        out: The run folder; `lamella.study.folder` says what lies where.
+        out: The run folder; `lamella.runs.folder` says what lies where.
         pseudonyms: Whether patients and slides go by salted hashes from the first step on; the key and everything
             that holds paths stay under `local/`.
         progress: Where to report to.

@@ -20,7 +20,7 @@ from lamella.features.failures import Failure, save_failures
 from lamella.files import remove, write_bytes, write_table, write_text
 from lamella.report.pseudonyms import Pseudonyms
 from lamella.report.scrub import drop_folders
-from lamella.study.folder import RunFolder
+from lamella.runs.folder import RunFolder
 from lamella.tissue.region_files import AREA_SUFFIXES, find_slide_file, say_no_match
 
 

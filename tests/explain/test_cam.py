@@ -24,11 +24,11 @@ from lamella.mil.heads import Head, MeanPool
 from lamella.mil.settings import TrainSettings
 from lamella.pipeline import map_classes, predict_slides, run_cohort
 from lamella.progress import SilentProgress
+from lamella.runs.bags import load_bags
+from lamella.runs.settings import CamSettings, RunSettings, StageTwo
 from lamella.slide import open_slide
-from lamella.study.bags import load_bags
-from lamella.study.settings import CamSettings, RunSettings, StageTwo
 from lamella.tiles import TileSpec
-from tests.study.test_finetune import write_cohort
+from tests.runs.test_stage_two import write_cohort
 from tests.tiny import draw_tissue, save_slide
 
 EXTRACT = ExtractSettings(

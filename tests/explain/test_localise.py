@@ -22,11 +22,11 @@ from lamella.features.plan import CutSettings
 from lamella.files import parse_json_file
 from lamella.mil.settings import TrainSettings
 from lamella.report.page import write_page
-from lamella.study.predict import open_run
-from lamella.study.run import run_study
-from lamella.study.settings import CamSettings, RunSettings
+from lamella.runs.execute import run_study
+from lamella.runs.predict import open_run
+from lamella.runs.settings import CamSettings, RunSettings
 from lamella.tiles import TileSpec
-from tests.study.test_finetune import write_cohort
+from tests.runs.test_stage_two import write_cohort
 from tests.tiny import draw_tissue, save_slide
 
 SIZE = (310, 250)

@@ -28,12 +28,12 @@ from lamella.features.plan import CutSettings
 from lamella.files import find_sha256, parse_json_file
 from lamella.mil.settings import TrainSettings
 from lamella.pipeline import predict_slides
+from lamella.runs.execute import run_study
+from lamella.runs.predict import open_run
+from lamella.runs.reference import load_reference
+from lamella.runs.settings import RunSettings
 from lamella.studies.design import check_design
 from lamella.studies.execute import StudyOptions, StudyOutcome, run_arms
-from lamella.study.predict import open_run
-from lamella.study.reference import load_reference
-from lamella.study.run import run_study
-from lamella.study.settings import RunSettings
 from lamella.tiles import TileSpec
 from tests.tiny import draw_cohort, draw_tissue, save_slide
 

@@ -17,7 +17,7 @@ from lamella.features.h5_child import CHILD
 from lamella.features.h5_reading import open_h5
 from lamella.features.inspect import inspect_file
 from lamella.features.layouts import load_bag
-from lamella.study.attention import load_attention
+from lamella.runs.attention import load_attention
 from tests.features.test_layouts import COORDS, FEATURES, write_clam, write_trident
 
 GRID = np.stack([np.arange(20) % 5, np.arange(20) // 5], axis=1)

@@ -22,10 +22,10 @@ def make_folders(folder: Path) -> list[Original]:
     from lamella.features.plan import CutSettings
     from lamella.features.settings import ExtractSettings
     from lamella.mil.settings import TrainSettings
+    from lamella.runs.predict import open_run
+    from lamella.runs.settings import CamSettings, RunSettings
     from lamella.studies.design import check_design
     from lamella.studies.execute import StudyOptions
-    from lamella.study.predict import open_run
-    from lamella.study.settings import CamSettings, RunSettings
     from lamella.tiles import TileSpec
 
     runtime = RuntimeSettings(runtime="torch", precision="fp32", n_threads=1)

@@ -50,7 +50,7 @@ def read_bag(path: Path) -> str:
 def train_on_bags(path: Path) -> str:
     """Load a folder of our bags as a run does, and train on it."""
     from lamella.features.bag import FEATURE_KEYS
-    from lamella.study.bags import load_bag_folder
+    from lamella.runs.bags import load_bag_folder
 
     bags = load_bag_folder(path, [f"S{k}" for k in range(6)])
     keys = [bags.key(slide_id) for slide_id in bags.features]
@@ -86,7 +86,7 @@ def read_attention(path: Path) -> str:
     """Load attention as numbers, and lay it on its slide."""
     from lamella.maps import stitch_tiles
     from lamella.report.heatmap import SlideAttention
-    from lamella.study.attention import load_attention
+    from lamella.runs.attention import load_attention
 
     record = load_attention(path)
     size = record.slide_size or (620, 500)
@@ -162,7 +162,7 @@ def read_cohort(path: Path) -> str:
 def read_predictions(path: Path) -> str:
     """Measure a table of predictions."""
     from lamella.report.summary import list_remarks, summarise_run
-    from lamella.study.measure import measure_table
+    from lamella.runs.measure import measure_table
 
     metrics = measure_table(path)
     return digest([repr(metrics), repr(list(summarise_run(metrics))), repr(list_remarks(metrics))])
@@ -198,7 +198,7 @@ def read_design(path: Path) -> str:
 def read_run(path: Path) -> str:
     """Open a finished run, predict an embedding by it, and write its page."""
     from lamella.report.page import write_page
-    from lamella.study.predict import open_run, read_run_encoder
+    from lamella.runs.predict import open_run, read_run_encoder
 
     run = open_run(path)
     features = np.random.default_rng(0).normal(size=(5, run.models[0].embedding_dim)).astype(np.float32)
@@ -218,7 +218,7 @@ def map_again(path: Path) -> str:
     """Map the classes of two slides of a run."""
     from lamella.encoders import RuntimeSettings
     from lamella.pipeline import map_classes
-    from lamella.study.settings import CamSettings
+    from lamella.runs.settings import CamSettings
 
     runtime = RuntimeSettings(runtime="torch", precision="fp32", n_threads=1)
     records, failures = map_classes(path / "run", CamSettings(runtime=runtime), slide_ids=["S-00", "S-01"])
@@ -229,7 +229,7 @@ def map_again(path: Path) -> str:
 def localise_again(path: Path) -> str:
     """Measure a run against lesions."""
     from lamella.explain.localise import LocaliseSettings, localise_run
-    from lamella.study.predict import open_run
+    from lamella.runs.predict import open_run
 
     settings = LocaliseSettings(lesions=path / "lesions", cam=None)
     content, failures = localise_run(open_run(path / "run"), settings)
@@ -253,7 +253,7 @@ def resume_run(path: Path) -> str:
     from lamella.features.settings import ExtractSettings
     from lamella.mil.settings import TrainSettings
     from lamella.pipeline import run_cohort
-    from lamella.study.settings import RunSettings
+    from lamella.runs.settings import RunSettings
     from lamella.tiles import TileSpec
 
     runtime = RuntimeSettings(runtime="torch", precision="fp32", n_threads=1)

@@ -82,7 +82,7 @@ def make_table(targets, logits, classes, patients, folds, batches):
 
 
 def make_metrics(rng, targets, logits, classes, patients, folds, batches):
-    """`metrics.json` as `lamella.study.measure` lays it out."""
+    """`metrics.json` as `lamella.runs.measure` lays it out."""
     two = len(classes) == 2
     thresholds = {
         fold: Threshold(

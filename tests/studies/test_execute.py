@@ -155,8 +155,8 @@ def test_run_again_nothing_is_trained_and_every_file_is_the_same(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("lamella.study.rounds.fit_together", refuse)
-    monkeypatch.setattr("lamella.study.finetune.fit_encoder", refuse)
+    monkeypatch.setattr("lamella.runs.rounds.fit_together", refuse)
+    monkeypatch.setattr("lamella.runs.stage_two.fit_encoder", refuse)
     compare_arms(cohort, DESIGN, study.folder.path, options=OPTIONS)
     assert {name: (study.folder.path / name).read_bytes() for name in FILES} == before
 

@@ -58,8 +58,8 @@ def cam(
     from lamella.features.failures import save_failures
     from lamella.pipeline import map_classes
     from lamella.report.page import write_page
-    from lamella.study.folder import RunFolder
-    from lamella.study.settings import CamSettings
+    from lamella.runs.folder import RunFolder
+    from lamella.runs.settings import CamSettings
 
     settings = CamSettings(
         method=method,

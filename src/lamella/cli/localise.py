@@ -55,8 +55,8 @@ def localise(
     from lamella.explain.localise import LocaliseSettings, localise_run
     from lamella.features.failures import save_failures
     from lamella.report.page import write_page
-    from lamella.study.predict import open_run
-    from lamella.study.settings import CamSettings
+    from lamella.runs.predict import open_run
+    from lamella.runs.settings import CamSettings
 
     settings = LocaliseSettings(
         lesions=lesions,

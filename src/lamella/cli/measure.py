@@ -26,7 +26,7 @@ def measure(
     The table has the columns slide_id, label and prob_<class> or logit_<class>; optionally patient_id, fold, batch.
     """
     from lamella.report.summary import list_remarks, summarise_run
-    from lamella.study.measure import measure_table
+    from lamella.runs.measure import measure_table
 
     metrics = measure_table(predictions, positive=positive)
     if as_json:

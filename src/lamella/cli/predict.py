@@ -12,7 +12,7 @@ from lamella.cli.tables import print_json, print_table, tell_failures
 from lamella.errors import SettingsError
 
 if TYPE_CHECKING:
-    from lamella.study.rounds import RoundPrediction
+    from lamella.runs.rounds import RoundPrediction
 
 
 @takes_groups

@@ -54,7 +54,7 @@ def run(
     from lamella.features.settings import ExtractSettings
     from lamella.pipeline import run_cohort
     from lamella.report.summary import list_remarks, summarise_run
-    from lamella.study.settings import CamSettings, join_settings
+    from lamella.runs.settings import CamSettings, join_settings
 
     extract = ExtractSettings(cut=tiles.cut(), encoders=(encoder.spec(),), runtime=encoder.settings())
     stage_two = finetune.settings(seed=seed)

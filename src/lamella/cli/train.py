@@ -38,7 +38,7 @@ def train(
     given = columns.load(cohort, progress)
 
     from lamella.report.summary import list_remarks, summarise_run
-    from lamella.study.run import train_on_bags
+    from lamella.runs.execute import train_on_bags
 
     result = train_on_bags(given, features, training.settings(seed=seed), out, progress=progress)
     for note in result.notes:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from lamella.study.settings import StageTwo, TrainingSettings
+    from lamella.runs.settings import StageTwo, TrainingSettings
 
 _TRAINING, _FINETUNE = "Training and testing", "Fine-tuning"
 
@@ -88,7 +88,7 @@ class TrainOptions:
     def settings(self, *, seed: int = 0) -> "TrainingSettings":
         """Return how bags become models, predictions and metrics."""
         from lamella.mil.settings import TrainSettings
-        from lamella.study.settings import TrainingSettings
+        from lamella.runs.settings import TrainingSettings
 
         train = TrainSettings(head=self.head.value, epochs=self.epochs, patience=self.patience, lr=self.lr, seed=seed)
         return TrainingSettings(
@@ -180,7 +180,7 @@ class FinetuneOptions:
         if self.finetune is None:
             return None
         from lamella.finetune.settings import FinetuneSettings
-        from lamella.study.settings import StageTwo
+        from lamella.runs.settings import StageTwo
 
         finetune = FinetuneSettings(
             arm=self.finetune.value,

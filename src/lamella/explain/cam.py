@@ -31,11 +31,11 @@ from lamella.files import refuse_links, remove, replacing, write_record
 from lamella.maps import CellStitcher, plan_map_grid, save_map
 from lamella.mil import SlideModel, load_model, predict_ensemble
 from lamella.progress import Progress, SilentProgress, Stage
+from lamella.runs.bags import hash_json
+from lamella.runs.folder import RunFolder
+from lamella.runs.predict import FinishedRun, find_run_encoder
+from lamella.runs.settings import CamSettings, restore_extract_settings
 from lamella.slide import Slide, open_slide, to_scan
-from lamella.study.bags import hash_json
-from lamella.study.folder import RunFolder
-from lamella.study.predict import FinishedRun, find_run_encoder
-from lamella.study.settings import CamSettings, restore_extract_settings
 from lamella.temporaries import sweep_temporaries
 
 _BLOCKS_AHEAD = 3

@@ -27,10 +27,10 @@ from lamella.features.settings import name_in_files
 from lamella.files import parse_json_file, refuse_links, replacing, write_json, write_table
 from lamella.mil import load_model
 from lamella.progress import Progress, SilentProgress
+from lamella.runs.bags import hash_json
+from lamella.runs.folder import RunFolder
+from lamella.runs.predict import find_tuned_file
 from lamella.slide import hash_quickly
-from lamella.study.bags import hash_json
-from lamella.study.folder import RunFolder
-from lamella.study.predict import find_tuned_file
 from lamella.temporaries import sweep_temporaries
 
 if TYPE_CHECKING:

@@ -46,13 +46,13 @@ from lamella.files import write_record, write_table
 from lamella.maps import fit_map, load_map, stitch_tiles
 from lamella.mil.settings import TrainSettings
 from lamella.progress import Progress, SilentProgress, Stage
+from lamella.runs.bags import load_bags
+from lamella.runs.folder import RunFolder
+from lamella.runs.leaks import refuse_seen_by_encoder
+from lamella.runs.predict import FinishedRun, find_run_encoder
+from lamella.runs.rounds import Protocol, keep_available, train_protocol
+from lamella.runs.settings import CamSettings, restore_extract_settings
 from lamella.slide import Slide, open_slide, to_scan
-from lamella.study.bags import load_bags
-from lamella.study.folder import RunFolder
-from lamella.study.leaks import refuse_seen_by_encoder
-from lamella.study.predict import FinishedRun, find_run_encoder
-from lamella.study.rounds import Protocol, keep_available, train_protocol
-from lamella.study.settings import CamSettings, restore_extract_settings
 
 _PIXELS_A_TILE = 16
 _LONG_PX = 4096

@@ -24,12 +24,12 @@ from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
 from lamella.files import parse_json_file, refuse_links, write_json, write_table
 from lamella.progress import Progress
+from lamella.runs.folder import RunFolder
+from lamella.runs.predict import predict_cohort
+from lamella.runs.predictor import Predictor, list_seen
+from lamella.runs.rounds import RoundPrediction
+from lamella.runs.settings import restore_extract_settings
 from lamella.studies.folder import StudyFolder
-from lamella.study.folder import RunFolder
-from lamella.study.predict import predict_cohort
-from lamella.study.predictor import Predictor, list_seen
-from lamella.study.rounds import RoundPrediction
-from lamella.study.settings import restore_extract_settings
 
 EXTERNAL_FORMAT = 1
 _COLUMNS = ("arm", "n_patients", "auc", "auc_low", "auc_high", "loss", "loss_low", "loss_high", "smallest_margin",

@@ -11,9 +11,9 @@ from lamella.exports.write import CARD, FORMAT, FORMAT_VERSION, REFERENCE, SEEN,
 from lamella.files import find_inside, find_sha256, read_json
 from lamella.machine import refuse_passing
 from lamella.mil import SlideModel, load_model
-from lamella.study.predict import open_run
-from lamella.study.predictor import Member, Predictor, SeenBefore
-from lamella.study.reference import load_reference
+from lamella.runs.predict import open_run
+from lamella.runs.predictor import Member, Predictor, SeenBefore
+from lamella.runs.reference import load_reference
 
 
 def open_predictor(path: Path | str) -> Predictor:

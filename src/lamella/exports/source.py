@@ -20,13 +20,13 @@ from lamella.files import parse_json_file, refuse_links
 from lamella.machine import refuse_passing
 from lamella.mil import SlideModel
 from lamella.progress import Progress, SilentProgress
+from lamella.runs.folder import RunFolder
+from lamella.runs.predict import FinishedRun, open_run, read_run_encoder
+from lamella.runs.predictor import Member
+from lamella.runs.reference import find_mean_embedding
+from lamella.runs.settings import restore_extract_settings
 from lamella.studies.arms import Arm
 from lamella.studies.folder import StudyFolder
-from lamella.study.folder import RunFolder
-from lamella.study.predict import FinishedRun, open_run, read_run_encoder
-from lamella.study.predictor import Member
-from lamella.study.reference import find_mean_embedding
-from lamella.study.settings import restore_extract_settings
 
 _FIGURES = ("auc", "auc_pooled", "balanced_accuracy", "sensitivity", "specificity", "ppv", "npv", "average_precision",
             "brier", "log_loss", "calibration")  # fmt: skip

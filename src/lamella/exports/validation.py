@@ -17,11 +17,11 @@ from lamella.features.bag import BagFolder, read_own_bag
 from lamella.features.extract import extract_cohort
 from lamella.mil import average_predictions
 from lamella.progress import Progress
-from lamella.study.measure import find_frozen_threshold
-from lamella.study.predict import FinishedRun
-from lamella.study.predictor import Member
-from lamella.study.rounds import Outcome, Protocol, RoundPrediction
-from lamella.study.settings import restore_extract_settings
+from lamella.runs.measure import find_frozen_threshold
+from lamella.runs.predict import FinishedRun
+from lamella.runs.predictor import Member
+from lamella.runs.rounds import Outcome, Protocol, RoundPrediction
+from lamella.runs.settings import restore_extract_settings
 
 
 def encode_validation(run: FinishedRun, members: Sequence[Member], progress: Progress) -> dict[EncoderSpec, BagFolder]:

@@ -39,9 +39,9 @@ from lamella.exports.source import ExportSource, find_source
 from lamella.files import find_sha256, read_json, remove, replacing, write_json, write_text
 from lamella.mil import SlideModel, save_model
 from lamella.progress import Progress, SilentProgress
-from lamella.study.predictor import list_seen
-from lamella.study.record import list_versions
-from lamella.study.reference import build_reference, save_reference
+from lamella.runs.predictor import list_seen
+from lamella.runs.record import list_versions
+from lamella.runs.reference import build_reference, save_reference
 from lamella.temporaries import sweep_temporaries
 
 _log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from lamella.cells import unescape_cell
 from lamella.errors import OutputError
 from lamella.files import parse_json_file
 from lamella.report.results import Results, read_results
-from lamella.study.folder import refuse_changed_tables
+from lamella.runs.folder import refuse_changed_tables
 
 Row = Mapping[str, str]
 

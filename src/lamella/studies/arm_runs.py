@@ -27,15 +27,15 @@ from lamella.features.settings import ExtractSettings
 from lamella.files import parse_json_file, write_record, write_text
 from lamella.mil import SlideModel, load_model
 from lamella.progress import Progress, SilentProgress
+from lamella.runs.bags import StudyBags
+from lamella.runs.execute import Trained, analyse_bags, save_run_cohort
+from lamella.runs.folder import RunFolder
+from lamella.runs.record import save_run_record
+from lamella.runs.rounds import Protocol, keep_available, train_protocol
+from lamella.runs.settings import StageTwo, TrainingSettings, describe_encoder, join_settings
+from lamella.runs.stage_two import StageOne, finetune_rounds, train_rounds
 from lamella.studies.arms import Arm
 from lamella.studies.outcome import ArmOutcome, SlideLogits, tabulate
-from lamella.study.bags import StudyBags
-from lamella.study.finetune import StageOne, finetune_rounds, train_rounds
-from lamella.study.folder import RunFolder
-from lamella.study.record import save_run_record
-from lamella.study.rounds import Protocol, keep_available, train_protocol
-from lamella.study.run import Trained, analyse_bags, save_run_cohort
-from lamella.study.settings import StageTwo, TrainingSettings, describe_encoder, join_settings
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -13,10 +13,10 @@ from typing import Any
 from lamella.analysis.metrics import measure
 from lamella.cohort import Cohort
 from lamella.progress import Progress
+from lamella.runs.settings import StageTwo
 from lamella.studies.arm_runs import FrozenRun, continue_fold
 from lamella.studies.arms import CHOSEN_ARMS, Arm
 from lamella.studies.outcome import ArmOutcome, SlideLogits, tabulate
-from lamella.study.settings import StageTwo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,8 @@ from lamella.errors import LamellaError
 from lamella.features.plan import CutSettings
 from lamella.finetune.settings import FinetuneSettings
 from lamella.mil.settings import TrainSettings
+from lamella.runs.settings import StageTwo
 from lamella.studies.arms import Arm
-from lamella.study.settings import StageTwo
 from lamella.tiles import TileSpec
 
 Depth = Literal[1, 2, 3, 4]

@@ -23,6 +23,11 @@ from lamella.features.failures import Failure
 from lamella.features.settings import ExtractSettings
 from lamella.files import parse_json_file, refuse_links, write_record
 from lamella.progress import Progress, SilentProgress, say_time
+from lamella.runs.bags import StudyBags, load_bags
+from lamella.runs.execute import check_images, save_ledger, save_run_cohort
+from lamella.runs.folder import RunFolder, hash_tables
+from lamella.runs.predict import open_run
+from lamella.runs.settings import CamSettings, TrainingSettings
 from lamella.studies.arm_rows import describe_arm
 from lamella.studies.arm_runs import ArmPlace, FrozenRun, compare_blocks, permute_arm, run_frozen, run_stage_two
 from lamella.studies.arms import CHOSEN, CHOSEN_ARMS, Arm
@@ -46,11 +51,6 @@ from lamella.studies.prospects import list_obstacles
 from lamella.studies.record import describe_study, load_record, refuse_other_design, was_declared
 from lamella.studies.robustness import measure_features, measure_gap
 from lamella.studies.work import CHOSEN_KEY, PlanFacts, base_of
-from lamella.study.bags import StudyBags, load_bags
-from lamella.study.folder import RunFolder, hash_tables
-from lamella.study.predict import open_run
-from lamella.study.run import check_images, save_ledger, save_run_cohort
-from lamella.study.settings import CamSettings, TrainingSettings
 from lamella.temporaries import sweep_temporaries
 
 

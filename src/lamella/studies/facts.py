@@ -22,6 +22,7 @@ from lamella.errors import EncoderError, LamellaError
 from lamella.features.plan import CutSettings, plan_slide
 from lamella.features.settings import ExtractSettings
 from lamella.files import parse_json_file, write_json
+from lamella.runs.folder import RunFolder
 from lamella.studies.arm_rows import find_command
 from lamella.studies.arms import CHOSEN_ARMS, Arm
 from lamella.studies.costs import load_costs
@@ -29,7 +30,6 @@ from lamella.studies.design import StudyDesign, parse_time
 from lamella.studies.folder import StudyFolder
 from lamella.studies.plan import StudyPlan, plan_units
 from lamella.studies.work import CHOSEN_KEY, BagSet, EncoderFacts, PlanFacts, bags_of, base_of
-from lamella.study.folder import RunFolder
 
 _LOOKED_AT = 8  # slides whose tiles are counted; the others are taken to be alike
 _TIMED = "resnet18"  # what is timed where no encoder of the design has its weights here

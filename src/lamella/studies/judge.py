@@ -20,10 +20,10 @@ from lamella.encoders.names import N_BLOCKS
 from lamella.errors import LamellaError, ModelError
 from lamella.files import parse_json_file, write_record
 from lamella.machine import refuse_passing
+from lamella.runs.folder import refuse_changed_tables
 from lamella.studies.arms import Arm
 from lamella.studies.costs import load_costs
 from lamella.studies.folder import StudyFolder
-from lamella.study.folder import refuse_changed_tables
 
 _SAME = ("encoder", "weights", "finetuned", "head", "tiles")
 

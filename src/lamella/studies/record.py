@@ -7,10 +7,10 @@ from typing import Any
 from lamella.cohort import Cohort, list_rounds
 from lamella.errors import SettingsError
 from lamella.files import parse_json_file
+from lamella.runs.record import list_versions
 from lamella.studies.arms import Arm
 from lamella.studies.design import StudyDesign
 from lamella.studies.folder import StudyFolder
-from lamella.study.record import list_versions
 
 RECORD_FORMAT = 1
 # What may change while a study goes on: its figures stay those of the same folds, seeds, tiles and training.

@@ -13,8 +13,8 @@ from lamella.cells import unescape_cell
 from lamella.errors import ModelError
 from lamella.files import parse_json_file
 from lamella.report.figures import Scores
+from lamella.runs.folder import refuse_changed_tables
 from lamella.studies.folder import StudyFolder
-from lamella.study.folder import refuse_changed_tables
 
 Rows = list[dict[str, str]]
 

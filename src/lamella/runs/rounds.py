@@ -16,9 +16,9 @@ from lamella.mil import SlideModel, load_model, predict_ensemble, save_model
 from lamella.mil.settings import TrainSettings
 from lamella.mil.together import FitJob, fit_together
 from lamella.progress import Progress
-from lamella.study.bags import StudyBags, hash_json
-from lamella.study.folder import RunFolder
-from lamella.study.reference import Unlike
+from lamella.runs.bags import StudyBags, hash_json
+from lamella.runs.folder import RunFolder
+from lamella.runs.reference import Unlike
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

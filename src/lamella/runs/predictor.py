@@ -14,9 +14,9 @@ from lamella.encoders.tuned import list_hashes
 from lamella.errors import LeakageError
 from lamella.mil import SlideModel, SlidePrediction
 from lamella.progress import Progress
+from lamella.runs.reference import Reference
+from lamella.runs.rounds import Spread
 from lamella.slide import hash_readable
-from lamella.study.reference import Reference
-from lamella.study.rounds import Spread
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

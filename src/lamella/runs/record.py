@@ -11,11 +11,11 @@ from lamella import __version__
 from lamella.cohort import Cohort
 from lamella.features.extract import ExtractReport
 from lamella.files import write_record, write_table
-from lamella.study.bags import StudyBags
-from lamella.study.folder import RunFolder, hash_tables
-from lamella.study.reference import FLAGS
-from lamella.study.rounds import RoundPrediction
-from lamella.study.settings import RunSettings, describe_settings
+from lamella.runs.bags import StudyBags
+from lamella.runs.folder import RunFolder, hash_tables
+from lamella.runs.reference import FLAGS
+from lamella.runs.rounds import RoundPrediction
+from lamella.runs.settings import RunSettings, describe_settings
 
 _PACKAGES = ("torch", "torchvision", "timm", "openvino", "numpy", "scikit-learn", "fastslide", "openslide-python",
              "openslide-bin", "pyvips", "h5py")  # fmt: skip

@@ -19,8 +19,8 @@ from lamella.maps import load_map
 from lamella.mil import fit_model
 from lamella.mil.settings import TrainSettings
 from lamella.progress import SilentProgress
+from lamella.runs.settings import CamSettings
 from lamella.slide import open_slide
-from lamella.study.settings import CamSettings
 from lamella.tiles import TileSpec
 from tests.slide.drawn import draw, write_levels
 from tests.slide.mirax import write_mirax

@@ -25,15 +25,13 @@ from lamella.features.plan import ledger_of
 from lamella.files import refuse_links, remove, write_record, write_table
 from lamella.mil import SlideModel
 from lamella.progress import Progress, SilentProgress
-from lamella.slide import hash_readable
-from lamella.study.attention import load_attention, locate_attention, save_attention
-from lamella.study.bags import StudyBags, hash_json, load_bag_folder, load_bags
-from lamella.study.finetune import StageOne, finetune_rounds
-from lamella.study.folder import RunFolder
-from lamella.study.leaks import refuse_seen_by_encoder
-from lamella.study.measure import measure_study
-from lamella.study.record import save_predictions, save_run_record
-from lamella.study.rounds import (
+from lamella.runs.attention import load_attention, locate_attention, save_attention
+from lamella.runs.bags import StudyBags, hash_json, load_bag_folder, load_bags
+from lamella.runs.folder import RunFolder
+from lamella.runs.leaks import refuse_seen_by_encoder
+from lamella.runs.measure import measure_study
+from lamella.runs.record import save_predictions, save_run_record
+from lamella.runs.rounds import (
     Outcome,
     Protocol,
     RoundPrediction,
@@ -42,7 +40,9 @@ from lamella.study.rounds import (
     remove_models,
     train_protocol,
 )
-from lamella.study.settings import DEFAULT_FOLDS, RunSettings, TrainingSettings, describe_encoder
+from lamella.runs.settings import DEFAULT_FOLDS, RunSettings, TrainingSettings, describe_encoder
+from lamella.runs.stage_two import StageOne, finetune_rounds
+from lamella.slide import hash_readable
 from lamella.temporaries import sweep_temporaries
 
 

@@ -24,13 +24,13 @@ from lamella.files import parse_json_file
 from lamella.finetune.settings import FinetuneSettings
 from lamella.mil import load_model
 from lamella.mil.settings import TrainSettings
+from lamella.runs import stage_two as finetune
+from lamella.runs.bags import load_bags
+from lamella.runs.execute import run_study, train_on_bags
+from lamella.runs.folder import RunFolder
+from lamella.runs.predict import open_run
+from lamella.runs.settings import CamSettings, RunSettings, StageTwo, TrainingSettings
 from lamella.slide import open_slide
-from lamella.study import finetune
-from lamella.study.bags import load_bags
-from lamella.study.folder import RunFolder
-from lamella.study.predict import open_run
-from lamella.study.run import run_study, train_on_bags
-from lamella.study.settings import CamSettings, RunSettings, StageTwo, TrainingSettings
 from lamella.tiles import TileSpec
 from tests.tiny import draw_tissue, save_slide
 
@@ -102,7 +102,7 @@ def test_the_table_has_every_arm_on_all_tiles_and_on_its_own_most_attended(run):
 def test_run_again_it_trains_nothing_and_finds_the_same(run, monkeypatch):
     result, out, _ = run
     before = (out / "finetuned" / "arms.json").read_text()
-    monkeypatch.setattr("lamella.study.finetune.fit_encoder", None)
+    monkeypatch.setattr("lamella.runs.stage_two.fit_encoder", None)
     run_study(result.cohort, SETTINGS, out)
     assert (out / "finetuned" / "arms.json").read_text() == before
 

@@ -16,9 +16,9 @@ from lamella.analysis.sites import predict_next_site
 from lamella.analysis.thresholds import Decisions, Threshold, find_threshold
 from lamella.cohort import Cohort, CohortSlide, Round
 from lamella.errors import CohortError, SettingsError
-from lamella.study.bags import StudyBags
-from lamella.study.predictions_table import load_predictions
-from lamella.study.rounds import Outcome, Protocol, RoundPrediction
+from lamella.runs.bags import StudyBags
+from lamella.runs.predictions_table import load_predictions
+from lamella.runs.rounds import Outcome, Protocol, RoundPrediction
 
 METRICS_FORMAT = 1
 _BASELINE_DRAWS = 500

@@ -7,8 +7,8 @@ import pytest
 
 from lamella.errors import CohortError
 from lamella.report.summary import list_remarks, summarise_run
-from lamella.study.measure import measure_table
-from lamella.study.predictions_table import load_predictions
+from lamella.runs.measure import measure_table
+from lamella.runs.predictions_table import load_predictions
 
 HEAD = "slide_id,label,fold,prob_a,prob_b\n"
 GOOD = HEAD + "s1,a,0.0,0.9,0.1\ns2,b,0,0.2,0.8\n"

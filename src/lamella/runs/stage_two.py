@@ -32,12 +32,12 @@ from lamella.finetune.settings import FinetuneSettings
 from lamella.finetune.tiles import ChosenTiles, SlideTiles, choose_top
 from lamella.mil import SlideModel, load_model, save_model
 from lamella.progress import AlikeOnce, Progress
+from lamella.runs.bags import StudyBags, hash_json, load_bags
+from lamella.runs.folder import RunFolder
+from lamella.runs.predict import find_tuned_file
+from lamella.runs.settings import StageTwo
 from lamella.slide import hash_quickly, open_slide
 from lamella.slide.signature import sign_slide
-from lamella.study.bags import StudyBags, hash_json, load_bags
-from lamella.study.folder import RunFolder
-from lamella.study.predict import find_tuned_file
-from lamella.study.settings import StageTwo
 
 READINGS = ("all", "top")
 

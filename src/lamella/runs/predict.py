@@ -19,15 +19,15 @@ from lamella.features.settings import name_in_files
 from lamella.files import find_inside, parse_json_file, refuse_links, write_record
 from lamella.mil import SlideModel, average_predictions, check_bag_fits, load_model
 from lamella.progress import Progress, SilentProgress
-from lamella.study.attention import locate_attention, save_attention
-from lamella.study.bags import StudyBags, hash_json, load_bags
-from lamella.study.folder import RunFolder, hash_tables, refuse_changed_tables
-from lamella.study.leaks import refuse_seen_by_encoder
-from lamella.study.measure import measure_external
-from lamella.study.predictor import Member, Predictor, list_seen, measure_spread, refuse_seen
-from lamella.study.record import list_versions, save_predictions
-from lamella.study.rounds import RoundPrediction
-from lamella.study.settings import restore_extract_settings
+from lamella.runs.attention import locate_attention, save_attention
+from lamella.runs.bags import StudyBags, hash_json, load_bags
+from lamella.runs.folder import RunFolder, hash_tables, refuse_changed_tables
+from lamella.runs.leaks import refuse_seen_by_encoder
+from lamella.runs.measure import measure_external
+from lamella.runs.predictor import Member, Predictor, list_seen, measure_spread, refuse_seen
+from lamella.runs.record import list_versions, save_predictions
+from lamella.runs.rounds import RoundPrediction
+from lamella.runs.settings import restore_extract_settings
 from lamella.temporaries import sweep_temporaries
 
 

@@ -9,9 +9,9 @@ from lamella.cohort import Cohort, CohortSlide
 from lamella.encoders.tuned import SeenSlides, hash_id
 from lamella.errors import LeakageError
 from lamella.progress import SilentProgress
-from lamella.study.bags import load_bag_folder
-from lamella.study.leaks import refuse_seen_by_encoder
-from lamella.study.predictor import Predictor, SeenBefore, refuse_seen
+from lamella.runs.bags import load_bag_folder
+from lamella.runs.leaks import refuse_seen_by_encoder
+from lamella.runs.predictor import Predictor, SeenBefore, refuse_seen
 
 SPELLINGS = ["P-07", "p-07", "P-7", "P 7", "P-07 ", "\uff30-07"]
 

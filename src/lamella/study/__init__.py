@@ -1,1 +1,0 @@
-"""9. Study: what to run, running it, what came out."""
