@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lamella.audit import (
+from lamella.audits import (
     AUDIT_COLUMNS,
     Audit,
     AuditRow,

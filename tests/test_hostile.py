@@ -27,7 +27,7 @@ from lamella.exports.open import open_export
 from lamella.exports.write import export_model, hash_card
 from lamella.features.h5_reading import open_h5, read_array
 from lamella.files import find_inside, find_sha256, parse_json_file, read_json, refuse_links, write_json, write_table
-from lamella.report.study import write_study_page
+from lamella.reports.study import write_study_page
 from lamella.runs.folder import RunFolder
 from lamella.runs.predict import open_run
 from tests.tiny import draw_cohort, draw_tissue, save_slide

@@ -94,7 +94,7 @@ _HOME = {
     "judge_arms": "analysis.frames",
     "judge_again": "studies.judge",
     "compare_arms": "compare",
-    "write_page": "report.page",
+    "write_page": "reports.page",
     "run": "pipeline",
     "run_cohort": "pipeline",
     "predict": "pipeline",

@@ -40,7 +40,7 @@ from lamella.finetune.settings import FinetuneSettings
 from lamella.mil import SlideModel, SlidePrediction, fit_model, load_model, save_model
 from lamella.mil.settings import TrainSettings
 from lamella.pipeline import map_classes, predict, predict_slides, run, run_cohort
-from lamella.report.page import write_page
+from lamella.reports.page import write_page
 from lamella.runs.execute import StudyResult, train_on_bags
 from lamella.runs.predict import open_run
 from lamella.runs.settings import CamSettings, RunSettings, StageTwo, TrainingSettings

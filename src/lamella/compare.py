@@ -17,8 +17,8 @@ from lamella.files import refuse_links
 from lamella.pipeline import locate_tiles
 from lamella.progress import Progress, SilentProgress
 from lamella.renaming import hide_names, rename_cohort, rename_outlines, save_public_failures
-from lamella.report.panels import draw_panels
-from lamella.report.study import write_study_page
+from lamella.reports.panels import draw_panels
+from lamella.reports.study import write_study_page
 from lamella.runs.attention import load_attention
 from lamella.runs.folder import RunFolder
 from lamella.runs.predict import open_run

@@ -26,11 +26,11 @@ from lamella.files import refuse_links
 from lamella.mil.settings import TrainSettings
 from lamella.progress import Progress, SilentProgress
 from lamella.renaming import hide_names, rename_cohort, rename_outlines, save_public_failures
-from lamella.report.cam import draw_cam
-from lamella.report.heatmap import SlideAttention
-from lamella.report.overlay import OverlayStyle
-from lamella.report.page import write_page
-from lamella.report.slides import SlideCaption, draw_slide, is_drawn
+from lamella.reports.cam import draw_cam
+from lamella.reports.heatmap import SlideAttention
+from lamella.reports.overlay import OverlayStyle
+from lamella.reports.page import write_page
+from lamella.reports.slides import SlideCaption, draw_slide, is_drawn
 from lamella.runs.attention import AttentionRecord, load_attention
 from lamella.runs.execute import StudyResult, run_study
 from lamella.runs.folder import RunFolder

@@ -18,8 +18,8 @@ from lamella.cohort import Cohort, CohortSlide
 from lamella.errors import SettingsError
 from lamella.features.failures import Failure, save_failures
 from lamella.files import remove, write_bytes, write_table, write_text
-from lamella.report.pseudonyms import Pseudonyms
-from lamella.report.scrub import drop_folders
+from lamella.reports.pseudonyms import Pseudonyms
+from lamella.reports.scrub import drop_folders
 from lamella.runs.folder import RunFolder
 from lamella.tissue.region_files import AREA_SUFFIXES, find_slide_file, say_no_match
 

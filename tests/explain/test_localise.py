@@ -21,7 +21,7 @@ from lamella.features.extract import ExtractSettings
 from lamella.features.plan import CutSettings
 from lamella.files import parse_json_file
 from lamella.mil.settings import TrainSettings
-from lamella.report.page import write_page
+from lamella.reports.page import write_page
 from lamella.runs.execute import run_study
 from lamella.runs.predict import open_run
 from lamella.runs.settings import CamSettings, RunSettings

@@ -85,7 +85,7 @@ def read_patches(path: Path) -> str:
 def read_attention(path: Path) -> str:
     """Load attention as numbers, and lay it on its slide."""
     from lamella.maps import stitch_tiles
-    from lamella.report.heatmap import SlideAttention
+    from lamella.reports.heatmap import SlideAttention
     from lamella.runs.attention import load_attention
 
     record = load_attention(path)
@@ -161,7 +161,7 @@ def read_cohort(path: Path) -> str:
 
 def read_predictions(path: Path) -> str:
     """Measure a table of predictions."""
-    from lamella.report.summary import list_remarks, summarise_run
+    from lamella.reports.summary import list_remarks, summarise_run
     from lamella.runs.measure import measure_table
 
     metrics = measure_table(path)
@@ -197,7 +197,7 @@ def read_design(path: Path) -> str:
 
 def read_run(path: Path) -> str:
     """Open a finished run, predict an embedding by it, and write its page."""
-    from lamella.report.page import write_page
+    from lamella.reports.page import write_page
     from lamella.runs.predict import open_run, read_run_encoder
 
     run = open_run(path)
@@ -209,7 +209,7 @@ def read_run(path: Path) -> str:
 
 def read_page(path: Path) -> str:
     """Write the page of a folder of predictions."""
-    from lamella.report.page import write_page
+    from lamella.reports.page import write_page
 
     return digest([write_page(path).read_bytes()])
 
@@ -283,7 +283,7 @@ def _refuse_failures(failures: Any) -> None:
 
 def read_study(path: Path) -> str:
     """Open a study's folder, judge it again, and write its page."""
-    from lamella.report.study.page import write_study_page
+    from lamella.reports.study.page import write_study_page
     from lamella.studies.judge import judge_again
 
     page = write_study_page(path).read_bytes()

@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from lamella.cli import build_app
-from lamella.report.page import write_page
-from lamella.report.study import write_study_page
+from lamella.reports.page import write_page
+from lamella.reports.study import write_study_page
 from tests.old_folders.build import OldFolders, build, find_absence
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

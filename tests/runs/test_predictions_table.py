@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lamella.errors import CohortError
-from lamella.report.summary import list_remarks, summarise_run
+from lamella.reports.summary import list_remarks, summarise_run
 from lamella.runs.measure import measure_table
 from lamella.runs.predictions_table import load_predictions
 

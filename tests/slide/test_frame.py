@@ -8,7 +8,7 @@ import pytest
 import shapely
 import tifffile
 
-from lamella.audit.slide import audit_slide
+from lamella.audits.slide import audit_slide
 from lamella.cohort import CohortSlide
 from lamella.errors import TissueError
 from lamella.explain.cam_record import CamRecord
@@ -17,9 +17,9 @@ from lamella.features.bag import load_patches
 from lamella.features.plan import CutSettings, plan_slide
 from lamella.features.tissue import save_tiles, save_tissue
 from lamella.maps import load_map
-from lamella.report.cam import save_contours
-from lamella.report.heatmap import SlideAttention
-from lamella.report.slides import SlideCaption, draw_slide
+from lamella.reports.cam import save_contours
+from lamella.reports.heatmap import SlideAttention
+from lamella.reports.slides import SlideCaption, draw_slide
 from lamella.slide import open_slide
 from lamella.slide.frame import clip_bounds, find_scan_part, to_canvas, to_scan
 from lamella.tiles import TileSpec, place_tiles

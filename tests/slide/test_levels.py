@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lamella.audit.slide import audit_slide
+from lamella.audits.slide import audit_slide
 from lamella.cohort import CohortSlide
 from lamella.errors import SlideError
 from lamella.features.plan import CutSettings, plan_slide

@@ -17,7 +17,7 @@ from lamella.analysis.predictions import PredictionTable
 from lamella.cli.tables import print_verdict
 from lamella.errors import CohortError
 from lamella.files import write_json
-from lamella.report.study import write_study_page
+from lamella.reports.study import write_study_page
 from lamella.studies.design import check_design
 
 ARMS = ("net@4", "net@3", "net@2")

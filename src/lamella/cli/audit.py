@@ -12,7 +12,7 @@ from lamella.cli.tables import describe_bytes, describe_seconds, print_json, pri
 from lamella.cli.tile_options import TileOptions
 
 if TYPE_CHECKING:
-    from lamella.audit import Audit, AuditRow, Cost
+    from lamella.audits import Audit, AuditRow, Cost
 
 
 @takes_groups
@@ -46,7 +46,7 @@ def audit(
         else columns.load(cohort, progress, labelled=not unlabelled)
     )
 
-    from lamella.audit import audit_cohort, estimate_cost, save_audit
+    from lamella.audits import audit_cohort, estimate_cost, save_audit
     from lamella.cohort import give_image, give_resolution
 
     result = audit_cohort(

@@ -54,7 +54,7 @@ def localise(
 
     from lamella.explain.localise import LocaliseSettings, localise_run
     from lamella.features.failures import save_failures
-    from lamella.report.page import write_page
+    from lamella.reports.page import write_page
     from lamella.runs.predict import open_run
     from lamella.runs.settings import CamSettings
 

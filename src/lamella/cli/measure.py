@@ -25,7 +25,7 @@ def measure(
 
     The table has the columns slide_id, label and prob_<class> or logit_<class>; optionally patient_id, fold, batch.
     """
-    from lamella.report.summary import list_remarks, summarise_run
+    from lamella.reports.summary import list_remarks, summarise_run
     from lamella.runs.measure import measure_table
 
     metrics = measure_table(predictions, positive=positive)

@@ -232,7 +232,7 @@ def _need(path: Path | None, remedy: str) -> Path:
 
 
 def _judge_again(folder: Path, *, as_json: bool) -> None:
-    from lamella.report.study import write_study_page
+    from lamella.reports.study import write_study_page
     from lamella.studies.judge import judge_again
 
     verdict = judge_again(folder)

@@ -37,7 +37,7 @@ def train(
     progress = talk.open()
     given = columns.load(cohort, progress)
 
-    from lamella.report.summary import list_remarks, summarise_run
+    from lamella.reports.summary import list_remarks, summarise_run
     from lamella.runs.execute import train_on_bags
 
     result = train_on_bags(given, features, training.settings(seed=seed), out, progress=progress)
