@@ -30,7 +30,7 @@ from lamella.features.settings import ExtractSettings
 from lamella.files import write_text
 from lamella.finetune.settings import FinetuneSettings
 from lamella.mil.settings import TrainSettings
-from lamella.pipeline import run_cohort
+from lamella.pipeline.run import run_cohort
 from lamella.reports.figures import BlockSeries, draw_by_block
 from lamella.runs.predict import open_run
 from lamella.runs.settings import CamSettings, StageTwo, TrainingSettings, join_settings

@@ -78,7 +78,7 @@ def _serve() -> None:
     import openvino  # noqa: F401
     import timm  # noqa: F401
 
-    import lamella.pipeline  # noqa: F401
+    import lamella.pipeline.run  # noqa: F401
 
     for line in sys.stdin:
         pid = os.fork()

@@ -83,7 +83,7 @@ _HOME = {
     "CkaSettings": "explain.cka",
     "compare_encoders": "explain.cka",
     "CamSettings": "runs.settings",
-    "map_classes": "pipeline",
+    "map_classes": "pipeline.run",
     "LocaliseSettings": "explain.localise",
     "localise_run": "explain.localise",
     "StudyDesign": "studies.design",
@@ -93,12 +93,12 @@ _HOME = {
     "StudyOutcome": "studies.execute",
     "judge_arms": "analysis.frames",
     "judge_again": "studies.judge",
-    "compare_arms": "compare",
+    "compare_arms": "pipeline.study",
     "write_page": "reports.page",
-    "run": "pipeline",
-    "run_cohort": "pipeline",
-    "predict": "pipeline",
-    "predict_slides": "pipeline",
+    "run": "pipeline.run",
+    "run_cohort": "pipeline.run",
+    "predict": "pipeline.predict",
+    "predict_slides": "pipeline.predict",
 }
 
 __all__ = ["__version__", *_HOME]

@@ -14,7 +14,6 @@ from lamella.cohort import (
     split_folds,
     split_holdout,
 )
-from lamella.compare import compare_arms
 from lamella.encoders import (
     EncoderCard,
     EncoderSpec,
@@ -39,7 +38,9 @@ from lamella.features.settings import ExtractSettings
 from lamella.finetune.settings import FinetuneSettings
 from lamella.mil import SlideModel, SlidePrediction, fit_model, load_model, save_model
 from lamella.mil.settings import TrainSettings
-from lamella.pipeline import map_classes, predict, predict_slides, run, run_cohort
+from lamella.pipeline.predict import predict, predict_slides
+from lamella.pipeline.run import map_classes, run, run_cohort
+from lamella.pipeline.study import compare_arms
 from lamella.reports.page import write_page
 from lamella.runs.execute import StudyResult, train_on_bags
 from lamella.runs.predict import open_run

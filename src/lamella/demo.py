@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lamella.cohort import load_cohort
-from lamella.compare import compare_arms
+from lamella.pipeline.study import compare_arms
 from lamella.progress import Progress, SilentProgress
 from lamella.samples import DEMO_MPP, DEMO_SLIDES, DEMO_STRIDE_PX, DEMO_TILE_PX, draw_cohort
 from lamella.studies.design import StudyDesign

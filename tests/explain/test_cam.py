@@ -22,7 +22,8 @@ from lamella.maps import load_map
 from lamella.mil import fit_model, load_model, predict_ensemble
 from lamella.mil.heads import Head, MeanPool
 from lamella.mil.settings import TrainSettings
-from lamella.pipeline import map_classes, predict_slides, run_cohort
+from lamella.pipeline.predict import predict_slides
+from lamella.pipeline.run import map_classes, run_cohort
 from lamella.progress import SilentProgress
 from lamella.runs.bags import load_bags
 from lamella.runs.settings import CamSettings, RunSettings, StageTwo

@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 from lamella.cli import build_app
 from lamella.cohort import load_cohort
-from lamella.compare import compare_arms
 from lamella.encoders import RuntimeSettings
 from lamella.files import parse_json_file
+from lamella.pipeline.study import compare_arms
 from lamella.studies.design import check_design
 from lamella.studies.execute import StudyOptions, StudyOutcome
 from tests.tiny import draw_cohort, draw_tissue, save_cohort_table, save_slide

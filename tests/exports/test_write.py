@@ -27,7 +27,7 @@ from lamella.features.extract import ExtractSettings
 from lamella.features.plan import CutSettings
 from lamella.files import find_sha256, parse_json_file
 from lamella.mil.settings import TrainSettings
-from lamella.pipeline import predict_slides
+from lamella.pipeline.predict import predict_slides
 from lamella.runs.execute import run_study
 from lamella.runs.predict import open_run
 from lamella.runs.reference import load_reference

@@ -13,15 +13,16 @@ RING = [[90, 120], [420, 120], [420, 400], [90, 400], [90, 120]]
 
 def make_folders(folder: Path) -> list[Original]:
     """Make a run with maps and localisation, a prediction by it, its export, and a study."""
-    import lamella.pipeline
+    import lamella.pipeline.predict
+    import lamella.pipeline.run
     from lamella.cohort import gather_slides, load_cohort
-    from lamella.compare import compare_arms
     from lamella.encoders import EncoderSpec, RuntimeSettings
     from lamella.explain.localise import LocaliseSettings, localise_run
     from lamella.exports.write import export_model
     from lamella.features.plan import CutSettings
     from lamella.features.settings import ExtractSettings
     from lamella.mil.settings import TrainSettings
+    from lamella.pipeline.study import compare_arms
     from lamella.runs.predict import open_run
     from lamella.runs.settings import CamSettings, RunSettings
     from lamella.studies.design import check_design
@@ -36,11 +37,11 @@ def make_folders(folder: Path) -> list[Original]:
     cam = CamSettings(runtime=runtime)
     train = TrainSettings(epochs=2)
     settings = RunSettings(extract=extract, train=train, n_seeds=1, n_folds=3, n_heatmaps=2, cam=cam)
-    lamella.pipeline.run_cohort(cohort, settings, home / "run")
+    lamella.pipeline.run.run_cohort(cohort, settings, home / "run")
     _draw_lesions(home / "lesions")
     localise_run(open_run(home / "run"), LocaliseSettings(lesions=home / "lesions", cam=cam))
     save_slide(home / "new.tif", draw_tissue(40, malignant=True))
-    lamella.pipeline.predict_slides(home / "run", gather_slides([home / "new.tif"]), home / "predicted")
+    lamella.pipeline.predict.predict_slides(home / "run", gather_slides([home / "new.tif"]), home / "predicted")
     export_model(home / "run", home / "export")
     design = {
         "tiles": {"default": {"tile_px": 64, "mpp": 0.5}},

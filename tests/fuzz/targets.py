@@ -217,7 +217,7 @@ def read_page(path: Path) -> str:
 def map_again(path: Path) -> str:
     """Map the classes of two slides of a run."""
     from lamella.encoders import RuntimeSettings
-    from lamella.pipeline import map_classes
+    from lamella.pipeline.run import map_classes
     from lamella.runs.settings import CamSettings
 
     runtime = RuntimeSettings(runtime="torch", precision="fp32", n_threads=1)
@@ -239,7 +239,7 @@ def localise_again(path: Path) -> str:
 
 def predict_new(path: Path) -> str:
     """Predict a new slide by a run."""
-    from lamella.pipeline import predict
+    from lamella.pipeline.predict import predict
 
     found = predict(path / "run", [path / "new.tif"], path / "out")
     return digest([(one.logits, one.attention) for one in found])
@@ -252,7 +252,7 @@ def resume_run(path: Path) -> str:
     from lamella.features.plan import CutSettings
     from lamella.features.settings import ExtractSettings
     from lamella.mil.settings import TrainSettings
-    from lamella.pipeline import run_cohort
+    from lamella.pipeline.run import run_cohort
     from lamella.runs.settings import RunSettings
     from lamella.tiles import TileSpec
 

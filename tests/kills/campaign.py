@@ -213,7 +213,7 @@ def main() -> None:
     import timm  # noqa: F401
 
     import lamella.cli
-    import lamella.pipeline  # noqa: F401
+    import lamella.pipeline.run  # noqa: F401
 
     verbs = [verb for verb in VERBS if verb.name.startswith(tuple(given.only))]
     record: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "processor": _name_processor(), "verbs": []}

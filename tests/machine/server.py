@@ -132,7 +132,7 @@ def _serve() -> None:
     if not os.environ.get("MACHINE_CUT"):  # the cut's verbs need none of it
         import timm  # noqa: F401
 
-        import lamella.pipeline  # noqa: F401
+        import lamella.pipeline.run  # noqa: F401
         from lamella.encoders.runtime.silent import import_openvino
 
         import_openvino()

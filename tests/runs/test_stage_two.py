@@ -16,7 +16,7 @@ from lamella.encoders.network import build_network
 from lamella.encoders.tuned import load_seen
 from lamella.errors import LeakageError, ModelError, SettingsError
 from lamella.explain.cam import map_run
-from lamella.explain.cka import list_trained
+from lamella.explain.tuned_blocks import list_trained
 from lamella.features.extract import ExtractSettings, extract_cohort
 from lamella.features.layouts import load_bag
 from lamella.features.plan import CutSettings

@@ -10,10 +10,10 @@ import pytest
 
 from lamella.analysis.auc import estimate_auc
 from lamella.cohort import Cohort, load_cohort
-from lamella.compare import compare_arms
 from lamella.encoders import RuntimeSettings
 from lamella.errors import ModelError
 from lamella.exports.source import find_source
+from lamella.pipeline.study import compare_arms
 from lamella.studies import plan as plan_study
 from lamella.studies.arms import CHOSEN_ARMS, Arm
 from lamella.studies.choice import choose_in_folds, count_chosen, say_choices

@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 
 from lamella.cli import build_app
 from lamella.cohort import Cohort, load_cohort
-from lamella.compare import compare_arms
 from lamella.encoders import RuntimeSettings
 from lamella.errors import CohortError, ModelError, SettingsError
 from lamella.files import parse_json_file
+from lamella.pipeline.study import compare_arms
 from lamella.studies import execute
 from lamella.studies.design import StudyDesign, check_design
 from lamella.studies.execute import StudyOptions, StudyOutcome, run_arms

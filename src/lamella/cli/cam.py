@@ -56,7 +56,7 @@ def cam(
 
     from lamella.encoders import RuntimeSettings
     from lamella.features.failures import save_failures
-    from lamella.pipeline import map_classes
+    from lamella.pipeline.run import map_classes
     from lamella.reports.page import write_page
     from lamella.runs.folder import RunFolder
     from lamella.runs.settings import CamSettings

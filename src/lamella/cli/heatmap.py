@@ -38,7 +38,7 @@ def heatmap(
     """
     progress = talk.open()
 
-    from lamella.pipeline import draw_heatmap
+    from lamella.pipeline.pictures import draw_heatmap
     from lamella.reports.overlay import OverlayStyle
 
     style = OverlayStyle(colours=colours, opacity=opacity, measure=measure, panel_px=panel_px)

@@ -88,7 +88,7 @@ def predict(
     from lamella.exports.external import is_study, open_beside, open_study_arms
     from lamella.exports.open import open_predictor
     from lamella.files import parse_json_file
-    from lamella.pipeline import predict_slides, predict_together
+    from lamella.pipeline.predict import predict_slides, predict_together
 
     if margin is not None and not 0 < margin < 0.5:
         raise SettingsError(f"--margin is {margin} and must be above 0 and below 0.5. Pass --margin 0.05.")

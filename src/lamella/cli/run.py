@@ -52,7 +52,7 @@ def run(
 
     from lamella.cohort import give_image, give_resolution
     from lamella.features.settings import ExtractSettings
-    from lamella.pipeline import run_cohort
+    from lamella.pipeline.run import run_cohort
     from lamella.reports.summary import list_remarks, summarise_run
     from lamella.runs.settings import CamSettings, join_settings
 

@@ -172,7 +172,7 @@ def study(
             progress.say(line)
         return
 
-    from lamella.compare import compare_arms
+    from lamella.pipeline.study import compare_arms
 
     options = StudyOptions(
         runtime=RuntimeSettings(device=device.value, precision=precision.value),

@@ -7,7 +7,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from lamella.errors import TileError
 from lamella.maps import check_tiles
-from lamella.slide import Bounds, to_scan
+from lamella.runs.attention import AttentionRecord
+from lamella.slide import Bounds, Slide, to_scan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -95,3 +96,24 @@ def rank_tiles(attention: ArrayLike) -> NDArray[np.int64]:
     rank = np.empty(order.size, dtype=np.int64)
     rank[order] = np.arange(1, order.size + 1)
     return rank
+
+
+def locate_tiles(record: AttentionRecord, slide: Slide) -> tuple[SlideAttention, float]:
+    """Return the attention of a record as pictures take it, and the resolution of its tiles in um per pixel.
+
+    What the bag did not state (TRIDENT's states no resolution) is the slide's.
+
+    Raises:
+        ResolutionError: If neither knows the resolution.
+        TileError: If the tiles do not lie on the slide.
+    """
+    slide_mpp = record.slide_mpp or slide.mpp
+    mpp = record.mpp or record.tile_l0[0] * slide_mpp[0] / record.tile_px
+    tiles = SlideAttention(
+        attention=record.attention.astype(np.float64),
+        coords_l0=record.coords_l0,
+        tile_size_l0=record.tile_l0,
+        slide_size=record.slide_size or slide.size,
+        slide_mpp=slide_mpp,
+    )
+    return tiles, mpp

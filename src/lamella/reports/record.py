@@ -154,7 +154,11 @@ def load_record(folder: Path) -> RunRecord:
     run = run or {}
     refuse_changed_tables(folder, run, made_by="lamella predict" if run.get("external") else "lamella run")
     classes = tuple(run.get("classes") or _list_classes(predictions or []))
-    results = read_results(metrics) if metrics else None
+    pairs = (
+        (_read_json(folder / "cka.json") or {}).get("pairs") or (metrics or {}).get("cka") or []
+    )  # 0.1.0: in metrics
+    results = read_results(metrics, pairs) if metrics else None
+    notes = [*(run.get("notes") or ()), *(pair["note"] for pair in pairs if "note" in pair)]
     return RunRecord(
         slides=_read_slides(folder, cohort, predictions or [], ledger or []),
         classes=classes,
@@ -169,7 +173,7 @@ def load_record(folder: Path) -> RunRecord:
         runtime=str(run.get("runtime") or ""),
         versions={str(name): str(version) for name, version in (run.get("versions") or {}).items()},
         finished=str(run.get("finished") or ""),
-        notes=tuple(str(note) for note in run.get("notes") or ()),
+        notes=tuple(dict.fromkeys(str(note) for note in notes)),
         external=bool(run.get("external")),
         missing=tuple(name for name, found in present.items() if found is None),
         localisation={

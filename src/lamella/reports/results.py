@@ -3,7 +3,7 @@
 What a file lacks is left out: an older or partial `metrics.json` still makes a page, which then says what is missing.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,8 +135,8 @@ class Results:
     notes: tuple[str, ...] = ()
 
 
-def read_results(metrics: Json) -> Results | None:
-    """Read the content of `metrics.json`.
+def read_results(metrics: Json, pairs: Sequence[Json] = ()) -> Results | None:
+    """Read the content of `metrics.json`, and the rows of `cka.json`.
 
     Returns:
         The results; None where the file holds none for the model.
@@ -154,7 +154,7 @@ def read_results(metrics: Json) -> Results | None:
         thresholds=thresholds,
         threshold_note=note,
         stage_two=_read_stage_two(_find_map(metrics, "stage_two") or {}),
-        cka=tuple(row for row in metrics.get("cka") or () if isinstance(row, Mapping) and "cka" in row),
+        cka=tuple(row for row in pairs if isinstance(row, Mapping) and "cka" in row),
         notes=tuple(dict.fromkeys((*_read_notes(metrics), *_read_notes(block)))),
     )
 

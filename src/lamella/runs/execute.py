@@ -18,7 +18,6 @@ from lamella.cohort import (
 )
 from lamella.cohort.cohort import name_some
 from lamella.errors import CohortError
-from lamella.explain.cka import compare_tuned, find_untestable
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.plan import ledger_of
@@ -104,17 +103,9 @@ def run_study(cohort: Cohort, settings: RunSettings, out: Path, *, progress: Pro
     save_ledger(cohort, bags, folder)
     found, metrics, stage_1 = analyse_bags(cohort, rounds, bags, settings, folder, notes, progress)
     if settings.stage_two is not None:
-        by_id = {slide.slide_id: slide for slide in cohort.slides}
-        tests = {one.fold: [by_id[i] for i in one.test if i in bags.features] for one in stage_1.protocol.rounds}
-        few = find_untestable(tests) if settings.cka else []
-        for note in few:
-            progress.say(note)
         begin = StageOne(rounds=stage_1.protocol.rounds, models=stage_1.models, bags=bags, extract=settings.extract)
         metrics["stage_two"] = finetune_rounds(begin, cohort, settings.stage_two, folder, progress)
-        notes += [*few, *metrics["stage_two"]["notes"]]
-        if settings.cka:
-            encoder, cut = settings.extract.encoder, settings.extract.cut
-            metrics["cka"] = compare_tuned(folder, encoder, tests, cut, progress=progress)
+        notes += metrics["stage_two"]["notes"]
         write_record(folder.metrics, metrics)
     save_run_record(settings, cohort, report, bags, notes, folder)
     return StudyResult(

@@ -8,9 +8,10 @@ DIR/predictions.csv            out-of-fold predictions
 DIR/metrics.json               results with intervals, and the baselines
 DIR/failures.csv               slides that could not be done, with the reason
 DIR/models/<round>/seed<s>/    a model each: model.safetensors, model.json
-DIR/finetuned/                 stage 2: encoders, models and what each arm found (study.finetune says what lies where)
+DIR/finetuned/                 stage 2: encoders, models and what each arm found (runs.stage_two says what lies where)
+DIR/cka.json                   how far fine-tuning moved each block
 DIR/heatmaps/<slide_id>/       pictures, GeoJSON and TIFF of attention
-DIR/cam/<slide_id>/            class activation maps (study.cam says what lies where)
+DIR/cam/<slide_id>/            class activation maps (explain.cam says what lies where)
 DIR/features/...               bags; where `features.at` stands in its place, that names their folder, relative to DIR
 DIR/attention/<slide_id>.h5    attention as numbers
 DIR/local/                     what holds paths, and with --pseudonyms the key of the ids: not to be passed on
@@ -68,6 +69,11 @@ class RunFolder:
     def metrics(self) -> Path:
         """Results with intervals, and the baselines."""
         return self.path / "metrics.json"
+
+    @property
+    def cka(self) -> Path:
+        """How far fine-tuning moved each block."""
+        return self.path / "cka.json"
 
     @property
     def failures(self) -> Path:

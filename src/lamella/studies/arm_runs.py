@@ -20,8 +20,8 @@ from lamella.analysis.metrics import measure
 from lamella.analysis.predictions import number_groups
 from lamella.cohort import Cohort, CohortSlide, list_rounds
 from lamella.errors import ModelError
-from lamella.explain.cka import compare_tuned
 from lamella.explain.localise import permute_labels
+from lamella.explain.tuned_blocks import compare_tuned
 from lamella.features.extract import ExtractReport
 from lamella.features.settings import ExtractSettings
 from lamella.files import parse_json_file, write_record, write_text

@@ -1,7 +1,7 @@
 """What a study will do, worked out from facts alone: no slide is opened here, and no network built.
 
-`lamella.studies.facts` gathers the facts on a machine; here is nothing but arithmetic, so that laws can be tested: a tile
-is decoded once for all encoders and depths of its tile spec, every arm runs or says why not, a budget is kept.
+`lamella.studies.facts` gathers the facts on a machine; here is nothing but arithmetic, so that laws can be tested: a
+tile is decoded once for all encoders and depths of its tile spec, every arm runs or says why not, a budget is kept.
 """
 
 import math

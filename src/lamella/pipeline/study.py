@@ -14,9 +14,9 @@ from lamella.explain.cam_record import CamRecord
 from lamella.explain.outlines import SUFFIXES
 from lamella.features.failures import Failure
 from lamella.files import refuse_links
-from lamella.pipeline import locate_tiles
 from lamella.progress import Progress, SilentProgress
 from lamella.renaming import hide_names, rename_cohort, rename_outlines, save_public_failures
+from lamella.reports.heatmap import locate_tiles
 from lamella.reports.panels import draw_panels
 from lamella.reports.study import write_study_page
 from lamella.runs.attention import load_attention

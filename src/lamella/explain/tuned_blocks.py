@@ -1,0 +1,134 @@
+"""How far fine-tuning moved each block of an encoder, over the slides that each fold tested.
+
+DIR/cka.json                               a row a fold and seed, or why there is none
+DIR/finetuned/fold<k>/seed<s>/cka/         that comparison, as `lamella.explain.cka` writes it
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lamella.analysis.cka import MIN_SLIDES
+from lamella.cohort import CohortSlide
+from lamella.encoders import EncoderSpec
+from lamella.errors import ModelError
+from lamella.explain.cka import CkaSettings, compare_encoders
+from lamella.features.plan import CutSettings
+from lamella.features.settings import ExtractSettings
+from lamella.files import parse_json_file, write_record
+from lamella.mil import load_model
+from lamella.progress import Progress, SilentProgress
+from lamella.runs.execute import StudyResult
+from lamella.runs.folder import RunFolder
+from lamella.runs.predict import find_tuned_file
+
+
+def compare_run(result: StudyResult, extract: ExtractSettings, *, progress: Progress | None = None) -> list[str]:
+    """Compare the fine-tuned encoders of a run with the frozen one, and write `cka.json` into its folder.
+
+    Args:
+        result: The run.
+        extract: Its encoder, and how its slides were cut into tiles.
+        progress: Where to report to.
+
+    Returns:
+        What must be said aloud: the folds that tested too few slides.
+    """
+    progress = progress or SilentProgress()
+    tests: dict[int, list[CohortSlide]] = {}
+    for prediction in result.predictions:
+        tests.setdefault(prediction.fold, []).append(prediction.slide)
+    notes = find_untestable(tests)
+    for note in notes:
+        progress.say(note)
+    rows = compare_tuned(result.folder, extract.encoder, tests, extract.cut, progress=progress)
+    write_record(result.folder.cka, {"pairs": rows})
+    return notes
+
+
+def compare_tuned(
+    folder: RunFolder,
+    frozen: EncoderSpec,
+    tests: Mapping[int, Sequence[CohortSlide]],
+    cut: CutSettings,
+    *,
+    n_tiles: int = 32,
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """Compare the fine-tuned encoders of a run with the frozen one, each over the slides that its fold tested.
+
+    Args:
+        folder: The run's; each comparison goes to `cka` in the folder of its fold and seed.
+        frozen: What they were trained from.
+        tests: Test slides by fold.
+        cut: How slides are cut into tiles.
+        n_tiles: Tiles of each slide.
+        progress: Where to report to.
+
+    Returns:
+        A row a fold and seed: `fold`, `seed`, and by block `cka`, `low`, `high`, `one_block`, `weight_change`, `random`
+        (the frozen network against random weights), `another_seed`; or `note`, where the fold tested too few slides.
+    """
+    rows: list[dict[str, Any]] = []
+    trained = list_trained(folder)
+    for fold, seed in trained:
+        slides = tests.get(fold, ())
+        row: dict[str, Any] = {"fold": fold, "seed": seed}
+        few = find_untestable({fold: slides})
+        if few:
+            rows.append(row | {"note": few[0]})
+            continue
+        own = _find_encoder(folder, fold, seed)
+        others = [_find_encoder(folder, fold, other) for at, other in trained if at == fold and other != seed]
+        controls = [EncoderSpec(frozen.name, "random"), *(EncoderSpec(str(path)) for path in others[:1])]
+        settings = CkaSettings(
+            first=frozen, second=EncoderSpec(str(own)), controls=tuple(controls), cut=cut, n_tiles=n_tiles
+        )
+        found = compare_encoders(slides, settings, folder.stage_two(fold, seed) / "cka", progress=progress)
+        second, _, random, *another = found.alignments.values()
+        row |= {
+            "cka": np.diagonal(second.values).tolist(),
+            "low": np.diagonal(second.low).tolist(),
+            "high": np.diagonal(second.high).tolist(),
+            "matrix": second.values.tolist(),
+            "random": np.diagonal(random.values).tolist(),
+            "another_seed": np.diagonal(another[0].values).tolist() if another else None,
+            "one_block": None if found.one_block is None else found.one_block.values[0].tolist(),
+            "weight_change": None if found.weight_change is None else found.weight_change.tolist(),
+        }
+        rows.append(row)
+    return rows
+
+
+def find_untestable(tests: Mapping[int, Sequence[Any]]) -> list[str]:
+    """Say of each fold that tested too few slides for CKA how many it tested."""
+    return [
+        f"fold {fold} tested {len(slides)} slides and CKA needs {MIN_SLIDES}: it is left out there."
+        for fold, slides in tests.items()
+        if len(slides) < MIN_SLIDES
+    ]
+
+
+def list_trained(folder: RunFolder) -> list[tuple[int, int]]:
+    """List fold and seed of the fine-tuned encoders that the run's `arms.json` names; others are of earlier runs."""
+    path = folder.finetuned / "arms.json"
+    try:
+        arms = parse_json_file(path)
+        return [(one["fold"], one["seed"]) for one in arms["best_epochs"] if one["arm"] == "tuned"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"'{path}' is absent or damaged. Run `lamella run` again: it makes what is missing."
+        ) from error
+
+
+def _find_encoder(folder: RunFolder, fold: int, seed: int) -> Path:
+    """Return the encoder of a fine-tuned model, as the model names it."""
+    place = folder.stage_two(fold, seed) / "tuned"
+    path = find_tuned_file(place, load_model(place / "model"))
+    if path is None:
+        raise ModelError(
+            f"fold {fold} has lost a fine-tuned encoder. Run `lamella run` again: it makes what is missing."
+        )
+    return path
