@@ -42,12 +42,12 @@ from lamella.pipeline.predict import predict, predict_slides
 from lamella.pipeline.run import map_classes, run, run_cohort
 from lamella.pipeline.study import compare_arms
 from lamella.reports.page import write_page
-from lamella.runs.execute import StudyResult, train_on_bags
+from lamella.runs.execute import Run, train_on_bags
 from lamella.runs.predict import open_run
 from lamella.runs.settings import CamSettings, RunSettings, StageTwo, TrainingSettings
 from lamella.slide import Slide, open_slide
 from lamella.studies.design import StudyDesign, load_design
-from lamella.studies.execute import StudyOptions, StudyOutcome
+from lamella.studies.execute import Study, StudyOptions
 from lamella.studies.judge import judge_again
 from lamella.studies.presets import find_preset
 from lamella.tiles import TileSpec, place_tiles
@@ -68,16 +68,16 @@ __all__ = [
     "LamellaError",
     "LocaliseSettings",
     "PredictionTable",
+    "Run",
     "RunSettings",
     "RuntimeSettings",
     "Slide",
     "SlideModel",
     "SlidePrediction",
     "StageTwo",
+    "Study",
     "StudyDesign",
     "StudyOptions",
-    "StudyOutcome",
-    "StudyResult",
     "TileSpec",
     "TissueMask",
     "TrainSettings",

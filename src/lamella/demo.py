@@ -7,7 +7,7 @@ from lamella.pipeline.study import compare_arms
 from lamella.progress import Progress, SilentProgress
 from lamella.samples import DEMO_MPP, DEMO_SLIDES, DEMO_STRIDE_PX, DEMO_TILE_PX, draw_cohort
 from lamella.studies.design import StudyDesign
-from lamella.studies.execute import StudyOptions, StudyOutcome
+from lamella.studies.execute import Study, StudyOptions
 from lamella.studies.presets import find_preset
 
 DEMO_ARM = "efficientnet-lite0@4"
@@ -20,9 +20,7 @@ def design_demo() -> StudyDesign:
     return quick.with_changes(tile_px=DEMO_TILE_PX, mpp=DEMO_MPP, stride_px=DEMO_STRIDE_PX, seeds=1, finetune=finetune)
 
 
-def run_demo(
-    out: Path, *, seed: int = 0, n_slides: int = DEMO_SLIDES, progress: Progress | None = None
-) -> StudyOutcome:
+def run_demo(out: Path, *, seed: int = 0, n_slides: int = DEMO_SLIDES, progress: Progress | None = None) -> Study:
     """Draw a cohort into `out/slides` and study it into `out/study`; what is finished is kept.
 
     Args:

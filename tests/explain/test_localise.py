@@ -22,7 +22,7 @@ from lamella.features.plan import CutSettings
 from lamella.files import parse_json_file
 from lamella.mil.settings import TrainSettings
 from lamella.reports.page import write_page
-from lamella.runs.execute import run_study
+from lamella.runs.execute import execute_run
 from lamella.runs.predict import open_run
 from lamella.runs.settings import CamSettings, RunSettings
 from lamella.tiles import TileSpec
@@ -73,7 +73,7 @@ def run(tmp_path_factory):
     )
     settings = RunSettings(extract=extract, train=TrainSettings(epochs=30, lr=3e-3), n_seeds=1, n_folds=3)
     out = tmp_path_factory.mktemp("run")
-    run_study(write_cohort(folder, names), settings, out)
+    execute_run(write_cohort(folder, names), settings, out)
     write_page(out)
     return out, folder
 

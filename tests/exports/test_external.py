@@ -13,7 +13,7 @@ from lamella.encoders import RuntimeSettings
 from lamella.files import parse_json_file
 from lamella.pipeline.study import compare_arms
 from lamella.studies.design import check_design
-from lamella.studies.execute import StudyOptions, StudyOutcome
+from lamella.studies.execute import Study, StudyOptions
 from tests.tiny import draw_cohort, draw_tissue, save_cohort_table, save_slide
 
 OPTIONS = StudyOptions(runtime=RuntimeSettings(runtime="torch", n_threads=1))
@@ -32,7 +32,7 @@ DESIGN = check_design(
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> StudyOutcome:
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     cohort = load_cohort(draw_cohort(tmp_path_factory.mktemp("cohort"), 24))
     return compare_arms(cohort, DESIGN, tmp_path_factory.mktemp("study") / "out", options=OPTIONS)
 
@@ -53,7 +53,7 @@ def call(*arguments: object) -> str:
     return ended.output
 
 
-def recommend(study: StudyOutcome, tmp_path: Path, arm: str | None) -> Path:
+def recommend(study: Study, tmp_path: Path, arm: str | None) -> Path:
     """Return a folder of the same study that recommended what is said."""
     import shutil
 
@@ -64,9 +64,7 @@ def recommend(study: StudyOutcome, tmp_path: Path, arm: str | None) -> Path:
     return folder
 
 
-def test_a_studys_recommendation_is_asked_again_on_new_slides(
-    study: StudyOutcome, elsewhere: Path, tmp_path: Path
-) -> None:
+def test_a_studys_recommendation_is_asked_again_on_new_slides(study: Study, elsewhere: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     said = call("predict", recommend(study, tmp_path, CUT), elsewhere, "--out", out)
     found = parse_json_file(out / "external.json")
@@ -88,7 +86,7 @@ def test_a_studys_recommendation_is_asked_again_on_new_slides(
 
 
 def test_a_study_without_a_recommendation_is_measured_and_says_that_nothing_was_claimed(
-    study: StudyOutcome, elsewhere: Path, tmp_path: Path
+    study: Study, elsewhere: Path, tmp_path: Path
 ) -> None:
     call("predict", recommend(study, tmp_path, None), elsewhere, "--out", tmp_path / "out")
     found = parse_json_file(tmp_path / "out" / "external.json")
@@ -97,7 +95,7 @@ def test_a_study_without_a_recommendation_is_measured_and_says_that_nothing_was_
     assert len(found["arms"]) == 2
 
 
-def test_models_given_together_are_held_against_the_first(study: StudyOutcome, elsewhere: Path, tmp_path: Path) -> None:
+def test_models_given_together_are_held_against_the_first(study: Study, elsewhere: Path, tmp_path: Path) -> None:
     for name, arm in (("whole", WHOLE), ("cut", CUT)):
         call("export", study.folder.path, "--arm", arm, "--out", tmp_path / name)
     out = tmp_path / "out"
@@ -125,7 +123,7 @@ def test_models_given_together_are_held_against_the_first(study: StudyOutcome, e
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_one_line(
-    study: StudyOutcome, elsewhere: Path, tmp_path: Path, arguments: list[str], said: str
+    study: Study, elsewhere: Path, tmp_path: Path, arguments: list[str], said: str
 ) -> None:
     run = study.runs[CUT].path
     given = [{"STUDY": str(study.folder.path), "RUN": str(run)}.get(one, one) for one in arguments]
@@ -136,7 +134,7 @@ def test_what_cannot_be_compared_is_refused_in_one_line(
 
 
 def test_predictive_values_and_net_benefit_are_restated_at_a_prevalence(
-    study: StudyOutcome, elsewhere: Path, tmp_path: Path
+    study: Study, elsewhere: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     said = call("predict", study.runs[CUT].path, elsewhere, "--prevalence", "0.1", "--out", out)

@@ -28,12 +28,12 @@ from lamella.features.plan import CutSettings
 from lamella.files import find_sha256, parse_json_file
 from lamella.mil.settings import TrainSettings
 from lamella.pipeline.predict import predict_slides
-from lamella.runs.execute import run_study
+from lamella.runs.execute import execute_run
 from lamella.runs.predict import open_run
 from lamella.runs.reference import load_reference
 from lamella.runs.settings import RunSettings
 from lamella.studies.design import check_design
-from lamella.studies.execute import StudyOptions, StudyOutcome, run_arms
+from lamella.studies.execute import Study, StudyOptions, execute_study
 from lamella.tiles import TileSpec
 from tests.tiny import draw_cohort, draw_tissue, save_slide
 
@@ -97,7 +97,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
 @pytest.fixture(scope="module")
 def run(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run") / "out"
-    run_study(cohort, SETTINGS, out)
+    execute_run(cohort, SETTINGS, out)
     return out
 
 
@@ -107,9 +107,11 @@ def model(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def study(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> StudyOutcome:
+def study(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Study:
     options = StudyOptions(runtime=RuntimeSettings(runtime="torch", n_threads=1))
-    return run_arms(cohort, check_design(DESIGN, "test"), tmp_path_factory.mktemp("study") / "out", options=options)
+    return execute_study(
+        cohort, check_design(DESIGN, "test"), tmp_path_factory.mktemp("study") / "out", options=options
+    )
 
 
 @pytest.fixture(scope="module")
@@ -329,7 +331,7 @@ def test_a_network_that_only_your_code_can_build_is_refused(tmp_path: Path, coho
     )
     extract = dataclasses.replace(EXTRACT, encoders=(EncoderSpec(f"{own}:build"),))
     with trusting(own):
-        run_study(cohort, dataclasses.replace(SETTINGS, extract=extract, n_seeds=1), tmp_path / "run")
+        execute_run(cohort, dataclasses.replace(SETTINGS, extract=extract, n_seeds=1), tmp_path / "run")
     with pytest.raises(EncoderError, match="built by your own code"):
         export_model(tmp_path / "run", tmp_path / "model")
     assert not (tmp_path / "model" / "model.json").exists()
@@ -387,7 +389,7 @@ def test_an_export_whose_folder_is_taken_away_says_so(
 
 
 def test_what_cannot_be_exported_says_why(
-    run: Path, study: StudyOutcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ModelError, match="holds no arm 'tuned'"):
         export_model(run, tmp_path / "model", ExportSettings(arm="tuned"))
@@ -407,9 +409,7 @@ def test_what_cannot_be_exported_says_why(
         export_model(run, tmp_path / "model")
 
 
-def test_the_recommended_arm_of_a_study_is_exported_and_none_where_it_cannot_tell(
-    study: StudyOutcome, tmp_path: Path
-) -> None:
+def test_the_recommended_arm_of_a_study_is_exported_and_none_where_it_cannot_tell(study: Study, tmp_path: Path) -> None:
     copy = shutil.copytree(study.folder.path, tmp_path / "study")
     verdict = parse_json_file(copy / "verdict.json")
     best = "resnet18@1, random weights"
@@ -430,7 +430,7 @@ def test_the_recommended_arm_of_a_study_is_exported_and_none_where_it_cannot_tel
 
 
 def test_a_tuned_arm_brings_an_encoder_a_fold_and_averages_over_them(
-    study: StudyOutcome, new: Cohort, cohort: Cohort, tmp_path: Path
+    study: Study, new: Cohort, cohort: Cohort, tmp_path: Path
 ) -> None:
     arm = "resnet18@1, random weights, tuned"
     model = export_model(study.folder.path, tmp_path / "model", ExportSettings(arm=arm))
@@ -455,7 +455,7 @@ def test_a_tuned_arm_brings_an_encoder_a_fold_and_averages_over_them(
         predict_slides(model, dataclasses.replace(new, slides=(leaky, new.slides[1])), tmp_path / "again")
 
 
-def test_the_head_only_arm_shares_the_frozen_encoder(study: StudyOutcome, new: Cohort, tmp_path: Path) -> None:
+def test_the_head_only_arm_shares_the_frozen_encoder(study: Study, new: Cohort, tmp_path: Path) -> None:
     arm = "resnet18@1, random weights, head only"
     model = export_model(study.folder.path, tmp_path / "model", ExportSettings(arm=arm))
     assert list(load_card(model)["encoders"]) == ["encoder"]

@@ -117,7 +117,7 @@ def test_an_old_arm_is_exported_and_predicts(old: OldFolders, tmp_path: Path) ->
     assert len(read_logits(tmp_path / "out")) == 20
 
 
-def run_study(old: OldFolders, folder: Path) -> None:
+def rerun_study(old: OldFolders, folder: Path) -> None:
     table = old.slides / "cohort.csv"
     call("study", old.path / "study.yaml", "--cohort", table, "--device", "cpu", "--out", folder)
 
@@ -125,7 +125,7 @@ def run_study(old: OldFolders, folder: Path) -> None:
 def test_an_old_study_run_again_keeps_every_model_and_every_prediction(old: OldFolders, tmp_path: Path) -> None:
     folder = copy(old.study, tmp_path / "study")
     kept, before = stamp(folder, "**/model.safetensors"), pd.read_parquet(folder / "predictions.parquet")
-    run_study(old, folder)
+    rerun_study(old, folder)
     assert stamp(folder, "**/model.safetensors") == kept
     now = pd.read_parquet(folder / "predictions.parquet")
     keys = ["arm", "slide_id", "seed", "side", "fold"]
@@ -140,7 +140,7 @@ def test_an_old_study_run_again_keeps_every_model_and_every_prediction(old: OldF
 def test_an_old_study_that_was_killed_goes_on_from_its_first_arm(old: OldFolders, tmp_path: Path) -> None:
     folder = copy(old.unfinished, tmp_path / "study")
     kept = stamp(folder, "arms/**/model.safetensors")
-    run_study(old, folder)
+    rerun_study(old, folder)
     now = stamp(folder, "arms/**/model.safetensors")
     assert {path: now[path] for path in kept} == kept
     rows = {row["arm"]: row for row in json.loads((folder / "study.json").read_text())["arms"]}

@@ -26,7 +26,7 @@ from lamella.mil import load_model
 from lamella.mil.settings import TrainSettings
 from lamella.runs import stage_two as finetune
 from lamella.runs.bags import load_bags
-from lamella.runs.execute import run_study, train_on_bags
+from lamella.runs.execute import execute_run, train_on_bags
 from lamella.runs.folder import RunFolder
 from lamella.runs.predict import open_run
 from lamella.runs.settings import CamSettings, RunSettings, StageTwo, TrainingSettings
@@ -67,7 +67,7 @@ def run(tmp_path_factory):
         save_slide(folder / name, draw_tissue(i, malignant=bool(i % 2)))
     cohort = write_cohort(folder, names)
     out = tmp_path_factory.mktemp("run")
-    return run_study(cohort, SETTINGS, out), out, folder
+    return execute_run(cohort, SETTINGS, out), out, folder
 
 
 def encoder_of(out: Path, fold: int = 0) -> EncoderSpec:
@@ -103,7 +103,7 @@ def test_run_again_it_trains_nothing_and_finds_the_same(run, monkeypatch):
     result, out, _ = run
     before = (out / "finetuned" / "arms.json").read_text()
     monkeypatch.setattr("lamella.runs.stage_two.fit_encoder", None)
-    run_study(result.cohort, SETTINGS, out)
+    execute_run(result.cohort, SETTINGS, out)
     assert (out / "finetuned" / "arms.json").read_text() == before
 
 
@@ -116,7 +116,7 @@ def test_run_again_with_other_settings_nothing_of_the_earlier_training_is_left(r
     for place in (out / "finetuned").glob("fold*/seed0/tuned"):
         shutil.copy(next(place.glob("*.safetensors")), place / "a-stray.safetensors")
     slower = StageTwo(finetune=dataclasses.replace(FINETUNE, encoder_lr=5e-4))
-    again = run_study(result.cohort, dataclasses.replace(SETTINGS, stage_two=slower), out)
+    again = execute_run(result.cohort, dataclasses.replace(SETTINGS, stage_two=slower), out)
     record = parse_json_file(out / "run.json")
     assert record["runtime"] == parse_json_file(first / "run.json")["runtime"] != ""
     assert record["extraction"]["n_encoded"] == 0
@@ -141,7 +141,7 @@ def test_a_run_of_other_folds_leaves_no_model_of_the_earlier_ones(run, tmp_path)
     sides = dict(zip(sorted({slide.fold for slide in result.cohort.slides}), ("test", "val", "train"), strict=True))
     slides = tuple(dataclasses.replace(one, fold=None, split=sides[one.fold]) for one in result.cohort.slides)
     settings = dataclasses.replace(SETTINGS, stage_two=None)
-    again = run_study(dataclasses.replace(result.cohort, slides=slides), settings, out)
+    again = execute_run(dataclasses.replace(result.cohort, slides=slides), settings, out)
     found = open_run(out)
     assert (len(found.models), found.folds) == (1, (0,))
     assert {path.stem for path in found.folder.attention.glob("*.h5")} == {p.slide.slide_id for p in again.predictions}
@@ -154,7 +154,7 @@ def test_a_network_tuned_from_another_stage_1_is_not_the_runs(run, tmp_path):
     shutil.copytree(first, out)
     assert [one.fold for one in open_run(out).list_finetuned("tuned")] == [0, 1, 2]
     other = dataclasses.replace(SETTINGS, stage_two=None, train=TrainSettings(epochs=2))
-    run_study(result.cohort, other, out)
+    execute_run(result.cohort, other, out)
     assert open_run(out).list_finetuned("tuned") == []
     with pytest.raises(ModelError, match="no fine-tuned encoders"):
         map_run(open_run(out), CamSettings(arm="tuned"))
@@ -165,7 +165,7 @@ def test_what_training_on_did_not_better_is_said(run, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(first, out)
     wild = StageTwo(finetune=dataclasses.replace(FINETUNE, encoder_lr=0.3, head_lr=0.5, epochs=1))
-    again = run_study(result.cohort, dataclasses.replace(SETTINGS, stage_two=wild), out)
+    again = execute_run(result.cohort, dataclasses.replace(SETTINGS, stage_two=wild), out)
     kept = [one["arm"] for one in again.metrics["stage_two"]["best_epochs"] if one["best_epoch"] == 0]
     assert "tuned" in kept
     assert f"in {kept.count('tuned')} of 3 trainings on of encoder and head no epoch" in " ".join(again.notes)
@@ -187,7 +187,7 @@ def test_a_slide_that_the_tuned_encoder_cannot_read_is_left_out_of_every_arm(run
     monkeypatch.setattr(
         finetune, "load_bags", lambda folder, ids: load_bags(folder, [i for i in ids if i != gone.slide_id])
     )
-    again = run_study(result.cohort, SETTINGS, out)
+    again = execute_run(result.cohort, SETTINGS, out)
     assert again.metrics["stage_two"]["n_patients"] == 11
     assert f"left out of every arm of stage 2: {gone.slide_id}." in " ".join(again.notes)
 
@@ -196,7 +196,7 @@ def test_folds_that_the_table_brings_are_used_and_said(run, tmp_path):
     result, first, _ = run
     out = tmp_path / "run"
     shutil.copytree(first, out)
-    again = run_study(result.cohort, dataclasses.replace(SETTINGS, stage_two=None, n_folds=4), out)
+    again = execute_run(result.cohort, dataclasses.replace(SETTINGS, stage_two=None, n_folds=4), out)
     assert "the table brings 3 folds, which are used: --folds 4 makes none" in " ".join(again.notes)
 
 

@@ -18,7 +18,7 @@ from lamella.studies import plan as plan_study
 from lamella.studies.arms import CHOSEN_ARMS, Arm
 from lamella.studies.choice import choose_in_folds, count_chosen, say_choices
 from lamella.studies.design import check_design
-from lamella.studies.execute import StudyOptions, StudyOutcome, run_arms
+from lamella.studies.execute import Study, StudyOptions, execute_study
 from lamella.studies.judge import ArmCost, join_costs, judge_again
 from lamella.studies.outcome import ArmOutcome
 from tests.tiny import draw_cohort
@@ -106,12 +106,12 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
 
 
 @pytest.fixture(scope="module")
-def study(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> StudyOutcome:
+def study(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Study:
     design = check_design(CONTENT, "the test")
     return compare_arms(cohort, design, tmp_path_factory.mktemp("study") / "out", options=OPTIONS)
 
 
-def test_the_control_takes_each_folds_predictions_from_the_arm_that_was_chosen_there(study: StudyOutcome) -> None:
+def test_the_control_takes_each_folds_predictions_from_the_arm_that_was_chosen_there(study: Study) -> None:
     row = next(row for row in study.record["arms"] if row["arm"] == NAMES[0])
     assert row["state"] == "done"
     assert [one["fold"] for one in row["chosen"]] == [0, 1, 2]
@@ -127,7 +127,7 @@ def test_the_control_takes_each_folds_predictions_from_the_arm_that_was_chosen_t
         np.testing.assert_array_equal(own["logit_malignant"], chosen["logit_malignant"])
 
 
-def test_only_the_chosen_arm_of_a_fold_is_fine_tuned_in_it(study: StudyOutcome) -> None:
+def test_only_the_chosen_arm_of_a_fold_is_fine_tuned_in_it(study: Study) -> None:
     chosen = {
         (one["arm"], one["fold"]) for row in study.record["arms"] if row["arm"] == NAMES[0] for one in row["chosen"]
     }
@@ -140,7 +140,7 @@ def test_only_the_chosen_arm_of_a_fold_is_fine_tuned_in_it(study: StudyOutcome) 
     assert trained == chosen
 
 
-def test_the_table_compares_what_is_tuned_with_the_frozen_arms_of_the_same_folds(study: StudyOutcome) -> None:
+def test_the_table_compares_what_is_tuned_with_the_frozen_arms_of_the_same_folds(study: Study) -> None:
     assert study.verdict is not None
     (table,) = study.verdict["tables"]
     assert [(row["arm"], row["base"]) for row in table["rows"]] == [(NAMES[1], NAMES[0]), (NAMES[2], NAMES[0])]
@@ -149,11 +149,11 @@ def test_the_table_compares_what_is_tuned_with_the_frozen_arms_of_the_same_folds
     assert "biased" not in page
 
 
-def test_a_study_with_choices_is_run_again_and_judged_again_to_the_same(study: StudyOutcome, cohort: Cohort) -> None:
+def test_a_study_with_choices_is_run_again_and_judged_again_to_the_same(study: Study, cohort: Cohort) -> None:
     before = {path: path.read_bytes() for path in (study.folder.predictions, study.folder.verdict)}
     times = {path: path.stat().st_mtime_ns for path in study.folder.path.rglob("model.safetensors")}
     assert times
-    again = run_arms(cohort, check_design(CONTENT, "the test"), study.folder.path, options=OPTIONS)
+    again = execute_study(cohort, check_design(CONTENT, "the test"), study.folder.path, options=OPTIONS)
     assert {path: path.read_bytes() for path in before} == before
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert again.record["status"] == "finished"
@@ -161,7 +161,7 @@ def test_a_study_with_choices_is_run_again_and_judged_again_to_the_same(study: S
     assert json.loads(study.folder.verdict.read_text()) == json.loads(before[study.folder.verdict])
 
 
-def test_what_is_chosen_in_each_fold_cannot_be_exported_as_one_network(study: StudyOutcome) -> None:
+def test_what_is_chosen_in_each_fold_cannot_be_exported_as_one_network(study: Study) -> None:
     with pytest.raises(ModelError, match=r"is no one network: resnet18@\d, random weights in fold 0"):
         find_source(study.folder.path, NAMES[2])
 
@@ -173,7 +173,7 @@ def test_a_budget_with_room_for_a_declared_tuned_arm_alone_leaves_the_chosen_one
     monkeypatch.setattr(plan_study, "price_choices", lambda *_: 1e9)
     budget = dataclasses.replace(OPTIONS, budget_s=3600.0)
     design = check_design(CONTENT | {"arms": arms}, "the test")
-    record = run_arms(cohort, design, tmp_path / "out", options=budget).record
+    record = execute_study(cohort, design, tmp_path / "out", options=budget).record
     rows = {row["arm"]: row for row in record["arms"]}
     assert rows["resnet18@1, random weights, tuned"]["state"] == "done"
     for name in NAMES:

@@ -16,7 +16,7 @@ from lamella.files import parse_json_file
 from lamella.pipeline.study import compare_arms
 from lamella.studies import execute
 from lamella.studies.design import StudyDesign, check_design
-from lamella.studies.execute import StudyOptions, StudyOutcome, run_arms
+from lamella.studies.execute import Study, StudyOptions, execute_study
 from lamella.studies.judge import find_chains, judge_again
 from tests.tiny import draw_cohort
 
@@ -51,11 +51,11 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
 
 
 @pytest.fixture(scope="module")
-def study(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> StudyOutcome:
+def study(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Study:
     return compare_arms(cohort, DESIGN, tmp_path_factory.mktemp("study") / "out", options=OPTIONS)
 
 
-def test_every_arm_runs_or_says_what_gets_its_weights(study: StudyOutcome) -> None:
+def test_every_arm_runs_or_says_what_gets_its_weights(study: Study) -> None:
     rows = {row["arm"]: row for row in study.record["arms"]}
     assert {name for name, row in rows.items() if row["state"] == "done"} == {
         "resnet18@2, random weights",
@@ -73,17 +73,17 @@ def test_outlines_that_are_not_clear_are_refused_before_anything_runs(cohort: Co
     lesions.mkdir()
     options = dataclasses.replace(OPTIONS, lesions=lesions)
     with pytest.raises(CohortError, match=r"no file in 'lesions' is called after a slide \(0 of 12\)"):
-        run_arms(cohort, DESIGN, tmp_path / "out", options=options)
+        execute_study(cohort, DESIGN, tmp_path / "out", options=options)
     feature = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [[[0, 0], [9, 0], [9, 9], [0, 0]]]}}
     features = [feature | {"properties": {"classification": {"name": name}}} for name in ("Tumor", "Stroma")]
     slide_id = next(slide.slide_id for slide in cohort.slides if slide.label == "malignant")
     (lesions / f"{slide_id}.geojson").write_text(json.dumps(features))
     with pytest.raises(SettingsError, match="--lesion-class Tumor"):
-        run_arms(cohort, DESIGN, tmp_path / "out", options=options)
+        execute_study(cohort, DESIGN, tmp_path / "out", options=options)
     assert not list((tmp_path / "out").rglob("*.h5"))
 
 
-def test_results_open_in_pandas_and_hold_a_row_an_arm_fold_and_seed(study: StudyOutcome) -> None:
+def test_results_open_in_pandas_and_hold_a_row_an_arm_fold_and_seed(study: Study) -> None:
     results = pd.read_csv(study.folder.results)
     assert len(results) == 4 * 3 * 2
     assert {"arm", "encoder", "depth", "weights", "finetuned", "head", "fold", "seed", "n_patients", "auc"} <= {
@@ -95,7 +95,7 @@ def test_results_open_in_pandas_and_hold_a_row_an_arm_fold_and_seed(study: Study
     assert {"logit_benign", "logit_malignant"} <= {*predictions}
 
 
-def test_comparisons_are_on_the_same_patients_and_declared(study: StudyOutcome) -> None:
+def test_comparisons_are_on_the_same_patients_and_declared(study: Study) -> None:
     assert study.verdict is not None
     tables = {table["name"]: table["rows"] for table in study.verdict["tables"]}
     assert [row["arm"] for row in tables["III"]] == [
@@ -107,7 +107,7 @@ def test_comparisons_are_on_the_same_patients_and_declared(study: StudyOutcome) 
     assert study.verdict["n_seeds"] == 2
 
 
-def test_the_control_retrains_on_permuted_labels(study: StudyOutcome) -> None:
+def test_the_control_retrains_on_permuted_labels(study: Study) -> None:
     controls = json.loads(study.folder.controls.read_text())
     assert controls["permutations"]["n"] == 2
     assert study.verdict is not None
@@ -121,14 +121,14 @@ def test_the_control_retrains_on_permuted_labels(study: StudyOutcome) -> None:
     )
 
 
-def test_fine_tuned_encoders_are_compared_block_by_block(study: StudyOutcome) -> None:
+def test_fine_tuned_encoders_are_compared_block_by_block(study: Study) -> None:
     pairs = json.loads(study.folder.cka.read_text())["pairs"]
     assert len(pairs) == 3 * 2
     assert {pair["arm"] for pair in pairs} == {"resnet18@2, random weights, tuned"}
     assert all(len(pair["cka"]) == 2 for pair in pairs)
 
 
-def test_how_often_fine_tuning_kept_stage_1_is_said(study: StudyOutcome) -> None:
+def test_how_often_fine_tuning_kept_stage_1_is_said(study: Study) -> None:
     tuned = next(arm for arm in study.record["arms"] if arm["finetuned"] == "tuned")
     base = tuned["arm"].removesuffix(", tuned")
     metrics = json.loads((study.runs[base].metrics).read_text())
@@ -139,7 +139,7 @@ def test_how_often_fine_tuning_kept_stage_1_is_said(study: StudyOutcome) -> None
     assert len(said) == len({one["arm"] for one in kept if one["best_epoch"] == 0})
 
 
-def test_the_page_shows_the_verdict_the_tables_and_what_did_not_run(study: StudyOutcome) -> None:
+def test_the_page_shows_the_verdict_the_tables_and_what_did_not_run(study: Study) -> None:
     assert study.verdict is not None
     page = study.folder.page.read_text(encoding="utf-8")
     for text in (study.verdict["verdict"]["use"], "Table III: Fine-tuned", "resnet18-ciga@4", "TRIPOD"):
@@ -148,7 +148,7 @@ def test_the_page_shows_the_verdict_the_tables_and_what_did_not_run(study: Study
 
 
 def test_run_again_nothing_is_trained_and_every_file_is_the_same(
-    study: StudyOutcome, cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+    study: Study, cohort: Cohort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {name: (study.folder.path / name).read_bytes() for name in FILES}
 
@@ -162,7 +162,7 @@ def test_run_again_nothing_is_trained_and_every_file_is_the_same(
 
 
 def test_stopped_on_the_way_and_run_again_the_figures_are_those_of_an_undisturbed_run(
-    study: StudyOutcome, cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: Study, cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
     out.mkdir()
@@ -175,14 +175,14 @@ def test_stopped_on_the_way_and_run_again_the_figures_are_those_of_an_undisturbe
 
             patch.setattr(execute, where, stop)
             with pytest.raises(KeyboardInterrupt):
-                run_arms(cohort, DESIGN, out, options=OPTIONS)
-    run_arms(cohort, DESIGN, out, options=OPTIONS)
+                execute_study(cohort, DESIGN, out, options=OPTIONS)
+    execute_study(cohort, DESIGN, out, options=OPTIONS)
     for name in ("results.csv", "verdict.json", "controls.json", "metrics.json"):
         assert (out / name).read_bytes() == (study.folder.path / name).read_bytes(), name
 
 
 def test_arms_may_be_added_and_are_marked_and_other_settings_are_refused(
-    study: StudyOutcome, cohort: Cohort, tmp_path: Path
+    study: Study, cohort: Cohort, tmp_path: Path
 ) -> None:
     import shutil
 
@@ -193,17 +193,17 @@ def test_arms_may_be_added_and_are_marked_and_other_settings_are_refused(
         *content["arms"],
         {"encoders": ["resnet18"], "weights": ["random"], "heads": ["mean"], "depths": [1]},
     ]
-    more = run_arms(cohort, StudyDesign.model_validate(content), out, options=OPTIONS)
+    more = execute_study(cohort, StudyDesign.model_validate(content), out, options=OPTIONS)
     assert more.verdict is not None
     later = {one["arm"]: one["added_later"] for one in more.verdict["arms"]}
     assert [name for name, added in later.items() if added] == ["resnet18@1, random weights, mean"]
     with pytest.raises(SettingsError, match="'folds' is 3 and 2 is asked for"):
-        run_arms(cohort, DESIGN.model_copy(update={"folds": 2}), out, options=OPTIONS)
+        execute_study(cohort, DESIGN.model_copy(update={"folds": 2}), out, options=OPTIONS)
 
 
 def test_what_lies_past_the_budget_is_listed_as_not_run(cohort: Cohort, tmp_path: Path) -> None:
     options = dataclasses.replace(OPTIONS, budget_s=1e-9)
-    found = run_arms(cohort, DESIGN, tmp_path / "out", options=options)
+    found = execute_study(cohort, DESIGN, tmp_path / "out", options=options)
     assert found.verdict is None
     assert {row["state"] for row in found.record["arms"]} == {"not run", "waiting for weights"}
     assert found.record["status"] == "budget spent"
@@ -238,7 +238,7 @@ def test_camelyon16_as_downloaded_is_studied_on_its_split_and_localised_on_compl
 
 
 def test_a_budget_leaves_out_what_does_not_fit_and_says_what_it_would_cost(
-    study: StudyOutcome, cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: Study, cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from lamella.studies import execute
     from lamella.studies.facts import gather_facts
@@ -250,19 +250,19 @@ def test_a_budget_leaves_out_what_does_not_fit_and_says_what_it_would_cost(
     gathered: list[object] = []
     gather = execute.gather_facts
     monkeypatch.setattr(execute, "gather_facts", lambda *a, **k: gathered.append(a) or gather(*a, **k))
-    found = run_arms(cohort, DESIGN, tmp_path / "out", options=options)
+    found = execute_study(cohort, DESIGN, tmp_path / "out", options=options)
     assert len(gathered) == 1  # slides are looked at and encoders timed once
     left = [row for row in found.record["arms"] if row["state"] == "not run"]
     assert len(found.outcomes) + len(left) == 4
     assert all(row["estimated_seconds"] > 0 and "budget" in row["reason"] for row in left)
-    after = run_arms(cohort, DESIGN, tmp_path / "out", options=OPTIONS)
+    after = execute_study(cohort, DESIGN, tmp_path / "out", options=OPTIONS)
     assert len(after.outcomes) == 4
     assert after.verdict is not None
     assert study.verdict is not None
     assert [one["auc"] for one in after.verdict["arms"]] == [one["auc"] for one in study.verdict["arms"]]
 
 
-def test_a_study_is_judged_again_from_its_folder_alone(study: StudyOutcome, tmp_path: Path) -> None:
+def test_a_study_is_judged_again_from_its_folder_alone(study: Study, tmp_path: Path) -> None:
     """As version 0.1.0 left it: no reference encoder in the design, another verdict; slides and models are gone."""
     copy = tmp_path / "study"
     copy.mkdir()

@@ -20,12 +20,12 @@ from lamella.features.settings import ExtractSettings
 from lamella.files import parse_json_file, write_record
 from lamella.mil import load_model
 from lamella.progress import Progress, SilentProgress
-from lamella.runs.execute import StudyResult
+from lamella.runs.execute import Run
 from lamella.runs.folder import RunFolder
 from lamella.runs.predict import find_tuned_file
 
 
-def compare_run(result: StudyResult, extract: ExtractSettings, *, progress: Progress | None = None) -> list[str]:
+def compare_run(result: Run, extract: ExtractSettings, *, progress: Progress | None = None) -> list[str]:
     """Compare the fine-tuned encoders of a run with the frozen one, and write `cka.json` into its folder.
 
     Args:

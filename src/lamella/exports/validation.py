@@ -20,7 +20,7 @@ from lamella.progress import Progress
 from lamella.runs.measure import find_frozen_threshold
 from lamella.runs.predict import FinishedRun
 from lamella.runs.predictor import Member
-from lamella.runs.rounds import Outcome, Protocol, RoundPrediction
+from lamella.runs.rounds import Protocol, ProtocolOutcome, RoundPrediction
 from lamella.runs.settings import restore_extract_settings
 
 
@@ -96,6 +96,6 @@ def find_arm_threshold(
                 )
             )
     whole = Cohort(slides=tuple(slides.values()), classes=run.classes, positive=run.positive, notes=())
-    outcome = Outcome(protocol=Protocol(name="fold", rounds=tuple(rounds)), test=[], val=predictions)
+    outcome = ProtocolOutcome(protocol=Protocol(name="fold", rounds=tuple(rounds)), test=[], val=predictions)
     sensitivity = run.settings.get("sensitivity")
     return find_frozen_threshold(outcome, whole, None if sensitivity is None else float(sensitivity))

@@ -24,7 +24,7 @@ from lamella.progress import Progress, SilentProgress
 from lamella.renaming import hide_names, rename_cohort, rename_outlines, save_public_failures
 from lamella.reports.cam import draw_cam
 from lamella.reports.page import write_page
-from lamella.runs.execute import StudyResult, run_study
+from lamella.runs.execute import Run, execute_run
 from lamella.runs.folder import RunFolder
 from lamella.runs.predict import open_run
 from lamella.runs.settings import CamSettings, RunSettings
@@ -41,7 +41,7 @@ def run(
     mpp: float = 0.5,
     stride_px: int | None = None,
     head: str = "attention",
-) -> StudyResult:
+) -> Run:
     """Run a cohort with few words: `run_cohort` with everything that is not named left at its default.
 
     Args:
@@ -71,7 +71,7 @@ def run_cohort(
     *,
     pseudonyms: bool = False,
     progress: Progress | None = None,
-) -> StudyResult:
+) -> Run:
     """Run a cohort from slides and labels to predictions, heatmaps and a page; what is finished is kept.
 
     Args:
@@ -92,7 +92,7 @@ def run_cohort(
         renamed = rename_cohort(cohort, out)
         settings = _rename_regions(settings, cohort, renamed, out)
         cohort = renamed
-    result = run_study(cohort, settings, out, progress=progress)
+    result = execute_run(cohort, settings, out, progress=progress)
     remove(result.folder.cka)  # an earlier run's
     if settings.cka and settings.stage_two is not None:
         notes = compare_run(result, settings.extract, progress=progress)

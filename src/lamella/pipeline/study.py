@@ -25,7 +25,7 @@ from lamella.runs.predict import open_run
 from lamella.runs.settings import CamSettings
 from lamella.slide import open_slide
 from lamella.studies.design import StudyDesign, load_design
-from lamella.studies.execute import StudyOptions, StudyOutcome, run_arms
+from lamella.studies.execute import Study, StudyOptions, execute_study
 from lamella.studies.outcome import ArmOutcome
 from lamella.studies.presets import find_preset
 from lamella.studies.work import base_of
@@ -42,7 +42,7 @@ def compare_arms(
     pseudonyms: bool = False,
     trust: Sequence[Path | str] = (),
     progress: Progress | None = None,
-) -> StudyOutcome:
+) -> Study:
     """Run a study from slides and labels to its page; what is finished is kept.
 
     Args:
@@ -70,7 +70,7 @@ def compare_arms(
         options = dataclasses.replace(options, lesions=lesions)
         cohort = renamed
     with trusting(*trust):
-        outcome = run_arms(cohort, design, out, options=options, progress=progress)
+        outcome = execute_study(cohort, design, out, options=options, progress=progress)
         failures = outcome.failures
         if outcome.outcomes:
             failures = (*failures, *_draw_pictures(outcome, maps=design.cam, progress=progress))
@@ -81,7 +81,7 @@ def compare_arms(
     return dataclasses.replace(outcome, failures=failures)
 
 
-def _draw_pictures(outcome: StudyOutcome, *, maps: bool, progress: Progress) -> list[Failure]:
+def _draw_pictures(outcome: Study, *, maps: bool, progress: Progress) -> list[Failure]:
     """Draw the slides of the arm that the page speaks of, the worst errors first."""
     shown = _choose_arm(outcome)
     run = outcome.runs[base_of(shown.arm).name]
@@ -120,7 +120,7 @@ def rank_errors(shown: ArmOutcome, cohort: Cohort) -> list[str]:
     return sorted(losses, key=lambda slide_id: (-float(np.mean(losses[slide_id])), slide_id))
 
 
-def _choose_arm(outcome: StudyOutcome) -> ArmOutcome:
+def _choose_arm(outcome: Study) -> ArmOutcome:
     """Return the recommended arm; else the best of the frozen ones by AUC."""
     by_name = {one.arm.name: one for one in outcome.outcomes}
     verdict = (outcome.verdict or {}).get("verdict", {})

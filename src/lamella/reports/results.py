@@ -154,7 +154,7 @@ def read_results(metrics: Json, pairs: Sequence[Json] = ()) -> Results | None:
         thresholds=thresholds,
         threshold_note=note,
         stage_two=_read_stage_two(_find_map(metrics, "stage_two") or {}),
-        cka=tuple(row for row in pairs if isinstance(row, Mapping) and "cka" in row),
+        cka=tuple(row for row in pairs if "cka" in row),
         notes=tuple(dict.fromkeys((*_read_notes(metrics), *_read_notes(block)))),
     )
 

@@ -22,7 +22,7 @@ _ROWS = 4096  # looked at together
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class StudyBags:
+class RunBags:
     """Bags by slide id.
 
     Attributes:
@@ -43,7 +43,7 @@ class StudyBags:
         return hash_json([own.get(name) for name in names] + [len(self.features[slide_id])])
 
 
-def load_bags(folder: BagFolder, slide_ids: Sequence[str]) -> StudyBags:
+def load_bags(folder: BagFolder, slide_ids: Sequence[str]) -> RunBags:
     """Load the bags of a run, checked to be of one encoder and free of NaN.
 
     Raises:
@@ -55,10 +55,10 @@ def load_bags(folder: BagFolder, slide_ids: Sequence[str]) -> StudyBags:
         features[slide_id], corners[slide_id], provenance[slide_id] = read_own_bag(path)
         _refuse_not_finite(path, features[slide_id])
     _refuse_mixture(folder.features, provenance)
-    return StudyBags(features=features, corners_l0=corners, provenance=provenance)
+    return RunBags(features=features, corners_l0=corners, provenance=provenance)
 
 
-def load_bag_folder(folder: Path, slide_ids: Sequence[str]) -> StudyBags:
+def load_bag_folder(folder: Path, slide_ids: Sequence[str]) -> RunBags:
     """Load bags of any layout that `load_bag` reads, found by slide id.
 
     Raises:
@@ -84,7 +84,7 @@ def load_bag_folder(folder: Path, slide_ids: Sequence[str]) -> StudyBags:
         is_ours = bag.layout == "lamella"
         provenance[slide_id] = dict(bag.provenance) if is_ours else _foreign_provenance(slide_id, bag)
     _refuse_mixture(folder, provenance)
-    return StudyBags(features=features, corners_l0=corners, provenance=provenance)
+    return RunBags(features=features, corners_l0=corners, provenance=provenance)
 
 
 class _BagIndex:

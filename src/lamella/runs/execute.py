@@ -25,14 +25,14 @@ from lamella.files import refuse_links, remove, write_record, write_table
 from lamella.mil import SlideModel
 from lamella.progress import Progress, SilentProgress
 from lamella.runs.attention import load_attention, locate_attention, save_attention
-from lamella.runs.bags import StudyBags, hash_json, load_bag_folder, load_bags
+from lamella.runs.bags import RunBags, hash_json, load_bag_folder, load_bags
 from lamella.runs.folder import RunFolder
 from lamella.runs.leaks import refuse_seen_by_encoder
-from lamella.runs.measure import measure_study
+from lamella.runs.measure import measure_run
 from lamella.runs.record import save_predictions, save_run_record
 from lamella.runs.rounds import (
-    Outcome,
     Protocol,
+    ProtocolOutcome,
     RoundPrediction,
     keep_available,
     predict_protocol,
@@ -46,7 +46,7 @@ from lamella.temporaries import sweep_temporaries
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class StudyResult:
+class Run:
     """What a run found.
 
     Attributes:
@@ -66,7 +66,7 @@ class StudyResult:
     notes: tuple[str, ...]
 
 
-def run_study(cohort: Cohort, settings: RunSettings, out: Path, *, progress: Progress | None = None) -> StudyResult:
+def execute_run(cohort: Cohort, settings: RunSettings, out: Path, *, progress: Progress | None = None) -> Run:
     """Run the whole study of a cohort into a folder; finished parts of an earlier run are kept.
 
     Args:
@@ -108,7 +108,7 @@ def run_study(cohort: Cohort, settings: RunSettings, out: Path, *, progress: Pro
         notes += metrics["stage_two"]["notes"]
         write_record(folder.metrics, metrics)
     save_run_record(settings, cohort, report, bags, notes, folder)
-    return StudyResult(
+    return Run(
         folder=folder,
         cohort=cohort,
         predictions=tuple(found),
@@ -120,7 +120,7 @@ def run_study(cohort: Cohort, settings: RunSettings, out: Path, *, progress: Pro
 
 def train_on_bags(
     cohort: Cohort, bags_folder: Path, settings: TrainingSettings, out: Path, *, progress: Progress | None = None
-) -> StudyResult:
+) -> Run:
     """Train and test heads on bags that are there already: ours, TRIDENT's, CLAM's or STAMP's.
 
     Args:
@@ -145,7 +145,7 @@ def train_on_bags(
     bags = load_bag_folder(bags_folder, [slide.slide_id for slide in cohort.slides])
     save_run_cohort(cohort, folder)
     found, metrics, _ = analyse_bags(cohort, rounds, bags, settings, folder, notes, progress)
-    return StudyResult(
+    return Run(
         folder=folder,
         cohort=cohort,
         predictions=tuple(found),
@@ -166,7 +166,7 @@ class Trained:
 def analyse_bags(
     cohort: Cohort,
     rounds: Sequence[Round],
-    bags: StudyBags,
+    bags: RunBags,
     settings: TrainingSettings,
     folder: RunFolder,
     notes: list[str],
@@ -189,13 +189,13 @@ def analyse_bags(
         models = train_protocol(protocol, bags, cohort, seeds, folder, progress)
         stages.append(Trained(protocol, models))
         outcomes.append(
-            Outcome(
+            ProtocolOutcome(
                 protocol=protocol,
                 test=predict_protocol(protocol, models, bags, cohort, "test"),
                 val=predict_protocol(protocol, models, bags, cohort, "val"),
             )
         )
-    metrics = measure_study(outcomes, bags, cohort, sensitivity=settings.sensitivity)
+    metrics = measure_run(outcomes, bags, cohort, sensitivity=settings.sensitivity)
     found = outcomes[0].test
     notes += _save_attention(found, bags, folder)
     save_predictions(found, cohort.classes, folder.predictions)
@@ -245,7 +245,7 @@ def _cell(value: object) -> object:
     return "" if value is None else value
 
 
-def save_ledger(cohort: Cohort, bags: StudyBags, folder: RunFolder) -> None:
+def save_ledger(cohort: Cohort, bags: RunBags, folder: RunFolder) -> None:
     """Write what each step of finding tissue kept and removed, a row a slide and step."""
     rows = []
     for slide in cohort.slides:
@@ -265,7 +265,7 @@ def save_ledger(cohort: Cohort, bags: StudyBags, folder: RunFolder) -> None:
 
 
 def _list_protocols(
-    cohort: Cohort, rounds: Sequence[Round], bags: StudyBags, settings: TrainingSettings, notes: list[str]
+    cohort: Cohort, rounds: Sequence[Round], bags: RunBags, settings: TrainingSettings, notes: list[str]
 ) -> list[Protocol]:
     """List the ways of dividing the cohort: its own, and each batch left out where that can be done."""
     protocols = [Protocol(name="fold", rounds=keep_available(rounds, bags.features, cohort))]
@@ -280,7 +280,7 @@ def _list_protocols(
     return protocols
 
 
-def _save_attention(predictions: Sequence[RoundPrediction], bags: StudyBags, folder: RunFolder) -> list[str]:
+def _save_attention(predictions: Sequence[RoundPrediction], bags: RunBags, folder: RunFolder) -> list[str]:
     """Write attention where the bags say where their tiles lie; return a note of the slides where they do not."""
     unlocated: list[str] = []
     tested = {found.slide.slide_id for found in predictions}

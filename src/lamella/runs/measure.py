@@ -16,16 +16,16 @@ from lamella.analysis.sites import predict_next_site
 from lamella.analysis.thresholds import Decisions, Threshold, find_threshold
 from lamella.cohort import Cohort, CohortSlide, Round
 from lamella.errors import CohortError, SettingsError
-from lamella.runs.bags import StudyBags
+from lamella.runs.bags import RunBags
 from lamella.runs.predictions_table import load_predictions
-from lamella.runs.rounds import Outcome, Protocol, RoundPrediction
+from lamella.runs.rounds import Protocol, ProtocolOutcome, RoundPrediction
 
 METRICS_FORMAT = 1
 _BASELINE_DRAWS = 500
 
 
-def measure_study(
-    outcomes: Sequence[Outcome], bags: StudyBags, cohort: Cohort, *, sensitivity: float | None = None
+def measure_run(
+    outcomes: Sequence[ProtocolOutcome], bags: RunBags, cohort: Cohort, *, sensitivity: float | None = None
 ) -> dict[str, Any]:
     """Measure the outcome of a study's protocols, the cohort's own folds first.
 
@@ -146,7 +146,7 @@ def _restate(
     return found
 
 
-def find_frozen_threshold(outcome: Outcome, cohort: Cohort, sensitivity: float | None) -> dict[str, Any] | None:
+def find_frozen_threshold(outcome: ProtocolOutcome, cohort: Cohort, sensitivity: float | None) -> dict[str, Any] | None:
     """Return the threshold for new slides, found on each round's validation slides; None without two classes.
 
     Args:
@@ -178,7 +178,7 @@ def measure_table(path: Path, *, positive: str | None = None) -> dict[str, Any]:
     }
 
 
-def _decide(outcome: Outcome, cohort: Cohort, sensitivity: float | None) -> Decisions:
+def _decide(outcome: ProtocolOutcome, cohort: Cohort, sensitivity: float | None) -> Decisions:
     """Find each round's threshold on its validation slides."""
     labels = _labels(cohort)
     prevalences = {one.fold: _find_prevalences(one, labels, cohort.classes) for one in outcome.protocol.rounds}
@@ -213,7 +213,7 @@ def _freeze(decisions: Decisions) -> dict[str, Any] | None:
     return frozen.as_json()
 
 
-def _measure_baselines(protocol: Protocol, bags: StudyBags, cohort: Cohort) -> dict[str, Any]:
+def _measure_baselines(protocol: Protocol, bags: RunBags, cohort: Cohort) -> dict[str, Any]:
     """Measure what colour, the amount of tissue, and the batch alone predict on the same rounds."""
     measured: dict[str, Any] = {}
     vectors = _find_vectors(bags)
@@ -242,7 +242,7 @@ def _measure_baseline(protocol: Protocol, cohort: Cohort, vectors: Mapping[str, 
     return measure(table, n_draws=_BASELINE_DRAWS)
 
 
-def _find_vectors(bags: StudyBags) -> dict[str, dict[str, Any]]:
+def _find_vectors(bags: RunBags) -> dict[str, dict[str, Any]]:
     """Return each slide's colour (mean and SD of red, green, blue) and amount of tissue, where bags state them."""
     colour: dict[str, Any] = {}
     tissue: dict[str, Any] = {}

@@ -20,7 +20,7 @@ from lamella.files import find_inside, parse_json_file, refuse_links, write_reco
 from lamella.mil import SlideModel, average_predictions, check_bag_fits, load_model
 from lamella.progress import Progress, SilentProgress
 from lamella.runs.attention import locate_attention, save_attention
-from lamella.runs.bags import StudyBags, hash_json, load_bags
+from lamella.runs.bags import RunBags, hash_json, load_bags
 from lamella.runs.folder import RunFolder, hash_tables, refuse_changed_tables
 from lamella.runs.leaks import refuse_seen_by_encoder
 from lamella.runs.measure import measure_external
@@ -234,7 +234,7 @@ def predict_cohort(
 
 
 def _predict(
-    predictor: Predictor, slide: CohortSlide, bags: Mapping[EncoderSpec, StudyBags], folder: RunFolder
+    predictor: Predictor, slide: CohortSlide, bags: Mapping[EncoderSpec, RunBags], folder: RunFolder
 ) -> RoundPrediction:
     found = []
     for member in predictor.members:

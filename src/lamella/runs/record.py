@@ -11,7 +11,7 @@ from lamella import __version__
 from lamella.cohort import Cohort
 from lamella.features.extract import ExtractReport
 from lamella.files import write_record, write_table
-from lamella.runs.bags import StudyBags
+from lamella.runs.bags import RunBags
 from lamella.runs.folder import RunFolder, hash_tables
 from lamella.runs.reference import FLAGS
 from lamella.runs.rounds import RoundPrediction
@@ -58,7 +58,7 @@ def save_run_record(
     settings: RunSettings,
     cohort: Cohort,
     report: ExtractReport,
-    bags: StudyBags,
+    bags: RunBags,
     notes: Sequence[str],
     folder: RunFolder,
 ) -> None:
@@ -97,7 +97,7 @@ def list_versions() -> dict[str, str]:
     return found
 
 
-def _say_runtime(bags: StudyBags) -> str:
+def _say_runtime(bags: RunBags) -> str:
     """Return what encoded the bags, now or in an earlier run, and in which precision, as they state it."""
     found = {f"{own['runtime']}, {own['precision']}": None for own in bags.provenance.values() if "runtime" in own}
     return "; ".join(found)

@@ -16,7 +16,7 @@ from lamella.mil import SlideModel, load_model, predict_ensemble, save_model
 from lamella.mil.settings import TrainSettings
 from lamella.mil.together import FitJob, fit_together
 from lamella.progress import Progress
-from lamella.runs.bags import StudyBags, hash_json
+from lamella.runs.bags import RunBags, hash_json
 from lamella.runs.folder import RunFolder
 from lamella.runs.reference import Unlike
 
@@ -68,7 +68,7 @@ class RoundPrediction:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Outcome:
+class ProtocolOutcome:
     """What came out of one protocol: predictions of the test and of the validation slides of every round."""
 
     protocol: Protocol
@@ -99,7 +99,7 @@ def keep_available(rounds: Sequence[Round], available: Mapping[str, Any], cohort
 
 def train_protocol(
     protocol: Protocol,
-    bags: StudyBags,
+    bags: RunBags,
     cohort: Cohort,
     settings: Sequence[TrainSettings],
     folder: RunFolder,
@@ -152,7 +152,7 @@ def remove_models(folder: RunFolder, protocol: str, *, but: Collection[Path] = (
 
 
 def predict_protocol(
-    protocol: Protocol, models: Mapping[int, Sequence[SlideModel]], bags: StudyBags, cohort: Cohort, side: str
+    protocol: Protocol, models: Mapping[int, Sequence[SlideModel]], bags: RunBags, cohort: Cohort, side: str
 ) -> list[RoundPrediction]:
     """Predict the `test` or `val` slides of each round by that round's models."""
     by_id = {slide.slide_id: slide for slide in cohort.slides}
@@ -172,7 +172,7 @@ def predict_protocol(
     return predictions
 
 
-def _find_key(one: Round, settings: TrainSettings, bags: StudyBags, labels: Mapping[str, str], cohort: Cohort) -> str:
+def _find_key(one: Round, settings: TrainSettings, bags: RunBags, labels: Mapping[str, str], cohort: Cohort) -> str:
     """Return what a model is made from, hashed: settings, classes, and each slide's side, label and bag."""
     return hash_json(
         [
@@ -194,7 +194,7 @@ def _load_finished(path: Path, key: str) -> SlideModel | None:
     return model if model.provenance.get("key") == key else None
 
 
-def _describe(model: SlideModel, one: Round, key: str, bags: StudyBags, cohort: Cohort) -> SlideModel:
+def _describe(model: SlideModel, one: Round, key: str, bags: RunBags, cohort: Cohort) -> SlideModel:
     """Return a model with what its folder says of where it comes from."""
     own = bags.provenance[one.train[0]]
     shared = ("encoder", "weights", "fingerprint", "tile_px", "mpp", "stride_px", "min_tissue", "tissue", "precision")

@@ -32,7 +32,7 @@ from lamella.finetune.settings import FinetuneSettings
 from lamella.finetune.tiles import ChosenTiles, SlideTiles, choose_top
 from lamella.mil import SlideModel, load_model, save_model
 from lamella.progress import AlikeOnce, Progress
-from lamella.runs.bags import StudyBags, hash_json, load_bags
+from lamella.runs.bags import RunBags, hash_json, load_bags
 from lamella.runs.folder import RunFolder
 from lamella.runs.predict import find_tuned_file
 from lamella.runs.settings import StageTwo
@@ -65,7 +65,7 @@ class _Place:
     extract: ExtractSettings
     stage: StageTwo
     cohort: Cohort
-    bags: StudyBags
+    bags: RunBags
     progress: Progress
     called: str
 
@@ -83,7 +83,7 @@ class StageOne:
 
     rounds: Sequence[Round]
     models: Mapping[int, Sequence[SlideModel]]
-    bags: StudyBags
+    bags: RunBags
     extract: ExtractSettings
 
 

@@ -27,7 +27,7 @@ from lamella.features.settings import ExtractSettings
 from lamella.files import parse_json_file, write_record, write_text
 from lamella.mil import SlideModel, load_model
 from lamella.progress import Progress, SilentProgress
-from lamella.runs.bags import StudyBags
+from lamella.runs.bags import RunBags
 from lamella.runs.execute import Trained, analyse_bags, save_run_cohort
 from lamella.runs.folder import RunFolder
 from lamella.runs.record import save_run_record
@@ -54,7 +54,7 @@ class FrozenRun:
 
     arm: Arm
     folder: RunFolder
-    bags: StudyBags
+    bags: RunBags
     extract: ExtractSettings
     trained: Trained
     training: TrainingSettings
@@ -81,7 +81,7 @@ class ArmPlace:
 def run_frozen(
     arm: Arm,
     place: ArmPlace,
-    bags: StudyBags,
+    bags: RunBags,
     extract: ExtractSettings,
     training: TrainingSettings,
     progress: Progress,
@@ -234,7 +234,7 @@ def compare_blocks(base: FrozenRun, arm: Arm, cohort: Cohort, progress: Progress
     return [{"arm": arm.name, "base": base.arm.name, **row} for row in rows]
 
 
-def _slides_of(cohort: Cohort, slide_ids: Sequence[str], bags: StudyBags) -> list[CohortSlide]:
+def _slides_of(cohort: Cohort, slide_ids: Sequence[str], bags: RunBags) -> list[CohortSlide]:
     by_id = {slide.slide_id: slide for slide in cohort.slides}
     return [by_id[i] for i in slide_ids if i in bags.features]
 

@@ -23,7 +23,7 @@ from lamella.features.failures import Failure
 from lamella.features.settings import ExtractSettings
 from lamella.files import parse_json_file, refuse_links, write_record
 from lamella.progress import Progress, SilentProgress, say_time
-from lamella.runs.bags import StudyBags, load_bags
+from lamella.runs.bags import RunBags, load_bags
 from lamella.runs.execute import check_images, save_ledger, save_run_cohort
 from lamella.runs.folder import RunFolder, hash_tables
 from lamella.runs.predict import open_run
@@ -76,7 +76,7 @@ class StudyOptions:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class StudyOutcome:
+class Study:
     """What a study found.
 
     Attributes:
@@ -98,14 +98,14 @@ class StudyOutcome:
     failures: tuple[Failure, ...]
 
 
-def run_arms(
+def execute_study(
     cohort: Cohort,
     design: StudyDesign,
     out: Path,
     *,
     options: StudyOptions | None = None,
     progress: Progress | None = None,
-) -> StudyOutcome:
+) -> Study:
     """Run every arm of a design whose weights are here, compare them, and write everything down.
 
     Args:
@@ -149,7 +149,7 @@ class _Study:
         self._planned: set[str] | None = None
         self._choices: tuple[FoldChoice, ...] = ()
 
-    def run(self) -> StudyOutcome:
+    def run(self) -> Study:
         """Run what is missing; return what came out."""
         list_rounds(self._cohort)
         check_images(self._cohort)
@@ -182,7 +182,7 @@ class _Study:
         write_record(self._folder.cka, self._compare_blocks())
         write_record(self._folder.localisation, self._localise())
         record = self._save_record("finished" if not self._is_over_budget() else "budget spent")
-        return StudyOutcome(
+        return Study(
             folder=self._folder,
             cohort=self._cohort,
             outcomes=tuple(self._outcomes.values()),
@@ -296,7 +296,7 @@ class _Study:
         if declared:
             self._finish(arm, self._frozen[arm].outcome, time.monotonic() - began)
 
-    def _load_bags(self, extract: ExtractSettings, features: Path) -> StudyBags:
+    def _load_bags(self, extract: ExtractSettings, features: Path) -> RunBags:
         done = [slide.slide_id for slide in self._cohort.slides if slide.slide_id not in self._failures]
         return load_bags(extract.folder(features), done)
 
