@@ -21,7 +21,7 @@ from lamella.watching import watching_folders
 
 _VERBS = (
     "split",
-    "audits",
+    "audit",
     "tissue",
     "tiles",
     "encoders",
