@@ -40,6 +40,9 @@ class Row:
     before: str = ""
 
 
+_CLOSE = (10, 300)  # folds and patients whose ratio is so near to the bar that 1,000 cohorts cannot tell
+
+
 def cover_h(n: int, prevalence: float, auc: float, rho: float, n_cohorts: int) -> Row:
     """Lines a, b and i, one test set."""
     aucs = [auc, max(0.5, auc - 0.05)]
@@ -71,6 +74,9 @@ def cover_cv(n: int, prevalence: float, auc: float, n_folds: int, n_cohorts: int
     """Lines a, b and i, cross-validation with refitted models."""
     draw = partial(sim.draw_cv, n=n, prevalence=prevalence, aucs=[auc] * 2, n_folds=n_folds)
     what = f"CV, K {n_folds}, n {n}, prevalence {prevalence}, AUC {auc}"
+    if (n_folds, n) == _CLOSE:
+        n_cohorts *= 4
+        what += f" ({n_cohorts:,} cohorts)"
     return _cover(what, draw, n_cohorts, sharp=n >= 100 and prevalence == 0.5 and auc <= 0.95)
 
 
