@@ -101,31 +101,36 @@ def find_level_scales(path: Path, sizes: tuple[tuple[int, int], ...]) -> tuple[f
         Level-0 pixels per pixel of each level, None for a level that does not say, or whose size two files share with
         different spacings; None in all where level 0 does not say.
     """
-    own = read_dicom_header(path)
-    if own is None:
+    slide_header = read_dicom_header(path)
+    if slide_header is None:
         return None
     spacings: dict[tuple[int, int], set[float]] = {}
     for file in path.parent.iterdir():
         header = read_dicom_header(file) if file.is_file() else None
-        if header is None or header.series_uid != own.series_uid or not header.is_volume or header.size is None:
+        if (
+            header is None
+            or header.series_uid != slide_header.series_uid
+            or not header.is_volume
+            or header.size is None
+        ):
             continue
         if header.spacing_mm is not None:
             spacings.setdefault(header.size, set()).add(sum(header.spacing_mm) / 2)
-    found = [min(spacings.get(size, ())) if len(spacings.get(size, ())) == 1 else None for size in sizes]
-    finest = found[0]
-    return None if not finest else tuple(None if spacing is None else spacing / finest for spacing in found)
+    scales = [min(spacings.get(size, ())) if len(spacings.get(size, ())) == 1 else None for size in sizes]
+    finest = scales[0]
+    return None if not finest else tuple(None if spacing is None else spacing / finest for spacing in scales)
 
 
 def list_frames(path: Path) -> list[tuple[Path, tuple[int, int]]]:
     """List the size of the frames, `(width, height)` in pixels, of each file of the slide that a DICOM file is of."""
-    own = read_dicom_header(path)
-    if own is None:
+    slide_header = read_dicom_header(path)
+    if slide_header is None:
         return []
     headers = ((file, read_dicom_header(file)) for file in sorted(path.parent.iterdir()) if file.is_file())
     return [
         (file, header.frame)
         for file, header in headers
-        if header is not None and header.frame is not None and header.series_uid == own.series_uid
+        if header is not None and header.frame is not None and header.series_uid == slide_header.series_uid
     ]
 
 

@@ -171,12 +171,14 @@ def _examine_runtimes() -> list[Finding]:
     return [
         Finding(
             topic="runtime",
-            name=one.name,
-            here=bool(one.version),
-            detail="; ".join((one.version or "not installed", *one.devices, ", ".join(one.precisions))).rstrip("; "),
-            remedy=one.remedy,
+            name=runtime.name,
+            here=bool(runtime.version),
+            detail="; ".join(
+                (runtime.version or "not installed", *runtime.devices, ", ".join(runtime.precisions))
+            ).rstrip("; "),
+            remedy=runtime.remedy,
         )
-        for one in describe_runtimes()
+        for runtime in describe_runtimes()
     ]
 
 
@@ -187,12 +189,12 @@ def _examine_weights() -> list[Finding]:
     return [
         Finding(
             topic="weights",
-            name=one.name,
-            here=one.path is not None,
-            detail="" if one.path is None else f"from the {one.place}: {one.path.name}",
-            remedy=one.remedy,
+            name=weights.name,
+            here=weights.path is not None,
+            detail="" if weights.path is None else f"from the {weights.place}: {weights.path.name}",
+            remedy=weights.remedy,
         )
-        for one in list_weights()
+        for weights in list_weights()
     ]
 
 

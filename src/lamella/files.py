@@ -181,10 +181,10 @@ def parse_json_file(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
         ValueError: If it is not JSON in UTF-8, larger than `max_bytes`, nested more than 64 deep, or a record that was
             changed after `write_record` wrote it.
     """
-    found = parse_json(read_bounded(path, max_bytes))
-    if isinstance(found, dict) and _SEAL in found and found.pop(_SEAL) != _hash_content(found):
+    content = parse_json(read_bounded(path, max_bytes))
+    if isinstance(content, dict) and _SEAL in content and content.pop(_SEAL) != _hash_content(content):
         raise ValueError("it was changed after it was written (its own SHA-256 differs)")
-    return found
+    return content
 
 
 def _hash_content(content: Any) -> str:
@@ -203,11 +203,11 @@ def parse_json(content: bytes | str) -> Any:
         ValueError: nested more than 64 deep
     """
     try:
-        found = json.loads(content)  # bytes in any of JSON's encodings
-        _check_depth(found)
+        value = json.loads(content)  # bytes in any of JSON's encodings
+        _check_depth(value)
     except RecursionError as error:
         raise ValueError(f"nested more than {_MAX_DEPTH} deep") from error
-    return found
+    return value
 
 
 def read_yaml(path: Path, *, error: type[LamellaError] = OutputError) -> tuple[dict[Any, Any], Any]:

@@ -92,7 +92,7 @@ def refuse_zip_bomb(path: Path | str, what: str, error: type[LamellaError]) -> N
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            unpacked = sum(one.file_size for one in archive.infolist())
+            unpacked = sum(member.file_size for member in archive.infolist())
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
         return  # none, or a damaged one, which whoever reads it says
     if unpacked > _ALWAYS_UNPACKED + _MOST_PACKED * Path(path).stat().st_size:

@@ -88,19 +88,19 @@ def rename_outlines(
     """
     if folder is None or not folder.is_dir():
         return folder
-    own = RunFolder(out).local / "outlines" / kind
-    own.mkdir(parents=True, exist_ok=True)
+    renamed_folder = RunFolder(out).local / "outlines" / kind
+    renamed_folder.mkdir(parents=True, exist_ok=True)
     n_copied = 0
     for old, new in zip(cohort.slides, renamed.slides, strict=True):
         source = find_slide_file(folder, old.slide_id, suffixes, besides=old.path)
         for suffix in suffixes:
-            remove(own / f"{new.slide_id}{suffix}")
+            remove(renamed_folder / f"{new.slide_id}{suffix}")
         if source is not None:
-            write_bytes(own / f"{new.slide_id}{source.suffix.lower()}", source.read_bytes())
+            write_bytes(renamed_folder / f"{new.slide_id}{source.suffix.lower()}", source.read_bytes())
             n_copied += 1
     if not n_copied:
         raise SettingsError(f"{kind}: {say_no_match(folder, [s.slide_id for s in cohort.slides], suffixes)}")
-    return own
+    return renamed_folder
 
 
 def hide_names(failures: Sequence[Failure], cohort: Cohort) -> tuple[Failure, ...]:
@@ -134,8 +134,8 @@ def save_public_failures(failures: Sequence[Failure], cohort: Cohort, path: Path
     folders = {slide.slide_id: f"{slide.path.parent}{os.sep}" for slide in cohort.slides}
     save_failures(
         [
-            dataclasses.replace(one, reason=drop_folders(one.reason.replace(folders[one.slide_id], "")))
-            for one in failures
+            dataclasses.replace(failure, reason=drop_folders(failure.reason.replace(folders[failure.slide_id], "")))
+            for failure in failures
         ],
         path,
     )

@@ -71,7 +71,7 @@ def remove_own_temporaries() -> None:
         for path in list(_own):
             _remove(path)
             stem = path.name.partition(".tmp")[0] + ".tmp"  # writers put files beside: an .xml its .bin
-            for beside in [one for one in path.parent.iterdir() if one.name.startswith(stem)]:
+            for beside in [file for file in path.parent.iterdir() if file.name.startswith(stem)]:
                 _remove(beside)
         time.sleep(pause)
 
@@ -103,9 +103,9 @@ def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
 def _sweep(folder: Path, names: list[str]) -> int:
     n_removed = 0
     for name in names:
-        found = _NAME.search(name) if name.startswith(".") else None
+        match = _NAME.search(name) if name.startswith(".") else None
         path = folder / name
-        if found and path not in _own and _is_left(path, found[1], int(found[2])):
+        if match and path not in _own and _is_left(path, match[1], int(match[2])):
             _remove(path)
             n_removed += 1
     return n_removed

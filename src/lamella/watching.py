@@ -63,7 +63,7 @@ def forget_folder(folder: Path) -> None:
 def _identify(folder: Path) -> tuple[int, int]:
     """Return what tells a folder from another of its name; zeros where there is none."""
     try:
-        found = folder.stat()
+        status = folder.stat()
     except OSError:
         return (0, 0)
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino

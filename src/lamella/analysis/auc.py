@@ -102,12 +102,12 @@ def estimate_auc(
     fold_numbers = np.unique(folds, return_inverse=True)[1].reshape(-1)
     influence, class_auc, counts, scored = np.zeros((n, n_arms)), [], [], []
     for column in range(n_classes):
-        found = _rank_class(scores[:, column], targets == column, fold_numbers)
-        if found is not None:
+        ranked = _rank_class(scores[:, column], targets == column, fold_numbers)
+        if ranked is not None:
             scored.append(column)
-            class_auc.append(found[0])
-            influence += found[1]
-            counts.append(found[2])
+            class_auc.append(ranked[0])
+            influence += ranked[1]
+            counts.append(ranked[2])
     if not scored:
         return None
     influence /= len(scored)
@@ -247,8 +247,8 @@ def _count_right(ups: Floats, downs: Floats) -> tuple[Floats, Floats]:
         right = (ups[:, None] > downs).astype(np.float64)
         right += 0.5 * (ups[:, None] == downs)
         return right.sum(axis=1), right.sum(axis=0)
-    found = [(_count_below(up, down), _count_below(-down, -up)) for up, down in zip(ups.T, downs.T, strict=True)]
-    return np.stack([up for up, _ in found], axis=1), np.stack([down for _, down in found], axis=1)
+    counts = [(_count_below(up, down), _count_below(-down, -up)) for up, down in zip(ups.T, downs.T, strict=True)]
+    return np.stack([up for up, _ in counts], axis=1), np.stack([down for _, down in counts], axis=1)
 
 
 def _count_below(scores: Floats, others: Floats) -> Floats:
@@ -261,11 +261,11 @@ def _centre_by_class(influence: Floats, targets: NDArray[np.int64]) -> Floats | 
     """Return influence `(n, J)` less its class's mean, times sqrt(m/(m - 1)); None where a class has one unit."""
     centred = np.empty_like(influence)
     for target in np.unique(targets):
-        own = targets == target
-        m = int(own.sum())
+        of_class = targets == target
+        m = int(of_class.sum())
         if m < 2:
             return None
-        centred[own] = np.sqrt(m / (m - 1)) * (influence[own] - influence[own].mean(axis=0))
+        centred[of_class] = np.sqrt(m / (m - 1)) * (influence[of_class] - influence[of_class].mean(axis=0))
     return centred
 
 

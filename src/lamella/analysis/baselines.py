@@ -108,8 +108,8 @@ def predict_from_batches(
             seen.setdefault(batch, Counter())[labels[name]] += 1
     logits = {}
     for name in test:
-        found = seen.get(batches.get(name) or "", Counter())
-        counts = np.array([found[label] for label in classes])
+        of_batch = seen.get(batches.get(name) or "", Counter())
+        counts = np.array([of_batch[label] for label in classes])
         logits[name] = np.log((counts + shares) / (counts.sum() + 1))
     return logits
 

@@ -142,12 +142,12 @@ def _find_loss(design: Floats, target: Floats, offset: Floats, beta: Floats) -> 
 
 
 def _describe(
-    fit: tuple[Floats, Floats] | None, place: int, factor: float
+    fit: tuple[Floats, Floats] | None, row: int, factor: float
 ) -> tuple[float | None, tuple[float, float] | None]:
     """Return a coefficient and its 95% interval."""
     if fit is None:
         return None, None
-    value, half = float(fit[0][place]), float(ndtri(0.975) * np.sqrt(factor) * fit[1][place])
+    value, half = float(fit[0][row]), float(ndtri(0.975) * np.sqrt(factor) * fit[1][row])
     return value, (value - half, value + half)
 
 

@@ -106,7 +106,7 @@ def _split_one(
     model: SlideModel,
     features: NDArray[np.floating],
     target: int,
-    found: tuple[NDArray[np.float32], NDArray[np.float64]],
+    values: tuple[NDArray[np.float32], NDArray[np.float64]],
     *,
     share: float,
 ) -> tuple[float, float]:
@@ -117,18 +117,18 @@ def _split_one(
     embedded, masks = [], []
     for start in range(0, len(features), _ROWS):  # in pieces: a huge bag is not held in float64
         rows = torch.from_numpy(features[start : start + _ROWS].astype(np.float64))
-        hidden, own = (rows - mean) / sd, []
+        hidden, parts = (rows - mean) / sd, []
         for layer in layers:
             hidden = layer(hidden)
             if isinstance(layer, nn.ReLU):
-                own.append(hidden > 0)
+                parts.append(hidden > 0)
         embedded.append(hidden)
-        masks.append(own)
+        masks.append(parts)
     inner_features = torch.cat(embedded)  # (N, E)
     shares = _share_by_feature(head.pool, inner_features)  # (N, E)
     direction = _contrast(head.classify.weight, target)  # (E,)
     inner = (shares * direction * inner_features).sum(dim=1)  # (N,)
-    gradients, offsets = found
+    gradients, offsets = values
     for number, start in enumerate(range(0, len(features), _ROWS)):
         piece = slice(start, start + _ROWS)
         carried = shares[piece] * direction  # what a unit of each inner feature of each tile adds

@@ -66,5 +66,5 @@ def find_chain_margins(differences: Differences, chain: Chain) -> Floats:
     return np.asarray(np.clip(find_upper(differences, d)[family, chain.whole], 0.0, 1.0))
 
 
-def _passes(differences: Differences, chain: Chain, place: int, level: float, margin: float) -> bool:
-    return bool(find_upper(differences, float(ndtri(1 - level)))[chain.cuts[place], chain.whole] < margin)
+def _passes(differences: Differences, chain: Chain, index: int, level: float, margin: float) -> bool:
+    return bool(find_upper(differences, float(ndtri(1 - level)))[chain.cuts[index], chain.whole] < margin)

@@ -157,8 +157,8 @@ def find_hsic(first: Floats, second: Floats) -> tuple[float, Floats]:
 
 def _unbias(n: int, trace: Floats, first: Floats, second: Floats, product: Floats) -> Floats:
     """Put the sums of eq. 5 together: tr(KL), 1'K1, 1'L1 and 1'KL1."""
-    found: Floats = (trace + first * second / ((n - 1) * (n - 2)) - 2 * product / (n - 2)) / (n * (n - 3))
-    return found
+    hsic: Floats = (trace + first * second / ((n - 1) * (n - 2)) - 2 * product / (n - 2)) / (n * (n - 3))
+    return hsic
 
 
 def _center(block: NDArray[np.floating]) -> Floats:
@@ -176,10 +176,10 @@ def _center(block: NDArray[np.floating]) -> Floats:
 
 def _divide(cross: Floats, first: Floats, second: Floats) -> tuple[Floats, NDArray[np.bool_]]:
     """Return CKA `(A, B)`, and where it is undefined because a block's own HSIC is not above 0."""
-    own = first[:, None] * second[None, :]
+    product = first[:, None] * second[None, :]
     undefined = (first[:, None] <= 0) | (second[None, :] <= 0)
-    found = np.divide(cross, np.sqrt(np.where(undefined, 1.0, own)), out=np.zeros_like(cross), where=~undefined)
-    return np.clip(found, -1, 1), undefined
+    cka = np.divide(cross, np.sqrt(np.where(undefined, 1.0, product)), out=np.zeros_like(cross), where=~undefined)
+    return np.clip(cka, -1, 1), undefined
 
 
 @dataclass(slots=True, eq=False)

@@ -45,8 +45,8 @@ def adjust_holm(p: Sequence[float]) -> list[float]:
     """
     order = np.argsort(p, kind="stable")
     adjusted, highest = [0.0] * len(p), 0.0
-    for place, index in enumerate(order):
-        highest = max(highest, min(1.0, (len(p) - place) * float(p[index])))
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(p) - rank) * float(p[index])))
         adjusted[index] = highest
     return adjusted
 
@@ -63,7 +63,7 @@ def compare_declared(
         names: Of the arms, in their order.
         tables: `name`, `title`, `rows` of (arm, base).
     """
-    places = {name: place for place, name in enumerate(names)}
+    places = {name: column for column, name in enumerate(names)}
     declared = []
     for table in tables:
         rows: list[dict[str, Any]] = []
@@ -116,11 +116,11 @@ def correlate_with_imagenet(
         orders = rng.permuted(np.tile(np.arange(len(auc)), (n_draws, 1)), axis=1)
     centred = others - others.mean()
     permuted = ((ranks - ranks.mean())[orders] * centred).sum(axis=1)
-    own = float(((ranks - ranks.mean()) * centred).sum())
-    n_beyond = int((np.abs(permuted) >= abs(own) - 1e-9).sum())
+    covariance = float(((ranks - ranks.mean()) * centred).sum())
+    n_beyond = int((np.abs(permuted) >= abs(covariance) - 1e-9).sum())
     exact = len(auc) <= _MOST_EXACT
     p = n_beyond / len(orders) if exact else (n_beyond + 1) / (len(orders) + 1)
-    drawn = [float(spearmanr(one, top1).statistic) for one in drawn_auc if len(set(one.tolist())) > 1]
+    drawn = [float(spearmanr(aucs, top1).statistic) for aucs in drawn_auc if len(set(aucs.tolist())) > 1]
     drawn = [value for value in drawn if math.isfinite(value)]
     return {
         "rho": rho,

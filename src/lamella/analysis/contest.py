@@ -166,7 +166,7 @@ def judge_contest(
 
 def _find_rules(contest: Contest, facts: ArmFacts, margin: float) -> Rules:
     gflops = np.array([facts.gflops[name] for name in contest.names], dtype=np.float64)
-    places = {name: place for place, name in enumerate(contest.names)}
+    places = {name: index for index, name in enumerate(contest.names)}
     chains = []
     for names in facts.chains:
         whole, *cuts = (places[name] for name in names if name in places)
@@ -272,8 +272,8 @@ def _find_seed_auc(contest: Contest) -> Floats | None:
         return None
     n_arms, n_seeds = contest.by_seed.shape[:2]
     flat = contest.by_seed.reshape(n_arms * n_seeds, *contest.by_seed.shape[2:])
-    found = estimate_auc(flat, contest.targets, folds=contest.folds)
-    return None if found is None else found.auc.reshape(n_arms, n_seeds)
+    estimate = estimate_auc(flat, contest.targets, folds=contest.folds)
+    return None if estimate is None else estimate.auc.reshape(n_arms, n_seeds)
 
 
 def _spread(contest: Contest, j: int, seed_auc: Floats | None) -> dict[str, Any]:
@@ -281,9 +281,9 @@ def _spread(contest: Contest, j: int, seed_auc: Floats | None) -> dict[str, Any]
     by_fold = []
     for fold in np.unique(contest.folds):
         rows = contest.folds == fold
-        found = estimate_auc(contest.logits[j][rows], contest.targets[rows], folds=contest.folds[rows])
-        if found is not None:
-            by_fold.append(float(found.auc[0]))
+        estimate = estimate_auc(contest.logits[j][rows], contest.targets[rows], folds=contest.folds[rows])
+        if estimate is not None:
+            by_fold.append(float(estimate.auc[0]))
     by_seed = [] if seed_auc is None else seed_auc[j].tolist()
     return {
         "fold_auc": by_fold,

@@ -90,13 +90,13 @@ def _find_limits(fpr: Floats, tpr: Floats) -> tuple[Floats, Floats, Floats]:
 
 def _read_limits(curve: tuple[Floats, Floats, Floats], rates: Floats) -> tuple[Floats, Floats]:
     """Read a curve just before and just after each rate."""
-    own, low, high = curve
-    after = np.clip(np.searchsorted(own, rates, "left"), 1, len(own) - 1)
-    start, stop = own[after - 1], own[after]
+    curve_rates, low, high = curve
+    after = np.clip(np.searchsorted(curve_rates, rates, "left"), 1, len(curve_rates) - 1)
+    start, stop = curve_rates[after - 1], curve_rates[after]
     between = high[after - 1] + (low[after] - high[after - 1]) * (rates - start) / (stop - start)
-    place = np.clip(np.searchsorted(own, rates, "left"), 0, len(own) - 1)
-    exact = own[place] == rates
-    return np.where(exact, low[place], between), np.where(exact, high[place], between)
+    index = np.clip(np.searchsorted(curve_rates, rates, "left"), 0, len(curve_rates) - 1)
+    exact = curve_rates[index] == rates
+    return np.where(exact, low[index], between), np.where(exact, high[index], between)
 
 
 def _rows(mask: NDArray[np.bool_], scores: Floats, positive: NDArray[np.bool_]) -> tuple[Floats, NDArray[np.bool_]]:

@@ -119,8 +119,8 @@ def find_difference_factor(auc: Floats, n_rounds: int) -> Floats:
 
 def contrast(covariance: Floats) -> Floats:
     """Return C_aa + C_bb - 2 C_ab of all pairs, `(J, J)`."""
-    own = np.diag(covariance)
-    return np.asarray(own[:, None] + own - 2 * covariance)
+    variances = np.diag(covariance)
+    return np.asarray(variances[:, None] + variances - 2 * covariance)
 
 
 def _pool_seeds(seed_auc: Floats | None) -> tuple[float, float]:

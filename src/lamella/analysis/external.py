@@ -59,8 +59,8 @@ def judge_external(predictions: pd.DataFrame, claim: Claim, *, classes: Sequence
 
 
 def _judge(contest: Contest, claim: Claim) -> dict[str, Any]:
-    found = judge_contest(contest, _know(claim, claim.arms), margin=claim.margin)
-    arms = {one["arm"]: one for one in found["arms"]}
+    judged = judge_contest(contest, _know(claim, claim.arms), margin=claim.margin)
+    arms = {row["arm"]: row for row in judged["arms"]}
     losses: dict[str, dict[str, Any]] = {}
     answers: dict[str, str] = {}
     reasons: dict[str, str] = {}
@@ -69,14 +69,14 @@ def _judge(contest: Contest, claim: Claim) -> dict[str, Any]:
         order = [*([claim.arm] if claim.arm in cuts else []), *(name for name in cuts if name != claim.arm)]
         open_ = True
         for name in order:
-            own = judge_contest(_take(contest, (whole, name)), _know(claim, (whole, name)), margin=claim.margin)
-            losses[name] = own["chains"][0]["steps"][0]
-            answers[name], reasons[name] = _answer_depth(own, name)
+            pair = judge_contest(_take(contest, (whole, name)), _know(claim, (whole, name)), margin=claim.margin)
+            losses[name] = pair["chains"][0]["steps"][0]
+            answers[name], reasons[name] = _answer_depth(pair, name)
             if not open_ and answers[name] == CONFIRMED:  # one before it was not shown, which ends the order
                 answers[name] = INCONCLUSIVE
             open_ = open_ and answers[name] == CONFIRMED
     elif claim.arm is not None:
-        answers[claim.arm], reasons[claim.arm] = _answer_contest(found, arms[claim.arm])
+        answers[claim.arm], reasons[claim.arm] = _answer_contest(judged, arms[claim.arm])
     kept = ("auc", "interval", "chance_p_holm", "auc_within_batch", "interval_within_batch", "worse_than", "cost")
     rows = [
         {
@@ -97,35 +97,35 @@ def _judge(contest: Contest, claim: Claim) -> dict[str, Any]:
         "answer": answer,
         "sentence": sentence,
         "claim": {"arm": claim.arm, "against": claim.arms[0] if claim.chain else None},
-        **{key: found[key] for key in ("margin", "n_patients", "units", "n_per_class", "cross_validated")},
+        **{key: judged[key] for key in ("margin", "n_patients", "units", "n_per_class", "cross_validated")},
         "arms": rows,
-        "batches": found["batches"],
+        "batches": judged["batches"],
         # What `judge_with_lost` compares: whether patients that an arm lost would change the answer.
         "verdict": {"kind": answer, "arm": claim.arm, "use": sentence},
-        "notes": found["notes"],
+        "notes": judged["notes"],
     }
 
 
-def _answer_depth(own: Mapping[str, Any], name: str) -> tuple[str, str]:
+def _answer_depth(judged: Mapping[str, Any], name: str) -> tuple[str, str]:
     """Return the answer of one depth against the whole network, and why there is none."""
-    kind = own["verdict"]["kind"]
+    kind = judged["verdict"]["kind"]
     if kind in _SHOWN:
         return CONFIRMED, ""
-    worse = any(one["arm"] == name for one in own["verdict"]["shown_worse"])
+    worse = any(row["arm"] == name for row in judged["verdict"]["shown_worse"])
     if worse and kind != "too few":
         return NOT_CONFIRMED, ""
-    return INCONCLUSIVE, "" if kind == "inconclusive" else str(own["verdict"]["use"])
+    return INCONCLUSIVE, "" if kind == "inconclusive" else str(judged["verdict"]["use"])
 
 
-def _answer_contest(found: Mapping[str, Any], arm: Mapping[str, Any]) -> tuple[str, str]:
+def _answer_contest(judged: Mapping[str, Any], arm: Mapping[str, Any]) -> tuple[str, str]:
     """Return the answer of an arm that was recommended against all others, and why there is none."""
-    kind = found["contest"]["kind"]
-    if kind in _SHOWN and arm["arm"] in found["contest"]["noninferior"] and arm["chance_p_holm"] < 0.05:
+    kind = judged["contest"]["kind"]
+    if kind in _SHOWN and arm["arm"] in judged["contest"]["noninferior"] and arm["chance_p_holm"] < 0.05:
         return CONFIRMED, ""
     if arm["worse_than"] and kind != "too few":
         return NOT_CONFIRMED, f"It is shown to be worse than {', '.join(arm['worse_than'])}."
     general = ("too few", "no signal", "margin too wide", "one arm")
-    return INCONCLUSIVE, str(found["verdict"]["use"]) if kind in general else ""
+    return INCONCLUSIVE, str(judged["verdict"]["use"]) if kind in general else ""
 
 
 def _say(claim: Claim, answer: str | None, loss: Mapping[str, Any] | None, reason: str) -> str:

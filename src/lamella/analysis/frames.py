@@ -65,7 +65,7 @@ def judge_arms(
     """
 
     def judge(contest: Contest) -> dict[str, Any]:
-        order = {name: float(place + 1) * 2 for place, name in enumerate(contest.names)}
+        order = {name: float(index + 1) * 2 for index, name in enumerate(contest.names)}
         facts = ArmFacts(
             costs=_take(costs, contest.names, order),
             gflops=_take(costs, contest.names, order),

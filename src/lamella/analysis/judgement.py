@@ -241,9 +241,9 @@ def judge_pairs(
         worse = find_worse(differences)
         accepted = judge_chains(differences, rules.chains, rules.margin)
         for number, chain in enumerate(rules.chains):
-            own = find_chain_margins(differences, chain)
+            margins_of_chain = find_chain_margins(differences, chain)
             passed = np.isin(chain.cuts, accepted[number])
-            chain_margins[number] = np.where(passed, np.minimum(own, rules.margin), own)
+            chain_margins[number] = np.where(passed, np.minimum(margins_of_chain, rules.margin), margins_of_chain)
     compared = compare_declared(differences, names, tables)
     for row in (row for table in compared for row in table["rows"] if row["starred"]):
         ends = names.index(row["arm"]), names.index(row["base"])

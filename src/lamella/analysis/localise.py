@@ -171,11 +171,11 @@ def find_maxima(values: NDArray[np.floating], radius_px: float) -> tuple[NDArray
         kept.append(np.array([row, column]))
         rows = slice(max(0, row - reach), row + reach + 1)
         columns = slice(max(0, column - reach), column + reach + 1)
-        own = disc[rows.start - row + reach :, columns.start - column + reach :].astype(bool)
+        window_disc = disc[rows.start - row + reach :, columns.start - column + reach :].astype(bool)
         window = free[rows, columns]
-        window &= ~own[: window.shape[0], : window.shape[1]]
-    found = np.array(kept, dtype=np.int64).reshape(-1, 2)
-    return found, known[tuple(found.T)].astype(np.float64)
+        window &= ~window_disc[: window.shape[0], : window.shape[1]]
+    maxima = np.array(kept, dtype=np.int64).reshape(-1, 2)
+    return maxima, known[tuple(maxima.T)].astype(np.float64)
 
 
 def _find_plateau_centres(known: NDArray[np.float32], peaks: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -210,10 +210,10 @@ class Detections:
 
 def judge_detections(places: NDArray[np.int64], values: NDArray[np.float64], lesions: Lesions) -> Detections:
     """Tell hits from false positives; what falls on a lesion too small to count is neither."""
-    own = lesions.labels[tuple(places.T)] if len(places) else np.zeros(0, dtype=np.int32)
+    lesion_labels = lesions.labels[tuple(places.T)] if len(places) else np.zeros(0, dtype=np.int32)
     numbers = np.flatnonzero(lesions.counted) + 1
-    hits = np.array([values[own == number].max(initial=-np.inf) for number in numbers])
-    return Detections(hits=hits, false=values[own == 0])
+    hits = np.array([values[lesion_labels == number].max(initial=-np.inf) for number in numbers])
+    return Detections(hits=hits, false=values[lesion_labels == 0])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -239,14 +239,19 @@ def score_froc(slides: Sequence[Detections]) -> Froc | None:
     The curve is a step curve: an operating point takes the sensitivity of the lowest threshold that does not go past
     its false positives.
     """
-    hits = np.concatenate([one.hits for one in slides]) if slides else np.zeros(0)
+    hits = np.concatenate([slide.hits for slide in slides]) if slides else np.zeros(0)
     if not hits.size:
         return None
-    false = np.sort(np.concatenate([one.false for one in slides]))[::-1]
-    found = []
+    false = np.sort(np.concatenate([slide.false for slide in slides]))[::-1]
+    sensitivities = []
     for allowed in FALSE_POSITIVES:
         n_allowed = int(np.floor(allowed * len(slides) + 1e-9))
         # At a threshold just above the first false positive too many; a lesion level with it is not told from it.
         threshold = false[n_allowed] if n_allowed < false.size else -np.inf
-        found.append(float((hits > threshold).mean()))
-    return Froc(sensitivities=tuple(found), score=float(np.mean(found)), n_lesions=int(hits.size), n_slides=len(slides))
+        sensitivities.append(float((hits > threshold).mean()))
+    return Froc(
+        sensitivities=tuple(sensitivities),
+        score=float(np.mean(sensitivities)),
+        n_lesions=int(hits.size),
+        n_slides=len(slides),
+    )

@@ -111,9 +111,9 @@ def _correlate(differences: Differences, best: int, family: NDArray[np.int64]) -
     covariance = c[best, best] - c[family, best][:, None] - c[family, best] + c[np.ix_(family, family)]
     covariance = covariance * factor[:, None] * factor
     covariance[np.diag_indices_from(covariance)] += differences.seeds
-    own = np.diag(covariance).copy()
-    still = own <= 1e-12
-    sd = np.sqrt(np.where(still, 1.0, own))
+    variances = np.diag(covariance).copy()
+    still = variances <= 1e-12
+    sd = np.sqrt(np.where(still, 1.0, variances))
     correlation = covariance / sd[:, None] / sd
     correlation[still], correlation[:, still] = 0.0, 0.0
     np.fill_diagonal(correlation, 1.0)

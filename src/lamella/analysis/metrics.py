@@ -109,7 +109,7 @@ class _Bootstrap:
 def _measure_units(table: PredictionTable, decisions: Decisions, bootstrap: _Bootstrap) -> dict[str, Any]:
     """Measure one table, its rows as units."""
     targets = table.targets
-    counts = {name: int((targets == place).sum()) for place, name in enumerate(table.classes)}
+    counts = {name: int((targets == column).sum()) for column, name in enumerate(table.classes)}
     result: dict[str, Any] = {"n": len(targets), "n_patients": len(set(table.patient_ids)), "n_by_class": counts}
     estimate = estimate_auc(table.logits, targets, folds=table.folds, patients=table.patients)
     result["auc"] = _describe_auc(estimate, table)
@@ -137,7 +137,7 @@ def _describe_auc(estimate: AucEstimate | None, table: PredictionTable) -> Figur
     if estimate.deff[0] > 1:
         method += f", design effect {estimate.deff[0]:.2f} of slides within patients"
     figure = make_figure(float(estimate.auc[0]), find_auc_interval(estimate), method)
-    absent = [name for place, name in enumerate(table.classes) if place not in estimate.scored]
+    absent = [name for column, name in enumerate(table.classes) if column not in estimate.scored]
     if absent:
         figure["reason"] = f"without class {', '.join(absent)}, which has no pair within a fold"
     return figure
@@ -185,7 +185,7 @@ def _measure_decisions(
         reason = decided if isinstance(decided, str) else "there are no predictions"
         return {name: make_absent(reason) for name in names}
     targets = table.targets
-    absent = [name for place, name in enumerate(table.classes) if not (targets == place).any()]
+    absent = [name for column, name in enumerate(table.classes) if not (targets == column).any()]
     result = {name: make_absent("of two classes only; see per_class") for name in two}
     if absent:
         result["balanced_accuracy"] = make_absent(f"class {', '.join(absent)} is absent")
@@ -215,24 +215,24 @@ def _measure_classes(table: PredictionTable, estimate: AucEstimate | None) -> di
         positive = table.targets == column
         auc = make_absent(f"class {table.classes[column]} has no pair within a fold")
         if estimate is not None and column in estimate.scored:
-            place = estimate.scored.index(column)
-            value = float(estimate.class_auc[place, 0])
+            index = estimate.scored.index(column)
+            value = float(estimate.class_auc[index, 0])
             interval = find_score_interval(
                 value,
-                estimate.n_positive[place],
-                estimate.n_negative[place],
+                estimate.n_positive[index],
+                estimate.n_negative[index],
                 deff=float(estimate.deff[0]),
                 cross_validated=estimate.cross_validated,
             )
             auc = make_figure(value, interval, SCORE_METHOD)
         factor = find_cv_factor(auc["value"]) if table.cross_validated and auc["value"] is not None else 1.0
-        found = find_calibration(table.scores[:, column], positive, factor=factor)
+        calibration = find_calibration(table.scores[:, column], positive, factor=factor)
         # The Wald intervals count rows as independent, which slides of one patient are not.
-        intervals = (found.intercept_interval, found.slope_interval) if alone else (None, None)
-        intercept = make_figure(found.intercept, intervals[0], "Wald")
-        slope = make_figure(found.slope, intervals[1], "Wald")
-        intercept["reason"] = found.reason if found.intercept is None else None
-        slope["reason"] = found.reason if found.slope is None else None
+        intervals = (calibration.intercept_interval, calibration.slope_interval) if alone else (None, None)
+        intercept = make_figure(calibration.intercept, intervals[0], "Wald")
+        slope = make_figure(calibration.slope, intervals[1], "Wald")
+        intercept["reason"] = calibration.reason if calibration.intercept is None else None
+        slope["reason"] = calibration.reason if calibration.slope is None else None
         result[table.classes[column]] = {
             "n": int(positive.sum()),
             "auc": auc,
@@ -266,16 +266,16 @@ def _measure_groups(table: PredictionTable, key: str, names: Sequence[str | None
 def _calibrate(part: PredictionTable) -> dict[str, Figure]:
     """Return the calibration intercept and slope of one batch: a shift there is what a new scanner does first."""
     scores, positive = part.scores[:, part.positive_index], part.targets == part.positive_index
-    found = find_calibration(scores, positive)
+    calibration = find_calibration(scores, positive)
     factor = 1.0
-    if part.cross_validated and found.intercept is not None:
+    if part.cross_validated and calibration.intercept is not None:
         auc = find_pooled_auc(scores, positive)
         factor = 1.0 if auc is None else find_cv_factor(auc)
-        found = find_calibration(scores, positive, factor=factor)
-    intercept = make_figure(found.intercept, found.intercept_interval, "Wald")
-    slope = make_figure(found.slope, found.slope_interval, "Wald")
-    intercept["reason"] = found.reason if found.intercept is None else None
-    slope["reason"] = found.reason if found.slope is None else None
+        calibration = find_calibration(scores, positive, factor=factor)
+    intercept = make_figure(calibration.intercept, calibration.intercept_interval, "Wald")
+    slope = make_figure(calibration.slope, calibration.slope_interval, "Wald")
+    intercept["reason"] = calibration.reason if calibration.intercept is None else None
+    slope["reason"] = calibration.reason if calibration.slope is None else None
     return {"intercept": intercept, "slope": slope}
 
 
@@ -317,4 +317,4 @@ def _find_notes(table: PredictionTable) -> list[str]:
 
 def _count_patients(table: PredictionTable, label: str) -> int:
     """Count the patients with a row of a class."""
-    return len({p for p, found in zip(table.patient_ids, table.labels, strict=True) if found == label})
+    return len({p for p, actual in zip(table.patient_ids, table.labels, strict=True) if actual == label})

@@ -124,12 +124,14 @@ def _sum_by_patient(
 
     def deviate(rows: NDArray[np.int64], others: NDArray[np.int64]) -> Floats:
         """Return `(rows, others, J)`: how far each pair lies from the AUC of the row's class, weighed; else 0."""
-        own = targets[rows]
-        first = scores[rows, own][:, None]  # (r, 1, J)
-        second = scores[others][:, own].transpose(1, 0, 2)  # (r, o, J): the others' log-odds of the row's class
+        own_targets = targets[rows]
+        first = scores[rows, own_targets][:, None]  # (r, 1, J)
+        second = scores[others][:, own_targets].transpose(1, 0, 2)  # (r, o, J): the others' log-odds of the row's class
         right = (first > second) + 0.5 * (first == second)
-        paired = (own[:, None] != targets[others]) & (folds[rows][:, None] == folds[others]) & kept[rows][:, None]
-        apart = (right - auc[own][:, None]) * weight[own][:, None, None]
+        paired = (
+            (own_targets[:, None] != targets[others]) & (folds[rows][:, None] == folds[others]) & kept[rows][:, None]
+        )
+        apart = (right - auc[own_targets][:, None]) * weight[own_targets][:, None, None]
         return np.where(paired[:, :, None], apart, 0.0)
 
     everyone, total = np.arange(len(units)), np.zeros((n_arms, n_arms))
@@ -141,8 +143,8 @@ def _sum_by_patient(
         downs = np.add.reduceat(deviate(everyone, rows), starts, axis=0).transpose(1, 0, 2)
         both = np.add.reduceat(ups + downs, starts[begin:end] - starts[begin], axis=0)  # (patients, P, J)
         here = np.arange(begin, end)
-        own = both[here - begin, here] / 2  # pairs of a patient's own slides came in from both sides
-        total += np.einsum("pra,prb->ab", both, both, optimize=True) / 2 - np.einsum("pa,pb->ab", own, own)
+        diagonal = both[here - begin, here] / 2  # pairs of a patient's own slides came in from both sides
+        total += np.einsum("pra,prb->ab", both, both, optimize=True) / 2 - np.einsum("pa,pb->ab", diagonal, diagonal)
         begin = end
     return total
 

@@ -121,7 +121,7 @@ class PredictionTable:
         labels: dict[str, set[str]] = {}
         for patient, label in zip(self.patient_ids, self.labels, strict=True):
             labels.setdefault(patient, set()).add(label)
-        return tuple(sorted(patient for patient, found in labels.items() if len(found) > 1))
+        return tuple(sorted(patient for patient, classes in labels.items() if len(classes) > 1))
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> "PredictionTable":
         """Return some rows, in the order asked for."""
@@ -159,8 +159,8 @@ def average_by_patient(table: PredictionTable) -> PredictionTable:
     averaged = table.take([rows[0] for rows in first.values()])
     batches = None
     if table.batches is not None:
-        found = [{table.batches[row] for row in rows} for rows in first.values()]
-        batches = tuple(next(iter(names)) if len(names) == 1 else None for names in found)
+        batch_names = [{table.batches[row] for row in rows} for rows in first.values()]
+        batches = tuple(next(iter(names)) if len(names) == 1 else None for names in batch_names)
     logits = np.array([table.logits[rows].mean(axis=0) for rows in first.values()]).reshape(-1, len(table.classes))
     return replace(averaged, slide_ids=averaged.patient_ids, logits=logits, batches=batches)
 

@@ -40,22 +40,24 @@ def find_at_prevalence(sensitivity: Figure, specificity: Figure, prevalence: flo
             return {key: make_absent(absent) | {"prevalence": prevalence} for key in ("ppv", "npv")}
     # The NPV is the PPV of the other class.
     pairs = {"ppv": (sensitivity, specificity, prevalence), "npv": (specificity, sensitivity, 1 - prevalence)}
-    found = {}
-    for key, (own, other, share) in pairs.items():
-        value = _predict_value(own["value"], other["value"], share)
+    figures = {}
+    for key, (rate, other, share) in pairs.items():
+        value = _predict_value(rate["value"], other["value"], share)
         if value is None:
-            found[key] = make_absent("no patient is called so")
+            figures[key] = make_absent("no patient is called so")
         else:
             low, high = (
-                _predict_value(own["interval"][end], other["interval"][end], share)
-                if own["interval"] is not None and other["interval"] is not None
+                _predict_value(rate["interval"][end], other["interval"][end], share)
+                if rate["interval"] is not None and other["interval"] is not None
                 else None
                 for end in (0, 1)
             )
             interval = None if low is None or high is None else (low, high)
-            found[key] = make_figure(value, interval, "Bayes, from the limits of sensitivity and specificity together")
-        found[key]["prevalence"] = prevalence
-    return found
+            figures[key] = make_figure(
+                value, interval, "Bayes, from the limits of sensitivity and specificity together"
+            )
+        figures[key]["prevalence"] = prevalence
+    return figures
 
 
 def find_net_benefit(
@@ -107,7 +109,7 @@ def check_prevalence(prevalence: float) -> None:
         )
 
 
-def _predict_value(own: float, other: float, share: float) -> float | None:
+def _predict_value(rate: float, other: float, share: float) -> float | None:
     """Return the share of true calls among calls; None where there are none."""
-    hits, misses = own * share, (1 - other) * (1 - share)
+    hits, misses = rate * share, (1 - other) * (1 - share)
     return hits / (hits + misses) if hits + misses > 0 else None

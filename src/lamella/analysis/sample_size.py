@@ -92,8 +92,8 @@ def find_patients_needed(
     covariance = sum((_sum_products(rows) for rows in groups), np.zeros((len(arms), len(arms))))
     luck = sample_normals(_scale(covariance))[:_N_SAMPLES]
     # What patients add to the variance, less what pairs of them add twice.
-    own = (errors**2 - differences.disagreement - differences.seeds) / factor
-    excess = np.maximum(np.diag(covariance) - own, 0)
+    per_patient = (errors**2 - differences.disagreement - differences.seeds) / factor
+    excess = np.maximum(np.diag(covariance) - per_patient, 0)
     by_chance = max(0.0, float(np.quantile(luck.max(axis=1), _LUCK)))
 
     def needed(deficit: Floats, spread: Floats) -> float:

@@ -30,7 +30,7 @@ class PairTable:
         """Build the table from `(J, n, C)` logits."""
         scores = np.stack([find_log_odds(arm) for arm in logits])  # (J, n, C)
         columns = [1] if scores.shape[2] == 2 else range(scores.shape[2])
-        found = []
+        parts = []
         for column in columns:
             positive, cells = targets == column, []
             for fold in np.unique(folds):
@@ -38,8 +38,8 @@ class PairTable:
                 if positive[rows].any() and not positive[rows].all():
                     cells.append((rows, positive[rows], scores[:, rows, column]))
             if cells:
-                found.append(tuple(cells))
-        return cls(tuple(found))
+                parts.append(tuple(cells))
+        return cls(tuple(parts))
 
     def weigh(self, weights: NDArray[Any]) -> Floats:
         """Return the AUC of each arm under weights `(R, n)`: `(R, J)`, NaN where a draw leaves no pair."""
@@ -47,10 +47,10 @@ class PairTable:
         for cells in self.cells:
             hits, pairs = np.zeros((len(weights), len(cells[0][2]))), np.zeros((len(weights), 1))
             for rows, positive, scores in cells:
-                own = weights[:, rows].astype(np.float64)
-                pairs += (own[:, positive].sum(axis=1) * own[:, ~positive].sum(axis=1))[:, None]
+                patient_weights = weights[:, rows].astype(np.float64)
+                pairs += (patient_weights[:, positive].sum(axis=1) * patient_weights[:, ~positive].sum(axis=1))[:, None]
                 for arm, score in enumerate(scores):
-                    hits[:, arm] += count_hits(score, positive, own)
+                    hits[:, arm] += count_hits(score, positive, patient_weights)
             parts.append(np.divide(hits, pairs, out=np.full_like(hits, np.nan), where=pairs > 0))
         return np.asarray(np.mean(parts, axis=0))
 

@@ -87,5 +87,5 @@ def _fit_between(values: Floats, variance: Floats) -> float:
             0.5 * (np.log(variance + between).sum() + np.log(weights.sum()) + (weights * (values - mean) ** 2).sum())
         )
 
-    found = minimize_scalar(loss, bounds=(0.0, 25.0), method="bounded", options={"xatol": 1e-8})
-    return 0.0 if loss(0.0) <= found.fun else float(found.x)
+    minimum = minimize_scalar(loss, bounds=(0.0, 25.0), method="bounded", options={"xatol": 1e-8})
+    return 0.0 if loss(0.0) <= minimum.fun else float(minimum.x)

@@ -69,13 +69,13 @@ def fit_likeness(vectors: Floats, groups: Sequence[str], *, alpha: float = ALPHA
     mean, scale, axes, variances, rest = _fit(vectors)
     names = sorted(set(groups))
     n_folds = min(_FOLDS, len(names))
-    fold_of = {name: place % n_folds for place, name in enumerate(np.random.default_rng(0).permutation(names).tolist())}
+    fold_of = {name: index % n_folds for index, name in enumerate(np.random.default_rng(0).permutation(names).tolist())}
     folds = np.array([fold_of[name] for name in groups])
-    found: list[float] = []
+    held_out_distances: list[float] = []
     for fold in range(n_folds if len(names) >= _LEAST else 0):
-        others, own = vectors[folds != fold], vectors[folds == fold]
-        found += _measure(own, *_fit(others)).tolist()
-    distances = np.sort(np.array(found, dtype=np.float64))
+        others, held_out = vectors[folds != fold], vectors[folds == fold]
+        held_out_distances += _measure(held_out, *_fit(others)).tolist()
+    distances = np.sort(np.array(held_out_distances, dtype=np.float64))
     return Likeness(
         mean=mean,
         scale=scale,
@@ -89,8 +89,8 @@ def fit_likeness(vectors: Floats, groups: Sequence[str], *, alpha: float = ALPHA
 
 def find_distance(likeness: Likeness, vector: Floats) -> float:
     """Return how far a slide lies from the training slides' mean, in SDs of their own spread (root mean square)."""
-    one = np.asarray(vector, dtype=np.float64)[None]
-    (distance,) = _measure(one, likeness.mean, likeness.scale, likeness.axes, likeness.variances, likeness.rest)
+    row = np.asarray(vector, dtype=np.float64)[None]
+    (distance,) = _measure(row, likeness.mean, likeness.scale, likeness.axes, likeness.variances, likeness.rest)
     return float(distance)
 
 

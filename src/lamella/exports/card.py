@@ -20,8 +20,8 @@ _NAMES = {
 def list_limits(card: Mapping[str, Any]) -> list[str]:
     """Return what a user of a model must know, a sentence each."""
     trained, threshold = card["trained_on"], card["threshold"]
-    licences = sorted({one["licence"] for one in card["encoders"].values()})
-    weights = {one["weights"] for one in card["encoders"].values()}
+    licences = sorted({encoder["licence"] for encoder in card["encoders"].values()})
+    weights = {encoder["weights"] for encoder in card["encoders"].values()}
     limits = ["For research. It is not a medical device, and no prediction of it is fit to decide about a patient."]
     limits.append(
         "The figures are of predictions by single folds' models of patients they had not seen. What predicts new "
@@ -61,7 +61,7 @@ def list_limits(card: Mapping[str, Any]) -> list[str]:
 def write_readme(card: Mapping[str, Any]) -> str:
     """Return the card as Markdown."""
     cut, trained = card["settings"], card["trained_on"]
-    n_folds = len({one["fold"] for one in card["members"]})
+    n_folds = len({member["fold"] for member in card["members"]})
     encoder = next(iter(card["encoders"].values()))
     what = f"Tells {' from '.join(card['classes'])}" if len(card["classes"]) == 2 else "Tells apart "
     if len(card["classes"]) != 2:

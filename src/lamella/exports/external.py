@@ -90,9 +90,9 @@ def open_study_arms(path: Path, *, margin: float | None = None, progress: Progre
             steps = steps[: steps.index(recommended) + 1]
         names = [str(chains[0]["whole"]), *steps]
     else:
-        judged = sorted(verdict["arms"], key=lambda one: (-one["cost"], -one["gflops"]))
-        names = [str(one["arm"]) for one in judged if not rows[one["arm"]].get("chosen")]
-    costs = {str(one["arm"]): float(one["cost"]) for one in verdict["arms"]}
+        judged = sorted(verdict["arms"], key=lambda arm: (-arm["cost"], -arm["gflops"]))
+        names = [str(arm["arm"]) for arm in judged if not rows[arm["arm"]].get("chosen")]
+    costs = {str(arm["arm"]): float(arm["cost"]) for arm in verdict["arms"]}
     claim = Claim(
         arms=tuple(names),
         arm=recommended if recommended in names else None,
@@ -127,10 +127,10 @@ def open_beside(paths: Sequence[Path], *, margin: float | None = None) -> Extern
         opened[f"{name} ({alike + 1})" if alike else name] = predictor
     first, *others = opened
     for name in others:
-        own, whole = opened[name], opened[first]
-        if (own.classes, own.positive) != (whole.classes, whole.positive):
+        beside, whole = opened[name], opened[first]
+        if (beside.classes, beside.positive) != (whole.classes, whole.positive):
             raise SettingsError(
-                f"'{first}' tells {', '.join(whole.classes)} apart and '{name}' {', '.join(own.classes)}, so they "
+                f"'{first}' tells {', '.join(whole.classes)} apart and '{name}' {', '.join(beside.classes)}, so they "
                 "cannot be compared. Give models of the same classes."
             )
     names = tuple(opened)
@@ -139,7 +139,7 @@ def open_beside(paths: Sequence[Path], *, margin: float | None = None) -> Extern
         arm=names[-1],
         chain=True,
         margin=0.05 if margin is None else margin,
-        costs={name: float(len(names) - place) for place, name in enumerate(names)},
+        costs={name: float(len(names) - index) for index, name in enumerate(names)},
     )
     return ExternalArms(predictors=opened, claim=claim)
 
@@ -165,25 +165,25 @@ def predict_external(
     """
     places = {name: out if name == arms.shown else out / "arms" / str(n) for n, name in enumerate(arms.claim.arms)}
     features = _extract(arms, cohort, out, progress)
-    found: dict[str, list[RoundPrediction]] = {}
+    by_arm: dict[str, list[RoundPrediction]] = {}
     failures: dict[str, Failure] = {}
     for name, predictor in arms.predictors.items():
         predictions, failed = predict_cohort(
             predictor, cohort, places[name], features=features[name], progress=progress
         )
-        found[name] = predictions
+        by_arm[name] = predictions
         failures |= {failure.slide_id: failure for failure in failed}
-    if not all(slide.label is not None for slide in cohort.slides) or not all(found.values()):
-        return found[arms.shown], tuple(failures.values()), None
+    if not all(slide.label is not None for slide in cohort.slides) or not all(by_arm.values()):
+        return by_arm[arms.shown], tuple(failures.values()), None
     first = arms.predictors[arms.claim.arms[0]]
-    judged = judge_external(_tabulate(found, first.classes), arms.claim, classes=first.classes)
+    judged = judge_external(_tabulate(by_arm, first.classes), arms.claim, classes=first.classes)
     del judged["verdict"]
     for row in judged["arms"]:
         row["at_frozen_threshold"] = _find_decided(places[row["arm"]])
     content = {"format": EXTERNAL_FORMAT, "classes": list(first.classes), "positive": first.positive, **judged}
     write_json(out / "external.json", content)
     write_table(out / "arms.csv", _COLUMNS, [_list_row(row, judged["n_patients"]) for row in judged["arms"]])
-    return found[arms.shown], tuple(failures.values()), content
+    return by_arm[arms.shown], tuple(failures.values()), content
 
 
 def _open_arm(folder: StudyFolder, rows: Mapping[str, Any], name: str, progress: Progress) -> Predictor:
@@ -215,19 +215,19 @@ def _extract(arms: ExternalArms, cohort: Cohort, out: Path, progress: Progress) 
     places: dict[str, Path] = {}
     for name, predictor in arms.predictors.items():
         cut = restore_extract_settings(predictor.settings, predictor.encoders[0])
-        own = {Path(encoder.name).name: encoder for encoder in predictor.encoders}
+        by_file = {Path(encoder.name).name: encoder for encoder in predictor.encoders}
         number = next(
             (
                 n
                 for n, group in enumerate(groups)
-                if settings[n].cut == cut.cut and all(group.get(key, spec) == spec for key, spec in own.items())
+                if settings[n].cut == cut.cut and all(group.get(key, spec) == spec for key, spec in by_file.items())
             ),
             len(groups),
         )
         if number == len(groups):
             groups.append({})
             settings.append(cut)
-        groups[number] |= own
+        groups[number] |= by_file
         places[name] = out / "features" / str(number)
     for number, group in enumerate(groups):
         together = dataclasses.replace(settings[number], encoders=tuple(group.values()))
@@ -235,19 +235,19 @@ def _extract(arms: ExternalArms, cohort: Cohort, out: Path, progress: Progress) 
     return places
 
 
-def _tabulate(found: Mapping[str, Sequence[RoundPrediction]], classes: Sequence[str]) -> pd.DataFrame:
+def _tabulate(by_arm: Mapping[str, Sequence[RoundPrediction]], classes: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
                 "arm": name,
-                "slide_id": one.slide.slide_id,
-                "patient_id": one.slide.patient_id,
-                "label": one.slide.label,
-                "batch": one.slide.batch,
-                **{f"logit_{label}": float(value) for label, value in zip(classes, one.logits, strict=True)},
+                "slide_id": prediction.slide.slide_id,
+                "patient_id": prediction.slide.patient_id,
+                "label": prediction.slide.label,
+                "batch": prediction.slide.batch,
+                **{f"logit_{label}": float(value) for label, value in zip(classes, prediction.logits, strict=True)},
             }
-            for name, predictions in found.items()
-            for one in predictions
+            for name, predictions in by_arm.items()
+            for prediction in predictions
         ]
     )
 
@@ -255,8 +255,8 @@ def _tabulate(found: Mapping[str, Sequence[RoundPrediction]], classes: Sequence[
 def _find_decided(folder: Path) -> dict[str, Any]:
     """Return what an arm reaches at the threshold that was frozen for it."""
     model = _read(RunFolder(folder).metrics).get("arms", {}).get("model", {})
-    own = model.get(str(model.get("headline"))) or {}
-    return {name: own.get(name) for name in _DECIDED}
+    figures = model.get(str(model.get("headline"))) or {}
+    return {name: figures.get(name) for name in _DECIDED}
 
 
 def _list_row(row: Mapping[str, Any], n_patients: int) -> dict[str, Any]:

@@ -59,12 +59,12 @@ class _Ensemble(nn.Module):
         """Return logits, probabilities, attention and each model's logits from `(n, D)`, or `(M, n, D)`."""
         logits, attention = [], []
         mean, sd, log_weights = self.mean, self.sd, self.log_weights
-        for place, head in enumerate(self.heads):
-            own = embeddings if self.shared else embeddings[place]
-            tiles = head.embed((own - mean[place]) / sd[place]).unsqueeze(0)  # type: ignore[operator, index]
+        for index, head in enumerate(self.heads):
+            own_embeddings = embeddings if self.shared else embeddings[index]
+            tiles = head.embed((own_embeddings - mean[index]) / sd[index]).unsqueeze(0)  # type: ignore[operator, index]
             real = torch.ones_like(tiles[:, :, 0], dtype=torch.bool)
-            found, looked = head.pool_and_classify(tiles, real)  # type: ignore[operator]
-            logits.append(found[0] - log_weights[place])  # type: ignore[index]
+            head_logits, looked = head.pool_and_classify(tiles, real)  # type: ignore[operator]
+            logits.append(head_logits[0] - log_weights[index])  # type: ignore[index]
             attention.append(looked[0])
         by_model = torch.stack(logits)
         averaged = by_model.mean(dim=0)
@@ -72,12 +72,12 @@ class _Ensemble(nn.Module):
 
 
 def save_onnx(
-    found: ExportSource, names: Mapping[EncoderSpec, str], out: Path, *, progress: Progress
+    source: ExportSource, names: Mapping[EncoderSpec, str], out: Path, *, progress: Progress
 ) -> dict[str, Any]:
     """Write encoders and heads as ONNX, and check them where ONNX Runtime is installed; return what the card says.
 
     Args:
-        found: What is exported.
+        source: What is exported.
         names: Where each encoder goes, relative to `out`, without a suffix.
         out: The export.
         progress: Where to report to.
@@ -88,12 +88,12 @@ def save_onnx(
     """
     if find_spec("onnx") is None or find_spec("onnxscript") is None:
         raise SettingsError("--onnx needs packages that are not installed. Run: pip install 'lamella[onnx]'")
-    tile_px, check = int(found.settings["tile_px"]), find_spec("onnxruntime") is not None
+    tile_px, check = int(source.settings["tile_px"]), find_spec("onnxruntime") is not None
     with progress.stage("write ONNX", len(names) + 1, "files") as stage:
         for encoder, name in names.items():
             _save_encoder(build_network(encoder), out / f"{name}.onnx", tile_px, check=check)
             stage.advance()
-        models, shared = [member.model for member in found.members], len(names) == 1
+        models, shared = [member.model for member in source.members], len(names) == 1
         _save_heads(models, out / "heads.onnx", shared=shared, check=check)
         stage.advance()
     files, bag = ("`encoder.onnx` takes", "(n, D)") if shared else ("`encoders/*.onnx` take", "(M, n, D)")
@@ -112,9 +112,9 @@ def _save_encoder(network: TileNetwork, path: Path, tile_px: int, *, check: bool
         return
     with torch.inference_mode():
         wanted = module(example).numpy()
-    found = _run(path, {"tiles": tiles})[0]
-    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)
-    least = float(((found * wanted).sum(axis=1) / np.maximum(lengths, 1e-30)).min())
+    outputs = _run(path, {"tiles": tiles})[0]
+    lengths = np.linalg.norm(outputs, axis=1) * np.linalg.norm(wanted, axis=1)
+    least = float(((outputs * wanted).sum(axis=1) / np.maximum(lengths, 1e-30)).min())
     if least < _LEAST_COSINE:
         raise EncoderError(
             f"'{path.name}' strays from torch (cosine {least:.5f}, and {_LEAST_COSINE} is needed). Leave --onnx out."
@@ -136,7 +136,7 @@ def _save_heads(models: Sequence[SlideModel], path: Path, *, shared: bool, check
     _save(module, example, path, inputs=("embeddings",), outputs=outputs, axis=0 if shared else 1)
     if not check:
         return
-    parts = [model.predict(given if shared else given[place]) for place, model in enumerate(models)]
+    parts = [model.predict(given if shared else given[index]) for index, model in enumerate(models)]
     worst = float(np.abs(_run(path, {"embeddings": given})[0] - average_predictions(parts).logits).max())
     if worst > _MOST_DIFFERENCE:
         raise EncoderError(

@@ -40,8 +40,12 @@ def open_export(path: Path | str) -> Predictor:
             name: EncoderSpec(str(_find_checked(path, card, f"{name}.safetensors"))) for name in card["encoders"]
         }
         members = tuple(
-            Member(model=_load_head(path, card, one["head"]), fold=int(one["fold"]), encoder=encoders[one["encoder"]])
-            for one in card["members"]
+            Member(
+                model=_load_head(path, card, member["head"]),
+                fold=int(member["fold"]),
+                encoder=encoders[member["encoder"]],
+            )
+            for member in card["members"]
         )
         seen = read_json(_find_checked(path, card, SEEN), made_by="lamella export")
         predictor = Predictor(
@@ -113,13 +117,13 @@ def check_files(path: Path, card: Mapping[str, Any]) -> None:
         if file is None:
             raise ModelError(f"'{path}' lacks '{name}' (no such file, or a link). {again}")
         try:
-            found = find_sha256(file)
+            actual = find_sha256(file)
         except OSError as error:
             refuse_passing(error, str(file))
             raise ModelError(f"'{path}' lacks '{name}' ({error.strerror}). {again}") from error
-        if found != sha256:
+        if actual != sha256:
             raise ModelError(
-                f"'{name}' of '{path}' is not the file that was exported: its SHA-256 begins {found[:12]} and must "
+                f"'{name}' of '{path}' is not the file that was exported: its SHA-256 begins {actual[:12]} and must "
                 f"begin {str(sha256)[:12]}. {again}"
             )
 

@@ -141,12 +141,12 @@ def _find_in_study(folder: StudyFolder, name: str | None, progress: Progress) ->
     if row["state"] != "done":
         raise ModelError(f"arm '{name}' is '{row['state']}': {row['reason']}. Run it first: lamella study.")
     if row.get("chosen"):
-        folds = ", ".join(f"{one['arm']} in fold {one['fold']}" for one in row["chosen"])
+        folds = ", ".join(f"{row_['arm']} in fold {row_['fold']}" for row_ in row["chosen"])
         first = row["chosen"][0]["arm"]
         raise ModelError(f"arm '{name}' is no one network: {folds}. Export one of them: --arm '{first}'")
     run = find_arm_run(folder, row, rows)
     metrics = _read_json(folder.metrics).get(name, {})
-    judged: Mapping[str, Any] = next((one for one in verdict.get("arms", ()) if one["arm"] == name), {})
+    judged: Mapping[str, Any] = next((row_ for row_ in verdict.get("arms", ()) if row_["arm"] == name), {})
     said = verdict.get("verdict") or {}
     figures = _choose_figures(metrics)
     figures["among_arms"] = {
@@ -186,7 +186,9 @@ def find_arm_run(folder: StudyFolder, row: Mapping[str, Any], rows: Mapping[str,
         ModelError: If its models are not there.
     """
     same = ("encoder", "depth", "weights", "head", "tiles")
-    alike = (one for one in rows.values() if one["finetuned"] == "frozen" and all(one[n] == row[n] for n in same))
+    alike = (
+        other for other in rows.values() if other["finetuned"] == "frozen" and all(other[n] == row[n] for n in same)
+    )
     base = next(alike, None)
     return open_run(folder.models(str(base["key"]) if base is not None else Arm(**{n: row[n] for n in same}).key))
 
@@ -205,7 +207,7 @@ def _gather(run: FinishedRun, kind: str, progress: Progress) -> ExportSource:
     bags = {encoder: frozen}
     if kind == "tuned":
         bags = encode_validation(run, members, progress)
-        by_encoder = {own: _read_embeddings(place, cohort) for own, place in bags.items()}
+        by_encoder = {spec: _read_embeddings(folder, cohort) for spec, folder in bags.items()}
     return ExportSource(
         arm="",
         finetuned=kind,
@@ -228,22 +230,23 @@ def _list_members(run: FinishedRun, kind: str, encoder: EncoderSpec) -> tuple[Me
         return tuple(
             Member(model=model, fold=fold, encoder=encoder) for model, fold in zip(run.models, run.folds, strict=True)
         )
-    found = run.list_finetuned(kind)
-    if not found:
+    trained = run.list_finetuned(kind)
+    if not trained:
         raise ModelError(
             f"'{run.folder.path}' holds no arm '{kind}'. Fine-tune first (lamella run --finetune tuned), or name "
             "another --arm."
         )
     return tuple(
-        Member(model=one.model, fold=one.fold, encoder=one.encoder if kind == "tuned" else encoder) for one in found
+        Member(model=finetuned.model, fold=finetuned.fold, encoder=finetuned.encoder if kind == "tuned" else encoder)
+        for finetuned in trained
     )
 
 
 def _refuse_other_weights(members: Sequence[Member]) -> None:
     """Refuse an encoder that is not the one whose bags the models learned from."""
-    found = {encoder: fingerprint_encoder(encoder) for encoder in {member.encoder for member in members}}
+    fingerprints = {encoder: fingerprint_encoder(encoder) for encoder in {member.encoder for member in members}}
     for member in members:
-        if member.model.provenance.get("fingerprint") != found[member.encoder]:
+        if member.model.provenance.get("fingerprint") != fingerprints[member.encoder]:
             raise ModelError(
                 f"the weights of encoder '{Path(member.encoder.name).name}' on this machine are not those that the "
                 "models were trained with. Put back those weights (lamella weights), or run again."
@@ -275,8 +278,8 @@ def _read_slides(
 
 def _read_embeddings(bags: BagFolder, cohort: Mapping[str, tuple[str, str]]) -> dict[str, NDArray[np.float64]]:
     """Return the mean embeddings of all slides of the cohort that have a bag."""
-    found = {path.stem: path for path in sorted(bags.features.glob("*.h5")) if path.stem in cohort}
-    return {slide_id: find_mean_embedding(read_own_bag(path)[0]) for slide_id, path in found.items()}
+    paths = {path.stem: path for path in sorted(bags.features.glob("*.h5")) if path.stem in cohort}
+    return {slide_id: find_mean_embedding(read_own_bag(path)[0]) for slide_id, path in paths.items()}
 
 
 def _list_learned(model: SlideModel) -> tuple[str, ...]:
@@ -296,14 +299,14 @@ def _read_cohort(folder: RunFolder) -> dict[str, tuple[str, str]]:
 def _choose_figures(measured: Mapping[str, Any]) -> dict[str, Any]:
     """Return the headline figures of what `measure` gave, without what names batches or folds."""
     unit = str(measured.get("headline") or "patients")
-    own = measured.get(unit) or {}
-    found = {name: own[name] for name in _FIGURES if own.get(name) is not None}
+    of_unit = measured.get(unit) or {}
+    figures = {name: of_unit[name] for name in _FIGURES if of_unit.get(name) is not None}
     return {
         "unit": unit,
         "cross_validated": measured.get("cross_validated"),
-        "n_patients": own.get("n_patients"),
-        "n_by_class": own.get("n_by_class"),
-        **found,
+        "n_patients": of_unit.get("n_patients"),
+        "n_by_class": of_unit.get("n_by_class"),
+        **figures,
     }
 
 

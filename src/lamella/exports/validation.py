@@ -36,20 +36,20 @@ def encode_validation(run: FinishedRun, members: Sequence[Member], progress: Pro
         cohort = load_cohort(run.folder.local / "cohort.csv")
     except LamellaError:  # passed on without `local/`: what is encoded already must do
         cohort = None
-    found = {}
+    embeddings = {}
     for member in members:
         settings = restore_extract_settings(run.settings, member.encoder)
-        place = find_tuned_features(run, member)
-        found[member.encoder] = settings.folder(place)
+        folder = find_tuned_features(run, member)
+        embeddings[member.encoder] = settings.folder(folder)
         wanted = [s for s in cohort.slides if s.slide_id in member.model.training.val] if cohort else []
         wanted = [s for s in wanted if s.path.exists()]
         if not wanted:
             continue
         try:
-            extract_cohort(wanted, settings, place, progress=progress)
+            extract_cohort(wanted, settings, folder, progress=progress)
         except OutputError as error:
             progress.say(f"validation slides are not encoded with the tuned encoder: {error}")
-    return found
+    return embeddings
 
 
 def find_tuned_features(run: FinishedRun, member: Member) -> Path:
@@ -77,14 +77,14 @@ def find_arm_threshold(
     }
     rounds, predictions = [], []
     for fold in sorted({member.fold for member in members}):
-        own = [member for member in members if member.fold == fold]
-        training = own[0].model.training
+        of_fold = [member for member in members if member.fold == fold]
+        training = of_fold[0].model.training
         rounds.append(Round(fold=fold, train=training.train, val=training.val, test=()))
         for slide_id in training.val:
-            paths = [bags[member.encoder].features_path(slide_id) for member in own]
+            paths = [bags[member.encoder].features_path(slide_id) for member in of_fold]
             if slide_id not in slides or not all(path.exists() for path in paths):
                 return None
-            parts = [m.model.predict(read_own_bag(path)[0]) for m, path in zip(own, paths, strict=True)]
+            parts = [m.model.predict(read_own_bag(path)[0]) for m, path in zip(of_fold, paths, strict=True)]
             mean = average_predictions(parts)
             predictions.append(
                 RoundPrediction(

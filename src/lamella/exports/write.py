@@ -97,10 +97,10 @@ def export_model(
     """
     settings, progress, out = settings or ExportSettings(), progress or SilentProgress(), Path(out)
     _refuse_other_folder(out)
-    found = find_source(Path(source), settings.arm, progress=progress)
+    gathered = find_source(Path(source), settings.arm, progress=progress)
     _clear(out)
     try:
-        _write_all(found, out, settings, progress)
+        _write_all(gathered, out, settings, progress)
     except (LamellaError, OSError) as error:
         if (out / UNFINISHED).is_file():
             raise
@@ -111,31 +111,33 @@ def export_model(
     return out
 
 
-def _write_all(found: ExportSource, out: Path, settings: ExportSettings, progress: Progress) -> None:
+def _write_all(source: ExportSource, out: Path, settings: ExportSettings, progress: Progress) -> None:
     """Write an export whose folder is clear; its card comes last."""
-    names = _name_encoders(found)
+    names = _name_encoders(source)
     described: dict[str, Any] = {}
     with progress.stage("export encoders", len(names), "encoders") as stage:
         for encoder, name in names.items():
-            described[name] = _save_encoder(found, encoder, out / name, with_ids=not settings.pseudonyms)
+            described[name] = _save_encoder(source, encoder, out / name, with_ids=not settings.pseudonyms)
             stage.advance()
-    salt = _find_salt(found, pseudonyms=settings.pseudonyms)
+    salt = _find_salt(source, pseudonyms=settings.pseudonyms)
     members = []
-    for member in found.members:
-        head, own = f"fold{member.fold}-seed{member.model.settings.seed}", names[member.encoder]
-        stripped = _strip_model(member.model, PurePosixPath(own).name, described[own]["fingerprint"], salt)
+    for member in source.members:
+        head, encoder_name = f"fold{member.fold}-seed{member.model.settings.seed}", names[member.encoder]
+        stripped = _strip_model(
+            member.model, PurePosixPath(encoder_name).name, described[encoder_name]["fingerprint"], salt
+        )
         save_model(stripped, out / "heads" / head)
-        members.append({"fold": member.fold, "seed": member.model.settings.seed, "head": head, "encoder": own})
-    _save_seen(found, out, salt=None if settings.pseudonyms else salt)
+        members.append({"fold": member.fold, "seed": member.model.settings.seed, "head": head, "encoder": encoder_name})
+    _save_seen(source, out, salt=None if settings.pseudonyms else salt)
     reference = build_reference(
-        {slide.slide_id: slide.provenance for slide in found.slides},
-        {PurePosixPath(names[encoder]).name: own for encoder, own in found.embeddings.items()},
-        found.patients,
+        {slide.slide_id: slide.provenance for slide in source.slides},
+        {PurePosixPath(names[encoder]).name: vectors for encoder, vectors in source.embeddings.items()},
+        source.patients,
     )
     save_reference(reference, out / REFERENCE)
-    card = _describe(found, described, members, settings)
+    card = _describe(source, described, members, settings)
     if settings.onnx:
-        card["onnx"] = save_onnx(found, names, out, progress=progress)
+        card["onnx"] = save_onnx(source, names, out, progress=progress)
     write_text(out / "README.md", write_readme(card))
     card["files"] = {name: find_sha256(out / name) for name in _list_files(out)}
     if not (out / UNFINISHED).is_file():
@@ -211,21 +213,21 @@ def _walk(out: Path) -> list[Path]:
     return [Path(at) / name for at, folders, files in os.walk(out, followlinks=False) for name in (*folders, *files)]
 
 
-def _name_encoders(found: ExportSource) -> dict[EncoderSpec, str]:
+def _name_encoders(source: ExportSource) -> dict[EncoderSpec, str]:
     """Return where each encoder goes, relative to the export, without a suffix."""
-    if len(found.encoders) == 1:
-        return {found.encoders[0]: "encoder"}
-    return {one.encoder: f"encoders/fold{one.fold}-seed{one.model.settings.seed}" for one in found.members}
+    if len(source.encoders) == 1:
+        return {source.encoders[0]: "encoder"}
+    return {member.encoder: f"encoders/fold{member.fold}-seed{member.model.settings.seed}" for member in source.members}
 
 
-def _save_encoder(found: ExportSource, encoder: EncoderSpec, stem: Path, *, with_ids: bool) -> dict[str, Any]:
+def _save_encoder(source: ExportSource, encoder: EncoderSpec, stem: Path, *, with_ids: bool) -> dict[str, Any]:
     """Write an encoder in all its forms; return what `<stem>.json` holds."""
     weights = stem.with_name(f"{stem.name}.safetensors")
     network = carry_encoder(encoder, weights, with_ids=with_ids)
     spec = EncoderSpec(str(weights))
     card = find_encoder(spec.name)
     described = {
-        "name": str(found.settings["encoder"]),
+        "name": str(source.settings["encoder"]),
         "network": card.network,
         "depth": card.depth,
         "width": card.embedding_dim,
@@ -238,7 +240,7 @@ def _save_encoder(found: ExportSource, encoder: EncoderSpec, stem: Path, *, with
         "trained_on": list(card.trained_on),
         "licence": card.licence,
         "fingerprint": fingerprint_encoder(spec),
-        "openvino": _save_openvino(network, stem, int(found.settings["tile_px"])),
+        "openvino": _save_openvino(network, stem, int(source.settings["tile_px"])),
     }
     write_json(stem.with_name(f"{stem.name}.json"), described)
     return described
@@ -282,34 +284,34 @@ def _strip_model(model: SlideModel, encoder: str, fingerprint: str, salt: str) -
     )
 
 
-def _find_salt(found: ExportSource, *, pseudonyms: bool) -> str:
+def _find_salt(source: ExportSource, *, pseudonyms: bool) -> str:
     """Return a new salt; under pseudonyms the one that the run keeps under `local/`."""
     if not pseudonyms:
         return secrets.token_hex(16)
-    path = found.local / "salt.txt"
+    path = source.local / "salt.txt"
     if not path.exists():
         write_text(path, secrets.token_hex(16) + "\n")
     return path.read_text(encoding="utf-8").strip()
 
 
-def _save_seen(found: ExportSource, out: Path, *, salt: str | None) -> None:
+def _save_seen(source: ExportSource, out: Path, *, salt: str | None) -> None:
     """Write what was learned from; without a salt the files' hashes alone."""
-    seen = list_seen(member.model for member in found.members)
+    seen = list_seen(member.model for member in source.members)
     patients = [] if salt is None else sorted(hash_id(name, salt) for name in seen.patients)
     write_json(out / SEEN, {"salt": salt, "patients": patients, "images": sorted(seen.images)})
 
 
 def _describe(
-    found: ExportSource, encoders: Mapping[str, Any], members: list[dict[str, Any]], settings: ExportSettings
+    source: ExportSource, encoders: Mapping[str, Any], members: list[dict[str, Any]], settings: ExportSettings
 ) -> dict[str, Any]:
     """Return the card, but for the files' hashes."""
-    slides = found.slides
+    slides = source.slides
     mpps = [max(float(s.provenance["slide_mpp_x"]), float(s.provenance["slide_mpp_y"])) for s in slides]
     trained_on = {
         "n_slides": len(slides),
         "n_patients": len({slide.patient_id for slide in slides}),
         "n_tiles": sum(slide.n_tiles for slide in slides),
-        "n_slides_by_class": {name: sum(s.label == name for s in slides) for name in found.classes},
+        "n_slides_by_class": {name: sum(s.label == name for s in slides) for name in source.classes},
         "slide_mpp": [min(mpps), max(mpps)],
         "formats": dict(sorted(Counter(str(s.provenance.get("slide_format") or "not stated") for s in slides).items())),
         "in_regions": any(str(s.provenance.get("regions") or "") for s in slides),
@@ -319,17 +321,17 @@ def _describe(
         "format_version": FORMAT_VERSION,
         "lamella_version": __version__,
         "made": time.strftime("%Y-%m-%d"),
-        "arm": found.arm,
-        "finetuned": found.finetuned,
-        "classes": list(found.classes),
-        "positive": found.positive,
-        "threshold": None if found.threshold is None else dict(found.threshold),
-        "settings": dict(found.settings),
+        "arm": source.arm,
+        "finetuned": source.finetuned,
+        "classes": list(source.classes),
+        "positive": source.positive,
+        "threshold": None if source.threshold is None else dict(source.threshold),
+        "settings": dict(source.settings),
         "encoders": dict(encoders),
         "members": members,
         "trained_on": trained_on,
-        "figures": dict(found.figures),
-        "notes": list(found.notes),
+        "figures": dict(source.figures),
+        "notes": list(source.notes),
         "pseudonyms": settings.pseudonyms,
         "versions": list_versions(),
     }

@@ -139,9 +139,9 @@ class CellStitcher:
         if y0 < self._top:
             raise TileError(f"a tile begins at row {y0} of the map, above row {self._top}. Sort tiles from the top.")
         self._grow(y0 + down.shape[1])
-        place = np.s_[y0 - self._top : y0 - self._top + down.shape[1], x0 : x0 + across.shape[1]]
-        self._sum[place] += down.T @ cells.astype(np.float64) @ across
-        self._cover[place] += np.outer(down.sum(axis=0), across.sum(axis=0))
+        region = np.s_[y0 - self._top : y0 - self._top + down.shape[1], x0 : x0 + across.shape[1]]
+        self._sum[region] += down.T @ cells.astype(np.float64) @ across
+        self._cover[region] += np.outer(down.sum(axis=0), across.sum(axis=0))
 
     def _grow(self, bottom: int) -> None:
         """Make room down to a raster row."""

@@ -76,10 +76,10 @@ def load_map(path: Path, *, long_px: int | None = None) -> NDArray[np.float32]:
         factor = 1 if long_px is None else max(1, -(-max(image.width, image.height) // long_px))
         if factor > 1:
             image = _shrink(image, factor)
-        found: NDArray[np.float32] = image.numpy().reshape(image.height, image.width).astype(np.float32)
+        values: NDArray[np.float32] = image.numpy().reshape(image.height, image.width).astype(np.float32)
     except pyvips.Error as error:
         raise OutputError(f"map '{path.name}' is absent or damaged. Run the command that made it again.") from error
-    return found
+    return values
 
 
 def _shrink(image: pyvips.Image, factor: int) -> pyvips.Image:

@@ -70,10 +70,10 @@ def draw_heatmaps(
     failures = []
     with progress.stage("draw heatmaps", len(predictions), "slides") as stage, ThreadPoolExecutor(2) as pool:
         drawing = {
-            found.slide.slide_id: pool.submit(
-                _draw_one, slides[found.slide.slide_id], folder, _describe(found, classes)
+            prediction.slide.slide_id: pool.submit(
+                _draw_one, slides[prediction.slide.slide_id], folder, _describe(prediction, classes)
             )
-            for found in predictions
+            for prediction in predictions
         }
         try:
             for slide_id, future in drawing.items():
@@ -100,9 +100,9 @@ def _draw_one(item: CohortSlide, folder: RunFolder, subtitle: str) -> None:
         draw_slide(slide, tiles, target, caption, tile_px=record.tile_px, mpp=mpp)
 
 
-def _describe(found: RoundPrediction, classes: ClassNames) -> str:
+def _describe(prediction: RoundPrediction, classes: ClassNames) -> str:
     """Return what was predicted, and the label where there is one, in words."""
     names, positive = classes.names, classes.positive
-    index = names.index(positive) if positive in names else int(found.probabilities.argmax())
-    said = f"{names[index]} {found.probabilities[index]:.2f}"
-    return said if found.slide.label is None else f"{said}   (label: {found.slide.label})"
+    index = names.index(positive) if positive in names else int(prediction.probabilities.argmax())
+    said = f"{names[index]} {prediction.probabilities[index]:.2f}"
+    return said if prediction.slide.label is None else f"{said}   (label: {prediction.slide.label})"

@@ -101,11 +101,11 @@ def predict_together(
     """
     progress = progress or SilentProgress()
     with trusting(*trust):
-        predictions, failures, found = predict_external(arms, cohort, Path(out), progress=progress)
+        predictions, failures, external = predict_external(arms, cohort, Path(out), progress=progress)
     folder, shown = RunFolder(Path(out)), arms.predictor()
     classes = ClassNames(shown.classes, shown.positive)
     failures = (*failures, *draw_heatmaps(predictions, folder, cohort, classes, progress))
     save_public_failures(failures, cohort, folder.failures)
     if predictions:
         write_page(Path(out))
-    return predictions, failures, found
+    return predictions, failures, external

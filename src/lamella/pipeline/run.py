@@ -101,7 +101,7 @@ def run_cohort(
     undrawn = draw_heatmaps(result.predictions[: settings.n_heatmaps], result.folder, cohort, classes, progress)
     failures = (*result.failures, *undrawn)
     if settings.cam is not None:
-        drawn = [found.slide.slide_id for found in result.predictions[: settings.n_heatmaps]]
+        drawn = [prediction.slide.slide_id for prediction in result.predictions[: settings.n_heatmaps]]
         failures = (*failures, *map_classes(out, settings.cam, slide_ids=drawn, progress=progress)[1])
     if pseudonyms:
         failures = hide_names(failures, cohort)

@@ -91,8 +91,8 @@ def _draw_pictures(outcome: Study, *, maps: bool, progress: Progress) -> list[Fa
     failures: list[Failure] = []
     if maps:
         try:
-            found, lost = map_run(open_run(run.path), CamSettings(), slide_ids=chosen, progress=progress)
-            records, failures = {record.slide_id: record for record in found}, list(lost)
+            mapped, lost = map_run(open_run(run.path), CamSettings(), slide_ids=chosen, progress=progress)
+            records, failures = {record.slide_id: record for record in mapped}, list(lost)
         except OutputError:
             raise
         except LamellaError as error:  # an encoder whose embedding is no mean of a map has no such maps
@@ -114,15 +114,15 @@ def rank_errors(shown: ArmOutcome, cohort: Cohort) -> list[str]:
     losses: dict[str, list[float]] = {}
     for row in shown.rows:
         if row.side == "test":
-            place = cohort.classes.index(str(row.slide.label))
-            loss = float(np.logaddexp.reduce(row.logits) - row.logits[place])
+            column = cohort.classes.index(str(row.slide.label))
+            loss = float(np.logaddexp.reduce(row.logits) - row.logits[column])
             losses.setdefault(row.slide.slide_id, []).append(loss)
     return sorted(losses, key=lambda slide_id: (-float(np.mean(losses[slide_id])), slide_id))
 
 
 def _choose_arm(outcome: Study) -> ArmOutcome:
     """Return the recommended arm; else the best of the frozen ones by AUC."""
-    by_name = {one.arm.name: one for one in outcome.outcomes}
+    by_name = {arm_outcome.arm.name: arm_outcome for arm_outcome in outcome.outcomes}
     verdict = (outcome.verdict or {}).get("verdict", {})
     for name in (verdict.get("arm"), verdict.get("best_arm")):
         if name in by_name:

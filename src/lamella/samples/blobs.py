@@ -101,8 +101,8 @@ class Blobs:
             (x, y), reach = self.centres_um[which], self.reach_um[which] + margin_um
             rows = slice(*np.searchsorted(y_um, [y - reach, y + reach]))
             columns = slice(*np.searchsorted(x_um, [x - reach, x + reach]))
-            own = self.depth(int(which), x_um[None, columns], y_um[rows, None])
-            deeper = own > depth[rows, columns]
-            np.copyto(depth[rows, columns], own, where=deeper)
+            blob_depth = self.depth(int(which), x_um[None, columns], y_um[rows, None])
+            deeper = blob_depth > depth[rows, columns]
+            np.copyto(depth[rows, columns], blob_depth, where=deeper)
             owner[rows, columns][deeper] = which
         return depth, owner

@@ -77,8 +77,8 @@ def _line_glands(rng: np.random.Generator, glands: Glands) -> Nuclei:
     for depth_um, spacing_um, missing in ((4.6, 6.1, 0.03), (8.6, 7.0, 0.5)):
         n_each = np.maximum(8, (2 * np.pi * (outlines.radii_um - depth_um) / spacing_um).astype(int))
         owner = np.repeat(np.arange(len(outlines)), n_each)
-        place = np.arange(len(owner)) - np.repeat(np.cumsum(n_each) - n_each, n_each)
-        angle = (place + rng.normal(size=len(owner)) * 0.16) / n_each[owner] * 2 * np.pi
+        step = np.arange(len(owner)) - np.repeat(np.cumsum(n_each) - n_each, n_each)
+        angle = (step + rng.normal(size=len(owner)) * 0.16) / n_each[owner] * 2 * np.pi
         angle = (angle + rng.uniform(0, 6, len(outlines))[owner]).astype(np.float32)
         radius = outlines.radius_at(owner, angle) - depth_um - rng.normal(size=len(owner)) * 0.9
         kept = rng.random(len(owner)) > missing

@@ -145,6 +145,6 @@ class Room:
         """Return the cells under points; outside the slide is False."""
         columns, rows = np.floor(points_um.T / CELL_UM).astype(np.int64)
         inside = (columns >= 0) & (columns < cells.shape[1]) & (rows >= 0) & (rows < cells.shape[0])
-        found = np.zeros(len(points_um), dtype=bool)
-        found[inside] = cells[rows[inside], columns[inside]]
-        return found
+        is_inside = np.zeros(len(points_um), dtype=bool)
+        is_inside[inside] = cells[rows[inside], columns[inside]]
+        return is_inside

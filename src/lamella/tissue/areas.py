@@ -105,9 +105,9 @@ def is_of_class(name: str, classes: Sequence[str]) -> bool:
         >>> [is_of_class(name, ["tumor"]) for name in ("Tumor", "Tumor: Positive", "Tumor bed")]
         [True, True, False]
     """
-    wanted = [tidy_class(one).casefold() for one in classes]
-    own = name.casefold()
-    return any(own == one or own.startswith(f"{one}:") for one in wanted)
+    wanted = [tidy_class(class_).casefold() for class_ in classes]
+    tidied = name.casefold()
+    return any(tidied == class_ or tidied.startswith(f"{class_}:") for class_ in wanted)
 
 
 def tidy_class(name: str) -> str:

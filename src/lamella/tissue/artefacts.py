@@ -188,13 +188,13 @@ def _lines_on_glass(strokes: NDArray[np.bool_], glass: NDArray[np.bool_], um: fl
         return lines
     n_pieces, labels = cv2.connectedComponents(strokes.view(np.uint8), connectivity=8)
     for piece in range(1, n_pieces):
-        one = (labels == piece).view(np.uint8)
+        piece_mask = (labels == piece).view(np.uint8)
         # Padded: a stroke that runs off the slide has no other side there.
-        half = float(cv2.distanceTransform(np.pad(one, 1), cv2.DIST_L2, 5).max())
-        near, far = (cv2.dilate(one, disc(reach * STROKE_HALO_UM, um)) > 0 for reach in (1, 2))
+        half = float(cv2.distanceTransform(np.pad(piece_mask, 1), cv2.DIST_L2, 5).max())
+        near, far = (cv2.dilate(piece_mask, disc(reach * STROKE_HALO_UM, um)) > 0 for reach in (1, 2))
         beside = far & ~near
-        if np.count_nonzero(one) >= LINE_LENGTH * (2 * half) ** 2 and glass[beside].mean() >= 0.5:
-            lines |= one > 0
+        if np.count_nonzero(piece_mask) >= LINE_LENGTH * (2 * half) ** 2 and glass[beside].mean() >= 0.5:
+            lines |= piece_mask > 0
     return lines
 
 

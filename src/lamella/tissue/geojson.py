@@ -39,20 +39,20 @@ def read_geojson(path: Path) -> Drawing:
     while todo:
         part, name, kind = todo.popleft()
         if isinstance(part, list):
-            todo.extendleft((one, name, kind) for one in reversed(part))
+            todo.extendleft((part_, name, kind) for part_ in reversed(part))
             continue
-        own = part.get("type") if isinstance(part, dict) else None
-        if not isinstance(own, str):
+        type_ = part.get("type") if isinstance(part, dict) else None
+        if not isinstance(type_, str):
             raise TissueError(f"{source} are JSON but not GeoJSON. Export them from QuPath as GeoJSON.")
-        if own == "Feature":
+        if type_ == "Feature":
             name, kind = _find_class(part), _find_kind(part)
-        if own in _WRAPPED:
-            if part.get(_WRAPPED[own]) is not None:
-                todo.appendleft((part[_WRAPPED[own]], name, kind))
-        elif own in POLYGONS and kind not in _NOT_DRAWN:
+        if type_ in _WRAPPED:
+            if part.get(_WRAPPED[type_]) is not None:
+                todo.appendleft((part[_WRAPPED[type_]], name, kind))
+        elif type_ in POLYGONS and kind not in _NOT_DRAWN:
             drawing.areas.append(Area(_read_area(part, source), name))
         else:
-            drawing.left_out[kind if kind in _NOT_DRAWN else own] += 1
+            drawing.left_out[kind if kind in _NOT_DRAWN else type_] += 1
     return drawing
 
 

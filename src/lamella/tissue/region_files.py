@@ -243,8 +243,8 @@ def _list_files(folder: Path, changed_ns: int) -> Mapping[str, Sequence[Path]]:
     for path in sorted(folder.iterdir()):
         name = _strip_slide_suffix(path.name.removesuffix(path.suffix))
         names = {name, _strip_slide_suffix(name.removesuffix("_mask"))}
-        for one in names:
-            files.setdefault(one, []).append(path)
+        for entry in names:
+            files.setdefault(entry, []).append(path)
     return files
 
 
@@ -256,7 +256,7 @@ def _strip_slide_suffix(name: str) -> str:
         ('s1', 's1.2')
     """
     name = _fold(name)
-    while suffix := next((one for one in _SLIDE_SUFFIXES if name.endswith(one) and name != one), None):
+    while suffix := next((ending for ending in _SLIDE_SUFFIXES if name.endswith(ending) and name != ending), None):
         name = name.removesuffix(suffix)
     return name
 
