@@ -51,7 +51,7 @@ for step in json.loads(sys.argv[1]):
         code = 1
         try:
             if step["dies"]:
-                from lamella.studies import execute
+                from lamella.study import execute
                 finish = execute._Study._finish
                 def die(self, *args):
                     finish(self, *args)
