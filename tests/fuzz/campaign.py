@@ -226,11 +226,11 @@ class Worker:
 
 
 def plan_mutants(originals: Sequence[Original], n: int, first_seed: int) -> list[tuple[str, int]]:
-    """Share out n mutants among the originals."""
+    """Share out n mutants, or a few more, among the originals."""
     total = sum(original.share for original in originals)
     jobs = []
     for original in originals:
-        count = max(1, round(n * original.share / total))
+        count = math.ceil(n * original.share / total)
         jobs += [(original.name, first_seed + i) for i in range(count)]
     return sorted(jobs, key=lambda job: job[1])  # so that a part of a campaign is of all kinds
 

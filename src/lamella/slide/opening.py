@@ -33,6 +33,7 @@ from lamella.slide.claims import refuse_frame_claims, refuse_plain_claims, refus
 from lamella.slide.decoder import TifffileReader
 from lamella.slide.guard import TileGuard, find_levels, is_subsampled
 from lamella.slide.hashing import list_slide_files
+from lamella.slide.index_claims import refuse_index_claims
 from lamella.slide.ome_zarr import ZarrReader, find_zarr_version, is_zarr
 from lamella.slide.readers import (
     FastslideReader,
@@ -198,6 +199,7 @@ def _refuse_claims(path: Path) -> None:
         refuse_plain_claims(path)
     for file, frame in list_frames(path):
         refuse_frame_claims(file, frame)
+    refuse_index_claims(path)
     if path.suffix.lower() in (".vms", ".vmu"):
         list_slide_files(path)
 
