@@ -240,7 +240,7 @@ def test_an_impulse_on_an_asymmetric_slide_peaks_where_it_is(name, tmp_path):
     rasters = []
     with SilentProgress().stage("", None, "") as stage:
         for slide in cohort.slides:
-            mapper.map_slide(slide, [part], tmp_path / slide.slide_id, stage)
+            mapper.map_slide(slide, [part], [part.open_bag(slide.slide_id)], tmp_path / slide.slide_id, stage)
             rasters.append(load_map(tmp_path / slide.slide_id / "cam.tiff"))
     with open_slide(tmp_path / "dotted.tiff") as slide:
         pixel = np.array(slide.size) / np.array(rasters[0].shape[::-1])

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +22,10 @@ from lamella.encoders import EncoderSpec, fingerprint_encoder
 from lamella.encoders.runtime.cells import CellReader, open_cell_reader
 from lamella.errors import BagError, CohortError, LamellaError, ModelError, OutputError, SettingsError
 from lamella.explain.cam_record import CamRecord, load_cam_record
-from lamella.features.bag import read_own_bag
+from lamella.features.bag import FeatureBag
 from lamella.features.blocks import list_blocks, order_by_block, read_block
 from lamella.features.failures import Failure
+from lamella.features.layouts import open_own_bag
 from lamella.features.settings import ExtractSettings
 from lamella.files import refuse_links, remove, replacing, write_record
 from lamella.maps import CellStitcher, plan_map_grid, save_map
@@ -54,6 +54,14 @@ class CamPart:
     encoder: EncoderSpec
     models: tuple[SlideModel, ...]
     bags: Path
+
+    def open_bag(self, slide_id: str) -> FeatureBag:
+        """Return the bag of a slide; its features are read when they are asked for.
+
+        Raises:
+            BagError: If it is absent or damaged.
+        """
+        return open_own_bag(self.bags / f"{slide_id}.h5")
 
 
 def map_run(
@@ -96,8 +104,9 @@ def map_run(
     with progress.stage("map classes", None, "tiles") as stage:
         for item in sorted(wanted, key=lambda item: parts.find_fold(item.slide_id)):  # each encoder is opened once
             try:
-                found = mapper.map_slide(item, parts.find(item.slide_id), root / item.slide_id, stage)
-                records[item.slide_id] = found
+                own_parts = parts.find(item.slide_id)
+                bags = [part.open_bag(item.slide_id) for part in own_parts]
+                records[item.slide_id] = mapper.map_slide(item, own_parts, bags, root / item.slide_id, stage)
             except OutputError:
                 raise
             except (LamellaError, OSError) as error:
@@ -117,16 +126,20 @@ def find_target(classes: Sequence[str], settings: CamSettings, positive: str | N
     return list(classes).index(name)
 
 
-def predict_parts(parts: Sequence[CamPart], slide_id: str) -> tuple[NDArray[np.float64], float]:
+def predict_parts(parts: Sequence[CamPart], bags: Sequence[FeatureBag]) -> tuple[NDArray[np.float64], float]:
     """Return the attention `(N,)` that the models pay to the tiles of a slide, and the positive class's probability.
 
     The positive class is the models' own, or the last.
+
+    Args:
+        parts: The encoders with their models.
+        bags: The bag that each made of the slide.
     """
-    found = [predict_ensemble(part.models, read_own_bag(part.bags / f"{slide_id}.h5")[0]) for part in parts]
+    predictions = [predict_ensemble(part.models, bag.features) for part, bag in zip(parts, bags, strict=True)]
     model = parts[0].models[0]
-    place = model.classes.index(model.positive) if model.positive in model.classes else -1
-    attention = np.mean([one.attention for one in found], axis=0).astype(np.float64)
-    return attention, float(np.mean([one.probabilities[place] for one in found]))
+    positive = model.classes.index(model.positive) if model.positive in model.classes else -1
+    attention = np.mean([prediction.attention for prediction in predictions], axis=0).astype(np.float64)
+    return attention, float(np.mean([prediction.probabilities[positive] for prediction in predictions]))
 
 
 def load_paths(folder: RunFolder, *, labelled: bool = True) -> Cohort:
@@ -271,10 +284,19 @@ class CamMapper:
         others = [name for number, name in enumerate(classes) if number != self._target]
         self._others = others[0] if len(others) == 1 else "the mean of the others"
 
-    def map_slide(self, item: CohortSlide, parts: Sequence[CamPart], folder: Path, stage: Stage) -> CamRecord:
-        """Compute one slide's map, or take the finished one."""
-        loaded = [read_own_bag(part.bags / f"{item.slide_id}.h5") for part in parts]
-        key = self._key(parts, [own for _, _, own in loaded])
+    def map_slide(
+        self, item: CohortSlide, parts: Sequence[CamPart], bags: Sequence[FeatureBag], folder: Path, stage: Stage
+    ) -> CamRecord:
+        """Compute one slide's map, or take the finished one, for which no features are read.
+
+        Args:
+            item: The slide.
+            parts: The encoders with their models.
+            bags: The bag that each made of the slide.
+            folder: Where the map is written.
+            stage: Where to report to.
+        """
+        key = self._key(parts, bags)
         try:
             kept = load_cam_record(folder)
             if (
@@ -286,18 +308,17 @@ class CamMapper:
                 return kept
         except OutputError:
             pass
-        self._refuse_other_weights(parts, [own for _, _, own in loaded], item.slide_id)
-        corners_l0 = loaded[0][1]
-        if any(not np.array_equal(corners, corners_l0) for _, corners, _ in loaded):
+        self._refuse_other_weights(parts, bags)
+        corners_l0 = bags[0].corners_l0
+        if any(not np.array_equal(bag.corners_l0, corners_l0) for bag in bags):
             raise BagError(f"the bags of slide '{item.slide_id}' are of different tiles. Extract them anew.")
         readers = self._open_readers(parts)
         weights = [
-            self._weigh(part, features.astype(np.float32), reader)
-            for part, (features, _, _), reader in zip(parts, loaded, readers, strict=True)
+            self._weigh(part, bag.features, reader) for part, bag, reader in zip(parts, bags, readers, strict=True)
         ]
-        cut, own = self._extract.cut, loaded[0][2]
+        cut = self._extract.cut
         with open_slide(item.path, slide_mpp=item.slide_mpp, image=item.slide_image) as slide:
-            if slide.size != (int(own["slide_width"]), int(own["slide_height"])):
+            if slide.size != bags[0].slide_size:
                 raise BagError(
                     f"slide '{item.slide_id}' has {slide.size[0]} x {slide.size[1]} px and its bag is of another. "
                     "Run `lamella run` again."
@@ -311,26 +332,26 @@ class CamMapper:
         write_record(folder / "cam.json", dataclasses.asdict(record) | {"residual": record.residual})  # last
         return record
 
-    def _refuse_other_weights(self, parts: Sequence[CamPart], bags: Sequence[dict[str, Any]], slide_id: str) -> None:
+    def _refuse_other_weights(self, parts: Sequence[CamPart], bags: Sequence[FeatureBag]) -> None:
         """Refuse an encoder that is not the one that made the bag: its cells would sum to something else."""
-        for part, own in zip(parts, bags, strict=True):
+        for part, bag in zip(parts, bags, strict=True):
             if part.encoder not in self._fingerprints:
                 self._fingerprints[part.encoder] = fingerprint_encoder(part.encoder)
-            if own.get("fingerprint") != self._fingerprints[part.encoder]:
+            if bag.fingerprint != self._fingerprints[part.encoder]:
                 raise BagError(
-                    f"the bag of slide '{slide_id}' was made with other weights than encoder '{own.get('encoder')}' "
+                    f"the bag of slide '{bag.slide_id}' was made with other weights than encoder '{bag.encoder}' "
                     "has here now. Run `lamella run` again with the weights that are wanted."
                 )
 
-    def _key(self, parts: Sequence[CamPart], provenance: Sequence[dict[str, Any]]) -> str:
+    def _key(self, parts: Sequence[CamPart], bags: Sequence[FeatureBag]) -> str:
         """Return what identifies a map: models, bags and method."""
         models = [
             [model.provenance.get("stage_2_key") or model.provenance.get("key") for model in part.models]
             for part in parts
         ]
         named = ("slide_sha256", "fingerprint", "precision", "dtype", "tile_px", "mpp", "stride_px", "min_tissue")
-        bags = [[own.get(name) for name in named] for own in provenance]
-        return hash_json([models, bags, self._settings.method, self._target, self._settings.runtime.precision])
+        made = [[bag.provenance.get(name) for name in named] for bag in bags]
+        return hash_json([models, made, self._settings.method, self._target, self._settings.runtime.precision])
 
     def _open_readers(self, parts: Sequence[CamPart]) -> list[CellReader]:
         wanted = [part.encoder for part in parts]

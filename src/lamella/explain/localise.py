@@ -38,7 +38,6 @@ from lamella.errors import CohortError, LamellaError, OutputError, SettingsError
 from lamella.explain.cam import CamMapper, CamPart, PartFinder, load_paths, predict_parts
 from lamella.explain.lesion_masks import Rasteriser
 from lamella.explain.outlines import LesionFolder
-from lamella.features.bag import read_own_bag
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.settings import ExtractSettings
@@ -277,7 +276,7 @@ def _checked(source: _Source, slide_ids: Sequence[str], cohort: Cohort) -> _Sour
         for part in source.find_parts(slide_id):
             path = part.bags / f"{slide_id}.h5"
             if path.exists():
-                provenance[slide_id] = read_own_bag(path)[2]
+                provenance[slide_id] = part.open_bag(slide_id).provenance
     refuse_seen_by_encoder(list(provenance), provenance, cohort)
     return source
 
@@ -354,9 +353,9 @@ def _set_scene(
 ) -> _Scene:
     """Lay the lesions of a slide on the raster on which maps are compared."""
     spec = extract.cut.spec
-    bag = source.find_parts(item.slide_id)[0].bags / f"{item.slide_id}.h5"
+    bag = source.find_parts(item.slide_id)[0].open_bag(item.slide_id)
     bounds_l0 = slide.bounds_l0
-    corners_l0 = to_scan(read_own_bag(bag)[1], bounds_l0).astype(np.int64)
+    corners_l0 = to_scan(bag.corners_l0, bounds_l0).astype(np.int64)
     side_um = spec.tile_px * spec.mpp
     slide_um = [size * mpp for size, mpp in zip(bounds_l0[2:], slide.mpp, strict=True)]
     um_per_px = max(side_um / _PIXELS_A_TILE, max(slide_um) / _LONG_PX)
@@ -411,13 +410,14 @@ def _list_maps(scene: _Scene, sources: Sequence[_Source], stage: Stage) -> dict[
     for source in sources:
         parts = source.find_parts(scene.item.slide_id)
         beside = f", {source.name}" if source.name else ""
-        attention, probability = predict_parts(parts, scene.item.slide_id)
+        bags = [part.open_bag(scene.item.slide_id) for part in parts]
+        attention, probability = predict_parts(parts, bags)
         maps[f"attention{beside}"] = _Map(
             attention, _stitch(scene, attention), scale=len(attention) * probability, is_by_tile=True
         )
         if source.mapper is not None:
             folder = source.folder / scene.item.slide_id
-            source.mapper.map_slide(scene.item, parts, folder, stage)
+            source.mapper.map_slide(scene.item, parts, bags, folder, stage)
             tiles = _load_tiles(folder / "tiles.npy")
             maps[f"cam{beside}"] = _Map(tiles, fit_map(load_map(folder / "cam.tiff", long_px=_LONG_PX), scene.shape))
     thumbnail = scene.slide.read_scan(max(scene.um_per_px, *scene.slide.mpp)).astype(np.float32)
