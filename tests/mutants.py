@@ -50,9 +50,9 @@ MUTANTS = (
     ),
     Mutant(
         "maps by models that have learned from the slide",
-        "explain/cam.py",
-        "for i in one.test}",
-        "for i in one.train}",
+        "explain/cam_parts.py",
+        "for slide_id in round_.test}",
+        "for slide_id in round_.train}",
         "tests/explain/test_cam.py",
     ),
     Mutant(

@@ -8,9 +8,11 @@ import pytest
 
 from lamella.cohort import gather_slides
 from lamella.encoders import EncoderSpec, RuntimeSettings
-from lamella.explain.cam import CamMapper, CamPart
+from lamella.explain.cam_mapper import CamMapper
+from lamella.explain.cam_parts import CamPart
 from lamella.explain.cam_record import load_cam_record
-from lamella.explain.localise import LocaliseSettings, _list_maps, _set_scene, _Source
+from lamella.explain.localise_scene import list_maps, set_scene
+from lamella.explain.localise_sources import Source
 from lamella.explain.outlines import load_truth
 from lamella.features.bag import load_patches
 from lamella.features.extract import ExtractSettings, extract_cohort
@@ -78,19 +80,18 @@ def test_maps_cover_the_scan_and_localisation_sees_lesions_where_they_are(made, 
     cohort, bags, model, _ = made
     mapper = CamMapper(("a", "b"), CamSettings(runtime=RuntimeSettings(runtime="torch")), "b", EXTRACT)
     part = CamPart(encoder=EXTRACT.encoder, models=(model,), bags=bags.features)
-    source = _Source("", lambda _: [part], mapper, tmp_path)
+    source = Source("", lambda _: [part], mapper, tmp_path)
     ring = "[[80,60],[340,60],[340,252],[80,252],[80,60]]"
     truth = tmp_path / "lesion.geojson"
     truth.write_text(f'{{"type": "Polygon", "coordinates": [{ring}]}}')
-    settings = LocaliseSettings(lesions=tmp_path)
     scenes, maps = {}, {}
     with SilentProgress().stage("", None, "") as stage:
         for item in cohort.slides:
             with open_slide(item.path, slide_mpp=item.slide_mpp) as slide:
-                scenes[item.slide_id] = _set_scene(
-                    item, slide, load_truth(truth, slide.size, slide.bounds_l0), source, EXTRACT, settings
+                scenes[item.slide_id] = set_scene(
+                    item, slide, load_truth(truth, slide.size, slide.bounds_l0), source, EXTRACT, smallest_um=275.0
                 )
-                maps[item.slide_id] = _list_maps(scenes[item.slide_id], [source], stage)
+                maps[item.slide_id] = list_maps(scenes[item.slide_id], [source], stage)
     canvas, scan = scenes["canvas"], scenes["scan"]
     assert canvas.slide_size == scan.slide_size == (640, 384)
     np.testing.assert_array_equal(canvas.mask, scan.mask)

@@ -13,7 +13,8 @@ from lamella.encoders import EncoderSpec, RuntimeSettings
 from lamella.encoders.network import build_network
 from lamella.encoders.runtime.cells import open_cell_reader
 from lamella.errors import CohortError, EncoderError, ModelError, SettingsError
-from lamella.explain.cam import CamMapper, CamPart
+from lamella.explain.cam_mapper import CamMapper
+from lamella.explain.cam_parts import CamPart
 from lamella.explain.cam_record import load_cam_record
 from lamella.features.extract import ExtractSettings, extract_cohort
 from lamella.features.plan import CutSettings
