@@ -275,7 +275,7 @@ MUTANTS = (
     Mutant(
         "a column of patients passed over for its capitals",
         "cohort/table.py",
-        "    _check_spelling(path, rows, columns, labelled=labelled)\n",
+        "    check_spelling(path, rows, columns, labelled=labelled)\n",
         "",
         "tests/cohort",
     ),
