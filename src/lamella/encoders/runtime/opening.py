@@ -39,6 +39,7 @@ from lamella.errors import EncoderError
 
 if TYPE_CHECKING:  # as below inside functions: a network kept in the store opens without torch's weight
     from lamella.encoders.network import TileNetwork
+    from lamella.encoders.runtime.openvino_runtime import OpenVINORuntime
     from lamella.encoders.runtime.torch_runtime import TorchRuntime
 
 _log = logging.getLogger(__name__)
@@ -174,16 +175,9 @@ def time_encoder(encoder: EncoderSpec, settings: RuntimeSettings, *, tile_px: in
 
 def _open_unchecked(trunk: Trunk, plan: RuntimePlan, tile_px: int, reference: _Reference) -> Runtime:
     if plan.runtime == "openvino":
-        from lamella.encoders.runtime.openvino_runtime import OpenVINORuntime
-
         try:
-            return OpenVINORuntime(
-                convert(reference.network, tile_px=tile_px, batch_size=plan.batch_size),
-                encoder=trunk.name,
-                widths=reference.widths,
-                precision=plan.precision,
-                n_threads=plan.n_threads,
-            )
+            model = convert(reference.network, tile_px=tile_px, batch_size=plan.batch_size)
+            return _make_openvino_runtime(trunk, plan, model, reference, plan.precision)
         except RuntimeError as error:
             _log.warning("OpenVINO cannot run '%s': %s", trunk.name, error)
             plan = replace(plan, precision="fp32")
@@ -196,18 +190,11 @@ def _open_settled(
     """Open what finished embeddings were computed with; None where this machine computes in another way."""
     runtime: Runtime
     if settled.runtime.startswith("openvino ") and plan.runtime == "openvino":
-        from lamella.encoders.runtime.openvino_runtime import OpenVINORuntime
-
         if settled.precision not in machine.cpu_precisions(plan.core):
             return None
         try:
-            runtime = OpenVINORuntime(
-                _load_or_convert(_find_entry(trunk, plan, tile_px), reference),
-                encoder=trunk.name,
-                widths=reference.widths,
-                precision=settled.precision,
-                n_threads=plan.n_threads,
-            )
+            model = _load_or_convert(_find_entry(trunk, plan, tile_px), reference)
+            runtime = _make_openvino_runtime(trunk, plan, model, reference, settled.precision)
         except RuntimeError as error:
             _log.warning("OpenVINO cannot run '%s' any more: %s", trunk.name, error)
             return None
@@ -234,8 +221,6 @@ def _find_entry(trunk: Trunk, plan: RuntimePlan, tile_px: int) -> CompiledEntry:
 
 
 def _open_openvino(trunk: Trunk, plan: RuntimePlan, tile_px: int, reference: _Reference) -> Runtime:
-    from lamella.encoders.runtime.openvino_runtime import OpenVINORuntime
-
     entry = _find_entry(trunk, plan, tile_px)
     notes = plan.notes
     try:
@@ -245,9 +230,7 @@ def _open_openvino(trunk: Trunk, plan: RuntimePlan, tile_px: int, reference: _Re
             if not _all_passed(checks) and checks:
                 notes = (*notes, _too_far(trunk, checks))
                 continue
-            runtime = OpenVINORuntime(
-                model, encoder=trunk.name, widths=reference.widths, precision=precision, n_threads=plan.n_threads
-            )
+            runtime = _make_openvino_runtime(trunk, plan, model, reference, precision)
             if not checks:
                 checks = reference.check(runtime)
                 _keep_checks(entry, checks)
@@ -302,6 +285,21 @@ def _open_torch(trunk: Trunk, plan: RuntimePlan, tile_px: int, reference: _Refer
     fallback = _make_torch_runtime(trunk, plan, tile_px, reference, "fp32")
     fallback.notes = (*plan.notes, _too_far(trunk, runtime.checks))
     return fallback
+
+
+def _make_openvino_runtime(
+    trunk: Trunk, plan: RuntimePlan, model: Any, reference: _Reference, precision: str
+) -> "OpenVINORuntime":
+    """Compile a converted network, or the path of one.
+
+    Raises:
+        RuntimeError: If OpenVINO cannot.
+    """
+    from lamella.encoders.runtime.openvino_runtime import OpenVINORuntime  # OpenVINO need not be installed
+
+    return OpenVINORuntime(
+        model, encoder=trunk.name, widths=reference.widths, precision=precision, n_threads=plan.n_threads
+    )
 
 
 def _make_torch_runtime(
