@@ -20,8 +20,8 @@ from lamella.cores import count_cores
 from lamella.encoders import EncoderSpec, Runtime, RuntimeSettings, find_encoder, find_weights, open_runtime
 from lamella.encoders.network import build_network
 from lamella.encoders.runtime.compiled import convert
-from lamella.encoders.runtime.opening import choose_batch_size
 from lamella.encoders.runtime.openvino_runtime import OpenVINORuntime
+from lamella.encoders.runtime.planning import choose_batch_size
 from lamella.encoders.runtime.torch_runtime import TorchRuntime
 from lamella.errors import WeightsError
 

@@ -50,9 +50,9 @@ MUTANTS = (
     ),
     Mutant(
         "maps by models that have learned from the slide",
-        "explain/cam.py",
-        "for i in one.test}",
-        "for i in one.train}",
+        "explain/cam_parts.py",
+        "for slide_id in round_.test}",
+        "for slide_id in round_.train}",
         "tests/explain/test_cam.py",
     ),
     Mutant(
@@ -275,7 +275,7 @@ MUTANTS = (
     Mutant(
         "a column of patients passed over for its capitals",
         "cohort/table.py",
-        "    _check_spelling(path, rows, columns, labelled=labelled)\n",
+        "    check_spelling(path, rows, columns, labelled=labelled)\n",
         "",
         "tests/cohort",
     ),

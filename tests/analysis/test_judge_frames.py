@@ -8,12 +8,15 @@ import pytest
 
 from lamella.cohort import gather_slides
 from lamella.encoders import EncoderSpec, RuntimeSettings
-from lamella.explain.cam import CamMapper, CamPart
+from lamella.explain.cam_mapper import CamMapper
+from lamella.explain.cam_parts import CamPart
 from lamella.explain.cam_record import load_cam_record
-from lamella.explain.localise import LocaliseSettings, _list_maps, _set_scene, _Source
+from lamella.explain.localise_scene import list_maps, set_scene
+from lamella.explain.localise_sources import Source
 from lamella.explain.outlines import load_truth
-from lamella.features.bag import load_patches, read_own_bag
+from lamella.features.bag import load_patches
 from lamella.features.extract import ExtractSettings, extract_cohort
+from lamella.features.layouts import open_own_bag
 from lamella.features.plan import CutSettings
 from lamella.maps import load_map
 from lamella.mil import fit_model
@@ -46,7 +49,7 @@ def made(tmp_path_factory):
     cohort = gather_slides([folder / "canvas.mrxs", folder / "scan.tif"])
     report = extract_cohort(cohort.slides, EXTRACT, folder / "bags")
     assert report.failures == ()
-    features = read_own_bag(report.folder.features_path("scan"))[0]
+    features = open_own_bag(report.folder.features_path("scan")).read_stored()
     rng = np.random.default_rng(0)
     bags = {f"T{i}": features + rng.normal(0, 0.05, features.shape).astype(np.float32) for i in range(6)}
     model = fit_model(
@@ -63,7 +66,7 @@ def made(tmp_path_factory):
 def test_bags_hold_the_same_tiles_moved_by_the_corner(made):
     _, bags, _, _ = made
     canvas, scan = (load_patches(bags.patches_path(name))[0] for name in ("canvas", "scan"))
-    features = {name: read_own_bag(bags.features_path(name))[0] for name in ("canvas", "scan")}
+    features = {name: open_own_bag(bags.features_path(name)).read_stored() for name in ("canvas", "scan")}
     by_corner = {tuple(corner): row for corner, row in zip(scan.tolist(), features["scan"], strict=True)}
     shared = [tuple(corner) in by_corner for corner in (canvas - np.array(CORNER)).tolist()]
     assert np.mean(shared) > 0.9  # tissue at a tile's threshold may fall to either side
@@ -77,19 +80,18 @@ def test_maps_cover_the_scan_and_localisation_sees_lesions_where_they_are(made, 
     cohort, bags, model, _ = made
     mapper = CamMapper(("a", "b"), CamSettings(runtime=RuntimeSettings(runtime="torch")), "b", EXTRACT)
     part = CamPart(encoder=EXTRACT.encoder, models=(model,), bags=bags.features)
-    source = _Source("", lambda _: [part], mapper, tmp_path)
+    source = Source("", lambda _: [part], mapper, tmp_path)
     ring = "[[80,60],[340,60],[340,252],[80,252],[80,60]]"
     truth = tmp_path / "lesion.geojson"
     truth.write_text(f'{{"type": "Polygon", "coordinates": [{ring}]}}')
-    settings = LocaliseSettings(lesions=tmp_path)
     scenes, maps = {}, {}
     with SilentProgress().stage("", None, "") as stage:
         for item in cohort.slides:
             with open_slide(item.path, slide_mpp=item.slide_mpp) as slide:
-                scenes[item.slide_id] = _set_scene(
-                    item, slide, load_truth(truth, slide.size, slide.bounds_l0), source, EXTRACT, settings
+                scenes[item.slide_id] = set_scene(
+                    item, slide, load_truth(truth, slide.size, slide.bounds_l0), source, EXTRACT, smallest_um=275.0
                 )
-                maps[item.slide_id] = _list_maps(scenes[item.slide_id], [source], stage)
+                maps[item.slide_id] = list_maps(scenes[item.slide_id], [source], stage)
     canvas, scan = scenes["canvas"], scenes["scan"]
     assert canvas.slide_size == scan.slide_size == (640, 384)
     np.testing.assert_array_equal(canvas.mask, scan.mask)
@@ -113,12 +115,13 @@ def test_a_map_of_an_earlier_version_is_made_again(made, tmp_path):
     cohort, bags, model, _ = made
     mapper = CamMapper(("a", "b"), CamSettings(runtime=RuntimeSettings(runtime="torch")), "b", EXTRACT)
     part = CamPart(encoder=EXTRACT.encoder, models=(model,), bags=bags.features)
+    bags_of_slide = [part.open_bag(cohort.slides[0].slide_id)]
     with SilentProgress().stage("", None, "") as stage:
-        first = mapper.map_slide(cohort.slides[0], [part], tmp_path / "c", stage)
+        first = mapper.map_slide(cohort.slides[0], [part], bags_of_slide, tmp_path / "c", stage)
         text = (tmp_path / "c" / "cam.json").read_text()
         text = re.sub(r',\s*"record_sha256": "[0-9a-f]+"', "", text)  # an earlier version wrote none
         (tmp_path / "c" / "cam.json").write_text(text.replace('"frame": "scan"', '"frame": "canvas"'))
         assert load_cam_record(tmp_path / "c").frame == "canvas"
-        again = mapper.map_slide(cohort.slides[0], [part], tmp_path / "c", stage)
+        again = mapper.map_slide(cohort.slides[0], [part], bags_of_slide, tmp_path / "c", stage)
     assert dataclasses.asdict(again) == dataclasses.asdict(first)
     assert again.frame == "scan"

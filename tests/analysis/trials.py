@@ -305,7 +305,7 @@ def find_calibration_intercept(*, n: int, seed: int) -> tuple[float, float]:
     from sklearn.linear_model import LogisticRegression
 
     from lamella.analysis.calibration import find_calibration
-    from lamella.mil.train import find_class_weights
+    from lamella.mil.targets import find_class_weights
 
     rng = np.random.default_rng(seed)
     y = (rng.random(2 * n) < 0.2).astype(np.int64)

@@ -13,7 +13,8 @@ from lamella.encoders import EncoderSpec, RuntimeSettings
 from lamella.encoders.network import build_network
 from lamella.encoders.runtime.cells import open_cell_reader
 from lamella.errors import CohortError, EncoderError, ModelError, SettingsError
-from lamella.explain.cam import CamMapper, CamPart
+from lamella.explain.cam_mapper import CamMapper
+from lamella.explain.cam_parts import CamPart
 from lamella.explain.cam_record import load_cam_record
 from lamella.features.extract import ExtractSettings, extract_cohort
 from lamella.features.plan import CutSettings
@@ -240,7 +241,7 @@ def test_an_impulse_on_an_asymmetric_slide_peaks_where_it_is(name, tmp_path):
     rasters = []
     with SilentProgress().stage("", None, "") as stage:
         for slide in cohort.slides:
-            mapper.map_slide(slide, [part], tmp_path / slide.slide_id, stage)
+            mapper.map_slide(slide, [part], [part.open_bag(slide.slide_id)], tmp_path / slide.slide_id, stage)
             rasters.append(load_map(tmp_path / slide.slide_id / "cam.tiff"))
     with open_slide(tmp_path / "dotted.tiff") as slide:
         pixel = np.array(slide.size) / np.array(rasters[0].shape[::-1])

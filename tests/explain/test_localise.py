@@ -1,9 +1,7 @@
 """Localisation of a run: outlines of every kind mean the same, controls stand beside, and nothing leaks."""
 
 import csv
-import dataclasses
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -13,9 +11,11 @@ import shapely
 from shapely.geometry import mapping
 
 from lamella.analysis.localise import Lesions
+from lamella.cohort.permute import permute_labels
 from lamella.encoders import EncoderSpec, RuntimeSettings
 from lamella.errors import CohortError, SettingsError, TissueError
-from lamella.explain.localise import LocaliseSettings, _detect, _Map, average_over_tiles, localise_run, permute_labels
+from lamella.explain.localise import LocaliseSettings, localise_run
+from lamella.explain.localise_scene import SlideMap, average_over_tiles, find_detections
 from lamella.explain.outlines import load_truth
 from lamella.features.extract import ExtractSettings
 from lamella.features.plan import CutSettings
@@ -216,13 +216,12 @@ def test_a_tile_is_one_detection_at_its_centre_in_um():
     raster = np.zeros((50, 100), np.float32)
     raster[12:37, 25:50] = 0.9
     tiles = np.array([0.9, 0.8, 0.1])
-    wanted = LocaliseSettings(lesions=Path("lesions"))
     for is_by_tile in (True, False):
-        judged = _detect(scene, _Map(tiles, raster, scale=2.0, is_by_tile=is_by_tile), wanted)
+        judged = find_detections(scene, SlideMap(tiles, raster, scale=2.0, is_by_tile=is_by_tile), None)
         assert judged.hits.tolist() == pytest.approx([1.8]), is_by_tile
         assert judged.false.tolist() == [], is_by_tile
-    near = dataclasses.replace(wanted, radius_um=90.0)  # the neighbours, 100 um away, are then detections too
-    judged = _detect(scene, _Map(tiles, raster, is_by_tile=True), near)
+    # The neighbours, 100 um away, are then detections too.
+    judged = find_detections(scene, SlideMap(tiles, raster, is_by_tile=True), 90.0)
     assert judged.false.tolist() == [0.8, 0.1]
 
 

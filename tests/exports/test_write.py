@@ -22,8 +22,8 @@ from lamella.errors import EncoderError, LeakageError, ModelError, OutputError, 
 from lamella.exports import source, write
 from lamella.exports.open import load_card, open_export, open_predictor
 from lamella.exports.write import ExportSettings, export_model, hash_card
-from lamella.features.bag import read_own_bag
 from lamella.features.extract import ExtractSettings
+from lamella.features.layouts import open_own_bag
 from lamella.features.plan import CutSettings
 from lamella.files import find_sha256, parse_json_file
 from lamella.mil.settings import TrainSettings
@@ -189,7 +189,7 @@ def test_the_spread_is_that_of_the_folds(model: Path, new: Cohort, tmp_path: Pat
     assert sorted({member.fold for member in predictor.members}) == [0, 1, 2]
     found, _ = predict_slides(predictor, unlabelled(new), tmp_path / "out")
     bag = next((tmp_path / "out" / "features").rglob("features_encoder/N-0.h5"))
-    features = read_own_bag(bag)[0]
+    features = open_own_bag(bag).read_stored()
     folds = []
     for fold in range(3):
         logits = [m.model.predict(features).logits for m in predictor.members if m.fold == fold]

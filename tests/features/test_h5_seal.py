@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from lamella.errors import BagError
-from lamella.features.bag import load_patches, read_own_bag, save_patches
+from lamella.features.bag import load_patches, save_patches
 from lamella.features.h5_seal import SEAL
-from lamella.features.layouts import load_bag
+from lamella.features.layouts import load_bag, open_own_bag
 from tests.features.test_bag import PROVENANCE, write_bag
 
 FEATURES = np.arange(12, dtype=np.float32).reshape(4, 3)
@@ -19,10 +19,10 @@ COORDS = np.array([[0, 0], [448, 0], [0, 448], [448, 448]], np.int64)
 def test_one_changed_value_of_a_bag_is_told_and_an_older_bag_without_a_seal_is_read(tmp_path: Path) -> None:
     path = tmp_path / "S-7.h5"
     write_bag(path, FEATURES, COORDS)
-    assert len(load_bag(path).features) == len(read_own_bag(path)[0]) == 4
+    assert len(load_bag(path).features) == len(open_own_bag(path).read_stored()) == 4
     with h5py.File(path, "a") as file:
         file["features"][2, 1] += 1
-    for read in (load_bag, read_own_bag):
+    for read in (load_bag, lambda path: open_own_bag(path).read_stored()):
         with pytest.raises(BagError, match="not as it was written"):
             read(path)
     with h5py.File(path, "a") as file:

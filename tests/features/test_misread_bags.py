@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 from lamella.cli import build_app
 from lamella.errors import BagError
 from lamella.features import h5_reading
-from lamella.features.bag import find_differences, read_own_bag
+from lamella.features.bag import find_differences
 from lamella.features.h5_child import CHILD
 from lamella.features.h5_reading import open_h5
 from lamella.features.inspect import inspect_file
-from lamella.features.layouts import load_bag
+from lamella.features.layouts import load_bag, open_own_bag
 from lamella.runs.attention import load_attention
 from tests.features.test_layouts import COORDS, FEATURES, write_clam, write_trident
 
@@ -153,7 +153,7 @@ WRITER = "import h5py, sys; f = h5py.File(sys.argv[1], 'a'); print(1, flush=True
 
 
 @pytest.mark.parametrize(
-    "read", [load_bag, inspect_file, read_own_bag, load_attention, lambda p: find_differences(p, {}, ())]
+    "read", [load_bag, inspect_file, open_own_bag, load_attention, lambda p: find_differences(p, {}, ())]
 )
 def test_a_file_that_another_process_writes_is_in_use(tmp_path, read):
     write_trident(tmp_path / "S-1.h5")

@@ -14,7 +14,8 @@ from lamella.encoders import EncoderSpec
 from lamella.encoders.network import build_network
 from lamella.errors import EncoderError, SettingsError
 from lamella.finetune import fit
-from lamella.finetune.fit import FitPlaces, LabelledSlides, fit_encoder
+from lamella.finetune.fit import fit_encoder
+from lamella.finetune.inputs import FitPlaces, LabelledSlides
 from lamella.finetune.settings import FinetuneSettings
 from lamella.finetune.tiles import choose_top
 from lamella.mil import fit_model

@@ -5,9 +5,8 @@ import pytest
 from numpy.typing import NDArray
 
 from lamella.errors import BagError
-from lamella.mil import TrainSettings, find_standardisation, fit_model
-from lamella.mil import train as train_module
-from lamella.mil.standardise import Standardisation
+from lamella.mil import TrainSettings, find_standardisation, fit_model, together
+from lamella.mil.standardise import Standardisation, combine_moments
 from tests.mil.conftest import SmallCohort
 
 
@@ -54,10 +53,10 @@ def _largest_logit(cohort: SmallCohort, monkeypatch: pytest.MonkeyPatch, floor: 
         bag[:, 7] = at + 1e-3 * np.sin(np.arange(len(bag)))
         return bag
 
-    def find(bags: object) -> Standardisation:
-        return find_standardisation(bags, floor=floor)  # type: ignore[arg-type]
+    def combine(moments: object) -> Standardisation:
+        return combine_moments(moments, floor=floor)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(train_module, "find_standardisation", find)
+    monkeypatch.setattr(together, "combine_moments", combine)
     known = {name: nearly_constant(bag, 0.0) for name, bag in cohort.bags.items()}
     model = fit_model(
         known,

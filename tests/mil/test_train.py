@@ -13,7 +13,7 @@ from lamella.mil import SlideModel, TrainSettings, fit_model
 from lamella.mil.batches import Bags, split_batch
 from lamella.mil.heads import HEADS
 from lamella.mil.standardise import find_standardisation
-from lamella.mil.train import find_class_weights
+from lamella.mil.targets import find_class_weights
 from tests.mil.conftest import SmallCohort, make_cohort
 
 QUICK = TrainSettings(epochs=6, n_threads=1)

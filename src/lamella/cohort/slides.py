@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lamella.cohort.cohort import Cohort, CohortColumns, CohortSlide, name_slide
-from lamella.cohort.table import is_slide_id, load_cohort
+from lamella.cohort.columns import is_slide_id
+from lamella.cohort.table import load_cohort
 from lamella.errors import CohortError
 
 _TABLES = (".csv", ".parquet", ".tsv")

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from lamella.cohort.cohort import Cohort, name_some
+from lamella.cohort.columns import SPLITS
 from lamella.cohort.rounds import list_rounds
-from lamella.cohort.table import SPLITS
 from lamella.errors import CohortError, LeakageError, SettingsError
 
 HOLDOUT_SHARES = (0.65, 0.15, 0.20)

@@ -15,7 +15,8 @@ from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder
 from lamella.encoders.packing import refuse_own_code, refuse_own_name
 from lamella.errors import ModelError
 from lamella.exports.validation import encode_validation, find_arm_threshold
-from lamella.features.bag import BagFolder, read_own_bag
+from lamella.features.bag import BagFolder
+from lamella.features.layouts import open_own_bag
 from lamella.files import parse_json_file, refuse_links
 from lamella.machine import refuse_passing
 from lamella.mil import SlideModel
@@ -265,12 +266,12 @@ def _read_slides(
                 f"the bag of slide '{slide_id}' is not in '{bags.out}', and what slides of training look like is "
                 "learned from the bags. Export where the run was made, with its features folder."
             )
-        features, _, provenance = read_own_bag(path)
-        embeddings[slide_id] = find_mean_embedding(features)
+        bag = open_own_bag(path)
+        embeddings[slide_id] = find_mean_embedding(bag.read_stored())
         patient_id, label = cohort[slide_id]
         slides.append(
             SourceSlide(
-                slide_id=slide_id, patient_id=patient_id, label=label, provenance=provenance, n_tiles=len(features)
+                slide_id=slide_id, patient_id=patient_id, label=label, provenance=bag.provenance, n_tiles=bag.shape[0]
             )
         )
     return tuple(slides), embeddings
@@ -279,7 +280,7 @@ def _read_slides(
 def _read_embeddings(bags: BagFolder, cohort: Mapping[str, tuple[str, str]]) -> dict[str, NDArray[np.float64]]:
     """Return the mean embeddings of all slides of the cohort that have a bag."""
     paths = {path.stem: path for path in sorted(bags.features.glob("*.h5")) if path.stem in cohort}
-    return {slide_id: find_mean_embedding(read_own_bag(path)[0]) for slide_id, path in paths.items()}
+    return {slide_id: find_mean_embedding(open_own_bag(path).read_stored()) for slide_id, path in paths.items()}
 
 
 def _list_learned(model: SlideModel) -> tuple[str, ...]:

@@ -13,8 +13,9 @@ import numpy as np
 from lamella.cohort import Cohort, CohortSlide, Round, load_cohort
 from lamella.encoders import EncoderSpec
 from lamella.errors import LamellaError, OutputError
-from lamella.features.bag import BagFolder, read_own_bag
+from lamella.features.bag import BagFolder
 from lamella.features.extract import extract_cohort
+from lamella.features.layouts import open_own_bag
 from lamella.mil import average_predictions
 from lamella.progress import Progress
 from lamella.runs.measure import find_frozen_threshold
@@ -84,7 +85,7 @@ def find_arm_threshold(
             paths = [bags[member.encoder].features_path(slide_id) for member in of_fold]
             if slide_id not in slides or not all(path.exists() for path in paths):
                 return None
-            parts = [m.model.predict(read_own_bag(path)[0]) for m, path in zip(of_fold, paths, strict=True)]
+            parts = [m.model.predict(open_own_bag(path).read_stored()) for m, path in zip(of_fold, paths, strict=True)]
             mean = average_predictions(parts)
             predictions.append(
                 RoundPrediction(

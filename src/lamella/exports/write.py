@@ -30,7 +30,7 @@ from lamella import __version__
 from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder
 from lamella.encoders.packing import carry_encoder
 from lamella.encoders.runtime.compiled import convert, save_network
-from lamella.encoders.runtime.opening import choose_batch_size
+from lamella.encoders.runtime.planning import choose_batch_size
 from lamella.encoders.tuned import hash_id
 from lamella.errors import LamellaError, OutputError
 from lamella.exports.card import list_limits, write_readme

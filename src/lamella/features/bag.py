@@ -10,8 +10,9 @@ This module needs no torch: bags open on any laptop.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamella.errors import BagError
-from lamella.features.h5_reading import open_h5, read_array, read_attributes, read_corners
+from lamella.features.h5_reading import open_h5, read_attributes, read_corners
 from lamella.features.h5_seal import refuse_changed, seal_h5
 from lamella.features.h5_writing import H5Writer, writing_h5
 from lamella.files import replacing
@@ -34,13 +35,13 @@ PATCH_KEYS = (
 FEATURE_KEYS = (*PATCH_KEYS, "encoder", "fingerprint", "dtype")
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class FeatureBag:
-    """The embeddings of one slide.
+    """The embeddings of one slide, which are read from their file when they are first asked for.
 
     Attributes:
         slide_id: Which slide.
-        features: `(N, D)` float32, one row a tile.
+        shape: `(N, D)`, tiles and width of an embedding.
         coords_l0: `(N, 2)` int64 top-left corners `(x, y)`, level-0 pixels; None where the file states um and the
             slide's resolution is not known (STAMP).
         coords_um: `(N, 2)` float64 top-left corners `(x, y)` in um from the slide's corner; None where unknown.
@@ -51,10 +52,12 @@ class FeatureBag:
         tile_l0: `(width, height)` of a tile, level-0 pixels; None where the file does not say.
         slide_size: `(width, height)` of level 0, in pixels; None where the file does not say.
         provenance: All attributes of the file.
+        read_stored: Reads the embeddings, `(N, D)`, anew and holds nothing: of a bag of ours as they are stored, half
+            the memory in float16; of others float32.
     """
 
     slide_id: str
-    features: NDArray[np.float32]
+    shape: tuple[int, int]
     coords_l0: NDArray[np.int64] | None
     coords_um: NDArray[np.float64] | None
     layout: str
@@ -64,6 +67,22 @@ class FeatureBag:
     tile_l0: tuple[float, float] | None
     slide_size: tuple[int, int] | None
     provenance: Mapping[str, Any]
+    read_stored: Callable[[], NDArray[Any]] = field(repr=False)
+
+    @cached_property
+    def features(self) -> NDArray[np.float32]:
+        """`(N, D)` float32, one row a tile; held once they are read.
+
+        Raises:
+            BagError: If the file is damaged, or is not as it was written.
+        """
+        with np.errstate(over="ignore"):  # what overflows is infinite, and refused before it is used
+            return self.read_stored().astype(np.float32, copy=False)
+
+    @property
+    def corners_l0(self) -> NDArray[np.int64]:
+        """`coords_l0`, and `(0, 2)` where they are not known."""
+        return np.zeros((0, 2), np.int64) if self.coords_l0 is None else self.coords_l0
 
     @property
     def fingerprint(self) -> str | None:
@@ -146,27 +165,6 @@ def load_patches(path: Path) -> tuple[NDArray[np.int64], dict[str, Any]]:
         corners_l0, stated = read_corners(file), read_attributes(file)
         refuse_changed(file, {}, made_by="lamella extract")
         return corners_l0, stated
-
-
-def read_own_bag(path: Path) -> tuple[NDArray[Any], NDArray[np.int64], dict[str, Any]]:
-    """Return a bag of ours as it is stored: features `(N, D)` float16 or float32, corners, attributes.
-
-    Half the memory of `load_bag`, for holding a whole cohort.
-
-    Raises:
-        BagError: If the file is absent, damaged or not ours.
-    """
-    with open_h5(path) as file:
-        attributes = read_attributes(file) | read_seen_patients(file)
-        features, corners_l0 = read_array(file, "features"), read_corners(file)
-        if features.ndim != 2 or len(features) != len(corners_l0):
-            raise BagError(
-                f"'{path.name}' holds features of shape {features.shape} for {len(corners_l0)} tiles. Delete it and "
-                "run "
-                "`lamella extract` again."
-            )
-        refuse_changed(file, {"features": features}, made_by="lamella extract")
-        return features, corners_l0, attributes
 
 
 def read_seen_patients(file: h5py.File) -> dict[str, list[str]]:

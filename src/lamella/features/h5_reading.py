@@ -32,15 +32,17 @@ _DAMAGE = (
 # A dataset that claims to be this many times larger than its file, and larger than this, was never written.
 _MOST_COMPRESSED, _ALWAYS_READ_BYTES = 200, 256 << 20
 _UNSTATED = ("", "None", "none", "nan")
+FileMark = tuple[int, int, int]
 
 
 @contextmanager
-def open_h5(path: Path, *, made_by: str = "lamella extract") -> Iterator[h5py.File]:
+def open_h5(path: Path, *, made_by: str = "lamella extract", survived: FileMark | None = None) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading; whatever its damage raises while it is read becomes a `BagError`.
 
     Args:
         path: The file.
         made_by: The command that makes such files.
+        survived: `mark_file` of the file when it was opened before: unchanged, it is not tried in a child again.
 
     Raises:
         BagError: If it is absent, in use by another process, damaged or no HDF5 file.
@@ -49,7 +51,7 @@ def open_h5(path: Path, *, made_by: str = "lamella extract") -> Iterator[h5py.Fi
     refuse_irregular(path, f"'{path.name}'", BagError)
     if not path.exists():
         raise BagError(f"there is no file '{path}'. Run `{made_by}` to make it, or check the name.")
-    if CHILD.ask({"path": str(path.resolve())}) is None:
+    if mark_file(path) != survived and CHILD.ask({"path": str(path.resolve())}) is None:
         raise BagError(
             f"'{path.name}' is damaged so badly that HDF5 crashes or never ends reading it. If `{made_by}` made it, "
             "delete "
@@ -72,6 +74,12 @@ def open_h5(path: Path, *, made_by: str = "lamella extract") -> Iterator[h5py.Fi
             f"'{path.name}' is damaged or of another layout ({said}). If `{made_by}` made it, delete it and run that "
             "again."
         ) from error
+
+
+def mark_file(path: Path) -> FileMark:
+    """Return what changes when a file is written again: its inode, size and time."""
+    stated = path.stat()
+    return stated.st_ino, stated.st_size, stated.st_mtime_ns
 
 
 def _say_unopened(path: Path, error: Exception, made_by: str) -> BagError:
@@ -108,29 +116,52 @@ def read_array(file: h5py.File, name: str) -> NDArray[Any]:
     """Return a dataset of numbers.
 
     Raises:
-        BagError: If it is none, or claims to be far larger than its file.
+        BagError: As `find_array`.
+    """
+    values: NDArray[Any] = find_array(file, name)[()]
+    return values
+
+
+def find_array(file: h5py.File, name: str) -> h5py.Dataset:
+    """Return a dataset of numbers, of which nothing is read yet.
+
+    Raises:
+        BagError: If it is none, or as `find_part`.
+    """
+    dataset = find_part(file, name)
+    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiu" or dataset.shape is None:
+        kind = dataset.dtype if isinstance(dataset, h5py.Dataset) else type(dataset).__name__.lower()
+        raise BagError(
+            f"'{name}' of '{Path(file.filename).name}' is of type {kind} and must be an array of numbers. Make the "
+            "file again."
+        )
+    return dataset
+
+
+def find_part(file: h5py.File, name: str) -> h5py.Dataset | h5py.Group:
+    """Return what goes by a name in a file, of which nothing is read yet.
+
+    Raises:
+        BagError: If it lies in another file, or claims to be far larger than its own.
     """
     called = f"'{name}' of '{Path(file.filename).name}'"
     if isinstance(file.get(name, getlink=True), h5py.ExternalLink):
         raise BagError(f"{called} is a link to another file, and a bag must hold its own numbers. Copy them into it.")
-    dataset = file[name]
-    if isinstance(dataset, h5py.Dataset) and (dataset.external or dataset.is_virtual):
+    part = file[name]
+    if not isinstance(part, h5py.Dataset) or part.shape is None:
+        return part
+    if part.external or part.is_virtual:
         raise BagError(f"{called} lies in another file, and a bag must hold its own numbers. Copy them into it.")
-    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiu" or dataset.shape is None:
-        kind = dataset.dtype if isinstance(dataset, h5py.Dataset) else type(dataset).__name__.lower()
-        raise BagError(f"{called} is of type {kind} and must be an array of numbers. Make the file again.")
-    n_bytes = math.prod(dataset.shape) * dataset.dtype.itemsize
-    if n_bytes > max(_ALWAYS_READ_BYTES, _MOST_COMPRESSED * Path(file.filename).stat().st_size):
+    n_bytes, file_bytes = math.prod(part.shape) * part.dtype.itemsize, Path(file.filename).stat().st_size
+    if n_bytes > max(_ALWAYS_READ_BYTES, _MOST_COMPRESSED * file_bytes):
         raise BagError(
-            f"{called} claims {n_bytes / 2**30:,.1f} GiB in a file of {Path(file.filename).stat().st_size:,} bytes: "
-            "the "
-            "file is damaged. Make it again."
+            f"{called} claims {n_bytes / 2**30:,.1f} GiB in a file of {file_bytes:,} bytes: the file is damaged. Make "
+            "it again."
         )
     refuse_beyond_memory(
         n_bytes, called, "Make the file again with fewer rows, or use a larger machine.", error=BagError
     )
-    values: NDArray[Any] = dataset[()]
-    return values
+    return part
 
 
 def read_corners(file: h5py.File, name: str = "coords") -> NDArray[np.int64]:

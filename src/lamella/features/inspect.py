@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from lamella.features.bag import FeatureBag, load_patches
-from lamella.features.h5_reading import open_h5, read_attributes
+from lamella.features.h5_reading import open_h5
 from lamella.features.layouts import load_bag
 
 
@@ -24,13 +24,12 @@ def inspect_file(path: Path, *, slide_mpp: float | None = None) -> dict[str, Any
     if path.suffix in (".h5", ".hdf5"):
         with open_h5(path) as file:
             only_tiles = "coords" in file and "features" not in file and "feats" not in file
-            own = "slide_quickhash" in file.attrs
-            stated = read_attributes(file) if own else {}
         if only_tiles:
             coords, attributes = load_patches(path)
             return {"file": path.name, "holds": "tiles of a slide", "tiles": len(coords)} | _plain(attributes)
-        return _describe(path, load_bag(path, slide_mpp=slide_mpp)) | _plain(stated)
-    return _describe(path, load_bag(path, slide_mpp=slide_mpp))
+    bag = load_bag(path, slide_mpp=slide_mpp)
+    stated = bag.provenance if bag.layout == "lamella" else {}
+    return _describe(path, bag) | _plain({key: value for key, value in stated.items() if key != "seen_patients"})
 
 
 def _describe(path: Path, bag: FeatureBag) -> dict[str, Any]:
@@ -39,8 +38,8 @@ def _describe(path: Path, bag: FeatureBag) -> dict[str, Any]:
         "file": path.name,
         "holds": f"feature bag, {bag.layout} layout",
         "slide_id": bag.slide_id,
-        "tiles": len(bag.features),
-        "embedding": bag.features.shape[1] if bag.features.ndim == 2 else 0,
+        "tiles": bag.shape[0],
+        "embedding": bag.shape[1],
         "encoder": bag.encoder or "not stated",
         "tile_px": bag.tile_px if bag.tile_px is not None else "not stated",
         "mpp": bag.mpp if bag.mpp is not None else "not stated",

@@ -4,7 +4,7 @@ They are told apart by content, not by name: STAMP has `feats`, ours states a `f
 `patch_size_level0`, and a file of `features` and `coords` without any attribute is CLAM's.
 """
 
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 
 from lamella.errors import BagError
 from lamella.features.bag import FeatureBag, read_seen_patients
-from lamella.features.h5_reading import find_size, open_h5, read_array, read_attributes, read_corners
+from lamella.features.h5_reading import (
+    FileMark,
+    find_array,
+    find_size,
+    mark_file,
+    open_h5,
+    read_array,
+    read_attributes,
+    read_corners,
+)
 from lamella.features.h5_seal import is_sealed, refuse_changed
 from lamella.features.torch_bags import load_tensor_bag
 
@@ -23,7 +32,7 @@ STAMP_TILE_UM, STAMP_TILE_PX = 256.0, 224
 
 
 def load_bag(path: Path, *, slide_mpp: float | None = None) -> FeatureBag:
-    """Return the bag in a file of ours, TRIDENT's, CLAM's (.h5, .pt) or STAMP's.
+    """Return the bag in a file of ours, TRIDENT's, CLAM's (.h5, .pt) or STAMP's, its features in memory.
 
     Args:
         path: The file.
@@ -33,13 +42,30 @@ def load_bag(path: Path, *, slide_mpp: float | None = None) -> FeatureBag:
     Raises:
         BagError: If the file is absent, in use, damaged, of none of these layouts, or its parts contradict each other.
     """
-    bag = load_stored_bag(path, slide_mpp=slide_mpp)
-    with np.errstate(over="ignore"):  # what overflows is infinite, and refused before it is used
-        return replace(bag, features=bag.features.astype(np.float32, copy=False))
+    bag = open_bag(path, slide_mpp=slide_mpp)
+    _ = bag.features  # read now, so that damage is told here
+    return bag
 
 
-def load_stored_bag(path: Path, *, slide_mpp: float | None = None) -> FeatureBag:
-    """Return a bag as `load_bag` does, the features of one of ours as they are stored: half the memory in float16.
+def open_own_bag(path: Path) -> FeatureBag:
+    """Return a bag of ours as `open_bag` does.
+
+    Raises:
+        BagError: As `open_bag`; and if another tool made it.
+    """
+    bag = open_bag(path)
+    if bag.layout != "lamella":
+        raise BagError(
+            f"'{path.name}' was not made by `lamella extract`, and a run reads no other bags in its features folder. "
+            "Delete it and run the same command again."
+        )
+    return bag
+
+
+def open_bag(path: Path, *, slide_mpp: float | None = None) -> FeatureBag:
+    """Return a bag as `load_bag` does, its features still in the file.
+
+    Type and size of the features are checked here; that the file is as it was written, when they are read.
 
     Args:
         path: The file.
@@ -52,20 +78,26 @@ def load_stored_bag(path: Path, *, slide_mpp: float | None = None) -> FeatureBag
     if path.suffix in (".pt", ".pth"):
         return _check(path, _read_tensor(path))
     with open_h5(path) as file:
-        if "feats" in file:
-            bag = _read_stamp(path, file, slide_mpp)
-        elif "features" not in file:
-            raise BagError(
-                f"'{path.name}' holds {_names(file)} but no 'features' or 'feats', so it is not a feature bag. Name "
-                "a file made by `lamella extract`, TRIDENT, CLAM or STAMP."
-            )
-        elif "fingerprint" in file.attrs or is_sealed(file):
-            bag = _read_lamella(file)
-        elif "coords" in file and "patch_size_level0" in file["coords"].attrs:
-            bag = _read_trident(path, file, slide_mpp)
-        else:
-            bag = _read_clam(path, file)
-    return _check(path, bag)
+        try:
+            return _check(path, _open_layout(path, file, slide_mpp))
+        except Exception:
+            refuse_changed(file, {}, made_by="lamella extract")  # the cause, where it is a bag of ours
+            raise
+
+
+def _open_layout(path: Path, file: h5py.File, slide_mpp: float | None) -> FeatureBag:
+    if "feats" in file:
+        return _read_stamp(path, file, slide_mpp)
+    if "features" not in file:
+        raise BagError(
+            f"'{path.name}' holds {_names(file)} but no 'features' or 'feats', so it is not a feature bag. Name "
+            "a file made by `lamella extract`, TRIDENT, CLAM or STAMP."
+        )
+    if "fingerprint" in file.attrs or is_sealed(file):
+        return _read_lamella(path, file)
+    if "coords" in file and "patch_size_level0" in file["coords"].attrs:
+        return _read_trident(path, file, slide_mpp)
+    return _read_clam(path, file)
 
 
 def _check(path: Path, bag: FeatureBag) -> FeatureBag:
@@ -75,9 +107,9 @@ def _check(path: Path, bag: FeatureBag) -> FeatureBag:
         BagError: If features and coordinates differ in number, or a tile lies outside the slide that the file states.
     """
     corners = bag.coords_l0 if bag.coords_l0 is not None else bag.coords_um
-    if corners is not None and len(corners) != len(bag.features):
+    if corners is not None and len(corners) != bag.shape[0]:
         raise BagError(
-            f"'{path.name}' holds {len(bag.features):,} feature rows and {len(corners):,} coordinates, so no row can "
+            f"'{path.name}' holds {bag.shape[0]:,} feature rows and {len(corners):,} coordinates, so no row can "
             "be "
             "told which tile it is of. Extract that slide again."
         )
@@ -91,17 +123,14 @@ def _check(path: Path, bag: FeatureBag) -> FeatureBag:
     return bag
 
 
-def _read_lamella(file: h5py.File) -> FeatureBag:
-    stored, coords = read_array(file, "features"), read_corners(file)
-    refuse_changed(file, {"features": stored}, made_by="lamella extract")  # before a lost attribute is asked for
-    attributes = read_attributes(file) | read_seen_patients(file)
+def _read_lamella(path: Path, file: h5py.File) -> FeatureBag:
+    coords, attributes = read_corners(file), read_attributes(file) | read_seen_patients(file)
     slide_mpp = (float(attributes["slide_mpp_x"]), float(attributes["slide_mpp_y"]))
     tile_px, mpp = int(attributes["tile_px"]), float(attributes["mpp"])
     if not min(*slide_mpp, mpp, tile_px) > 0:
         raise ValueError(f"{tile_px} px at {mpp} um/px on a slide of {slide_mpp} um/px")
     return FeatureBag(
         slide_id=str(attributes["slide_id"]),
-        features=_as_rows(file, stored),
         coords_l0=coords,
         coords_um=coords * np.array(slide_mpp),
         layout="lamella",
@@ -111,6 +140,8 @@ def _read_lamella(file: h5py.File) -> FeatureBag:
         tile_l0=(tile_px * mpp / slide_mpp[0], tile_px * mpp / slide_mpp[1]),
         slide_size=(int(attributes["slide_width"]), int(attributes["slide_height"])),
         provenance=attributes,
+        shape=_find_shape(file, "features"),
+        read_stored=partial(_read_features, path, "features", "lamella", mark_file(path)),
     )
 
 
@@ -125,7 +156,6 @@ def _read_trident(path: Path, file: h5py.File, slide_mpp: float | None) -> Featu
     encoder = attributes.get("encoder")
     return FeatureBag(
         slide_id=str(attributes.get("name") or path.stem),
-        features=_features(file, "features"),
         coords_l0=coords,
         coords_um=None if slide_mpp is None else coords.astype(np.float64) * slide_mpp,
         layout="trident",
@@ -135,6 +165,8 @@ def _read_trident(path: Path, file: h5py.File, slide_mpp: float | None) -> Featu
         tile_l0=None if side_l0 is None else (side_l0, side_l0),
         slide_size=_slide_size(attributes),
         provenance=attributes,
+        shape=_find_shape(file, "features"),
+        read_stored=partial(_read_features, path, "features", "trident", mark_file(path)),
     )
 
 
@@ -156,7 +188,6 @@ def _read_clam(path: Path, file: h5py.File) -> FeatureBag:
             raise ValueError(f"downsample is {attributes['downsample']}")
     return FeatureBag(
         slide_id=path.stem,
-        features=_features(file, "features"),
         coords_l0=read_corners(file) if "coords" in file else None,
         coords_um=None,
         layout="clam",
@@ -166,14 +197,17 @@ def _read_clam(path: Path, file: h5py.File) -> FeatureBag:
         tile_l0=tile_l0,
         slide_size=None,
         provenance={key: value for key, value in attributes.items() if not isinstance(value, np.ndarray)},
+        shape=_find_shape(file, "features"),
+        read_stored=partial(_read_features, path, "features", "clam", mark_file(path)),
     )
 
 
 def _read_tensor(path: Path) -> FeatureBag:
     features, coords_l0 = load_tensor_bag(path)
     return FeatureBag(
-        slide_id=path.stem, features=features, coords_l0=coords_l0, coords_um=None, layout="clam",
-        encoder=None, tile_px=None, mpp=None, tile_l0=None, slide_size=None, provenance={},
+        slide_id=path.stem, shape=(features.shape[0], features.shape[1]), coords_l0=coords_l0, coords_um=None,
+        layout="clam", encoder=None, tile_px=None, mpp=None, tile_l0=None, slide_size=None, provenance={},
+        read_stored=partial(np.asarray, features),
     )  # fmt: skip
 
 
@@ -186,7 +220,6 @@ def _read_stamp(path: Path, file: h5py.File, slide_mpp: float | None) -> Feature
         coords_l0 = np.rint(coords_um / slide_mpp).astype(np.int64)
     return FeatureBag(
         slide_id=path.stem,
-        features=_features(file, "feats"),
         coords_l0=coords_l0,
         coords_um=coords_um,
         layout="stamp",
@@ -196,6 +229,8 @@ def _read_stamp(path: Path, file: h5py.File, slide_mpp: float | None) -> Feature
         tile_l0=None if side_l0 is None else (side_l0, side_l0),
         slide_size=None,
         provenance=attributes,
+        shape=_find_shape(file, "feats"),
+        read_stored=partial(_read_features, path, "feats", "stamp", mark_file(path)),
     )
 
 
@@ -244,25 +279,32 @@ def _find_step(corners: NDArray[np.float64]) -> float | None:
     return min((float(step.min()) for step in steps if step.size), default=None)
 
 
-def _features(file: h5py.File, name: str) -> NDArray[np.float32]:
-    """Read `(N, D)` as float32."""
-    with np.errstate(over="ignore"):
-        return _as_rows(file, read_array(file, name)).astype(np.float32, copy=False)
-
-
-def _as_rows(file: h5py.File, values: NDArray[Any]) -> NDArray[Any]:
-    """Turn what is stored as features into `(N, D)`; a leading axis of one goes, and (0,) is TRIDENT's empty slide."""
-    if values.ndim == 3 and values.shape[0] == 1:
-        values = values[0]
-    if values.shape == (0,):
-        return np.zeros((0, 0), np.float32)
-    if values.ndim != 2:
-        what = "one embedding of a whole slide" if values.ndim == 1 else f"features of shape {values.shape}"
+def _find_shape(file: h5py.File, name: str) -> tuple[int, int]:
+    """Return `(N, D)` of stored features: a leading axis of one goes, and (0,) is TRIDENT's empty slide."""
+    shape = find_array(file, name).shape
+    if len(shape) == 3 and shape[0] == 1:
+        shape = shape[1:]
+    if shape == (0,):
+        return 0, 0
+    if len(shape) != 2:
+        what = "one embedding of a whole slide" if len(shape) == 1 else f"features of shape {shape}"
         raise BagError(
             f"'{Path(file.filename).name}' holds {what} and a bag's are (tiles, width). "
             "Name a file made by `lamella extract`, TRIDENT, CLAM or STAMP."
         )
-    return values
+    return int(shape[0]), int(shape[1])
+
+
+def _read_features(path: Path, name: str, layout: str, mark: FileMark) -> NDArray[Any]:
+    """Return the features of a bag that was opened before, `(N, D)`, all of the file checked."""
+    with open_h5(path, survived=mark) as file:
+        if mark_file(path) != mark:
+            raise BagError(f"'{path.name}' was written anew while it was read. Run the same command again.")
+        stored = read_array(file, name)
+        refuse_changed(file, {name: stored}, made_by="lamella extract")
+        rows = stored.reshape(_find_shape(file, name))
+        with np.errstate(over="ignore"):
+            return rows if layout == "lamella" else rows.astype(np.float32, copy=False)
 
 
 def _slide_size(attributes: dict[str, Any]) -> tuple[int, int] | None:

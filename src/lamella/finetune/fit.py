@@ -13,11 +13,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lamella.cores import count_cores, using_threads
@@ -27,6 +26,7 @@ from lamella.errors import EncoderError, ModelError
 from lamella.files import replacing
 from lamella.finetune.augment import augment_tiles
 from lamella.finetune.gradients import backpropagate_bag, choose_chunk
+from lamella.finetune.inputs import ChoosingSource, FitPlaces, LabelledSlides, TileSource
 from lamella.finetune.settings import FinetuneSettings
 from lamella.mil import SlideModel
 from lamella.mil.heads import Head
@@ -34,53 +34,6 @@ from lamella.mil.model import EpochRecord
 from lamella.progress import Progress, SilentProgress
 
 _AHEAD = 2
-
-
-class TileSource(Protocol):
-    """Where the most attended tiles of slides come from."""
-
-    def read(self, slide_id: str) -> NDArray[np.uint8]:
-        """Return `(k, H, W, 3)` uint8 RGB, always the same tiles in the same order; called from other threads."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelledSlides:
-    """Slides to train on.
-
-    Attributes:
-        targets: Number of the class of each slide, in the order of the model's classes.
-        train: Slides to learn from.
-        val: Slides that decide when to stop; may be empty, then the last epoch is kept.
-    """
-
-    targets: dict[str, int]
-    train: tuple[str, ...]
-    val: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FitPlaces:
-    """Where a training keeps what it needs to go on after a kill; each must be of this very training.
-
-    Attributes:
-        checkpoint: File of the state after the last epoch; None keeps none.
-        maps: Folder of the maps that enter the trained blocks, with `train_blocks`; None computes them each time.
-        name: What the training is called where progress is told.
-    """
-
-    checkpoint: Path | None = None
-    maps: Path | None = None
-    name: str = "fine-tune"
-
-
-@runtime_checkable
-class ChoosingSource(TileSource, Protocol):
-    """A source that can choose the tiles again."""
-
-    def choose_again(self, network: TileNetwork, head: Head, epoch: int) -> TileSource:
-        """Choose by network and head as they are after an epoch; asked again for the same epoch, give the same."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

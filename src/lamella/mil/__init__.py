@@ -17,7 +17,7 @@ from lamella.mil.model import (
 from lamella.mil.saving import load_model, save_model
 from lamella.mil.settings import TrainSettings
 from lamella.mil.standardise import Standardisation, find_standardisation
-from lamella.mil.train import fit_model
+from lamella.mil.together import fit_model
 
 __all__ = [
     "HEADS",

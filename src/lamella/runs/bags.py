@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from lamella.cohort.spelling import tidy
 from lamella.errors import BagError
-from lamella.features.bag import BagFolder, FeatureBag, read_own_bag
-from lamella.features.layouts import load_stored_bag
+from lamella.features.bag import BagFolder, FeatureBag
+from lamella.features.layouts import open_bag, open_own_bag
 
 _BAG_SUFFIXES = (".h5", ".pt")
 _ROWS = 4096  # looked at together
@@ -52,7 +52,9 @@ def load_bags(folder: BagFolder, slide_ids: Sequence[str]) -> RunBags:
     features, corners, provenance = {}, {}, {}
     for slide_id in slide_ids:
         path = folder.features_path(slide_id)
-        features[slide_id], corners[slide_id], provenance[slide_id] = read_own_bag(path)
+        bag = open_own_bag(path)
+        features[slide_id] = bag.read_stored()
+        corners[slide_id], provenance[slide_id] = bag.corners_l0, dict(bag.provenance)
         _refuse_not_finite(path, features[slide_id])
     _refuse_mixture(folder.features, provenance)
     return RunBags(features=features, corners_l0=corners, provenance=provenance)
@@ -77,12 +79,12 @@ def load_bag_folder(folder: Path, slide_ids: Sequence[str]) -> RunBags:
                 f"{named}."
             )
         _refuse_shared(folder, slide_id, path, used)
-        bag = load_stored_bag(path)
-        _refuse_not_finite(path, bag.features)
-        features[slide_id] = bag.features
-        corners[slide_id] = np.zeros((0, 2), np.int64) if bag.coords_l0 is None else bag.coords_l0
+        bag = open_bag(path)
+        rows = features[slide_id] = bag.read_stored()
+        _refuse_not_finite(path, rows)
+        corners[slide_id] = bag.corners_l0
         is_ours = bag.layout == "lamella"
-        provenance[slide_id] = dict(bag.provenance) if is_ours else _foreign_provenance(slide_id, bag)
+        provenance[slide_id] = dict(bag.provenance) if is_ours else _foreign_provenance(slide_id, bag, rows)
     _refuse_mixture(folder, provenance)
     return RunBags(features=features, corners_l0=corners, provenance=provenance)
 
@@ -148,16 +150,16 @@ def _refuse_shared(folder: Path, slide_id: str, path: Path, used: dict[Path, str
         )
 
 
-def _foreign_provenance(slide_id: str, bag: FeatureBag) -> dict[str, Any]:
+def _foreign_provenance(slide_id: str, bag: FeatureBag, rows: NDArray[Any]) -> dict[str, Any]:
     """Return what another tool's file states, under our names; what it does not state stays out."""
     stated = {
         "slide_id": slide_id,
-        "slide_sha256": hashlib.sha256(np.ascontiguousarray(bag.features).data).hexdigest(),
+        "slide_sha256": hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest(),
         "slide_quickhash": "",
         "encoder": bag.encoder,
         "tile_px": bag.tile_px,
         "mpp": bag.mpp,
-        "embedding_dim": bag.features.shape[1],
+        "embedding_dim": bag.shape[1],
     }
     if bag.coords_l0 is not None and bag.tile_l0 is not None:  # where tiles lie on the slide, for attention
         stated |= {"tile_width_l0": bag.tile_l0[0], "tile_height_l0": bag.tile_l0[1]}

@@ -27,7 +27,8 @@ from lamella.errors import CohortError, LamellaError
 from lamella.features.extract import extract_cohort
 from lamella.features.settings import ExtractSettings
 from lamella.files import remove, replacing, write_record, write_table
-from lamella.finetune.fit import FitPlaces, LabelledSlides, fit_encoder
+from lamella.finetune.fit import fit_encoder
+from lamella.finetune.inputs import FitPlaces, LabelledSlides
 from lamella.finetune.settings import FinetuneSettings
 from lamella.finetune.tiles import ChosenTiles, SlideTiles, choose_top
 from lamella.mil import SlideModel, load_model, save_model

@@ -1,71 +1,32 @@
-"""Which reader a file gets.
+"""Which reader a file gets: a TIFF as `tiff_opening` says, a folder or anything else by what it is."""
 
-Measured by `benchmarks/readers.py` on the formats there are files of, in pixels per CPU second against OpenSlide:
-
-| stored as | fastslide | libvips | chosen |
-|---|---|---|---|
-| TIFF or SVS, JPEG, full colour | 3.5 x, within 2 grey levels | 4.6 x, equal | fastslide |
-| TIFF or SVS, JPEG, colour subsampled | 4.5 x, up to 47 grey levels apart | 4 to 8 x, equal | libvips |
-| TIFF, deflate | 4 x, equal, and checks every tile | 5.5 x, equal | fastslide |
-| TIFF, LZW or uncompressed | 1.2 x, cannot | 2 x, 9 x, equal | libvips |
-| NDPI | 1.7 x, up to 5 apart, 4 of 7 levels | the finest level only | OpenSlide |
-
-No library's word is taken for it. What a TIFF's tags call ordinary (8-bit RGB or grey, JPEG, deflate, LZW or nothing)
-is read by fastslide or libvips under a guard, once a few tiles are as tifffile decodes them; all other TIFF is read by
-tifffile itself, or refused by the name of what cannot be read. Vendors whose tiles lie in a geometry of their own
-(Leica, Philips, Trestle, Ventana) are OpenSlide's, and so is what is no TIFF; plain PNG and JPEG go to libvips.
-"""
-
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import openslide
-from numpy.typing import NDArray
 
 from lamella.dicom import list_frames, list_series
 from lamella.errors import SettingsError, SlideError
 from lamella.machine import refuse_passing
 from lamella.regular import refuse_irregular
-from lamella.slide.claims import refuse_frame_claims, refuse_plain_claims, refuse_slide_claims
-from lamella.slide.decoder import TifffileReader
-from lamella.slide.guard import TileGuard, find_levels, is_subsampled
+from lamella.slide.claims import refuse_frame_claims, refuse_plain_claims
 from lamella.slide.hashing import list_slide_files
 from lamella.slide.index_claims import refuse_index_claims
 from lamella.slide.ome_zarr import ZarrReader, find_zarr_version, is_zarr
 from lamella.slide.readers import (
     FastslideReader,
-    GuardedReader,
     OpenSlideReader,
     Reader,
     VipsReader,
     find_versions,
     list_fastslide_suffixes,
 )
-from lamella.slide.samples import APERIO_RGB, APERIO_YCBCR, is_ordinary, name_codec
-from lamella.slide.stated import find_tiff_magnification
 from lamella.slide.tiff import (
-    DEFLATE,
-    DEFLATE_OLD,
-    JPEG,
-    LZW,
-    UNCOMPRESSED,
-    TiffPage,
-    find_page_scales,
     is_tiff,
-    load_tiff_pages,
 )
-from lamella.slide.tiff_images import TiffImage, choose_image, list_tiff_images
+from lamella.slide.tiff_opening import open_tiff, open_vendor_tiff
 
 READERS = ("auto", "fastslide", "openslide", "libvips", "tifffile")
-FASTSLIDE_SCHEMES = (JPEG, DEFLATE, DEFLATE_OLD)
-VIPS_SCHEMES = (*FASTSLIDE_SCHEMES, LZW, UNCOMPRESSED)
-_OPENSLIDE_SCHEMES = (*VIPS_SCHEMES, APERIO_YCBCR, APERIO_RGB)
-_PROBE_PX = 256
-_PROBE_TOLERANCE = 1.0  # mean grey levels; fastslide rounds another way, by 0.6 on average
-_MAX_PROBE_PX = 1 << 26  # a strip larger than this is not decoded for a probe
 _PLAIN = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG"}
 _OTHER_IMAGES = (
     (0, b"BM", "BMP"),
@@ -140,13 +101,13 @@ def open_reader(path: Path, reader: str = "auto", image: str | None = None) -> R
     _refuse_claims(path)
     vendor = None if _is_plain(path) else _detect_vendor(path)
     if is_tiff(path) and vendor in (None, "aperio", "generic-tiff"):
-        return _open_tiff(path, reader, image, vendor)
+        return open_tiff(path, reader, image, vendor)
     if image not in (None, "1"):
         raise SlideError(f"slide '{path.name}' is asked for image '{image}' and holds one. Leave --image out.")
     if reader in ("auto", "libvips") and _is_plain(path):
         return VipsReader(path)
     if is_tiff(path) and vendor != "hamamatsu":
-        return _open_vendor_tiff(path, reader)
+        return open_vendor_tiff(path, reader)
     if reader == "fastslide" or (reader == "auto" and vendor is None and _fastslide_knows(path)):
         return FastslideReader(path)
     if vendor is None:
@@ -240,226 +201,3 @@ def _refuse_format(path: Path) -> SlideError:
         f"slide '{path.name}' is of no format that OpenSlide, fastslide or libvips can read. Check that it was "
         "copied whole, with the folder or files that belong to it."
     )
-
-
-def _open_tiff(path: Path, reader: str, image: str | None, vendor: str | None) -> Reader:
-    """Open a TIFF: by a quick reader under guard where its tags and a probe allow, else by tifffile."""
-    images = list_tiff_images(load_tiff_pages(path))
-    chosen, notes = choose_image(path.name, images, image)
-    page = chosen.levels[0][0]
-    refuse_slide_claims(path, chosen.size, n_bytes=path.stat().st_size)
-    pages = [page for level in chosen.levels for page in level]
-    if vendor == "aperio" and page.compression in _OPENSLIDE_SCHEMES and page.compression not in VIPS_SCHEMES:
-        found = _open_aperio_2000(path, reader, chosen)
-    elif not all(is_ordinary(page) and page.compression in VIPS_SCHEMES for page in pages) or len(chosen.levels[0]) > 1:
-        if reader not in ("auto", "tifffile"):
-            raise SlideError(
-                f"slide '{path.name}' is not stored in a way that {reader} is known to read rightly. Let Lamella "
-                "choose: pass reader 'auto'."
-            )
-        found = TifffileReader(path, chosen)
-    else:
-        found = _open_ordinary(path, reader, chosen, images)
-    found.stated_mpp, found.magnification = chosen.mpp, find_tiff_magnification(page)
-    found.format = vendor or "tiff"
-    found.stated_scales = find_page_scales(pages, found.level_dimensions)
-    found.associated = found.associated or tuple(sorted({one.associated for one in images if one.associated}))
-    found.notes = tuple(dict.fromkeys((*notes, *chosen.notes, *found.notes)))
-    with _closing_on_error(found):  # what cannot be decoded at all is refused now
-        found.read((0, 0), len(found.level_dimensions) - 1, (1, 1))
-    return found
-
-
-def _open_aperio_2000(path: Path, reader: str, chosen: TiffImage) -> Reader:
-    """Open an Aperio slide of JPEG 2000: by tifffile, or where it cannot (colour subsampled) by OpenSlide."""
-    if reader == "openslide":
-        return OpenSlideReader(path)
-    try:
-        reference = TifffileReader(path, chosen)
-        with _closing_on_error(reference):
-            _probe(reference, 0)
-    except SlideError:
-        careful = OpenSlideReader(path)
-        if careful.level_dimensions != chosen.level_dimensions:
-            careful.close()
-            raise
-        return careful
-    return reference
-
-
-def _open_ordinary(path: Path, reader: str, chosen: TiffImage, images: Sequence[TiffImage]) -> Reader:
-    """Open a TIFF that every reader reads alike, by the quickest that does."""
-    reference = TifffileReader(path, chosen)
-    if reader == "tifffile":
-        return reference
-    with _closing_on_error(reference):
-        return _choose_quick(path, reader, chosen, images, reference)
-
-
-def _choose_quick(
-    path: Path, reader: str, chosen: TiffImage, images: Sequence[TiffImage], reference: TifffileReader
-) -> Reader:
-    """Choose the quickest reader that gives the reference's pixels; the reference itself where none does."""
-    reasons: list[SlideError] = []
-    careful = _try_openslide(path, reasons)
-    is_alone = sum(not image.associated for image in images) == 1
-    if careful is not None and (not is_alone or careful.level_dimensions != chosen.level_dimensions):
-        careful.close()
-        careful = None
-    if reader == "openslide":
-        reference.close()
-        if careful is None:
-            raise reasons[0] if reasons else _refuse_reader(path, reader)
-        return careful
-    for name in _list_quick(path, chosen, reader, is_alone=is_alone):
-        quick = _open_quick(name, path, chosen, reasons)
-        if quick is None:
-            continue
-        guard = TileGuard(path, chosen.levels)
-        guarded = GuardedReader(quick, careful or reference, guard)
-        with _closing_on_error(guarded):
-            if reader != "auto" or _agree(guarded, reference):
-                if careful is not None:
-                    reference.close()
-                return guarded
-        guard.close()
-        quick.close()
-    if careful is not None:
-        careful.close()
-    if reader != "auto":
-        reference.close()
-        raise reasons[0] if reasons else _refuse_reader(path, reader)
-    return reference
-
-
-def _refuse_reader(path: Path, reader: str) -> SlideError:
-    """Make the error for a reader that was insisted on and cannot read the file."""
-    return SlideError(f"slide '{path.name}' cannot be read by {reader}. Let Lamella choose: pass reader 'auto'.")
-
-
-def _try_openslide(path: Path, reasons: list[SlideError]) -> Reader | None:
-    """Open with OpenSlide; where it refuses, keep its reason."""
-    try:
-        return OpenSlideReader(path)
-    except SlideError as error:
-        reasons.append(error)
-        return None
-
-
-@contextmanager
-def _closing_on_error(reader: Reader) -> Iterator[None]:
-    """Close a reader that turns out to hold a damaged slide."""
-    try:
-        yield
-    except SlideError:
-        reader.close()
-        raise
-
-
-def _list_quick(path: Path, chosen: TiffImage, reader: str, *, is_alone: bool) -> tuple[str, ...]:
-    """List the quick readers to try for a TIFF, by how its image is stored."""
-    if reader != "auto":
-        return (reader,)
-    page = chosen.levels[0][0]
-    is_chain = is_alone and all(level[0].sub < 0 for level in chosen.levels)
-    if not is_chain or is_subsampled(path, page) or page.compression in (LZW, UNCOMPRESSED):
-        return ("libvips",)
-    return ("fastslide", "libvips")
-
-
-def _open_quick(name: str, path: Path, chosen: TiffImage, reasons: list[SlideError]) -> Reader | None:
-    """Open an image of a TIFF with one quick reader; None where that sees other levels."""
-    try:
-        if name == "libvips":
-            return VipsReader(path, [(level[0].directory, level[0].sub) for level in chosen.levels])
-        fast = FastslideReader(path)
-    except SlideError as error:
-        reasons.append(error)
-        return None
-    if fast.level_dimensions == chosen.level_dimensions:
-        return fast
-    fast.close()
-    return None
-
-
-def _agree(quick: Reader, reference: TifffileReader) -> bool:
-    """Compare a reader with the reference on a tile in the middle and the last tile of the first and last levels."""
-    return all(
-        float(np.abs(quick.read(corner, level, size) - expected).mean()) <= _PROBE_TOLERANCE
-        for level in {0, len(reference.level_dimensions) - 1}
-        for corner, size, expected in _probe(reference, level)
-    )
-
-
-def _probe(reference: TifffileReader, level: int) -> list[tuple[tuple[int, int], tuple[int, int], NDArray[np.int16]]]:
-    """Decode a box of the middle and of the last tile of a level: corner, size and `(h, w, 3)` int16 RGB."""
-    page = reference.levels[level][0]
-    if page.tile_size[0] * page.tile_size[1] > _MAX_PROBE_PX:
-        return []
-    columns, rows = (-(-extent // tile) for extent, tile in zip(page.size, page.tile_size, strict=True))
-    boxes = []
-    for column, row in {(columns // 2, rows // 2), (columns - 1, rows - 1)}:
-        corner = column * page.tile_size[0], row * page.tile_size[1]
-        size = tuple(
-            min(_PROBE_PX, tile, extent - start)
-            for tile, extent, start in zip(page.tile_size, page.size, corner, strict=True)
-        )
-        boxes.append((corner, (size[0], size[1]), reference.read(corner, level, (size[0], size[1])).astype(np.int16)))
-    return boxes
-
-
-def _open_vendor_tiff(path: Path, reader: str) -> Reader:
-    """Open a TIFF whose geometry OpenSlide knows: by a quick reader under guard where both agree, else by OpenSlide."""
-    pages = load_tiff_pages(path)
-    if pages[0].compression not in _OPENSLIDE_SCHEMES:
-        raise SlideError(
-            f"slide '{path.name}' is compressed by {name_codec(pages[0].compression)}, which OpenSlide does not "
-            "decode. Export it as JPEG with the scanner's software."
-        )
-    careful = OpenSlideReader(path)
-    if reader == "openslide":
-        return careful
-    for name in ("fastslide", "libvips") if reader == "auto" else (reader,):
-        quick, levels = _open_by_size(name, path, pages, careful)
-        if quick is None or levels is None:
-            continue
-        guard = TileGuard(path, levels)
-        guarded = GuardedReader(quick, careful, guard)
-        with _closing_on_error(guarded):
-            if quick.level_dimensions == careful.level_dimensions and _look_alike(guarded, careful):
-                return guarded
-        guard.close()
-        quick.close()
-    if reader != "auto":
-        careful.close()
-        raise _refuse_reader(path, reader)
-    with _closing_on_error(careful):
-        careful.read((0, 0), len(careful.level_dimensions) - 1, (1, 1))
-    return careful
-
-
-def _open_by_size(
-    name: str, path: Path, pages: Sequence[TiffPage], careful: Reader
-) -> tuple[Reader | None, list[list[TiffPage]] | None]:
-    """Open a vendor's TIFF with a quick reader; with it, the pages that have each level's size."""
-    main = [page for page in pages if page.sub < 0]
-    levels = find_levels(main, careful.level_dimensions, VIPS_SCHEMES)
-    if levels is None or not all(is_ordinary(page) for level in levels for page in level):
-        return None, None
-    is_fast = levels[0][0].compression in FASTSLIDE_SCHEMES and not is_subsampled(path, levels[0][0])
-    try:
-        if name == "fastslide":
-            return (FastslideReader(path), levels) if is_fast else (None, None)
-        chosen = [(max(level, key=lambda page: page.tiled).directory, -1) for level in levels]
-        return VipsReader(path, chosen), levels
-    except SlideError:
-        return None, None
-
-
-def _look_alike(quick: Reader, careful: Reader) -> bool:
-    """Compare two readers on a box in the middle of the smallest level."""
-    width, height = careful.level_dimensions[-1]
-    size = min(_PROBE_PX, width), min(_PROBE_PX, height)
-    corner, level = ((width - size[0]) // 2, (height - size[1]) // 2), len(careful.level_dimensions) - 1
-    seen = careful.read(corner, level, size).astype(np.int16)
-    return float(np.abs(quick.read(corner, level, size) - seen).mean()) <= _PROBE_TOLERANCE

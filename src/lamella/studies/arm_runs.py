@@ -19,8 +19,8 @@ from lamella.analysis.auc import estimate_auc
 from lamella.analysis.metrics import measure
 from lamella.analysis.predictions import number_groups
 from lamella.cohort import Cohort, CohortSlide, list_rounds
+from lamella.cohort.permute import permute_labels
 from lamella.errors import ModelError
-from lamella.explain.localise import permute_labels
 from lamella.explain.tuned_blocks import compare_tuned
 from lamella.features.extract import ExtractReport
 from lamella.features.settings import ExtractSettings

@@ -5,13 +5,13 @@ import itertools
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lamella.cores import count_cores, using_threads
+from lamella.cores import using_threads
 from lamella.encoders.cards import EncoderSpec
 from lamella.encoders.fingerprint import fingerprint_encoder
 from lamella.encoders.names import drop_folders
@@ -26,6 +26,7 @@ from lamella.encoders.runtime.checking import (
     take_check_tiles,
 )
 from lamella.encoders.runtime.compiled import CompiledEntry, convert, pass_through_file
+from lamella.encoders.runtime.planning import RuntimePlan, plan_runtime
 from lamella.encoders.runtime.protocol import (
     Embeddings,
     PrecisionCheck,
@@ -38,27 +39,10 @@ from lamella.errors import EncoderError
 
 if TYPE_CHECKING:  # as below inside functions: a network kept in the store opens without torch's weight
     from lamella.encoders.network import TileNetwork
+    from lamella.encoders.runtime.openvino_runtime import OpenVINORuntime
     from lamella.encoders.runtime.torch_runtime import TorchRuntime
 
 _log = logging.getLogger(__name__)
-
-# One ordinary tile a batch: its maps stay in the core's cache. By benchmarks/encoders.py in fp32, EfficientNet-Lite0 at
-# 224 px loses 15% with batches of 4; ResNet-18, DenseNet-121 and EfficientNet-B0 gain nothing that repeats.
-_CPU_BATCH_PIXELS = 1 << 16
-_GPU_BATCH_PIXELS = 64 * 512 * 512
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    """What will be tried, before anything is loaded."""
-
-    runtime: str
-    device: str
-    precision: str
-    n_threads: int
-    batch_size: int
-    notes: tuple[str, ...]
-    core: Any = None
 
 
 class _Reference:
@@ -68,7 +52,7 @@ class _Reference:
         self,
         trunk: Trunk,
         widths: tuple[int, ...],
-        plan: _Plan,
+        plan: RuntimePlan,
         tile_px: int,
         check_tiles: Callable[[], Tiles],
     ) -> None:
@@ -143,7 +127,7 @@ def open_runtime(
         WeightsError: If the weights are not on this machine, or are of another network.
     """
     trunk = encoder if isinstance(encoder, Trunk) else Trunk((encoder,))
-    plan = _plan(settings, tile_px=tile_px)
+    plan = plan_runtime(settings, tile_px=tile_px)
     if trunk.deepest.weights == "random":
         random = f"encoder '{drop_folders(trunk.name)}' has random weights, seeded by its name: a control, not a result"
         plan = replace(plan, notes=(*plan.notes, random))
@@ -172,7 +156,7 @@ def time_encoder(encoder: EncoderSpec, settings: RuntimeSettings, *, tile_px: in
         EncoderError: If no encoder has that name, or the device or precision asked for is not here.
         WeightsError: If the weights are not on this machine.
     """
-    trunk, plan = Trunk((encoder,)), _plan(settings, tile_px=tile_px)
+    trunk, plan = Trunk((encoder,)), plan_runtime(settings, tile_px=tile_px)
     tile = np.random.default_rng(0).integers(0, 256, (plan.batch_size, tile_px, tile_px, 3), dtype=np.uint8)
     widths = (find_encoder(encoder.name).embedding_dim,)
     runtime = _open_unchecked(trunk, plan, tile_px, _Reference(trunk, widths, plan, tile_px, lambda: tile))
@@ -189,118 +173,28 @@ def time_encoder(encoder: EncoderSpec, settings: RuntimeSettings, *, tile_px: in
     return rate
 
 
-def _open_unchecked(trunk: Trunk, plan: _Plan, tile_px: int, reference: _Reference) -> Runtime:
+def _open_unchecked(trunk: Trunk, plan: RuntimePlan, tile_px: int, reference: _Reference) -> Runtime:
     if plan.runtime == "openvino":
-        from lamella.encoders.runtime.openvino_runtime import OpenVINORuntime
-
         try:
-            return OpenVINORuntime(
-                convert(reference.network, tile_px=tile_px, batch_size=plan.batch_size),
-                encoder=trunk.name,
-                widths=reference.widths,
-                precision=plan.precision,
-                n_threads=plan.n_threads,
-            )
+            model = convert(reference.network, tile_px=tile_px, batch_size=plan.batch_size)
+            return _make_openvino_runtime(trunk, plan, model, reference, plan.precision)
         except RuntimeError as error:
             _log.warning("OpenVINO cannot run '%s': %s", trunk.name, error)
             plan = replace(plan, precision="fp32")
     return _make_torch_runtime(trunk, plan, tile_px, reference, plan.precision)
 
 
-def choose_batch_size(device: str, tile_px: int) -> int:
-    """Choose how many tiles make a batch: a power of two; on the CPU one, but for small ones.
-
-    Example:
-        >>> [choose_batch_size("cpu", tile_px) for tile_px in (64, 224, 512)]
-        [16, 1, 1]
-    """
-    pixels = _CPU_BATCH_PIXELS if device == "cpu" else _GPU_BATCH_PIXELS
-    largest = 32 if device == "cpu" else 512
-    return min(largest, 1 << max(0, (pixels // tile_px**2).bit_length() - 1))
-
-
-def _plan(settings: RuntimeSettings, *, tile_px: int) -> _Plan:
-    device = machine.choose_device(settings.device)
-    core = machine.find_openvino_core() if device == "cpu" and settings.runtime != "torch" else None
-    _refuse_runtime(settings, device, core)
-    runtime, precision, notes = _choose_on_cpu(settings, core) if device == "cpu" else _choose_on_gpu(settings, device)
-    return _Plan(
-        runtime=runtime,
-        device=device,
-        precision=precision,
-        n_threads=settings.n_threads or count_cores(),
-        batch_size=settings.batch_size or choose_batch_size(device, tile_px),
-        notes=notes,
-        core=core,
-    )
-
-
-def _refuse_runtime(settings: RuntimeSettings, device: str, core: Any) -> None:
-    if settings.runtime != "openvino" or core is not None:
-        return
-    if device != "cpu":
-        raise EncoderError(
-            f"runtime 'openvino' computes on the CPU and device '{device}' is asked for. Pass --device cpu."
-        )
-    raise EncoderError(
-        "runtime 'openvino' is not installed. Run: pip install 'lamella[openvino]', or leave runtime at 'auto'."
-    )
-
-
-def _choose_on_cpu(settings: RuntimeSettings, core: Any) -> tuple[str, str, tuple[str, ...]]:
-    """Return runtime, precision and notes."""
-    asked = settings.precision
-    if core is None:
-        if asked == "fp16":
-            raise EncoderError("precision 'fp16' is asked for but torch on the CPU has it not. Pass --precision fp32.")
-        slow = (
-            ()
-            if settings.runtime == "torch"
-            else ("OpenVINO is not installed: torch computes, at half the speed. Run: pip install 'lamella[openvino]'",)
-        )
-        return "torch", "fp32" if asked == "auto" else asked, slow
-    here = machine.cpu_precisions(core)
-    if asked == "auto":
-        return "openvino", "bf16" if "bf16" in here else "fp32", ()
-    if asked in here:
-        return "openvino", asked, ()
-    if asked == "bf16" and settings.runtime == "auto":
-        slow_note = "this processor has no bf16 arithmetic: torch imitates it, slower than fp32. Pass --precision fp32"
-        return "torch", "bf16", (slow_note,)
-    raise EncoderError(
-        f"precision '{asked}' is asked for but this processor computes {', '.join(here)}. Pass --precision {here[0]}."
-    )
-
-
-def _choose_on_gpu(settings: RuntimeSettings, device: str) -> tuple[str, str, tuple[str, ...]]:
-    import torch
-
-    half = "bf16" if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    if settings.precision == "bf16" and half != "bf16":
-        raise EncoderError(
-            f"precision 'bf16' is asked for but this {device} device has it not. Pass --precision {half}."
-        )
-    return "torch", half if settings.precision == "auto" else settings.precision, ()
-
-
 def _open_settled(
-    settled: SettledPrecision, plan: _Plan, trunk: Trunk, tile_px: int, reference: _Reference
+    settled: SettledPrecision, plan: RuntimePlan, trunk: Trunk, tile_px: int, reference: _Reference
 ) -> Runtime | None:
     """Open what finished embeddings were computed with; None where this machine computes in another way."""
     runtime: Runtime
     if settled.runtime.startswith("openvino ") and plan.runtime == "openvino":
-        from lamella.encoders.runtime.openvino_runtime import OpenVINORuntime
-
         if settled.precision not in machine.cpu_precisions(plan.core):
             return None
         try:
-            runtime = OpenVINORuntime(
-                _load_or_convert(_find_entry(trunk, plan, tile_px), reference),
-                encoder=trunk.name,
-                widths=reference.widths,
-                precision=settled.precision,
-                n_threads=plan.n_threads,
-            )
+            model = _load_or_convert(_find_entry(trunk, plan, tile_px), reference)
+            runtime = _make_openvino_runtime(trunk, plan, model, reference, settled.precision)
         except RuntimeError as error:
             _log.warning("OpenVINO cannot run '%s' any more: %s", trunk.name, error)
             return None
@@ -315,7 +209,7 @@ def _open_settled(
     return runtime
 
 
-def _find_entry(trunk: Trunk, plan: _Plan, tile_px: int) -> CompiledEntry:
+def _find_entry(trunk: Trunk, plan: RuntimePlan, tile_px: int) -> CompiledEntry:
     fingerprints = [fingerprint_encoder(spec) for spec in trunk.specs]
     joined = hashlib.sha256(",".join(fingerprints).encode()).hexdigest()
     return CompiledEntry(
@@ -326,9 +220,7 @@ def _find_entry(trunk: Trunk, plan: _Plan, tile_px: int) -> CompiledEntry:
     )
 
 
-def _open_openvino(trunk: Trunk, plan: _Plan, tile_px: int, reference: _Reference) -> Runtime:
-    from lamella.encoders.runtime.openvino_runtime import OpenVINORuntime
-
+def _open_openvino(trunk: Trunk, plan: RuntimePlan, tile_px: int, reference: _Reference) -> Runtime:
     entry = _find_entry(trunk, plan, tile_px)
     notes = plan.notes
     try:
@@ -338,9 +230,7 @@ def _open_openvino(trunk: Trunk, plan: _Plan, tile_px: int, reference: _Referenc
             if not _all_passed(checks) and checks:
                 notes = (*notes, _too_far(trunk, checks))
                 continue
-            runtime = OpenVINORuntime(
-                model, encoder=trunk.name, widths=reference.widths, precision=precision, n_threads=plan.n_threads
-            )
+            runtime = _make_openvino_runtime(trunk, plan, model, reference, precision)
             if not checks:
                 checks = reference.check(runtime)
                 _keep_checks(entry, checks)
@@ -384,7 +274,7 @@ def _keep_checks(entry: CompiledEntry, checks: tuple[PrecisionCheck, ...]) -> No
         _log.warning("the precision check is not kept: %s", error)
 
 
-def _open_torch(trunk: Trunk, plan: _Plan, tile_px: int, reference: _Reference) -> "TorchRuntime":
+def _open_torch(trunk: Trunk, plan: RuntimePlan, tile_px: int, reference: _Reference) -> "TorchRuntime":
     runtime = _make_torch_runtime(trunk, plan, tile_px, reference, plan.precision)
     runtime.notes = plan.notes
     if plan.precision == "fp32":
@@ -397,8 +287,23 @@ def _open_torch(trunk: Trunk, plan: _Plan, tile_px: int, reference: _Reference) 
     return fallback
 
 
+def _make_openvino_runtime(
+    trunk: Trunk, plan: RuntimePlan, model: Any, reference: _Reference, precision: str
+) -> "OpenVINORuntime":
+    """Compile a converted network, or the path of one.
+
+    Raises:
+        RuntimeError: If OpenVINO cannot.
+    """
+    from lamella.encoders.runtime.openvino_runtime import OpenVINORuntime  # OpenVINO need not be installed
+
+    return OpenVINORuntime(
+        model, encoder=trunk.name, widths=reference.widths, precision=precision, n_threads=plan.n_threads
+    )
+
+
 def _make_torch_runtime(
-    trunk: Trunk, plan: _Plan, tile_px: int, reference: _Reference, precision: str
+    trunk: Trunk, plan: RuntimePlan, tile_px: int, reference: _Reference, precision: str
 ) -> "TorchRuntime":
     from lamella.encoders.runtime.torch_runtime import TorchRuntime
 
