@@ -1,5 +1,6 @@
 """A verb in a process of its own, which is struck at a moment, and what it leaves behind."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -58,8 +59,9 @@ def run_verb(arguments: Sequence[str], folder: Path, strike: Strike | None = Non
             break
         now = time.monotonic()
         if strike is not None and not was_struck and now > began + strike.after:
-            was_struck = True
-            (os.killpg if strike.whole_group else os.kill)(pid, strike.by)
+            with contextlib.suppress(ProcessLookupError):  # it has not begun its session yet
+                (os.killpg if strike.whole_group else os.kill)(pid, strike.by)
+                was_struck = True
         if now > limit:
             os.killpg(pid, signal.SIGKILL)
         time.sleep(0.005)
