@@ -20,7 +20,7 @@ def test_a_cheap_arm_that_is_equal_is_recommended_and_one_that_is_worse_is_not()
     found = judge_contest(worse, facts_of(worse, [1.0, 5.0, 9.0]), margin=0.05)
     assert (found["verdict"]["kind"], found["verdict"]["arm"]) == ("only", "arm1")
     assert found["arms"][0]["worse_than"] == ["arm1", "arm2"]
-    assert found["verdict"]["worse"] == "Shown to be worse: arm0 than arm1 and arm2."
+    assert found["verdict"]["worse"] == "It is shown that arm0 is worse than arm1 and arm2."
     assert found["verdict"]["still_in"] == ["arm1", "arm2"]
 
 
@@ -59,7 +59,7 @@ def test_few_patients_are_inconclusive_and_say_how_many_it_takes() -> None:
     assert found["patients_range"][0] <= found["patients_needed"]
     assert f"About {found['patients_needed']:,} patients would settle whether arm0" in found["open"]
     assert "(80% power if it is truly as good, same prevalence and models; 90% range" in found["open"]
-    assert f"Best guess, not shown: {found['best_guess']}." in found["open"]
+    assert f"Best guess, not proven: {found['best_guess']}." in found["open"]
 
 
 def test_where_no_data_could_show_the_margin_that_is_said() -> None:
@@ -95,7 +95,7 @@ def test_no_signal_too_few_and_a_margin_too_wide_give_their_own_verdicts() -> No
     low = found["arms"][int(found["arms"][1]["auc"] > found["arms"][0]["auc"])]["interval"][0]
     assert 0 < (low - 0.5) / 2 < 0.1
     assert (found["verdict"]["kind"], found["verdict"]["arm"]) == ("margin too wide", None)
-    assert f"({(low - 0.5) / 2:.2f})" in found["verdict"]["use"]
+    assert f"at most {(low - 0.5) / 2:.3f}:" in found["verdict"]["use"]
     assert found["verdict"]["patients_needed"] is None
 
 
@@ -146,7 +146,7 @@ def test_a_class_that_nobody_has_is_a_class_of_too_few() -> None:
     found = judge_contest(three, facts_of(three, [1, 2]), margin=0.05)
     assert found["n_per_class"] == [80, 40, 0]
     assert found["verdict"]["kind"] == "too few"
-    assert "No verdict: 0 patients of the rarest class" in found["verdict"]["sentence"]
+    assert "No verdict: no patients of the rarest class" in found["verdict"]["sentence"]
 
 
 def test_three_classes_are_judged_as_two_are() -> None:

@@ -71,7 +71,7 @@ def test_few_patients_are_inconclusive_with_the_reason() -> None:
     assert found["answer"] == "inconclusive"
     few = judge(make_frame({"net@4": 0.3, "net@3": 0.3, "net@2": 4.0}, n=16), make_claim())
     assert few["answer"] == "inconclusive"
-    assert "No verdict: 8 patients of the rarest class" in few["sentence"]
+    assert "No verdict: only 8 patients of the rarest class" in few["sentence"]
 
 
 def test_models_that_see_nothing_there_confirm_nothing() -> None:

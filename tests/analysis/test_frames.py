@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import pytest
 
 from lamella.analysis.contest import judge_contest
 from lamella.analysis.frames import count_lost_as_wrong, gather_contest, judge_arms
-from lamella.errors import CohortError, ModelError
+from lamella.errors import CohortError, ModelError, SettingsError
 from tests.analysis.contests import facts_of, make_contest
 
 
@@ -130,7 +131,9 @@ def test_patients_that_an_arm_lost_are_counted_as_wrong_in_a_second_reading() ->
     found = judge_arms(frame, costs={"arm0": 1.0, "arm1": 9.0})
     assert (found["n_lost"], found["verdict"]["arm"]) == (25, "arm0")
     assert found["lost_as_wrong"]["arm"] != "arm0"
-    assert any(note.startswith("25 patients that an arm could not score are left out.") for note in found["notes"])
+    assert any(
+        note.startswith("25 patients are left out because an arm lacks a slide of theirs.") for note in found["notes"]
+    )
     wrong, _ = gather_contest(count_lost_as_wrong(frame))
     assert len(wrong.units) == 600
     place = wrong.units.index("P" + sorted(lost)[0][1:])
@@ -153,7 +156,7 @@ def test_what_does_not_hang_together_is_said_in_one_line() -> None:
     for changed, said in (
         (frame.drop(columns="label"), "no column 'label'"),
         (frame.drop(columns=["logit_benign", "logit_tumour"]), "have no score"),
-        (frame.assign(side="val"), "no row of a test slide"),
+        (frame.assign(side="val"), "holds val; only rows of 'test' count"),
         (pd.concat([frame, frame.head(1)]), "arm 'arm0' predicts slide 'S000' twice with seed 0"),
         (frame.assign(label=frame["label"].replace("tumour", "grade 2")), "and labels benign, grade 2"),
         (frame.assign(patient_id="P1", fold=frame["fold"]), "patient 'P1' is tested in several folds"),
@@ -169,6 +172,108 @@ def test_what_does_not_hang_together_is_said_in_one_line() -> None:
         judge_arms(frame, costs={"arm0": 1.0})
     with pytest.raises(CohortError, match="no arm is called 'arm7'"):
         judge_arms(frame, chains=[("arm7", "arm0")])
+
+
+def test_patients_in_two_batches_have_these_together_as_their_batch() -> None:
+    """One slide a scanner, and the scanner goes with the label: as confounded as with one slide."""
+    frame = make_frame([1.0, 2.0], n=200, n_seeds=1)
+    read = (frame["label"] == "tumour").to_numpy()
+    frame["logit_tumour"] = 3.0 * read + np.random.default_rng(0).normal(size=len(frame))
+    first = frame.assign(batch=np.where(read, "B", "A"))
+    second = frame.assign(batch=np.where(read, "D", "C"), slide_id=frame["slide_id"] + "b")
+    found = judge_arms(pd.concat([first, second]))
+    assert found["verdict"]["kind"] == "too few"
+    assert found["verdict"]["use"].startswith("The batch alone predicts the label (AUC 1.00)")
+    with pytest.raises(CohortError, match="has several values of batch"):
+        judge_arms(frame.assign(batch=frame["arm"]))
+
+
+def test_one_test_set_whose_batches_are_its_labels_gives_no_verdict() -> None:
+    frame = make_frame([3.0, 3.0], n=200, n_seeds=1).assign(fold=0)
+    assert judge_arms(frame)["verdict"]["kind"] != "too few"
+    found = judge_arms(frame.assign(batch=frame["label"]))
+    assert (found["verdict"]["kind"], found["verdict"]["arm"]) == ("too few", None)
+    assert found["batches"]["baseline"]["auc"] == 1.0
+    alone = judge_arms(frame.assign(batch=frame["patient_id"]))
+    assert alone["batches"]["baseline"]["p"] >= 0.5
+    assert any(note.startswith("Too few patients share fold and batch") for note in alone["notes"])
+
+
+def test_reversed_scores_and_lost_seeds_are_said() -> None:
+    frame = make_frame([3.0, 3.0], n=200, n_seeds=3)
+    frame = frame[~((frame["arm"] == "arm1") & (frame["seed"] == 2))]
+    turned = frame.assign(logit_tumour=-frame["logit_tumour"])
+    notes = judge_arms(turned)["notes"]
+    assert "1 seeds that an arm did not run are left out." in notes
+    assert sum("the order is reversed" in note for note in notes) == 2
+
+
+def test_without_costs_there_are_none() -> None:
+    frame = make_frame([3.0, 3.0], n=100, n_seeds=1)
+    assert {row["cost"] for row in judge_arms(frame)["arms"]} == {None}
+    assert {row["cost"] for row in judge_arms(frame, costs={"arm0": 1, "arm1": 2.5})["arms"]} == {1.0, 2.5}
+
+
+def test_where_all_other_folds_train_errors_are_wider() -> None:
+    frame = make_frame([1.0, 1.2], n=200, n_seeds=1)
+    wide, usual = (judge_arms(frame, n_left_out=n)["arms"][0]["deficit_upper"] for n in (1, 2))
+    assert wide > usual
+    test_set = frame.assign(fold=0)
+    assert judge_arms(test_set, n_left_out=1) == judge_arms(test_set)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"margin": float("nan")}, "the margin is nan"),
+        ({"margin": "0.05"}, "the margin is '0.05'"),
+        ({"margin": 2}, "between 0 and 0.5"),
+        ({"costs": {"arm0": float("nan"), "arm1": 1.0}}, "arm 'arm0' costs nan"),
+        ({"costs": {"arm0": -1.0, "arm1": 1.0}}, "arm 'arm0' costs -1.0"),
+        ({"chains": [["arm1", "arm1"]]}, "arm 'arm1' stands in the chains twice"),
+        ({"chains": [["arm1", "arm0"], ["arm1"]]}, "arm 'arm1' stands in the chains twice"),
+        ({"chains": [[]]}, "a chain is empty"),
+        ({"tables": [{"name": "I"}]}, "a table needs 'name', 'title' and 'rows'"),
+        ({"tables": [{"name": "I", "title": "t", "rows": [("arm0", "arm0")]}]}, "holds arm 'arm0' against itself"),
+        ({"n_left_out": 3}, "3 folds left out are asked for"),
+    ],
+)
+def test_settings_that_cannot_be_are_one_line(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        judge_arms(make_frame([1.0, 2.0], n=60, n_seeds=1), **given)
+
+
+def test_scores_that_are_none_are_one_line() -> None:
+    frame = make_frame([1.0, 2.0], n=60, n_seeds=1)
+    scored = frame.drop(columns="logit_benign").rename(columns={"logit_tumour": "score"})
+    share = 1 / (1 + np.exp(-frame["logit_tumour"]))
+    shares = scored.drop(columns="score").assign(prob_tumour=share, prob_benign=1 - share)
+    assert judge_arms(shares)["verdict"] == judge_arms(scored)["verdict"]
+    for changed, said in (
+        (shares.assign(prob_tumour=100 * share, prob_benign=100 - 100 * share), "is not between 0 and 1"),
+        (shares.assign(prob_benign=share), "does not sum to 1"),
+        (scored.assign(score=scored["score"].astype(str).str.replace(".", ",")), "which is no number"),
+        (scored.assign(score=1j), "complex"),
+        (scored.assign(fold=scored["fold"].where(scored["fold"] != 1)), "column 'fold' of the predictions has empty"),
+        (scored.assign(arm=" "), "column 'arm' of the predictions has empty"),
+        (pd.concat([scored, scored[["score"]]], axis=1), "several columns 'score'"),
+        (scored[scored["label"] == "benign"], "all patients are 'benign'"),
+        (None, "of type NoneType"),
+    ):
+        with pytest.raises(CohortError, match=said):
+            judge_arms(changed)
+    with pytest.raises(CohortError, match="no class is called 'grade 2'"):
+        judge_arms(shares, positive="grade 2")
+
+
+def test_names_and_labels_are_taken_as_text() -> None:
+    frame = make_frame([1.0, 2.0], n=100, n_seeds=1)
+    scored = frame.drop(columns="logit_benign").rename(columns={"logit_tumour": "score"})
+    numbers = scored.assign(arm=scored["arm"].str[-1].astype(int), label=(scored["label"] == "tumour").astype(int))
+    spaced = scored.assign(label=scored["label"] + np.where(np.arange(len(scored)) % 7 == 0, " ", ""))
+    expected = [row["auc"] for row in judge_arms(scored)["arms"]]
+    assert [row["auc"] for row in judge_arms(numbers, positive=1, costs={0: 1, 1: 5})["arms"]] == expected
+    assert [row["auc"] for row in judge_arms(spaced)["arms"]] == expected
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,8 @@ class Batches:
     Attributes:
         folds: `(n,)` fold of each unit.
         numbers: `(n,)` batch of each unit, below 0 where not known; None where none were given.
-        logits: `(n, C)` what the batch alone says of each unit; None works it out from the other folds.
+        logits: `(n, C)` what the batch alone says of each unit; None works it out from the other folds, and of one test
+            set from its other units.
     """
 
     folds: NDArray[np.int64]
@@ -110,7 +111,12 @@ def check_batches(
     predicts = baseline is not None and baseline["p"] < LEVEL
     enough = within is not None and within.differences is not None and within.n_least >= LEAST_PATIENTS
     differ = within is not None and enough and _sum_up(within) != _sum_up(plain)
-    note = None if enough else "Too few patients share fold and batch with one of another class to compare arms there."
+    note = None
+    if not enough:
+        note = (
+            "Too few patients share fold and batch with a patient of another class to compare arms within batches; the "
+            "batch alone is not shown to predict the label."
+        )
     if not predicts and not differ:
         return BatchCheck(plain=plain, within=within, ruling=plain, sentence=None, baseline=baseline, note=note)
     if predicts and baseline is not None:
@@ -139,14 +145,30 @@ def predict_from_other_folds(
     return logits
 
 
+def predict_from_others(targets: NDArray[np.int64], batches: NDArray[np.int64], n_classes: int) -> Floats:
+    """Return the log of each class's share among the other units of a unit's batch, one overall unit added, `(n, C)`.
+
+    For a single test set of which the training units are not known. What a unit's own label takes from its batch makes
+    the AUC err downwards, never up.
+    """
+    each = np.eye(n_classes)[targets]
+    overall = (each.sum(axis=0) + 1e-3) / (len(targets) + n_classes * 1e-3)
+    logits = np.tile(np.log(overall), (len(targets), 1))
+    for batch in np.unique(batches[batches >= 0]):
+        same = batches == batch
+        counts = each[same].sum(axis=0) - each[same]
+        logits[same] = np.log((counts + overall) / (counts.sum(axis=1, keepdims=True) + 1))
+    return logits
+
+
 def _measure_baseline(arms: ScoredArms, batches: Batches) -> dict[str, Any] | None:
-    """Return what the batch alone reaches over pairs of the same fold; None where nothing is known of training."""
-    logits = batches.logits
-    if logits is None and arms.n_rounds == 1:
-        return None
+    """Return what the batch alone reaches over pairs of the same fold; None where no fold tests two classes."""
+    logits, numbers, n_classes = batches.logits, batches.numbers, arms.logits.shape[-1]
+    assert numbers is not None
+    if logits is None and len(np.unique(batches.folds)) == 1:
+        logits = predict_from_others(arms.targets, numbers, n_classes)
     if logits is None:
-        assert batches.numbers is not None
-        logits = predict_from_other_folds(arms.targets, batches.folds, batches.numbers, arms.logits.shape[-1])
+        logits = predict_from_other_folds(arms.targets, batches.folds, numbers, n_classes)
     estimate = estimate_auc(logits, arms.targets, folds=batches.folds, patients=arms.patients, n_rounds=arms.n_rounds)
     if estimate is None:
         return None

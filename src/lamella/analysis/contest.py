@@ -45,6 +45,8 @@ class Contest:
         batch_logits: `(n, C)` float64, what the training prevalence of its batch says of each unit; None works it out
             from the units of the other folds.
         units: Names of the units; may be empty.
+        n_left_out: Folds that the models which score a fold did not learn from: it and one that validates, or it alone.
+        notes: What must be said of how they were brought together.
     """
 
     names: tuple[str, ...]
@@ -56,6 +58,8 @@ class Contest:
     batches: NDArray[np.int64] | None = None
     batch_logits: Floats | None = None
     units: tuple[str, ...] = ()
+    n_left_out: int = 2
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -99,7 +103,8 @@ def judge_contest(
         logits=contest.logits,
         targets=contest.targets,
         patients=contest.patients,
-        n_rounds=n_rounds,
+        # Where all other folds train, models share what those of one fold more share that leave out two.
+        n_rounds=n_rounds + (contest.n_left_out == 1 and n_rounds > 2),
         seed_auc=seed_auc,
     )
     plain = judge_pairs(arms, contest.folds, rules, tables)
@@ -160,7 +165,7 @@ def judge_contest(
         "batches": check.as_json(),
         "verdict": verdict,
         "imagenet": _correlate(contest, plain.estimate, pairs.weigh(draws), facts),
-        "notes": _find_notes(contest),
+        "notes": _find_notes(contest, plain, check),
     }
 
 
@@ -314,10 +319,18 @@ def _correlate(contest: Contest, estimate: AucEstimate, drawn_auc: Floats, facts
     return correlate_with_imagenet(estimate.auc[places], top1, drawn_auc[:, places])
 
 
-def _find_notes(contest: Contest) -> list[str]:
-    notes = []
+def _find_notes(contest: Contest, plain: Judgement, check: BatchCheck) -> list[str]:
+    notes = list(contest.notes)
     if contest.by_seed is None:
         notes.append("One seed: comparisons are of these trained models; another random seed may differ.")
     if contest.patients is not None:
         notes.append("Slides of a patient differ in label: slides are scored and errors are clustered by patient.")
+    if check.note is not None and check.sentence is None:
+        notes.append(check.note)
+    for j, name in enumerate(contest.names):
+        if find_auc_interval(plain.estimate, arm=j)[1] < 0.5:
+            notes.append(
+                f"{name}: AUC {plain.estimate.auc[j]:.3f}, its 95% interval wholly below 0.50: the order is reversed. "
+                "Check for swapped labels, and which class is called positive."
+            )
     return notes

@@ -6,6 +6,7 @@ slide_id, seed, fold, batch, side    where there are several of them; of `side` 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,9 @@ from numpy.typing import NDArray
 
 from lamella.analysis.contest import ArmFacts, Contest, judge_contest
 from lamella.analysis.predictions import number_groups
-from lamella.errors import CohortError, ModelError
+from lamella.analysis.predictions_frame import find_logits, prepare_frame
+from lamella.errors import CohortError, SettingsError
 
-Floats = NDArray[np.float64]
-_NEEDED = ("arm", "patient_id", "label")
 _LOST = 1e3  # log-odds beyond those of any model
 
 
@@ -28,13 +28,14 @@ def judge_arms(
     costs: Mapping[str, float] | None = None,
     chains: Sequence[Sequence[str]] = (),
     tables: Sequence[Mapping[str, Any]] = (),
-    positive: str | None = None,
+    positive: str | int | None = None,
+    n_left_out: int = 2,
 ) -> dict[str, Any]:
     """Return the verdict on arms from their predictions of slides that they did not learn from.
 
     Arms are compared on the patients and seeds that all of them have; a patient that one arm lost leaves every
-    comparison. With several folds, fold k is taken to have been scored by a model that was trained on folds other than
-    k and k + 1.
+    comparison. Labels and names are taken as text, without blanks around them. Of several kinds of scores logits are
+    taken before probabilities, and these before `score`.
 
     Args:
         predictions: A row an arm, slide and seed: `arm`, `patient_id`, `label`, and `logit_<class>` or `prob_<class>`
@@ -45,15 +46,18 @@ def judge_arms(
             verdict is how much of that network may be cut; without, which is the cheapest arm of all.
         tables: Declared comparisons: `name`, `title`, `rows` of (arm, base).
         positive: The class that `score` is of; None takes the last label.
+        n_left_out: With several folds: how many of them the model that scores a fold did not learn from: itself and one
+            that validates (2, as in a study), or itself alone (1). It widens the errors of differences.
 
     Returns:
-        What `verdict.json` holds: `verdict` (with `use`, `worse` and `open`, each a sentence), `arms`, `ladder`,
-        `tables`, `chains`.
+        What `verdict.json` holds: `verdict` (with `use`, `worse` and `open`, each a sentence), `arms` (`cost` and
+        `gflops` are None where no costs are given), `ladder`, `tables`, `chains`, `notes`.
 
     Raises:
         CohortError: If a column is missing, a patient has two labels or folds that do not go together, or no fold tests
             two classes.
         ModelError: If a score is not finite.
+        SettingsError: If margin, costs, chains, tables or folds left out cannot be.
 
     Example:
         >>> rows = [
@@ -63,19 +67,30 @@ def judge_arms(
         >>> found["verdict"]["use"]
         'Use small: it is the cheapest arm, and non-inferior to every other (margin 0.05 AUC).'
     """
+    if not isinstance(margin, int | float) or not 0 < margin < 0.5:
+        raise SettingsError(f"the margin is {margin!r} and must be an AUC between 0 and 0.5. Pass margin=0.05.")
+    if n_left_out not in (1, 2):
+        raise SettingsError(
+            f"{n_left_out!r} folds left out are asked for. Pass n_left_out=2, or 1 where none validates."
+        )
 
     def judge(contest: Contest) -> dict[str, Any]:
         order = {name: float(index + 1) * 2 for index, name in enumerate(contest.names)}
+        in_order = order if costs is None else _take_costs(costs, contest.names)
         facts = ArmFacts(
-            costs=_take(costs, contest.names, order),
-            gflops=_take(costs, contest.names, order),
+            costs=in_order,
+            gflops=in_order,
             imagenet_top1=dict.fromkeys(contest.names),
             chains=chains,
         )
-        _check_names(contest.names, chains, tables)
-        return judge_contest(contest, facts, margin=margin, tables=tables)
+        _check_chains(contest.names, chains)
+        _check_tables(contest.names, tables)
+        return judge_contest(replace(contest, n_left_out=n_left_out), facts, margin=float(margin), tables=tables)
 
-    return judge_with_lost(predictions, judge, positive=positive)
+    judged = judge_with_lost(predictions, judge, positive=None if positive is None else str(positive).strip())
+    if costs is None:
+        judged["arms"] = [row | {"cost": None, "gflops": None} for row in judged["arms"]]
+    return judged
 
 
 def judge_with_lost(
@@ -100,13 +115,11 @@ def judge_with_lost(
         other = judge(whole)["verdict"]
         verdict["lost_as_wrong"] = {key: other[key] for key in ("kind", "arm", "use")}
         if (other["kind"], other["arm"]) != (verdict["verdict"]["kind"], verdict["verdict"]["arm"]):
-            n = (
-                f"{len(lost)} patients that an arm could not score are"
-                if len(lost) > 1
-                else "1 patient that an arm could "
+            n = "1 patient is" if len(lost) == 1 else f"{len(lost)} patients are"
+            said = (
+                f"{n} left out because an arm lacks a slide of theirs. Counted as misclassified by that arm, the "
+                f"verdict would be: {other['use']}"
             )
-            n += "" if len(lost) > 1 else "not score is"
-            said = f"{n} left out. Counted as misclassified by that arm, the verdict would be: {other['use']}"
             verdict["notes"] = [*verdict["notes"], said]
     return verdict
 
@@ -115,8 +128,8 @@ def count_lost_as_wrong(
     predictions: pd.DataFrame, *, classes: Sequence[str] | None = None, positive: str | None = None
 ) -> pd.DataFrame:
     """Return predictions in which each slide that an arm lacks is ranked last for its own class by that arm."""
-    frame = _prepare(predictions)
-    names = _find_logits(frame, classes, positive)
+    frame = prepare_frame(predictions)
+    names = find_logits(frame, classes, positive)
     kept = [name for name in ("slide_id", "patient_id", "label", "fold", "batch") if name in frame]
     slides = frame.drop_duplicates("slide_id")[kept]
     parts = [frame]
@@ -146,14 +159,15 @@ def gather_contest(
         CohortError: If a column is missing, or patients do not hang together.
         ModelError: If a score is not finite.
     """
-    frame = _prepare(predictions)
-    columns = _find_logits(frame, classes, positive)
+    frame = prepare_frame(predictions)
+    columns = find_logits(frame, classes, positive)
     logits = [f"logit_{name}" for name in columns]
     names = tuple(dict.fromkeys(frame["arm"]))
     frame, lost = _keep_shared(frame, names)
     seeds = sorted(set.intersection(*(set(group["seed"]) for _, group in frame.groupby("arm"))))
     if not seeds:
         raise CohortError("no seed was run by every arm, so arms cannot be compared. Give each arm the same seeds.")
+    n_lost_seeds = frame["seed"].nunique() - len(seeds)
     frame = frame[frame["seed"].isin(seeds)]
     slides = frame.drop_duplicates("slide_id").set_index("slide_id").sort_index()
     _check_slides(frame, slides, columns)
@@ -179,78 +193,9 @@ def gather_contest(
         folds=np.unique(first["fold"].astype(str), return_inverse=True)[1].astype(np.int64),
         patients=patients,
         batches=_number_batches(slides, unit, units) if "batch" in slides else None,
+        notes=() if not n_lost_seeds else (f"{n_lost_seeds} seeds that an arm did not run are left out.",),
     )
     return contest, lost
-
-
-def _prepare(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Return the test rows with all columns that may be absent."""
-    missing = [name for name in _NEEDED if name not in predictions]
-    if missing:
-        raise CohortError(
-            f"the predictions have no column '{missing[0]}'. They need {', '.join(_NEEDED)} and a score: "
-            "logit_<class>, prob_<class> or score."
-        )
-    frame = predictions[predictions["side"] == "test"] if "side" in predictions else predictions
-    frame = frame.copy()
-    if frame.empty:
-        raise CohortError("the predictions hold no row of a test slide. Give a row an arm and slide.")
-    for name in ("arm", "patient_id", "label"):
-        if frame[name].isna().any():
-            raise CohortError(f"column '{name}' of the predictions has empty cells. Fill them, or leave the rows out.")
-        frame[name] = frame[name].astype(str)
-    frame["slide_id"] = (frame["slide_id"] if "slide_id" in frame else frame["patient_id"]).astype(str)
-    frame["fold"] = frame.get("fold", 0)
-    frame["seed"] = frame.get("seed", 0)
-    twice = frame.duplicated(["arm", "slide_id", "seed"])
-    if twice.any():
-        row = frame[twice].iloc[0]
-        raise CohortError(
-            f"arm '{row['arm']}' predicts slide '{row['slide_id']}' twice with seed {row['seed']}. Keep one row an "
-            "arm, slide and seed."
-        )
-    return frame
-
-
-def _find_logits(frame: pd.DataFrame, classes: Sequence[str] | None, positive: str | None) -> list[str]:
-    """Give the frame `logit_<class>` columns; return the classes in their order."""
-    kind = next((k for k in ("logit_", "prob_") if any(str(c).startswith(k) for c in frame.columns)), None)
-    if kind is None and "score" not in frame:
-        raise CohortError(
-            "the predictions have no score. Give a column logit_<class> or prob_<class> a class, or score."
-        )
-    labels = sorted(set(frame["label"]))
-    if kind is None:
-        names = list(classes or labels)
-        if len(names) != 2 or (positive is not None and positive not in names):
-            raise CohortError(
-                f"a column 'score' speaks of two classes and the labels are {', '.join(names)}. Give prob_<class> for "
-                "each class, or name one of the labels as positive."
-            )
-        last = positive or names[-1]
-        names = [name for name in names if name != last] + [last]
-        frame[f"logit_{names[0]}"], frame[f"logit_{last}"] = 0.0, frame["score"].astype(np.float64)
-    else:
-        columns = [str(c).removeprefix(kind) for c in frame.columns if str(c).startswith(kind)]
-        names = list(classes or sorted(columns))
-        unknown = [label for label in labels if label not in names] + [name for name in names if name not in columns]
-        if unknown or len(names) < 2:
-            raise CohortError(
-                f"the predictions have columns for {', '.join(columns)} and labels {', '.join(labels)}. Give one "
-                f"column {kind}<class> for every label."
-            )
-        values = frame[[f"{kind}{name}" for name in names]].to_numpy(np.float64)
-        if kind == "prob_":
-            values = np.log(np.clip(values, 1e-12, 1))
-        frame[[f"logit_{name}" for name in names]] = values
-    bad = ~np.isfinite(frame[[f"logit_{name}" for name in names]].to_numpy(np.float64)).all(axis=1)
-    if bad.any():
-        row = frame[bad].iloc[0]
-        raise ModelError(
-            f"arm '{row['arm']}' gives slide '{row['slide_id']}' a score that is not finite. Predict it again, or "
-            "leave it out."
-        )
-    return names
 
 
 def _keep_shared(frame: pd.DataFrame, names: Sequence[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -266,7 +211,7 @@ def _keep_shared(frame: pd.DataFrame, names: Sequence[str]) -> tuple[pd.DataFram
 
 def _check_slides(frame: pd.DataFrame, slides: pd.DataFrame, classes: Sequence[str]) -> None:
     """Refuse slides that arms describe differently, and patients tested in several folds."""
-    for name in ("patient_id", "label", "fold"):
+    for name in ("patient_id", "label", "fold", *(["batch"] if "batch" in frame else [])):
         several = frame.groupby("slide_id")[name].nunique() > 1
         if several.any():
             raise CohortError(
@@ -282,28 +227,52 @@ def _check_slides(frame: pd.DataFrame, slides: pd.DataFrame, classes: Sequence[s
 
 
 def _number_batches(slides: pd.DataFrame, unit: str, units: Sequence[str]) -> NDArray[np.int64] | None:
-    """Return a number for each unit's batch, -1 where it is not known or a patient's slides lie in several."""
-    known = slides["batch"].astype(object).where(slides["batch"].notna(), "")
-    groups = known.groupby(slides.index if unit == "slide_id" else slides["patient_id"])
-    batch = groups.agg(lambda values: str(values.iloc[0]) if values.nunique() == 1 else "").loc[list(units)]
+    """Return a number for each unit's batch, -1 where it is not known; batches that a patient has together are one."""
+    known = slides["batch"].dropna().astype(str)
+    groups = known.groupby(known.index if unit == "slide_id" else slides.loc[known.index, "patient_id"])
+    joined = groups.agg(lambda names: " + ".join(sorted(set(names)))).reindex(list(units)).fillna("")
+    batch = joined.astype(str).to_numpy()
     if not any(batch):
         return None
-    return np.where(batch.to_numpy() == "", -1, number_groups(batch.tolist())).astype(np.int64)
+    return np.where(batch == "", -1, number_groups(batch.tolist())).astype(np.int64)
 
 
-def _take(costs: Mapping[str, float] | None, names: Sequence[str], order: Mapping[str, float]) -> Mapping[str, float]:
-    if costs is None:
-        return order
-    missing = [name for name in names if name not in costs]
+def _take_costs(costs: Mapping[str, float], names: Sequence[str]) -> Mapping[str, float]:
+    given = {str(name): cost for name, cost in costs.items()}
+    missing = [name for name in names if name not in given]
     if missing:
         raise CohortError(f"arm '{missing[0]}' has no cost. Give one for each arm: {', '.join(names)}.")
-    return {name: float(costs[name]) for name in names}
+    for name in names:
+        if not isinstance(given[name], int | float | np.number) or not 0 <= float(given[name]) < np.inf:
+            raise SettingsError(f"arm '{name}' costs {given[name]!r}. Give a number from 0, in one unit for all arms.")
+    return {name: float(given[name]) for name in names}
 
 
-def _check_names(names: Sequence[str], chains: Sequence[Sequence[str]], tables: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse chains and tables that name an arm that there is not."""
-    asked = [name for chain in chains for name in chain]
-    asked += [name for table in tables for row in table["rows"] for name in row]
-    unknown = next((name for name in asked if name not in names), None)
+def _check_chains(names: Sequence[str], chains: Sequence[Sequence[str]]) -> None:
+    """Refuse chains of arms that there are not, and an arm that stands in them twice."""
+    listed = [str(name) for chain in chains for name in chain]
+    _refuse_unknown(names, listed)
+    twice = next((name for name in listed if listed.count(name) > 1), None)
+    if twice is not None or not all(len(chain) for chain in chains):
+        what = "a chain is empty" if twice is None else f"arm '{twice}' stands in the chains twice"
+        raise SettingsError(f"{what}. A chain is the whole network and its depths, each once.")
+
+
+def _check_tables(names: Sequence[str], tables: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse tables without rows of (arm, base), of arms that there are not, or of an arm against itself."""
+    for table in tables:
+        rows = table.get("rows")
+        if not {"name", "title"} <= table.keys() or rows is None or any(len(row) != 2 for row in rows):
+            raise SettingsError(
+                "a table needs 'name', 'title' and 'rows', each row an arm and what it is held against."
+            )
+        _refuse_unknown(names, [name for row in rows for name in row])
+        alike = next((arm for arm, base in rows if arm == base), None)
+        if alike is not None:
+            raise SettingsError(f"table '{table['name']}' holds arm '{alike}' against itself. Name two arms a row.")
+
+
+def _refuse_unknown(names: Sequence[str], listed: Sequence[str]) -> None:
+    unknown = next((name for name in listed if name not in names), None)
     if unknown is not None:
         raise CohortError(f"no arm is called '{unknown}'. The predictions hold {', '.join(names)}.")

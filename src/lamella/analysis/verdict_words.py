@@ -114,8 +114,9 @@ def _say_general(judgement: Judgement, kind: str, names: Sequence[str], referenc
     """Return the sentence of a kind that both questions share."""
     if kind == "too few":
         if judgement.n_least < LEAST_PATIENTS:
+            n = f"only {judgement.n_least}" if judgement.n_least else "no"
             return (
-                f"No verdict: {judgement.n_least} patients of the rarest class can be compared with another class and "
+                f"No verdict: {n} patients of the rarest class are tested together with patients of another class, and "
                 f"at least {LEAST_PATIENTS} are needed."
             )
         return "No verdict: too few patients of a class are tested beside another class in the same fold."
@@ -128,8 +129,8 @@ def _say_general(judgement: Judgement, kind: str, names: Sequence[str], referenc
         return (
             f"No recommendation: a margin of {judgement.rules.margin:g} AUC is too wide for this signal. "
             f"{names[reference]} reaches AUC {judgement.estimate.auc[reference]:.2f} (95% CI {low:.2f}-{high:.2f}), "
-            "and the margin may be at most half of what the lower limit exceeds 0.50 by "
-            f"({judgement.find_widest_margin(reference):.2f})."
+            f"so the margin may be at most {judgement.find_widest_margin(reference):.3f}: half of what the lower limit "
+            "exceeds 0.50 by."
         )
     return None
 
@@ -145,7 +146,10 @@ def _say_worse(judgement: Judgement, names: Sequence[str]) -> str:
             groups.setdefault(join_names([names[b] for b in better]), []).append(names[arm])
     if not groups:
         return "No arm is shown to be worse than another."
-    return f"Shown to be worse: {'; '.join(f'{join_names(worse)} than {than}' for than, worse in groups.items())}."
+    said = (
+        f"{join_names(worse)} {'is' if len(worse) == 1 else 'are'} worse than {than}" for than, worse in groups.items()
+    )
+    return f"It is shown that {'; '.join(said)}."
 
 
 def _say_open(judgement: Judgement, names: Sequence[str], needed: tuple[int, PatientsNeeded] | None) -> str:
@@ -158,7 +162,7 @@ def _say_open(judgement: Judgement, names: Sequence[str], needed: tuple[int, Pat
         parts.append(f"Not shown to be worse than any other: {join_names(still)}." if still else "")
         guess = judgement.guess()
         if guess is not None and any(judgement.beats_chance(i) for i in range(len(names))):
-            parts.append(f"Best guess, not shown: {names[guess]}.")
+            parts.append(f"Best guess, not proven: {names[guess]}.")
     if needed is not None:
         arm, patients = needed
         against = "the whole network" if len(judgement.rules.chains) == 1 else "every other arm"
