@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from lamella.cohort.cohort import Cohort, CohortColumns, CohortSlide, name_slide
+from lamella.cohort.cohort import Cohort, CohortColumns, CohortSlide, name_slide, name_some
 from lamella.cohort.columns import is_slide_id
 from lamella.cohort.table import load_cohort
 from lamella.errors import CohortError
@@ -43,11 +43,12 @@ def gather_slides(
             f"{stems[twice]} slides are called '{twice}'. Put them into a table with a slide_id column, and "
             "name the table instead."
         )
-    unfit = next((stem for stem in stems if not is_slide_id(stem)), None)
-    if unfit is not None:
+    unfit = [stem for stem in stems if not is_slide_id(stem)]
+    if unfit:
+        what = f"slide {name_some(unfit)} gives its" if len(unfit) == 1 else f"slides {name_some(unfit, 20)} give their"
         raise CohortError(
-            f"the slide '{unfit}' would give its name to result files, and it cannot be a file's name on every system. "
-            "Rename it, or put it into a table with a slide_id column, and name the table instead."
+            f"{what} name to result files and tables, and some system or spreadsheet takes it for something else. "
+            "Rename, or put all slides into a table with a slide_id column, and name the table instead."
         )
     slides = tuple(
         CohortSlide(

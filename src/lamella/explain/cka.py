@@ -122,7 +122,7 @@ def compare_encoders(
                 failures.append(Failure(slide.slide_id, "cka", str(error)))
             stage.advance()
     save_failures(failures, out / "failures.csv")
-    _refuse_few(len(done))
+    _refuse_few(len(done), failures)
     result = dataclasses.replace(
         comparison.align([folder / f"{s.slide_id}.npy" for s in done]), failures=tuple(failures)
     )
@@ -130,11 +130,11 @@ def compare_encoders(
     return result
 
 
-def _refuse_few(n_slides: int) -> None:
+def _refuse_few(n_slides: int, failures: Sequence[Failure] = ()) -> None:
     if n_slides < MIN_SLIDES:
-        raise SettingsError(
-            f"CKA is asked for over {n_slides} slides that can be read and needs at least {MIN_SLIDES}. Add slides."
-        )
+        why = f" The first that cannot be read: {failures[0].reason}" if failures else ""
+        n = f"{n_slides} slides that can be read"
+        raise SettingsError(f"CKA is asked for over {n} and needs at least {MIN_SLIDES}. Add slides.{why}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -53,9 +53,12 @@ def _list_folder(folder: Path) -> list[Path]:
 
 
 def _list_files(folder: Path) -> list[Path]:
-    """List the files of a folder that are slides by their suffix, DICOM left out."""
+    """List what in a folder is a slide by its suffix, DICOM left out; dead links and pipes too, for whoever opens them.
+
+    A folder of such a name (`S-1.tiff/`) is none.
+    """
     suffixes = set(list_formats()) - {".dcm"}
-    return [path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in suffixes]
+    return [path for path in folder.iterdir() if path.suffix.lower() in suffixes and not path.is_dir()]
 
 
 def _find_series(slide: Path) -> tuple[Path, str] | None:
