@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lamella.defaults import DTYPE
 from lamella.encoders import EncoderSpec, RuntimeSettings
 from lamella.encoders.names import is_tuned, join_name, split_name
 from lamella.errors import SettingsError
@@ -25,7 +26,7 @@ class ExtractSettings:
     cut: CutSettings = field(default_factory=CutSettings)
     encoders: tuple[EncoderSpec, ...]
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
-    dtype: str = "float16"
+    dtype: str = DTYPE
     n_threads: int | None = None
 
     def __post_init__(self) -> None:

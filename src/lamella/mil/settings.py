@@ -4,6 +4,7 @@ import difflib
 import math
 from dataclasses import dataclass
 
+from lamella.defaults import EPOCHS, HEAD, LR, PATIENCE, WEIGHT_DECAY
 from lamella.errors import SettingsError
 
 HEAD_NAMES = ("attention", "ilse", "gated", "mean", "max")
@@ -33,11 +34,11 @@ class TrainSettings:
         SettingsError: If a value cannot be used.
     """
 
-    head: str = "attention"
-    epochs: int = 40
-    patience: int = 10
-    lr: float = 1e-3
-    weight_decay: float = 1e-4
+    head: str = HEAD
+    epochs: int = EPOCHS
+    patience: int = PATIENCE
+    lr: float = LR
+    weight_decay: float = WEIGHT_DECAY
     dropout: float = 0.0
     batch_size: int = 1
     tiles_per_slide: int | None = None

@@ -17,6 +17,7 @@ from lamella.cohort import (
     split_folds,
 )
 from lamella.cohort.cohort import name_some
+from lamella.defaults import N_FOLDS
 from lamella.errors import CohortError
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
@@ -39,7 +40,7 @@ from lamella.runs.rounds import (
     remove_models,
     train_protocol,
 )
-from lamella.runs.settings import DEFAULT_FOLDS, RunSettings, TrainingSettings, describe_encoder
+from lamella.runs.settings import RunSettings, TrainingSettings, describe_encoder
 from lamella.runs.stage_two import StageOne, finetune_rounds
 from lamella.slide import hash_readable
 from lamella.temporaries import sweep_temporaries
@@ -214,7 +215,7 @@ def _say_division(cohort: Cohort, settings: TrainingSettings, progress: Progress
     """Say aloud where another number of folds is asked for than the table brings: the table's count."""
     n_folds = len({slide.fold for slide in cohort.slides if slide.fold is not None})
     brings_split = any(slide.split is not None for slide in cohort.slides)
-    if settings.n_folds in (n_folds, DEFAULT_FOLDS) or not (n_folds or brings_split):
+    if settings.n_folds in (n_folds, N_FOLDS) or not (n_folds or brings_split):
         return []
     own = f"{n_folds} folds" if n_folds else "a split of train, val and test"
     note = (
