@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from lamella.cohort.cohort import Cohort, name_some
+from lamella.cohort.cohort import Cohort
 from lamella.cohort.columns import SPLITS
 from lamella.cohort.rounds import list_rounds
 from lamella.defaults import N_FOLDS
 from lamella.errors import CohortError, LeakageError, SettingsError
+from lamella.words import name_some
 
 HOLDOUT_SHARES = (0.65, 0.15, 0.20)
 

@@ -22,7 +22,6 @@ from lamella.analysis.localise import (
     score_froc,
 )
 from lamella.cohort import Cohort, CohortSlide, list_rounds
-from lamella.cohort.cohort import name_some
 from lamella.defaults import CAM_ARM, LOCALISED_TILES, SMALLEST_UM
 from lamella.encoders.trust import trusting
 from lamella.errors import CohortError, LamellaError, OutputError, SettingsError
@@ -36,6 +35,7 @@ from lamella.progress import Progress, SilentProgress
 from lamella.runs.predict import FinishedRun, find_run_encoder
 from lamella.runs.settings import CamSettings, restore_extract_settings
 from lamella.slide import open_slide
+from lamella.words import name_some
 
 _PIXELS_A_TILE = 16
 _LONG_PX = 4096

@@ -16,7 +16,6 @@ from lamella.cohort import (
     split_by_batch,
     split_folds,
 )
-from lamella.cohort.cohort import name_some
 from lamella.defaults import N_FOLDS
 from lamella.errors import CohortError
 from lamella.features.extract import extract_cohort
@@ -44,6 +43,7 @@ from lamella.runs.settings import RunSettings, TrainingSettings, describe_encode
 from lamella.runs.stage_two import StageOne, finetune_rounds
 from lamella.slide import hash_readable
 from lamella.temporaries import sweep_temporaries
+from lamella.words import name_some
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -238,12 +238,8 @@ def save_run_cohort(cohort: Cohort, folder: RunFolder) -> None:
     """Write the cohort twice: with paths for this machine, without for everyone."""
     save_cohort(cohort, folder.local / "cohort.csv")
     columns = ["slide_id", "patient_id", "label", "split", "fold", "batch"]
-    rows = [{name: _cell(getattr(slide, name)) for name in columns} for slide in cohort.slides]
+    rows = [{name: getattr(slide, name) for name in columns} for slide in cohort.slides]
     write_table(folder.cohort, columns, rows)
-
-
-def _cell(value: object) -> object:
-    return "" if value is None else value
 
 
 def save_ledger(cohort: Cohort, bags: RunBags, folder: RunFolder) -> None:
