@@ -26,8 +26,8 @@ class TrainSettings:
         max_tiles: Most tiles, padding included, held at once; a step with more is computed in parts and its gradients
             are added, so this changes memory, not the method. A single longer slide is still taken whole.
         seed: Of the first weights, the order of slides, dropout and the draw of tiles.
-        n_threads: CPU threads; results are bit-for-bit repeatable for one count on one machine. Small bags gain
-            nothing from more than one, and lose much where other programs want the cores too.
+        n_threads: CPU threads: heads that train side by side, one a thread; inside one head only where its steps are
+            torch's own (dropout, several slides a step, draws of tiles), repeatable bit for bit for one count.
         device: "cpu", "cuda" or "cuda:1", where the head is trained; a trained model predicts on the CPU.
 
     Raises:
