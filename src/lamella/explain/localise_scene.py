@@ -133,7 +133,7 @@ def average_over_tiles(
 
 
 def list_maps(scene: Scene, sources: Sequence[Source], stage: Stage) -> dict[str, SlideMap]:
-    """Return all maps of a slide: attention and CAM of the run, which comes first, and of each control, and darkness."""
+    """Return all maps of a slide: attention and CAM of the run, the first source, and of each control; darkness."""
     maps: dict[str, SlideMap] = {}
     for source in sources:
         parts = source.find_parts(scene.item.slide_id)
