@@ -70,15 +70,3 @@ class AlikeOnce:
         if kind not in self._said:
             self._said.add(kind)
             self._progress.say(f"{message} (said once for {self._of})")
-
-
-def say_time(seconds: float) -> str:
-    """Return a time for people.
-
-    Example:
-        >>> say_time(4.2), say_time(300), say_time(9000)
-        ('4 s', '5.0 min', '2.5 h')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lamella.defaults import MIN_TISSUE, MPP, TILE_PX
 from lamella.errors import SettingsError, TileError
 
 
@@ -32,10 +33,10 @@ class TileSpec:
         SettingsError: If a value makes no tile.
     """
 
-    tile_px: int = 512
-    mpp: float = 0.5
+    tile_px: int = TILE_PX
+    mpp: float = MPP
     stride_px: int | None = None
-    min_tissue: float = 0.5
+    min_tissue: float = MIN_TISSUE
 
     def __post_init__(self) -> None:
         """Refuse what makes no tile."""

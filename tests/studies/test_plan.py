@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from lamella.cohort import Cohort, load_cohort
 from lamella.encoders import RuntimeSettings
-from lamella.progress import say_time
 from lamella.studies import facts as planning
 from lamella.studies.arms import Arm
 from lamella.studies.design import StudyDesign, check_design
@@ -18,6 +17,7 @@ from lamella.studies.facts import Rates, find_done, plan_study
 from lamella.studies.folder import StudyFolder
 from lamella.studies.plan import plan_units
 from lamella.studies.work import EncoderFacts, PlanFacts, bags_of, base_of, core_keys
+from lamella.words import say_time
 from tests.tiny import draw_cohort
 
 RULES = ("each against the first", "tuned against frozen", "depth against 4")

@@ -15,8 +15,9 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from lamella.defaults import SMALLEST_UM
+
 JOIN_UM = 75.0
-SMALLEST_UM = 275.0
 FALSE_POSITIVES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 APART = 1.5  # least distance of two detections in sides of a tile: the eight neighbours of a tile lie nearer
 

@@ -8,8 +8,9 @@ import typer
 from lamella.cli.echo import echo
 from lamella.cli.groups import takes_groups
 from lamella.cli.options import CohortArgument, ColumnOptions, JsonOption, TalkOptions
-from lamella.cli.tables import describe_bytes, describe_seconds, print_json, print_table
+from lamella.cli.tables import describe_bytes, print_json, print_table
 from lamella.cli.tile_options import TileOptions
+from lamella.words import name_some, say_time
 
 if TYPE_CHECKING:
     from lamella.audits import Audit, AuditRow, Cost
@@ -62,10 +63,10 @@ def audit(
             [_shorten(row) for row in result.rows],
         )
         for remark, slide_ids in _group_remarks(result).items():
-            progress.say(f"{_name_some(slide_ids)}: {remark}")
+            progress.say(f"{name_some(slide_ids, most=3)}: {remark}")
         progress.say(
-            f"{cost.n_tiles:,} tiles: about {describe_seconds(cost.reading_seconds)} to read and "
-            f"{describe_seconds(cost.encoding_seconds)} to encode on {result.n_threads} cores (a small encoder, fp32; "
+            f"{cost.n_tiles:,} tiles: about {say_time(cost.reading_seconds)} to read and "
+            f"{say_time(cost.encoding_seconds)} to encode on {result.n_threads} cores (a small encoder, fp32; "
             f"the two overlap, larger encoders take longer), {describe_bytes(cost.n_bytes)} of disk."
         )
         progress.say(f"Wrote '{out}'.")
@@ -79,11 +80,6 @@ def _group_remarks(result: "Audit") -> dict[str, list[str]]:
         for remark in (*row.notes, *row.remarks):
             grouped.setdefault(remark, []).append(row.slide_id)
     return grouped
-
-
-def _name_some(slide_ids: list[str], most: int = 3) -> str:
-    more = f" and {len(slide_ids) - most} more" if len(slide_ids) > most else ""
-    return ", ".join(slide_ids[:most]) + more
 
 
 def _tell_problems(result: "Audit") -> None:

@@ -10,6 +10,7 @@ from lamella.cli.encoder_options import DeviceOption, Precision, TrustOptions
 from lamella.cli.groups import takes_groups
 from lamella.cli.options import JsonOption, TalkOptions
 from lamella.cli.tables import print_json, print_table, tell_failures
+from lamella.defaults import CAM_ARM, CAM_METHOD
 
 
 @takes_groups
@@ -36,10 +37,10 @@ def cam(
     method: Annotated[
         Literal["exact", "grad"],
         typer.Option(help="exact: cells sum to what the model said. grad: Grad-CAM, which lets attention vary."),
-    ] = "exact",
+    ] = CAM_METHOD,
     arm: Annotated[
         Literal["frozen", "tuned"], typer.Option(help="Stage 1, or the fine-tuned encoders of --finetune tuned.")
-    ] = "frozen",
+    ] = CAM_ARM,
     device: DeviceOption = DeviceKind.AUTO,
     precision: Annotated[
         Precision, typer.Option(help="What the encoder computes in; auto is fp32, in which cells sum exactly.")

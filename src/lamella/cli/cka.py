@@ -9,6 +9,7 @@ from lamella.cli.groups import takes_groups
 from lamella.cli.options import JsonOption, SeedOption, SlideColumnOptions, TalkOptions
 from lamella.cli.tables import print_json, print_table, tell_failures
 from lamella.cli.tile_options import TileOptions
+from lamella.defaults import CKA_TILES
 
 
 @takes_groups
@@ -39,7 +40,7 @@ def cka(
     ] = None,
     first_weights: Annotated[str, typer.Option("--first-weights", help="Weights of FIRST.")] = "auto",
     second_weights: Annotated[str, typer.Option("--second-weights", help="Weights of SECOND.")] = "auto",
-    n_tiles: Annotated[int, typer.Option("--tiles", min=1, help="Tiles of each slide.")] = 64,
+    n_tiles: Annotated[int, typer.Option("--tiles", min=1, help="Tiles of each slide.")] = CKA_TILES,
     allow_seen: Annotated[
         bool, typer.Option("--allow-seen", help="Compare over slides that a fine-tuned encoder was trained on.")
     ] = False,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lamella.encoders.catalogue import DEFAULT_ENCODER
+
 if TYPE_CHECKING:
     from lamella.encoders import EncoderSpec, RuntimeSettings
 
@@ -87,7 +89,7 @@ class EncoderOptions:
             "its first 3 blocks of 4.",
             rich_help_panel=_ENCODER,
         ),
-    ] = "efficientnet-lite0"
+    ] = DEFAULT_ENCODER
     weights: WeightsOption = "auto"
     device: DeviceOption = Device.AUTO
     precision: PrecisionOption = Precision.AUTO
@@ -118,7 +120,7 @@ class EncodersOptions:
             metavar="NAME",
             help="Encoder: a name of `lamella encoders`, timm:NAME, hf-hub:OWNER/NAME or FILE.py:build; NAME@3 keeps "
             "its first 3 blocks of 4, NAME@1,2,3,4 writes a bag for each. May be given again.",
-            show_default="efficientnet-lite0",
+            show_default=DEFAULT_ENCODER,
             rich_help_panel=_ENCODER,
         ),
     ] = None
@@ -128,7 +130,7 @@ class EncodersOptions:
 
     def specs(self) -> "tuple[EncoderSpec, ...]":
         """Return which encoders with which weights."""
-        from lamella.encoders import DEFAULT_ENCODER, EncoderSpec
+        from lamella.encoders import EncoderSpec
         from lamella.encoders.names import expand_names, split_name
         from lamella.encoders.trust import trust
         from lamella.errors import SettingsError

@@ -8,6 +8,7 @@ from lamella.cli.echo import echo
 from lamella.cli.encoder_options import Device, DeviceOption, Precision, PrecisionOption
 from lamella.cli.options import JsonOption
 from lamella.cli.tables import print_json, print_table
+from lamella.defaults import TILE_PX
 
 
 def encoders(
@@ -20,7 +21,9 @@ def encoders(
             show_default=False,
         ),
     ] = None,
-    tile_px: Annotated[int, typer.Option("--tile-px", min=32, help="Side of the tiles to profile with, in px.")] = 512,
+    tile_px: Annotated[
+        int, typer.Option("--tile-px", min=32, help="Side of the tiles to profile with, in px.")
+    ] = TILE_PX,
     device: DeviceOption = Device.AUTO,
     precision: PrecisionOption = Precision.AUTO,
     as_json: JsonOption = False,

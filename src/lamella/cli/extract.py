@@ -10,6 +10,7 @@ from lamella.cli.groups import takes_groups
 from lamella.cli.options import JsonOption, SlideColumnOptions, TalkOptions
 from lamella.cli.tables import print_json, tell_failures
 from lamella.cli.tile_options import TileOptions
+from lamella.defaults import DTYPE
 
 
 @takes_groups
@@ -25,7 +26,7 @@ def extract(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the bags.", show_default=False)],
     dtype: Annotated[
         str, typer.Option(help="How embeddings are stored: float16 (half the disk, rounding 5e-4) or float32.")
-    ] = "float16",
+    ] = DTYPE,
     as_json: JsonOption = False,
 ) -> None:
     """Encode the tiles of slides into feature bags.

@@ -7,6 +7,7 @@ import typer
 
 from lamella.cli.groups import takes_groups
 from lamella.cli.options import TalkOptions
+from lamella.defaults import COLOURS, OPACITY, PANEL_PX
 
 
 @takes_groups
@@ -24,13 +25,13 @@ def heatmap(
         float | None,
         typer.Option("--slide-mpp", help="Resolution of level 0, um per pixel.", show_default="what the file states"),
     ] = None,
-    colours: Annotated[str, typer.Option(help="Colour map: inferno, viridis, magma, plasma, cividis.")] = "inferno",
-    opacity: Annotated[float, typer.Option(help="Share of colour over the slide, 0 to 1.")] = 0.55,
+    colours: Annotated[str, typer.Option(help="Colour map: inferno, viridis, magma, plasma, cividis.")] = COLOURS,
+    opacity: Annotated[float, typer.Option(help="Share of colour over the slide, 0 to 1.")] = OPACITY,
     measure: Annotated[
         Literal["relative", "rank"],
         typer.Option(help="relative: attention in multiples of the average tile; rank: its order only."),
     ] = "relative",
-    panel_px: Annotated[int, typer.Option("--panel-px", help="Longer side of the slide in the picture.")] = 900,
+    panel_px: Annotated[int, typer.Option("--panel-px", help="Longer side of the slide in the picture.")] = PANEL_PX,
 ) -> None:
     """Draw the attention of one slide.
 

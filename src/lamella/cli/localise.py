@@ -9,6 +9,7 @@ from lamella.cli.encoder_options import TrustOptions
 from lamella.cli.groups import takes_groups
 from lamella.cli.options import JsonOption, LesionClassOption, LesionValueOption, TalkOptions
 from lamella.cli.tables import print_json, print_table, tell_failures
+from lamella.defaults import CAM_ARM, LOCALISED_TILES, SMALLEST_UM
 
 
 @takes_groups
@@ -30,18 +31,18 @@ def localise(
     cam: Annotated[bool, typer.Option("--cam/--no-cam", help="Measure class activation maps beside attention.")] = True,
     arm: Annotated[
         Literal["frozen", "tuned"], typer.Option(help="Stage 1, or the fine-tuned encoders of --finetune tuned.")
-    ] = "frozen",
+    ] = CAM_ARM,
     controls: Annotated[
         bool, typer.Option("--controls", help="Train and measure random weights and permuted labels beside.")
     ] = False,
-    top_k: Annotated[int, typer.Option("--top-k", min=1, help="Tiles whose precision is measured.")] = 10,
+    top_k: Annotated[int, typer.Option("--top-k", min=1, help="Tiles whose precision is measured.")] = LOCALISED_TILES,
     radius_um: Annotated[
         float | None,
         typer.Option("--radius-um", help="Least distance of two detections, um.", show_default="1.5 sides of a tile"),
     ] = None,
     smallest_um: Annotated[
         float, typer.Option("--smallest-um", help="Lesions shorter than this are neither hit nor false.")
-    ] = 275.0,
+    ] = SMALLEST_UM,
     as_json: JsonOption = False,
 ) -> None:
     """Score attention and class activation maps against lesion outlines.

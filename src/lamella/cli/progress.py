@@ -12,7 +12,8 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from lamella.errors import show_controls
-from lamella.progress import Stage, say_time
+from lamella.progress import Stage
+from lamella.words import say_time
 
 LINE_EVERY_S = 30.0
 

@@ -70,18 +70,6 @@ def tell_failures(failures: Sequence["Failure"], path: Path) -> None:
         raise typer.Exit(1)
 
 
-def describe_seconds(seconds: float) -> str:
-    """Return a time in words.
-
-    Example:
-        >>> describe_seconds(0.4), describe_seconds(75), describe_seconds(5400), describe_seconds(2e5)
-        ('1 s', '75 s', '90 min', '56 h')
-    """
-    if seconds < 120:
-        return f"{max(seconds, 1):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.0f} h"
-
-
 def describe_bytes(n_bytes: float) -> str:
     """Return a size in words.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lamella.cli.options import ImageOption, read_mpp
+from lamella.defaults import MAX_UPSAMPLE, MIN_TISSUE, MPP, TILE_PX, TISSUE
 
 if TYPE_CHECKING:
     from lamella.features.plan import CutSettings
@@ -23,13 +24,16 @@ class TissueMethod(StrEnum):
     OTSU = "otsu"
 
 
+_TISSUE = TissueMethod(TISSUE)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TileOptions:
     """Where tiles are cut, and how large."""
 
     tile_px: Annotated[
         int, typer.Option("--tile-px", help="Side of a tile, in pixels at --mpp.", rich_help_panel=_TILES)
-    ] = 512
+    ] = TILE_PX
     stride: Annotated[
         int | None,
         typer.Option(
@@ -48,13 +52,13 @@ class TileOptions:
             help="Resolution the encoder sees, um per pixel.",
             rich_help_panel=_TILES,
         ),
-    ] = 0.5
+    ] = MPP
     min_tissue: Annotated[
         float,
         typer.Option(
             "--min-tissue", help="A tile is kept when more than this share is tissue.", rich_help_panel=_TILES
         ),
-    ] = 0.5
+    ] = MIN_TISSUE
     max_upsample: Annotated[
         float,
         typer.Option(
@@ -62,7 +66,7 @@ class TileOptions:
             help="By how much a slide coarser than --mpp may be enlarged; beyond it is refused.",
             rich_help_panel=_TILES,
         ),
-    ] = 1.10
+    ] = MAX_UPSAMPLE
     slide_mpp: Annotated[
         float | None,
         typer.Option(
@@ -82,7 +86,7 @@ class TileOptions:
             help="glass: what does not look like the scanner's empty glass. otsu: plain Otsu, which drops pale tissue.",
             rich_help_panel=_TILES,
         ),
-    ] = TissueMethod.GLASS
+    ] = _TISSUE
     include: Annotated[
         Path | None,
         typer.Option(

@@ -6,6 +6,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lamella.defaults import (
+    ENCODER_LR,
+    EPOCHS,
+    EVALUATE,
+    FINETUNE_EPOCHS,
+    FINETUNE_SEEDS,
+    HEAD,
+    HEAD_LR,
+    LR,
+    N_FOLDS,
+    N_SEEDS,
+    PATIENCE,
+    STAIN_JITTER,
+    TOP_K,
+    TRAIN_PRECISION,
+)
+
 if TYPE_CHECKING:
     from lamella.runs.settings import StageTwo, TrainingSettings
 
@@ -43,6 +60,9 @@ class Evaluate(StrEnum):
     TOP_K = "top-k"
 
 
+_HEAD, _PRECISION, _EVALUATE = Head(HEAD), TrainPrecision(TRAIN_PRECISION), Evaluate(EVALUATE)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainOptions:
     """How heads are trained and tested."""
@@ -50,7 +70,7 @@ class TrainOptions:
     head: Annotated[
         Head,
         typer.Option("--head", help="How tiles are pooled; attention is the paper's.", rich_help_panel=_TRAINING),
-    ] = Head.ATTENTION
+    ] = _HEAD
     folds: Annotated[
         int,
         typer.Option(
@@ -58,14 +78,14 @@ class TrainOptions:
             help="Number of folds, where the table brings neither folds nor splits.",
             rich_help_panel=_TRAINING,
         ),
-    ] = 5
+    ] = N_FOLDS
     seeds: Annotated[
         int,
         typer.Option(
             "--seeds", help="Heads trained in each round; their logits are averaged.", rich_help_panel=_TRAINING
         ),
-    ] = 3
-    epochs: Annotated[int, typer.Option("--epochs", help="Most epochs.", rich_help_panel=_TRAINING)] = 40
+    ] = N_SEEDS
+    epochs: Annotated[int, typer.Option("--epochs", help="Most epochs.", rich_help_panel=_TRAINING)] = EPOCHS
     patience: Annotated[
         int,
         typer.Option(
@@ -73,8 +93,8 @@ class TrainOptions:
             help="Epochs without a better validation log-loss before training stops.",
             rich_help_panel=_TRAINING,
         ),
-    ] = 10
-    lr: Annotated[float, typer.Option("--lr", help="Learning rate.", rich_help_panel=_TRAINING)] = 1e-3
+    ] = PATIENCE
+    lr: Annotated[float, typer.Option("--lr", help="Learning rate.", rich_help_panel=_TRAINING)] = LR
     sensitivity: Annotated[
         float | None,
         typer.Option(
@@ -116,19 +136,19 @@ class FinetuneOptions:
     top_k: Annotated[
         int,
         typer.Option("--top-k", help="Most attended tiles of each slide that are used.", rich_help_panel=_FINETUNE),
-    ] = 64
+    ] = TOP_K
     finetune_epochs: Annotated[
         int, typer.Option("--finetune-epochs", help="Most epochs.", rich_help_panel=_FINETUNE)
-    ] = 20
+    ] = FINETUNE_EPOCHS
     finetune_seeds: Annotated[
         int, typer.Option("--finetune-seeds", help="Seeds of stage 1 that are trained on.", rich_help_panel=_FINETUNE)
-    ] = 1
+    ] = FINETUNE_SEEDS
     encoder_lr: Annotated[
         float, typer.Option("--encoder-lr", help="Learning rate of the encoder.", rich_help_panel=_FINETUNE)
-    ] = 1e-5
+    ] = ENCODER_LR
     head_lr: Annotated[
         float, typer.Option("--head-lr", help="Learning rate of the head.", rich_help_panel=_FINETUNE)
-    ] = 1e-4
+    ] = HEAD_LR
     train_blocks: Annotated[
         int | None,
         typer.Option(
@@ -151,7 +171,7 @@ class FinetuneOptions:
             help="SD of a random factor on the amount of each stain while training.",
             rich_help_panel=_FINETUNE,
         ),
-    ] = 0.0
+    ] = STAIN_JITTER
     choose_again: Annotated[
         int | None,
         typer.Option(
@@ -165,7 +185,7 @@ class FinetuneOptions:
     train_precision: Annotated[
         TrainPrecision,
         typer.Option("--train-precision", help="Arithmetic while training.", rich_help_panel=_FINETUNE),
-    ] = TrainPrecision.FP32
+    ] = _PRECISION
     evaluate: Annotated[
         Evaluate,
         typer.Option(
@@ -173,7 +193,7 @@ class FinetuneOptions:
             help="Test the tuned encoder on all tiles, encoded anew, or on the top-k that stage 1 attends most.",
             rich_help_panel=_FINETUNE,
         ),
-    ] = Evaluate.ALL
+    ] = _EVALUATE
 
     def settings(self, *, seed: int = 0) -> "StageTwo | None":
         """Return how a run goes on to stage 2; None where it does not."""

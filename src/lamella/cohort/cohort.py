@@ -95,14 +95,3 @@ def find_mixed_patients(cohort: Cohort) -> tuple[str, ...]:
     for slide in cohort.slides:
         labels.setdefault(slide.patient_id, set()).add(slide.label)
     return tuple(sorted(patient for patient, seen in labels.items() if len(seen) > 1))
-
-
-def name_some(names: list[str] | tuple[str, ...], most: int = 5) -> str:
-    """Return names for a message: quoted, the first few of them, with the number left out.
-
-    Example:
-        >>> name_some(["b", "a", "c"], most=2)
-        "'b', 'a' and 1 more"
-    """
-    quoted = ", ".join(f"'{name}'" for name in names[:most])
-    return quoted if len(names) <= most else f"{quoted} and {len(names) - most} more"

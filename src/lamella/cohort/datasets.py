@@ -20,10 +20,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from lamella.cohort.cohort import Cohort, CohortSlide, name_some
+from lamella.cohort.cohort import Cohort, CohortSlide
 from lamella.cohort.rounds import list_rounds
 from lamella.errors import CohortError, SettingsError
 from lamella.files import replacing
+from lamella.words import name_some
 
 N_SLIDES = 399
 VAL_SHARE = 0.2

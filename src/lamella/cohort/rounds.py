@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lamella.cohort.cohort import Cohort, CohortSlide, name_some
+from lamella.cohort.cohort import Cohort, CohortSlide
 from lamella.cohort.spelling import refuse_look_alikes
 from lamella.errors import CohortError, LeakageError
+from lamella.words import name_some
 
 _SPLIT_AGAIN = "Run: lamella split COHORT --out NEW"
 

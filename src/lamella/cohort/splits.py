@@ -11,15 +11,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from lamella.cohort.cohort import Cohort, name_some
+from lamella.cohort.cohort import Cohort
 from lamella.cohort.columns import SPLITS
 from lamella.cohort.rounds import list_rounds
+from lamella.defaults import N_FOLDS
 from lamella.errors import CohortError, LeakageError, SettingsError
+from lamella.words import name_some
 
 HOLDOUT_SHARES = (0.65, 0.15, 0.20)
 
 
-def split_folds(cohort: Cohort, *, n_folds: int = 5, seed: int = 0) -> Cohort:
+def split_folds(cohort: Cohort, *, n_folds: int = N_FOLDS, seed: int = 0) -> Cohort:
     """Give every slide the fold that tests it: patients stay together, classes are spread evenly.
 
     Each fold gets the same number of patients of a label, give or take one. Where patients have slides of several

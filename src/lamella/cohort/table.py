@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
-from lamella.cohort.cohort import Cohort, CohortColumns, CohortSlide, find_mixed_patients, name_some
+from lamella.cohort.cohort import Cohort, CohortColumns, CohortSlide, find_mixed_patients
 from lamella.cohort.column_names import OPTIONS, check_names, check_spelling
 from lamella.cohort.columns import ColumnReader, is_path
 from lamella.cohort.outcomes import list_label_notes
@@ -16,6 +16,7 @@ from lamella.cohort.series import merge_series
 from lamella.cohort.spelling import tidy
 from lamella.errors import CohortError, LeakageError, SettingsError
 from lamella.files import write_table
+from lamella.words import name_some
 
 
 def load_cohort(

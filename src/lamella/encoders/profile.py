@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lamella.defaults import TILE_PX
 from lamella.encoders.cards import EncoderSpec
 from lamella.encoders.names import N_BLOCKS, drop_folders, join_name
 from lamella.encoders.registry import find_encoder
@@ -39,7 +40,7 @@ class DepthProfile:
 def profile_encoder(
     name: str,
     *,
-    tile_px: int = 512,
+    tile_px: int = TILE_PX,
     depths: Sequence[int] = tuple(range(1, N_BLOCKS + 1)),
     settings: RuntimeSettings | None = None,
     seconds: float = 2.0,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from lamella.analysis.cka import MIN_SLIDES, BlockAligner, BlockAlignment
 from lamella.cohort import CohortSlide
+from lamella.defaults import CKA_TILES
 from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder
 from lamella.encoders.network import TileNetwork, build_network, pool
 from lamella.encoders.tuned import load_seen
@@ -56,7 +57,7 @@ class CkaSettings:
     second: EncoderSpec
     controls: tuple[EncoderSpec, ...] = ()
     cut: CutSettings = dataclasses.field(default_factory=CutSettings)
-    n_tiles: int = 64
+    n_tiles: int = CKA_TILES
     seed: int = 0
     allow_seen: bool = False
 

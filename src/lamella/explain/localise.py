@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 
 from lamella.analysis.localise import (
     APART,
-    SMALLEST_UM,
     Detections,
     rank_values,
     score_froc,
 )
 from lamella.cohort import Cohort, CohortSlide, list_rounds
-from lamella.cohort.cohort import name_some
+from lamella.defaults import CAM_ARM, LOCALISED_TILES, SMALLEST_UM
 from lamella.encoders.trust import trusting
 from lamella.errors import CohortError, LamellaError, OutputError, SettingsError
 from lamella.explain.cam import load_paths
@@ -36,6 +35,7 @@ from lamella.progress import Progress, SilentProgress
 from lamella.runs.predict import FinishedRun, find_run_encoder
 from lamella.runs.settings import CamSettings, restore_extract_settings
 from lamella.slide import open_slide
+from lamella.words import name_some
 
 _PIXELS_A_TILE = 16
 _LONG_PX = 4096
@@ -64,8 +64,8 @@ class LocaliseSettings:
     classes: tuple[str, ...] = ()
     values: tuple[str, ...] = ()
     cam: CamSettings | None = dataclasses.field(default_factory=CamSettings)
-    arm: str = "frozen"
-    k: int = 10
+    arm: str = CAM_ARM
+    k: int = LOCALISED_TILES
     radius_um: float | None = None
     smallest_um: float = SMALLEST_UM
     controls: bool = False

@@ -26,6 +26,7 @@ from lamella.errors import OutputError
 from lamella.explain.cam_parts import predict_parts
 from lamella.explain.lesion_masks import Rasteriser
 from lamella.explain.localise_sources import Source
+from lamella.features.bag import FeatureBag
 from lamella.features.settings import ExtractSettings
 from lamella.maps import fit_map, load_map, stitch_tiles
 from lamella.progress import Stage
@@ -37,10 +38,14 @@ _LONG_PX = 4096
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
-    """One slide with what every map is held against; corners, size and rasters are of the scan, as the maps are."""
+    """One slide with what every map is held against, and its bags by the run's encoders.
+
+    Corners, size and rasters are of the scan, as the maps are.
+    """
 
     item: CohortSlide
     slide: Slide
+    bags: tuple[FeatureBag, ...]
     corners_l0: NDArray[np.int64]
     tile_l0: tuple[float, float]
     slide_size: tuple[int, int]
@@ -75,9 +80,9 @@ def set_scene(
 ) -> Scene:
     """Lay the lesions of a slide on the raster on which maps are compared."""
     spec = extract.cut.spec
-    bag = source.find_parts(item.slide_id)[0].open_bag(item.slide_id)
+    bags = tuple(part.open_bag(item.slide_id) for part in source.find_parts(item.slide_id))
     bounds_l0 = slide.bounds_l0
-    corners_l0 = to_scan(bag.corners_l0, bounds_l0).astype(np.int64)
+    corners_l0 = to_scan(bags[0].corners_l0, bounds_l0).astype(np.int64)
     side_um = spec.tile_px * spec.mpp
     slide_um = [size * mpp for size, mpp in zip(bounds_l0[2:], slide.mpp, strict=True)]
     um_per_px = max(side_um / _PIXELS_A_TILE, max(slide_um) / _LONG_PX)
@@ -87,6 +92,7 @@ def set_scene(
     return Scene(
         item=item,
         slide=slide,
+        bags=bags,
         corners_l0=corners_l0,
         tile_l0=tile_l0,
         slide_size=bounds_l0[2:],
@@ -127,12 +133,12 @@ def average_over_tiles(
 
 
 def list_maps(scene: Scene, sources: Sequence[Source], stage: Stage) -> dict[str, SlideMap]:
-    """Return all maps of a slide: attention and CAM of the run and of each control, and darkness."""
+    """Return all maps of a slide: attention and CAM of the run, the first source, and of each control; darkness."""
     maps: dict[str, SlideMap] = {}
     for source in sources:
         parts = source.find_parts(scene.item.slide_id)
         beside = f", {source.name}" if source.name else ""
-        bags = [part.open_bag(scene.item.slide_id) for part in parts]
+        bags = scene.bags if source is sources[0] else [part.open_bag(scene.item.slide_id) for part in parts]
         attention, probability = predict_parts(parts, bags)
         maps[f"attention{beside}"] = SlideMap(
             attention, _stitch(scene, attention), scale=len(attention) * probability, is_by_tile=True

@@ -136,17 +136,6 @@ def folder_name(encoder: str) -> str:
     return encoder
 
 
-def name_without_folders(encoder: str) -> str:
-    """Return an encoder's name as it is written into files: of one's own `FILE.py:build` the folders stay out.
-
-    Example:
-        >>> name_without_folders("/home/ann/mine.py:build"), name_without_folders("hf-hub:owner/net")
-        ('mine.py:build', 'hf-hub:owner/net')
-    """
-    file, colon, function = encoder.rpartition(":")
-    return f"{Path(file).name}:{function}" if colon and file.endswith(".py") else encoder
-
-
 def save_patches(path: Path, coords_l0: NDArray[np.int64], provenance: Mapping[str, Any]) -> None:
     """Write where the tiles of a slide lie, in TRIDENT's layout, whole or not at all."""
     with writing_h5(path) as file:

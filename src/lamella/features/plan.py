@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lamella import __version__
 from lamella.cohort import CohortSlide
+from lamella.defaults import MAX_UPSAMPLE, TISSUE
 from lamella.encoders import EncoderSpec, find_encoder
 from lamella.errors import SettingsError, TissueError
 from lamella.features.blocks import order_by_block
@@ -43,8 +44,8 @@ class CutSettings:
     """
 
     spec: TileSpec = TileSpec()  # noqa: RUF009  (frozen, so one default can be shared)
-    tissue: str = "glass"
-    max_upsample: float = 1.10
+    tissue: str = TISSUE
+    max_upsample: float = MAX_UPSAMPLE
     include: Path | None = None
     exclude: Path | None = None
     include_class: tuple[str, ...] = ()

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lamella.defaults import DTYPE
 from lamella.encoders import EncoderSpec, RuntimeSettings
-from lamella.encoders.names import is_tuned, join_name, split_name
+from lamella.encoders.names import drop_folders, is_tuned, join_name, split_name
 from lamella.errors import SettingsError
-from lamella.features.bag import BagFolder, name_without_folders
+from lamella.features.bag import BagFolder
 from lamella.features.plan import CutSettings
 
 
@@ -25,7 +26,7 @@ class ExtractSettings:
     cut: CutSettings = field(default_factory=CutSettings)
     encoders: tuple[EncoderSpec, ...]
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
-    dtype: str = "float16"
+    dtype: str = DTYPE
     n_threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -55,8 +56,8 @@ def name_in_files(encoder: EncoderSpec) -> str:
         >>> name_in_files(EncoderSpec("resnet18@minus1")), name_in_files(EncoderSpec("resnet18@4"))
         ('resnet18@3', 'resnet18')
     """
-    name = name_without_folders(join_name(*split_name(encoder.name)))
-    return name if not is_tuned(name) else Path(name.replace(".safetensors", "")).name
+    name = drop_folders(join_name(*split_name(encoder.name)))
+    return name.replace(".safetensors", "") if is_tuned(name) else name
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,15 @@
 import math
 from dataclasses import dataclass
 
+from lamella.defaults import (
+    ENCODER_LR,
+    FINETUNE_EPOCHS,
+    FINETUNE_PATIENCE,
+    HEAD_LR,
+    STAIN_JITTER,
+    TOP_K,
+    TRAIN_PRECISION,
+)
 from lamella.encoders.names import N_BLOCKS
 from lamella.errors import SettingsError
 
@@ -37,17 +46,17 @@ class FinetuneSettings:
     """
 
     arm: str = "tuned"
-    k: int = 64
-    epochs: int = 20
-    patience: int = 5
-    encoder_lr: float = 1e-5
-    head_lr: float = 1e-4
+    k: int = TOP_K
+    epochs: int = FINETUNE_EPOCHS
+    patience: int = FINETUNE_PATIENCE
+    encoder_lr: float = ENCODER_LR
+    head_lr: float = HEAD_LR
     train_blocks: int | None = None
     flips: bool = False
-    stain_jitter: float = 0.0
+    stain_jitter: float = STAIN_JITTER
     choose_again: int | None = None
     memory_mib: int = 1024
-    precision: str = "fp32"
+    precision: str = TRAIN_PRECISION
     seed: int = 0
     n_threads: int | None = None
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamella.cohort import CohortSlide
+from lamella.defaults import MAX_UPSAMPLE
 from lamella.slide import open_slide
 from lamella.tiles import TileSpec
 
@@ -51,7 +52,7 @@ class SlideTiles:
         chosen: Mapping[str, ChosenTiles],
         spec: TileSpec,
         *,
-        max_upsample: float = 1.10,
+        max_upsample: float = MAX_UPSAMPLE,
         cache_bytes: int = 512 * 2**20,
     ) -> None:
         self.chosen = dict(chosen)

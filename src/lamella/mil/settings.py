@@ -4,6 +4,7 @@ import difflib
 import math
 from dataclasses import dataclass
 
+from lamella.defaults import EPOCHS, HEAD, LR, PATIENCE, WEIGHT_DECAY
 from lamella.errors import SettingsError
 
 HEAD_NAMES = ("attention", "ilse", "gated", "mean", "max")
@@ -25,19 +26,19 @@ class TrainSettings:
         max_tiles: Most tiles, padding included, held at once; a step with more is computed in parts and its gradients
             are added, so this changes memory, not the method. A single longer slide is still taken whole.
         seed: Of the first weights, the order of slides, dropout and the draw of tiles.
-        n_threads: CPU threads; results are bit-for-bit repeatable for one count on one machine. Small bags gain
-            nothing from more than one, and lose much where other programs want the cores too.
+        n_threads: CPU threads: heads that train side by side, one a thread; inside one head only where its steps are
+            torch's own (dropout, several slides a step, draws of tiles), repeatable bit for bit for one count.
         device: "cpu", "cuda" or "cuda:1", where the head is trained; a trained model predicts on the CPU.
 
     Raises:
         SettingsError: If a value cannot be used.
     """
 
-    head: str = "attention"
-    epochs: int = 40
-    patience: int = 10
-    lr: float = 1e-3
-    weight_decay: float = 1e-4
+    head: str = HEAD
+    epochs: int = EPOCHS
+    patience: int = PATIENCE
+    lr: float = LR
+    weight_decay: float = WEIGHT_DECAY
     dropout: float = 0.0
     batch_size: int = 1
     tiles_per_slide: int | None = None

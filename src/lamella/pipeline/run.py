@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lamella.cohort import Cohort, load_cohort
+from lamella.defaults import HEAD, MPP, TILE_PX
 from lamella.encoders import DEFAULT_ENCODER, EncoderSpec
 from lamella.encoders.trust import trusting
 from lamella.errors import LamellaError, OutputError
@@ -37,10 +38,10 @@ def run(
     out: Path | str,
     *,
     encoder: str = DEFAULT_ENCODER,
-    tile_px: int = 512,
-    mpp: float = 0.5,
+    tile_px: int = TILE_PX,
+    mpp: float = MPP,
     stride_px: int | None = None,
-    head: str = "attention",
+    head: str = HEAD,
 ) -> Run:
     """Run a cohort with few words: `run_cohort` with everything that is not named left at its default.
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from lamella.defaults import COLOURS, OPACITY, PANEL_PX
 from lamella.errors import SettingsError
 from lamella.maps import stitch_tiles
 from lamella.reports.heatmap import SlideAttention
@@ -36,10 +37,10 @@ class OverlayStyle:
         SettingsError: If a value is unknown or out of range.
     """
 
-    colours: str = "inferno"
-    opacity: float = 0.55
+    colours: str = COLOURS
+    opacity: float = OPACITY
     measure: Literal["relative", "rank"] = "relative"
-    panel_px: int = 900
+    panel_px: int = PANEL_PX
 
     def __post_init__(self) -> None:
         """Refuse what cannot be drawn."""

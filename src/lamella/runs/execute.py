@@ -16,7 +16,7 @@ from lamella.cohort import (
     split_by_batch,
     split_folds,
 )
-from lamella.cohort.cohort import name_some
+from lamella.defaults import N_FOLDS
 from lamella.errors import CohortError
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
@@ -39,10 +39,11 @@ from lamella.runs.rounds import (
     remove_models,
     train_protocol,
 )
-from lamella.runs.settings import DEFAULT_FOLDS, RunSettings, TrainingSettings, describe_encoder
+from lamella.runs.settings import RunSettings, TrainingSettings, describe_encoder
 from lamella.runs.stage_two import StageOne, finetune_rounds
 from lamella.slide import hash_readable
 from lamella.temporaries import sweep_temporaries
+from lamella.words import name_some
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -214,7 +215,7 @@ def _say_division(cohort: Cohort, settings: TrainingSettings, progress: Progress
     """Say aloud where another number of folds is asked for than the table brings: the table's count."""
     n_folds = len({slide.fold for slide in cohort.slides if slide.fold is not None})
     brings_split = any(slide.split is not None for slide in cohort.slides)
-    if settings.n_folds in (n_folds, DEFAULT_FOLDS) or not (n_folds or brings_split):
+    if settings.n_folds in (n_folds, N_FOLDS) or not (n_folds or brings_split):
         return []
     own = f"{n_folds} folds" if n_folds else "a split of train, val and test"
     note = (
@@ -237,12 +238,8 @@ def save_run_cohort(cohort: Cohort, folder: RunFolder) -> None:
     """Write the cohort twice: with paths for this machine, without for everyone."""
     save_cohort(cohort, folder.local / "cohort.csv")
     columns = ["slide_id", "patient_id", "label", "split", "fold", "batch"]
-    rows = [{name: _cell(getattr(slide, name)) for name in columns} for slide in cohort.slides]
+    rows = [{name: getattr(slide, name) for name in columns} for slide in cohort.slides]
     write_table(folder.cohort, columns, rows)
-
-
-def _cell(value: object) -> object:
-    return "" if value is None else value
 
 
 def save_ledger(cohort: Cohort, bags: RunBags, folder: RunFolder) -> None:

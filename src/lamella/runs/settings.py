@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lamella.defaults import CAM_ARM, CAM_METHOD, EVALUATE, FINETUNE_SEEDS, N_FOLDS, N_SEEDS
 from lamella.encoders import EncoderSpec, RuntimeSettings
 from lamella.errors import ModelError, SettingsError
 from lamella.features.plan import CutSettings
@@ -12,8 +13,6 @@ from lamella.features.settings import ExtractSettings, name_in_files
 from lamella.finetune.settings import FinetuneSettings
 from lamella.mil.settings import TrainSettings
 from lamella.tiles import TileSpec
-
-DEFAULT_FOLDS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +29,8 @@ class TrainingSettings:
     """
 
     train: TrainSettings = field(default_factory=TrainSettings)
-    n_seeds: int = 3
-    n_folds: int = DEFAULT_FOLDS
+    n_seeds: int = N_SEEDS
+    n_folds: int = N_FOLDS
     split_seed: int = 0
     sensitivity: float | None = None
     by_batch: bool = True
@@ -57,8 +56,8 @@ class StageTwo:
     """
 
     finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
-    n_seeds: int = 1
-    evaluate: str = "all"
+    n_seeds: int = FINETUNE_SEEDS
+    evaluate: str = EVALUATE
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
@@ -85,9 +84,9 @@ class CamSettings:
         runtime: Where the encoder runs; at precision `auto` in fp32.
     """
 
-    method: str = "exact"
+    method: str = CAM_METHOD
     target: str | None = None
-    arm: str = "frozen"
+    arm: str = CAM_ARM
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
 
     def __post_init__(self) -> None:

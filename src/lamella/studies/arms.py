@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
+from lamella.defaults import HEAD
 from lamella.errors import SettingsError
 
 FINETUNED = ("frozen", "head", "tuned")
@@ -39,7 +40,7 @@ class Arm:
     depth: int = 4
     weights: str = "auto"
     finetuned: str = "frozen"
-    head: str = "attention"
+    head: str = HEAD
     tiles: str = "default"
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
+from lamella.defaults import N_FOLDS, N_SEEDS
 from lamella.errors import SettingsError
 from lamella.files import read_yaml
 from lamella.studies.arms import CHOSEN_ARMS, Arm
@@ -81,8 +82,8 @@ class StudyDesign(Part):
     tiles: dict[str, TileDesign] = Field(default_factory=lambda: {"default": TileDesign()})
     arms: tuple[ArmBlock, ...] = Field(min_length=1)
     finetune_best: bool = False
-    seeds: int = Field(default=3, ge=1)
-    folds: int = Field(default=5, ge=3)
+    seeds: int = Field(default=N_SEEDS, ge=1)
+    folds: int = Field(default=N_FOLDS, ge=3)
     split: Literal["folds", "holdout", "given"] = "folds"
     split_seed: int = Field(default=0, ge=0)
     train: TrainDesign = TrainDesign()

@@ -22,7 +22,7 @@ from lamella.features.extract import ExtractReport, extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.settings import ExtractSettings
 from lamella.files import parse_json_file, refuse_links, write_record
-from lamella.progress import Progress, SilentProgress, say_time
+from lamella.progress import Progress, SilentProgress
 from lamella.runs.bags import RunBags, load_bags
 from lamella.runs.execute import check_images, save_ledger, save_run_cohort
 from lamella.runs.folder import RunFolder, hash_tables
@@ -52,6 +52,7 @@ from lamella.studies.record import describe_study, load_record, refuse_other_des
 from lamella.studies.robustness import measure_features, measure_gap
 from lamella.studies.work import CHOSEN_KEY, PlanFacts, base_of
 from lamella.temporaries import sweep_temporaries
+from lamella.words import say_time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

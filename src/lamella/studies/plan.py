@@ -9,10 +9,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lamella.progress import say_time
 from lamella.studies.arms import CHOSEN_ARMS, Arm
 from lamella.studies.design import StudyDesign
 from lamella.studies.work import CHOSEN_KEY, OPTIONAL, PlanFacts, Unit, bags_of, core_keys, list_units, price_choices
+from lamella.words import say_time
 
 RUNS, DONE, WAITS, LEFT = "runs", "done", "waiting for weights", "not run"
 

@@ -40,15 +40,13 @@ class RuntimeSettings:
 
     def __post_init__(self) -> None:
         """Refuse what no runtime knows."""
-        for option, value, known in (
-            ("device", self.device, DEVICES),
-            ("precision", self.precision, PRECISIONS),
-            ("runtime", self.runtime, RUNTIMES),
+        for name, value, known, remedy in (
+            ("device", self.device, DEVICES, "Pass --device auto."),
+            ("precision", self.precision, PRECISIONS, "Pass --precision auto."),
+            ("runtime", self.runtime, RUNTIMES, "Set runtime to 'auto'."),
         ):
             if value not in known:
-                raise SettingsError(
-                    f"{option} is '{value}' and must be one of {', '.join(known)}. Pass --{option} auto."
-                )
+                raise SettingsError(f"{name} is '{value}' and must be one of {', '.join(known)}. {remedy}")
         for name, number in (("n_threads", self.n_threads), ("batch_size", self.batch_size)):
             if number is not None and number < 1:
                 raise SettingsError(f"{name} is {number} and must be at least 1. Leave it out to have it chosen.")

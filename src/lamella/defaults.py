@@ -1,0 +1,41 @@
+"""What is taken where nothing is said: each value once, for settings, options, study files and so for their records."""
+
+from typing import Final
+
+# Tissue and tiles
+TILE_PX: Final = 512
+MPP: Final = 0.5
+MIN_TISSUE: Final = 0.5
+MAX_UPSAMPLE: Final = 1.10
+TISSUE: Final = "glass"
+DTYPE: Final = "float16"
+
+# Heads
+HEAD: Final = "attention"
+EPOCHS: Final = 40
+PATIENCE: Final = 10
+LR: Final = 1e-3
+WEIGHT_DECAY: Final = 1e-4
+N_SEEDS: Final = 3
+N_FOLDS: Final = 5
+
+# Fine-tuning
+TOP_K: Final = 64
+FINETUNE_EPOCHS: Final = 20
+FINETUNE_PATIENCE: Final = 5
+FINETUNE_SEEDS: Final = 1
+ENCODER_LR: Final = 1e-5
+HEAD_LR: Final = 1e-4
+STAIN_JITTER: Final = 0.0
+TRAIN_PRECISION: Final = "fp32"
+EVALUATE: Final = "all"
+
+# Explaining and showing
+CAM_METHOD: Final = "exact"
+CAM_ARM: Final = "frozen"
+LOCALISED_TILES: Final = 10
+SMALLEST_UM: Final = 275.0
+CKA_TILES: Final = 64
+COLOURS: Final = "inferno"
+OPACITY: Final = 0.55
+PANEL_PX: Final = 900
