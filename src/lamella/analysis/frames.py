@@ -67,7 +67,8 @@ def judge_arms(
         >>> found["verdict"]["use"]
         'Use small: it is the cheapest arm, and non-inferior to every other (margin 0.05 AUC).'
     """
-    if not isinstance(margin, int | float) or not 0 < margin < 0.5:
+    given: object = margin  # whoever calls from a notebook may give anything
+    if not isinstance(given, int | float) or not 0 < given < 0.5:
         raise SettingsError(f"the margin is {margin!r} and must be an AUC between 0 and 0.5. Pass margin=0.05.")
     if n_left_out not in (1, 2):
         raise SettingsError(

@@ -5,10 +5,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from lamella.cohort.cohort import Cohort, CohortColumns, CohortSlide, name_slide, name_some
+from lamella.cohort.cohort import Cohort, CohortColumns, CohortSlide, name_slide
 from lamella.cohort.columns import is_slide_id
 from lamella.cohort.table import load_cohort
 from lamella.errors import CohortError
+from lamella.words import name_some
 
 _TABLES = (".csv", ".parquet", ".tsv")
 
