@@ -167,9 +167,12 @@ def _say_open(judgement: Judgement, names: Sequence[str], needed: tuple[int, Pat
         arm, patients = needed
         against = "the whole network" if len(judgement.rules.chains) == 1 else "every other arm"
         high = "no upper limit" if patients.high is None else f"{patients.high:,}"
+        spread = f"90% range {patients.low:,} to {high}"
+        if patients.low == patients.high:
+            spread = "these data leave no range to give"
         parts.append(
             f"About {patients.n:,} patients would settle whether {names[arm]} is non-inferior to {against} (80% power "
-            f"if it is truly as good, same prevalence and models; 90% range {patients.low:,} to {high})."
+            f"if it is truly as good, same prevalence and models; {spread})."
         )
     elif judgement.find_kind(chain=0 if len(judgement.rules.chains) == 1 else None) == "inconclusive":
         parts.append("How many patients would settle it cannot be told from these data.")
