@@ -55,7 +55,10 @@ def test_a_difference_has_the_variance_of_matrix_pairs_and_seeds() -> None:
     m, q = (targets == 1).sum(), (targets == 0).sum()
     spread = cov[0, 0] + cov[1, 1] - 2 * cov[0, 1]
     nearer = min(estimate.auc[:2], key=lambda auc: abs(auc - 0.5))  # its factor is the larger
-    pooled = np.mean([np.var(seeds[a] - seeds[b], ddof=1) for a, b in ((0, 1), (0, 2), (1, 2))]) / 3
+    own = np.diag(cov) + (1 / m**2 + 1 / q**2) / 8
+    scaled = seeds / np.sqrt(own)[:, None]  # the noise of seeds in units of each arm's own error
+    each = np.mean([np.var(scaled[a] - scaled[b], ddof=1) for a, b in ((0, 1), (0, 2), (1, 2))]) / 2 / 3
+    pooled = each * (own[0] + own[1])
     expected = spread * (1 + 2 / 3 * 4 * nearer * (1 - nearer)) + (1 / m**2 + 1 / q**2) / 4 + pooled
     difference = found.compare(0, 1)
     assert difference.difference == pytest.approx(estimate.auc[0] - estimate.auc[1])
@@ -63,6 +66,21 @@ def test_a_difference_has_the_variance_of_matrix_pairs_and_seeds() -> None:
     degrees = expected**2 / (pooled**2 / 4)  # (J - 1)(S - 1)
     half = stdtrit(degrees, 0.975) * np.sqrt(expected)
     assert difference.interval[1] - difference.difference == pytest.approx(half)
+
+
+def test_seeds_of_an_arm_near_chance_do_not_make_good_arms_look_unsure() -> None:
+    """Two good arms agree in each seed; beside them stands one near 1/2 whose seeds differ by 0.1."""
+    rng = np.random.default_rng(5)
+    targets = np.arange(100) % 2
+    scores = np.array([4.0, 4.0, 0.4])[:, None] * targets + rng.normal(size=(3, 100))
+    estimate = estimate_auc(np.stack([np.zeros_like(scores), scores], axis=-1), targets, folds=np.zeros(100, np.int64))
+    steady = np.array([[0.99, 0.985], [0.985, 0.99], [0.6, 0.6]])
+    shaken = np.array([[0.99, 0.985], [0.985, 0.99], [0.55, 0.65]])
+    alone, beside = (differ(estimate, seeds).compare(0, 1).standard_error for seeds in (steady, shaken))
+    assert beside < 1.5 * alone
+    assert beside < 0.5 * np.sqrt(2 * 0.1**2 / 2 / 3 / 2 + alone**2)  # what pooling in units of AUC makes of it
+    wide = differ(estimate, shaken).compare(0, 2).standard_error
+    assert wide > 1.05 * differ(estimate, steady).compare(0, 2).standard_error
 
 
 def test_cross_validation_counts_only_the_share_that_is_trained_on_twice() -> None:

@@ -50,7 +50,7 @@ def find_expected_loss(estimate: AucEstimate, differences: Differences) -> Float
     """
     factor = np.sqrt(find_difference_factor(estimate.auc, estimate.n_rounds))
     covariance = differences.covariance * factor[:, None] * factor
-    covariance = covariance + np.eye(len(factor)) * (differences.disagreement + differences.seeds) / 2
+    covariance = covariance + np.diag(differences.disagreement / 2 + differences.seed_variances)
     values, vectors = np.linalg.eigh(covariance)
     drawn = estimate.auc + draw_normals(len(factor)) @ (vectors * np.sqrt(np.maximum(values, 0))).T
     return np.asarray((drawn.max(axis=1, keepdims=True) - drawn).mean(axis=0))

@@ -43,7 +43,7 @@ class Differences:
             last two terms and what was cut off at 0.
         factor: `(J, J)` float64, f of each difference.
         disagreement: The quarter terms.
-        seeds: s^2/S.
+        seed_variances: `(J,)` float64, what the noise of training adds to the variance of each arm's AUC.
     """
 
     values: Floats
@@ -53,7 +53,12 @@ class Differences:
     covariance: Floats
     factor: Floats
     disagreement: float
-    seeds: float
+    seed_variances: Floats
+
+    @property
+    def seeds(self) -> Floats:
+        """What the noise of training adds to the variance of each difference, `(J, J)`."""
+        return np.asarray(self.seed_variances[:, None] + self.seed_variances)
 
     def compare(self, first: int, second: int, *, level: float = 0.95) -> AucDifference:
         """Compare two arms: the first's AUC less the second's."""
@@ -85,10 +90,12 @@ def find_differences(estimate: AucEstimate, *, seed_auc: Floats | None = None) -
     own_factor = find_difference_factor(auc, estimate.n_rounds)
     factor = np.maximum(own_factor[:, None], own_factor)
     spread = factor * np.maximum(contrast(covariance), 0)
-    seeds, seed_degrees = _pool_seeds(seed_auc)
+    own_variances = np.maximum(np.diag(covariance), 0) + estimate.disagreement / 2
+    seed_variances, seed_degrees = _pool_seeds(seed_auc, own_variances)
+    seeds = seed_variances[:, None] + seed_variances
     variance = spread + estimate.disagreement + seeds
     degrees = np.full_like(variance, np.inf)
-    if seeds > 0:
+    if seed_variances.any():
         degrees = variance**2 / (seeds**2 / seed_degrees)
     np.fill_diagonal(variance, 0.0)
     errors = np.sqrt(variance)
@@ -100,7 +107,7 @@ def find_differences(estimate: AucEstimate, *, seed_auc: Floats | None = None) -
         covariance=covariance,
         factor=factor,
         disagreement=estimate.disagreement,
-        seeds=seeds,
+        seed_variances=seed_variances,
     )
 
 
@@ -123,15 +130,24 @@ def contrast(covariance: Floats) -> Floats:
     return np.asarray(variances[:, None] + variances - 2 * covariance)
 
 
-def _pool_seeds(seed_auc: Floats | None) -> tuple[float, float]:
-    """Return the variance that the mean over seeds adds to a difference, pooled over pairs, and its degrees."""
-    if seed_auc is None or seed_auc.shape[1] < 2 or seed_auc.shape[0] < 2:
-        return 0.0, np.inf
-    n_arms, n_seeds = seed_auc.shape
-    rest = seed_auc - seed_auc.mean(axis=1, keepdims=True)
+def _pool_seeds(seed_auc: Floats | None, own_variances: Floats) -> tuple[Floats, float]:
+    """Return what the noise of training adds to the variance of each arm's mean over seeds, `(J,)`, and its degrees.
+
+    Training moves an AUC near 1/2 more than one near 1, as patients do. So the noise of seeds is pooled over the arms
+    in units of each arm's own variance: an arm near chance does not make good arms look unsure.
+
+    Args:
+        seed_auc: `(J, S)` AUC of each arm in each seed.
+        own_variances: `(J,)` of the arms' AUCs, above 0.
+    """
+    n_arms = len(own_variances)
+    if seed_auc is None or seed_auc.shape[1] < 2 or n_arms < 2:
+        return np.zeros(n_arms), np.inf
+    n_seeds = seed_auc.shape[1]
+    rest = (seed_auc - seed_auc.mean(axis=1, keepdims=True)) / np.sqrt(own_variances)[:, None]
     rest = rest - rest.mean(axis=0)
     degrees = (n_arms - 1) * (n_seeds - 1)
-    return float(2 * (rest**2).sum() / degrees / n_seeds), float(degrees)
+    return np.asarray((rest**2).sum() / degrees / n_seeds * own_variances), float(degrees)
 
 
 def find_skewness(estimate: AucEstimate, errors: Floats) -> Floats:

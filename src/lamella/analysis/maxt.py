@@ -57,7 +57,7 @@ def find_critical_of_pairs(differences: Differences, first: NDArray[np.int64], s
     values, vectors = np.linalg.eigh(differences.covariance)
     root = vectors * np.sqrt(np.maximum(values, 0))  # (J, J)
     loadings = apart @ root
-    variance = (loadings**2).sum(axis=1) + differences.seeds / differences.factor[first, second]
+    variance = (loadings**2).sum(axis=1) + differences.seeds[first, second] / differences.factor[first, second]
     safe = np.where(variance > 0, variance, 1.0)
     normals = draw_normals(n_arms)
     sample = normals @ (loadings / np.sqrt(safe)[:, None]).T
@@ -110,7 +110,7 @@ def _correlate(differences: Differences, best: int, family: NDArray[np.int64]) -
     c, factor = differences.covariance, np.sqrt(differences.factor[family, best])
     covariance = c[best, best] - c[family, best][:, None] - c[family, best] + c[np.ix_(family, family)]
     covariance = covariance * factor[:, None] * factor
-    covariance[np.diag_indices_from(covariance)] += differences.seeds
+    covariance[np.diag_indices_from(covariance)] += differences.seeds[family, best]
     variances = np.diag(covariance).copy()
     still = variances <= 1e-12
     sd = np.sqrt(np.where(still, 1.0, variances))

@@ -92,7 +92,8 @@ def find_patients_needed(
     covariance = sum((_sum_products(rows) for rows in groups), np.zeros((len(arms), len(arms))))
     luck = sample_normals(_scale(covariance))[:_N_SAMPLES]
     # What patients add to the variance, less what pairs of them add twice.
-    per_patient = (errors**2 - differences.disagreement - differences.seeds) / factor
+    seeds = differences.seeds[arms, others]
+    per_patient = (errors**2 - differences.disagreement - seeds) / factor
     excess = np.maximum(np.diag(covariance) - per_patient, 0)
     by_chance = max(0.0, float(np.quantile(luck.max(axis=1), _LUCK)))
 
@@ -100,7 +101,7 @@ def find_patients_needed(
         room = question.margin - np.maximum(deficit - by_chance * errors, 0)
         if room.min() <= 0:
             return math.inf
-        variance = factor * np.maximum(spread - excess, 0) + differences.seeds
+        variance = factor * np.maximum(spread - excess, 0) + seeds
         n: Floats = np.full_like(luck, n_patients)
         for _ in range(_N_STEPS):  # the skewness hangs on n, weakly
             z = correct_quantile(question.critical, skewness * np.sqrt(n_patients / np.maximum(n, 1)))
