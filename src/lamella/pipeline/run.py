@@ -46,7 +46,7 @@ def run(
 
     Args:
         cohort: Labelled slides, or their table (CSV or Parquet).
-        out: The run folder; `index.html` in it is the page.
+        out: The run folder; `report.html` in it is the page.
         encoder: As `find_encoder` takes it; its weights must be on this machine.
         tile_px: Side of a tile, in pixels at `mpp`.
         mpp: Resolution the encoder sees, in um per pixel.

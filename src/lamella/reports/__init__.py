@@ -5,9 +5,11 @@
     top_tiles.py   the most attended tiles, side by side (PNG)
     tiff.py        the raster as a pyramidal OME-TIFF that states its resolution
     geojson.py     each tile with its attention and rank, for QuPath
-    figures.py     charts, as SVG text
-    record.py      a finished run folder, read back: the one place that knows its file names and keys
-    page.py        the run folder as one self-contained HTML page
+    charts/        charts, from numbers to SVG text
+    models.py      what the JSON files of runs and studies hold, typed
+    record.py      a folder of a run or a study, read back: the one place that knows its file names and keys
+    page/          such a folder as one self-contained HTML page, `report.html`, with its numbers, `report.parquet`
+    words.py       how figures are printed and things are called
     pseudonyms.py  identifiers as salted hashes, for what is passed on (`lamella.renaming` renames with them)
 
 Nothing here imports torch: results open on a laptop.

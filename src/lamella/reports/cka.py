@@ -7,7 +7,7 @@ import numpy as np
 
 from lamella.errors import ModelError
 from lamella.files import parse_json_file, write_text
-from lamella.reports.figures import BlockSeries, draw_alignment, draw_by_block
+from lamella.reports.charts.blocks import BlockSeries, draw_alignment, draw_by_block
 
 MATRIX, DIAGONAL = "cka-matrix.svg", "cka-blocks.svg"
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lamella.reports.sentences import say_reversed
+from lamella.reports.words import say_reversed
 
 _ARMS = {"stage 1": "before (the seeds that go on)", "head": "head only (control)", "tuned": "encoder and head"}
 _NAMES = {"colour": "baseline: colour", "tissue": "baseline: tissue area, tiles", "batch": "baseline: batch alone"}
