@@ -7,7 +7,8 @@
     geojson.py     each tile with its attention and rank, for QuPath
     charts/        charts, from numbers to SVG text
     models.py      what the JSON files of runs and studies hold, typed
-    record.py      a folder of a run or a study, read back: the one place that knows its file names and keys
+    record.py      one record of a run or of a study
+    loading.py     their folders read back into it: the one place that knows their file names and columns
     page/          such a folder as one self-contained HTML page, `report.html`, with its numbers, `report.parquet`
     words.py       how figures are printed and things are called
     pseudonyms.py  identifiers as salted hashes, for what is passed on (`lamella.renaming` renames with them)

@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 import pytest
 
 from lamella.errors import ModelError, SettingsError
+from lamella.reports.loading import load_record
 from lamella.reports.page import PageSettings, write_page
-from lamella.reports.record import load_record
 from tests.reports.fake_run import write_run
 
 SECTIONS = ("answer", "all-arms", "curves", "controls", "outlines", "slides", "cohort", "settings", "cite")

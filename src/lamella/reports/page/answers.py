@@ -27,6 +27,7 @@ _SHORT = {
     "amount": "the amount of tissue",
     "batch": "the batch",
 }
+_NEAR = {"colour": "Colour alone", "tissue": "The amount of tissue", "amount": "The amount of tissue"}
 _LEAST_PATIENTS = 10
 
 
@@ -278,8 +279,8 @@ def _say_near(record: Record) -> list[str]:
     if shown is None:
         return []
     return [
-        f"{'Colour alone' if name == 'colour' else 'The amount of tissue'} reaches an AUC of {format_number(figure.value)}, inside the "
+        f"{_NEAR[name]} reaches an AUC of {format_number(figure.value)}, inside the "
         f"interval of {shown.arm} or above it: whether that arm sees more is not settled here."
         for name, figure in record.controls.baselines.items()
-        if name in ("colour", "tissue", "amount") and figure.value is not None and figure.value >= shown.interval[0]
+        if name in _NEAR and figure.value is not None and figure.value >= shown.interval[0]
     ]

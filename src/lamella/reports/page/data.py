@@ -1,7 +1,7 @@
 """A page's data file: every number of its tables and charts in one long table, and what stands around them.
 
-`report.parquet` has a row a cell: `part` (key of the table or chart), `form` (`table` or `chart`), `row`, `position` and
-`column`, the `text` that is shown and, where it is a number, its `value`, with `low` and `high` where it has an
+`report.parquet` has a row a cell: `part` (key of the table or chart), `form` (`table` or `chart`), `row`, `position`
+and `column`, the `text` that is shown and, where it is a number, its `value`, with `low` and `high` where it has an
 interval. `mark` and `badges` are of a table's row. Titles, sentences and captions stand in the file's metadata.
 """
 
@@ -81,7 +81,7 @@ def load_data(path: Path) -> Page | None:
             return None
         page = _STRUCTURE.validate_json(metadata[_KEY])
         frame = table.to_pandas().sort_values(["part", "form", "row", "position"], kind="stable")
-        groups = {key: group for key, group in frame.groupby(["part", "form"], sort=False)}
+        groups = dict(iter(frame.groupby(["part", "form"], sort=False)))
         return page.map_blocks(lambda block: _fill(block, groups))
     except (ArithmeticError, LookupError, OSError, TypeError, ValueError) as error:
         said = " ".join(str(error).split())[:120]

@@ -6,13 +6,13 @@ from pathlib import Path
 from lamella.errors import SettingsError
 from lamella.files import refuse_links, remove, write_text
 from lamella.reports.damage import refusing_damage
+from lamella.reports.loading import load_record
 from lamella.reports.page.data import DATA, load_data, save_data
 from lamella.reports.page.joined import join_pages
 from lamella.reports.page.parts import Page
 from lamella.reports.page.render import PageSettings, render_page
 from lamella.reports.page.run_page import build_run_page
 from lamella.reports.page.study_page import build_study_page
-from lamella.reports.record import load_record
 
 PAGE = "report.html"
 _EARLIER = "index.html"  # the page of a run, up to version 0.1.0
