@@ -182,15 +182,16 @@ def _say_thresholds(notes: Iterable[str]) -> str:
 
 def _frame_run(rows: Sequence[_Row], arm: str, classes: Sequence[str]) -> pd.DataFrame:
     """Return the predictions of a run as those of a study are: a row a slide, a logit being the log of a share."""
-    frame = pd.DataFrame([row for row in rows if any(key.startswith("prob_") for key in row)])
-    if frame.empty or any(f"prob_{name}" not in frame for name in classes):
+    if not rows:
         return pd.DataFrame()
+    for name in classes:
+        if f"prob_{name}" not in rows[0]:
+            raise ModelError(f"'predictions.csv' has no column 'prob_{name}'. Run `lamella run` again.")
     shares = np.array([[_parse_number(row[f"prob_{name}"], "lamella run") for name in classes] for row in rows])
-    ids = frame["slide_id"].tolist()
     return pd.DataFrame(
         {
             "arm": arm,
-            "slide_id": ids,
+            "slide_id": [row["slide_id"] for row in rows],
             "patient_id": [row.get("patient_id") or row["slide_id"] for row in rows],
             "label": [row.get("label", "") for row in rows],
             "fold": [_parse_whole(row.get("fold"), "lamella run") or 0 for row in rows],
@@ -292,6 +293,8 @@ def _read_rows(path: Path, verb: str) -> list[_Row] | None:
             if "slide_id" not in (reader.fieldnames or ()):
                 raise ModelError(f"'{path}' has no column 'slide_id'. Run `{verb}` again: it makes what is missing.")
             return [{key: unescape_cell(cell or "") for key, cell in row.items() if key is not None} for row in reader]
+    except ModelError:
+        raise
     except (OSError, ValueError, csv.Error) as error:  # not UTF-8 text, a NUL, a cell without end
         raise ModelError(
             f"'{path}' is damaged (not UTF-8 CSV). Run `{verb}` again: it makes what is missing."

@@ -51,8 +51,8 @@ def test_numbers_are_whole_where_the_page_rounds_them(folders: dict[str, Path]) 
     assert sorted(zip(intervals["low"], intervals["high"], strict=True)) == sorted(
         tuple(arm["interval"]) for arm in verdict["arms"]
     )
-    marked = cells[cells["mark"] == "recommended"]
-    assert set(marked["badges"]) == {"recommended"}
+    marked = cells[cells["mark"] == "best"]
+    assert set(marked["badges"]) == {"highest AUC"}
 
 
 def test_the_page_is_made_again_from_its_numbers_alone(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -120,7 +120,9 @@ def test_folders_of_the_same_name_are_told_apart(folders: dict[str, Path], tmp_p
 def test_a_damaged_file_is_one_line(folders: dict[str, Path], tmp_path: Path, content: bytes) -> None:
     copy = shutil.copytree(folders["run"], tmp_path / "run")
     (copy / "report.parquet").write_bytes(content)
-    with pytest.raises(ModelError, match=r"report.parquet' is damaged .* Remove it, and run `lamella report` again") as e:
+    with pytest.raises(
+        ModelError, match=r"report.parquet' is damaged .* Remove it, and run `lamella report` again"
+    ) as e:
         write_report([copy])
     assert len(str(e.value).splitlines()) == 1
 

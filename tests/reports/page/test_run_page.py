@@ -12,7 +12,7 @@ from lamella.reports.loading import load_record
 from lamella.reports.page import PageSettings, write_page
 from tests.reports.fake_run import write_run
 
-SECTIONS = ("answer", "all-arms", "curves", "controls", "outlines", "slides", "cohort", "settings", "cite")
+SECTIONS = ("answer", "all-arms", "curves", "controls", "outlines", "slides", "cohort", "reproduction", "cite")
 
 
 class Outline(HTMLParser):
@@ -32,7 +32,7 @@ class Outline(HTMLParser):
             self.images.append(attributes)
 
     def handle_data(self, data):
-        self.text += data
+        self.text += f"{data} "
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_a_picture_that_is_not_ours_is_shown_whole_and_one_that_cannot_be_read_i
     assert len(Outline(read(write_page(run))).images) == 4
     picture.write_bytes(b"no picture")
     page = Outline(read(write_page(run)))
-    assert len(page.images) == 2
+    assert len(page.images) == 3
     assert "Pictures of 1 slide are left out because they cannot be read." in page.text
 
 
@@ -135,14 +135,15 @@ def test_a_large_cohort_shows_some_slides_and_says_how_many_are_left_out(run):
     page = Outline(read(write_page(run, settings=PageSettings(max_slides=1, max_rows=10))))
     assert len(page.images) == 2
     text = " ".join(page.text.split())
-    assert "1 more slides are drawn and left out to keep this page small" in text
+    assert "1 more slide is drawn and left out; the pictures lie in the folder." in text
     assert "The 30 slides with the smallest error are left out: the predictions have all." in text
 
 
 def test_pictures_shrink_and_then_go_until_the_page_fits(run):
+    bare = write_page(run, settings=PageSettings(max_slides=0)).stat().st_size / 1e6
     sizes, shown = [], []
-    for max_mb in (5.0, 0.6, 0.4):
-        page = write_page(run, settings=PageSettings(max_mb=max_mb))
+    for max_mb in (bare + 3, bare + 0.2, bare + 0.03):
+        page = write_page(run, settings=PageSettings(max_slides=2, max_mb=max_mb))
         sizes.append(page.stat().st_size)
         shown.append(len(Outline(read(page)).images))
         assert sizes[-1] <= max_mb * 1e6
@@ -221,7 +222,8 @@ def test_the_record_joins_tables_and_pictures(run):
     [
         ("metrics.json", '{"arms": ', "metrics.json' is damaged"),
         ("cohort.csv", "slide,label\nx,y\n", "cohort.csv' has no column 'slide_id'"),
-        ("predictions.csv", "slide_id,fold,prob_a\nS-400,0,many\n", "says 'many' for a number"),
+        ("predictions.csv", "slide_id,fold,prob_benign,prob_malignant\nS-400,0,0.1,many\n", "says 'many' for a number"),
+        ("predictions.csv", "slide_id,fold,prob_a\nS-400,0,0.5\n", "'predictions.csv' has no column 'prob_benign'"),
     ],
 )
 def test_a_damaged_folder_is_refused_in_one_line(run, name, content, says):

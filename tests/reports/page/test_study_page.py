@@ -106,7 +106,7 @@ def test_arms_that_did_not_run_are_listed_with_cost_or_command(page):
 @pytest.mark.parametrize(
     "said",
     [
-        "internal validation",
+        "Internal validation",
         "not another hospital",
         "was not itself measured",
         "not adjusted",
@@ -246,10 +246,10 @@ def test_the_same_folder_makes_the_same_page(folder, page):
 
 
 def test_no_study_and_damaged_files_are_named(tmp_path, copied):
-    with pytest.raises(ModelError, match=r"holds no study \(study.json\)"):
+    with pytest.raises(ModelError, match=r"holds no run .* and no study \(study.json\)"):
         write_page(tmp_path / "nothing")
     (copied / "verdict.json").write_text("{")
-    with pytest.raises(ModelError, match=r"verdict.json' is damaged. Run `lamella study` again"):
+    with pytest.raises(ModelError, match=r"verdict.json' is damaged \(.*\). Run `lamella study` again"):
         write_page(copied)
     with pytest.raises(SettingsError, match="fewer than 0 slides"):
         PageSettings(max_slides=-1)

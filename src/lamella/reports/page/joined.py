@@ -79,7 +79,7 @@ def _compare(pages: Sequence[Page], names: Sequence[str]) -> Section:
     )
     charts = (Charts(charts=(Chart(key="side-by-side-forest", drawn="forest", marks=marks, caption=caption),)),)
     blocks: tuple[Block, ...] = (Text(said), *(charts if marks else ()), table)
-    return Section(key="side-by-side", title="Side by side", nav="Side by side", blocks=blocks)
+    return Section(key="together", title="Side by side", nav="Side by side", blocks=blocks)
 
 
 def _list_arms(page: Page) -> Iterator[tuple[Row, Figure, Figure]]:

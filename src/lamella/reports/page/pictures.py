@@ -57,8 +57,8 @@ class ShownSlides:
 
     Attributes:
         cards: The slides.
-        n_left_out: Slides for which there was no room.
-        n_unreadable: Slides left out because their pictures cannot be read.
+        n_left_out: Slides that are not shown.
+        n_unreadable: Slides of which a picture cannot be read.
     """
 
     cards: tuple[ShownCard, ...] = ()
@@ -75,7 +75,9 @@ def inline_slides(slides: Slides, folder: Path, *, max_slides: int, max_bytes: i
         max_slides: Most slides.
         max_bytes: Most bytes of all data URIs.
     """
-    opened = [(card, pictures) for card in slides.cards[:max_slides] if (pictures := _open_all(card, folder))]
+    opened = [(card, _open_all(card, folder)) for card in slides.cards[:max_slides]]
+    n_unreadable = sum(len(pictures) < len(card.pictures) for card, pictures in opened)
+    opened = [(card, pictures) for card, pictures in opened if pictures]
     shown: list[ShownCard] = []
     for view_px, other_px in _SIDES_PX:
         shown = [_build_card(card, pictures, view_px, other_px) for card, pictures in opened]
@@ -83,10 +85,7 @@ def inline_slides(slides: Slides, folder: Path, *, max_slides: int, max_bytes: i
             break
     while shown and sum(card.n_bytes for card in shown) > max_bytes:
         shown.pop()
-    n_unreadable = min(max_slides, len(slides.cards)) - len(opened)
-    return ShownSlides(
-        cards=tuple(shown), n_left_out=len(slides.cards) - n_unreadable - len(shown), n_unreadable=n_unreadable
-    )
+    return ShownSlides(cards=tuple(shown), n_left_out=len(slides.cards) - len(shown), n_unreadable=n_unreadable)
 
 
 def _open_all(card: Card, folder: Path) -> list[tuple[Picture, Image.Image]]:

@@ -82,7 +82,7 @@ def _list_sections(record: Record, version: str, *, max_rows: int) -> list[Secti
         build_section("outlines", "Maps against outlines", "Localisation", list_outlines(record)),
         build_section("slides", "Slides", "Slides", [list_slides(record)]),
         build_section("cohort", "Cohort, tissue, failures", "Cohort", list(list_tables(record, max_rows=max_rows))),
-        build_section("settings", "Settings and versions", "Settings", _list_settings(record)),
+        build_section("reproduction", "Settings and versions", "Settings", _list_settings(record)),
         build_section("cite", "How to cite", "How to cite", [Text(text) for text in _list_citations(record, version)]),
     ]  # fmt: skip
 
