@@ -99,7 +99,7 @@ def test_a_table_that_is_no_text_is_one_line(run: Path, tmp_path: Path, content:
         write_page(copy)
 
 
-@pytest.mark.parametrize("content", ['{"a": {"b": []}}', '{"classes": ["x", "y"]}'])
+@pytest.mark.parametrize("content", ["{}", '{"a": {"b": []}}', '{"classes": ["x", "y"]}'])
 def test_a_record_that_names_no_classes_or_settings_is_refused(run: Path, tmp_path: Path, content: str) -> None:
     copy = shutil.copytree(run, tmp_path / "run")
     (copy / "run.json").write_text(content)

@@ -129,6 +129,8 @@ class StageTwoContent(_Content):
 class RunMetrics(_Content):
     """`metrics.json` of a run."""
 
+    classes: tuple[str, ...] = ()
+    positive: str | None = None
     arms: RunArms = RunArms()
     thresholds: dict[int, ThresholdContent] | None = None
     stage_two: StageTwoContent | None = None
@@ -494,7 +496,7 @@ class Cost(_Content):
 
 
 def read_content(path: Path, kind: type[_C], *, made_by: str) -> _C | None:
-    """Return what a file holds; None where there is no file, or nothing in it.
+    """Return what a file holds; None where there is no file.
 
     Args:
         path: The file.
@@ -508,10 +510,7 @@ def read_content(path: Path, kind: type[_C], *, made_by: str) -> _C | None:
         return None
     remedy = f"Run `{made_by}` again: it makes what is missing."
     try:
-        content = parse_json_file(path)
-        if isinstance(content, dict) and not content.keys() - {"record_sha256"}:
-            return None
-        return kind.model_validate(content)
+        return kind.model_validate(parse_json_file(path))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"

@@ -122,9 +122,9 @@ def test_a_damaged_file_is_one_line(folders: dict[str, Path], tmp_path: Path, co
     (copy / "report.parquet").write_bytes(content)
     with pytest.raises(
         ModelError, match=r"report.parquet' is damaged .* Remove it, and run `lamella report` again"
-    ) as e:
+    ) as raised:
         write_report([copy])
-    assert len(str(e.value).splitlines()) == 1
+    assert len(str(raised.value).splitlines()) == 1
 
 
 def test_a_row_that_lacks_a_cell_is_damage(folders: dict[str, Path], tmp_path: Path) -> None:

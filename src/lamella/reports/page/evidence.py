@@ -23,8 +23,45 @@ from lamella.reports.words import (
 
 
 def tabulate_measures(record: Record) -> Table:
-    """Return what else was measured: of a study's shown arm and the one of highest AUC, of all that a run measured."""
-    rows = [
+    """Return what else was measured of the shown arm and the one of highest AUC."""
+    names = dict.fromkeys(name for name in (record.shown, record.conclusion.best_arm) if name)
+    arms = [(name, record.metrics[name]) for name in names if name in record.metrics]
+    threshold = drop_folders(record.threshold_note)
+    said = f"Thresholds of {record.shown}: {threshold}." if threshold else ""
+    return Table(
+        key="measures",
+        title="Other measures",
+        head=("arm", "of", "measure", "value", "95% interval", "CI method", "at a prevalence of"),
+        rows=tuple(row for name, arm in arms for row in _list_measures(name, arm.headline, arm.headline_measures)),
+        note=f"{NOT_ADJUSTED} {HELD_FIXED} Predictive values and average precision hold at the prevalence beside them. "
+        f"Brier score and log-loss are better where lower. Calibration is perfect at intercept 0 (below it, "
+        f"probabilities are too high) and slope 1 (below it, they are too extreme). {said}".strip(),
+        empty="There is no metrics.json, so nothing else can be said of the arms.",
+    )
+
+
+def tabulate_all_measures(record: Record) -> Table:
+    """Return every further measure of a run: by slide, with each batch left out, and of the baselines."""
+    arms = [] if record.left_out is None else [(f"{record.shown}, each batch left out", record.left_out)]
+    arms += [(BASELINES.get(name, name), metrics) for name, metrics in record.baselines.items()]
+    shown = record.shown_metrics
+    rows = _list_measures(str(record.shown), "slides", shown.slides) if shown and shown.counts_patients else []
+    for name, metrics in arms:
+        if metrics.counts_patients:
+            rows += _list_measures(name, "patients", metrics.patients) + _list_measures(name, "slides", metrics.slides)
+        else:
+            rows += _list_measures(name, metrics.headline, metrics.headline_measures)
+    return Table(
+        key="all-measures",
+        title="Measures by slide, with batches left out, and of the baselines",
+        head=("arm", "of", "measure", "value", "95% interval", "CI method", "at a prevalence of"),
+        rows=tuple(rows),
+        folded=True,
+    )
+
+
+def _list_measures(arm: str, unit: str, measures: Measures | None) -> list[Row]:
+    return [
         Row(
             cells=(
                 arm,
@@ -36,38 +73,9 @@ def tabulate_measures(record: Record) -> Table:
                 format_number(figure.prevalence),
             )
         )
-        for arm, unit, measures in _list_measured(record)
-        for measure, figure in _list_figures(measures)
+        for measure, figure in ([] if measures is None else _list_figures(measures))
         if figure.value is not None or figure.reason is not None
     ]
-    threshold = drop_folders(record.threshold_note)
-    said = f"Thresholds of {record.shown}: {threshold}." if threshold else ""
-    return Table(
-        key="measures",
-        title="Other measures",
-        head=("arm", "of", "measure", "value", "95% interval", "CI method", "at a prevalence of"),
-        rows=tuple(rows),
-        note=f"{NOT_ADJUSTED} {HELD_FIXED} Predictive values and average precision hold at the prevalence beside them. "
-        f"Brier score and log-loss are better where lower. Calibration is perfect at intercept 0 (below it, "
-        f"probabilities are too high) and slope 1 (below it, they are too extreme). {said}".strip(),
-        empty="There is no metrics.json, so nothing else can be said of the arms.",
-    )
-
-
-def _list_measured(record: Record) -> list[tuple[str, str, Measures]]:
-    """List what was measured: (arm, `patients` or `slides`, its measures)."""
-    names = dict.fromkeys(name for name in (record.shown, record.conclusion.best_arm) if name)
-    arms = [(name, record.metrics[name]) for name in names if name in record.metrics]
-    if record.left_out is not None:
-        arms.append((f"{record.shown}, each batch left out", record.left_out))
-    arms += [(BASELINES.get(name, name), metrics) for name, metrics in record.baselines.items()]
-    measured = []
-    for name, metrics in arms:
-        units = {"patients": metrics.patients, "slides": metrics.slides}
-        if record.study is not None or not metrics.counts_patients:
-            units = {metrics.headline: metrics.headline_measures}
-        measured += [(name, unit, measures) for unit, measures in units.items() if measures is not None]
-    return measured
 
 
 def _list_figures(measures: Measures) -> list[tuple[str, Estimate]]:

@@ -153,11 +153,11 @@ class Charts:
 
     Attributes:
         charts: The charts.
-        shape: `wide` (over the whole page), `square` or `broad`.
+        shape: `full` (over the whole page), `square` or `broad`.
     """
 
     charts: tuple[Chart, ...]
-    shape: Literal["wide", "square", "broad"] = "wide"
+    shape: Literal["full", "square", "broad"] = "full"
     kind: Literal["charts"] = "charts"
 
 

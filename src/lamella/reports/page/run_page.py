@@ -13,6 +13,7 @@ from lamella.reports.page.arms import tabulate_arms, tabulate_stage_two
 from lamella.reports.page.cards import list_slides
 from lamella.reports.page.cohort import list_tables, tabulate_settings, tabulate_versions
 from lamella.reports.page.evidence import (
+    tabulate_all_measures,
     tabulate_baselines,
     tabulate_cka,
     tabulate_measures,
@@ -65,7 +66,7 @@ def _list_sections(record: Record, version: str, *, max_rows: int) -> list[Secti
             "curves",
             "ROC, calibration, operating point",
             "ROC, calibration",
-            [chart_curves(record), chart_scores(record), *list_calls(record), tabulate_measures(record)],
+            [chart_curves(record), chart_scores(record), *list_calls(record), tabulate_measures(record), tabulate_all_measures(record)],
         ),
         build_section(
             "controls",
