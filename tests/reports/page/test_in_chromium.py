@@ -1,4 +1,4 @@
-"""The study's page in a real headless Chromium: it works, asks for nothing, and can be read by day, night and phone.
+"""Pages of a study and of a run in a real headless Chromium: it works, asks for nothing, and can be read by day, night and phone.
 
 Skipped where there is no Chromium with its driver, unless LAMELLA_NEEDS_CHROMIUM=1 says that there must be one.
 """
@@ -15,6 +15,7 @@ import pytest
 
 from lamella.files import parse_json_file
 from lamella.reports.page import write_page
+from tests.reports.fake_run import write_run
 from tests.reports.page.fake_study import write_study
 
 CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
@@ -82,6 +83,12 @@ def page(home, chromium):
         home / "study", slide_ids=["<script>window.hit = 1", '"><img src=x onerror="window.hit = 1">'], n_drawn=4
     )
     return write_page(home / "study")
+
+
+@pytest.fixture(scope="module")
+def run_page(home):
+    write_run(home / "run", n_slides=30, n_drawn=2)
+    return write_page(home / "run")
 
 
 def show(chromium, page, size="desktop", scheme="light"):
@@ -157,6 +164,40 @@ def test_lettering_of_charts_is_large_enough_to_read(chromium, page, size):
     assert min(heights) >= 7.5
     kinds = "return [...document.querySelectorAll('.wide, .narrow')].map((e) => [e.className, e.checkVisibility()])"
     assert all(shown == ((name == "narrow") == (size == "phone")) for name, shown in chromium.execute_script(kinds))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_runs_page_opens_without_errors_and_does_not_scroll_sideways(chromium, run_page, size):
+    show(chromium, run_page, size)
+    assert [entry for entry in chromium.get_log("browser") if entry["level"] != "INFO"] == []
+    assert [url for url in list_requests(chromium) if not url.startswith(("data:", run_page.as_uri()))] == []
+    inner, whole = chromium.execute_script("return [window.innerWidth, document.documentElement.scrollWidth]")
+    assert whole <= inner == SIZES[size][0]
+    assert chromium.execute_script(CONTRAST)[0][0] >= 4.0
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_chart_is_seen_once(chromium, page, run_page, size):
+    script = (
+        "return [...document.querySelectorAll('figure.chart')].map((f) => "
+        "[...f.querySelectorAll('svg')].filter((e) => e.checkVisibility()).length)"
+    )
+    for opened, n_charts in ((page, 13), (run_page, 6)):
+        show(chromium, opened, size)
+        assert chromium.execute_script(script) == [1] * n_charts
+
+
+def test_a_table_of_a_run_is_sorted_filtered_and_saved_as_a_studys_is(chromium, run_page, home):
+    show(chromium, run_page)
+    click(chromium, "#measures thead th:nth-child(4) button")
+    values = [float(text) for text in read_column(chromium, "measures", 3) if text != "-"]
+    assert values == sorted(values)
+    chromium.find_element("css selector", '.tools[data-for="measures"] input').send_keys("SENSITIV")
+    rows = list(csv.reader(save(chromium, home, "measures", "csv").splitlines()))
+    assert rows[0] == ["arm", "of", "measure", "value", "95% interval", "CI method", "at a prevalence of"]
+    model = parse_json_file(home / "run" / "metrics.json")["arms"]["model"]["patients"]["sensitivity"]
+    assert [row[:4] for row in rows[1:]] == [["efficientnet-lite0", "patients", "sensitivity", f"{model['value']:.3f}"]]
+    assert save(chromium, home, "measures", "tex").startswith("\\begin{tabular}{lllllll}")
 
 
 def test_names_run_nothing(chromium, page):

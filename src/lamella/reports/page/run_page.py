@@ -66,7 +66,13 @@ def _list_sections(record: Record, version: str, *, max_rows: int) -> list[Secti
             "curves",
             "ROC, calibration, operating point",
             "ROC, calibration",
-            [chart_curves(record), chart_scores(record), *list_calls(record), tabulate_measures(record), tabulate_all_measures(record)],
+            [
+                chart_curves(record),
+                chart_scores(record),
+                *list_calls(record),
+                tabulate_measures(record),
+                tabulate_all_measures(record),
+            ],
         ),
         build_section(
             "controls",
