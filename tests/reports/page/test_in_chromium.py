@@ -1,4 +1,4 @@
-"""Pages of a study and of a run in a real headless Chromium: it works, asks for nothing, and can be read by day, night and phone.
+"""Pages in a real headless Chromium: they work, ask for nothing, and can be read by day, night and phone.
 
 Skipped where there is no Chromium with its driver, unless LAMELLA_NEEDS_CHROMIUM=1 says that there must be one.
 """

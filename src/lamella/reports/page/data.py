@@ -91,12 +91,21 @@ def load_data(path: Path) -> Page | None:
 def _list_cells(block: Block) -> Iterator[_Cell]:
     if isinstance(block, Table):
         for number, row in enumerate(block.rows):
-            about = {"row": number, "mark": row.kind, "badges": "\n".join(row.badges)}
             for position, (column, text) in enumerate(zip(block.head, row.cells, strict=True)):
                 figure = text if isinstance(text, Figure) else Figure(text)
-                numbers = {"value": figure.value, "low": figure.low, "high": figure.high}
-                yield _Cell(part=block.key, form="table", position=position, column=column, text=str(text),
-                            **about, **numbers)  # fmt: skip
+                yield _Cell(
+                    part=block.key,
+                    form="table",
+                    row=number,
+                    position=position,
+                    column=column,
+                    text=str(text),
+                    value=figure.value,
+                    low=figure.low,
+                    high=figure.high,
+                    mark=row.kind,
+                    badges="\n".join(row.badges),
+                )
     elif isinstance(block, Charts):
         for chart in block.charts:
             yield from _list_chart(chart)
@@ -106,8 +115,9 @@ def _list_chart(chart: Chart) -> Iterator[_Cell]:
     number = 0
     for number, mark in enumerate(chart.marks):
         for position, (column, value) in enumerate(_flatten(mark)):
-            cell = {"text": value} if isinstance(value, str) else {"value": float(value)}
-            yield _Cell(part=chart.key, form="chart", row=number, position=position, column=column, **cell)
+            text, figure = (value, None) if isinstance(value, str) else (None, float(value))
+            yield _Cell(part=chart.key, form="chart", row=number, position=position, column=column, text=text,
+                        value=figure)  # fmt: skip
     for position, value in enumerate(chart.guides):
         yield _Cell(part=chart.key, form="chart", row=number + 1, position=position, column=_GUIDE, value=value)
 
