@@ -89,7 +89,7 @@ def test_every_picture_is_described(run):
     page = Outline(read(write_page(run)))
     assert len(page.images) == 4
     assert all(image["alt"] for image in page.images)
-    assert read(run / "report.html").count('role="img" aria-label="') == 8
+    assert read(run / "report.html").count('role="img" aria-label="') == 9
 
 
 def test_the_page_is_the_same_each_time(run):

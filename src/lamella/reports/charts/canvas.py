@@ -61,9 +61,9 @@ def legend(axes: Axes, place: Literal["lower left", "lower right", "best"], *, b
     )
 
 
-def shorten(name: str) -> str:
+def shorten(name: str, most: int = 24) -> str:
     """Cut a long name, so that it stays in its margin."""
-    return name if len(name) <= 24 else f"{name[:22]}..."
+    return name if len(name) <= most else f"{name[: most - 2]}..."
 
 
 def render(figure: Figure, name: str) -> str:

@@ -129,6 +129,7 @@ def draw_scores(
     positive: str,
     thresholds: Sequence[float] = (),
     name: str = "scores",
+    narrow: bool = False,
 ) -> str:
     """Draw each slide's probability as a dot, one row a label.
 
@@ -138,12 +139,14 @@ def draw_scores(
         positive: The label whose probability is drawn.
         thresholds: Those in use, one a fold.
         name: Of the chart, unique on its page.
+        narrow: Whether it is for a phone.
 
     Returns:
         SVG text.
     """
     classes = sorted(set(label), key=lambda shown: (shown != positive, shown))
-    figure, axes = open_figure(7.2, 0.8 + 0.75 * max(len(classes), 1))
+    width = 3.9 if narrow else 7.2
+    figure, axes = open_figure(width, 0.8 + 0.75 * max(len(classes), 1))
     for threshold in thresholds:
         axes.axvline(threshold, color=FAINT, linewidth=0.8, linestyle="--")
     labels = np.asarray(label)
@@ -151,14 +154,15 @@ def draw_scores(
         shares = np.sort(probability[labels == shown])
         axes.scatter(shares, line + _spread(shares), s=34, color=SECOND if shown == positive else ACCENT, alpha=0.7,
                      marker="o" if shown == positive else "D", linewidths=0)  # fmt: skip
-    counts = [f"{shorten(shown)} ({int((labels == shown).sum())})" for shown in classes]
+    counts = [f"{shorten(shown, 14 if narrow else 24)} ({int((labels == shown).sum())})" for shown in classes]
     axes.set_yticks(range(len(classes)), counts)
     axes.set_ylim(len(classes) - 0.4, -0.6)
     axes.set_xlim(-0.02, 1.02)
     axes.set_xlabel(f"predicted probability of {shorten(positive)}")
     axes.spines[["left", "top", "right"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    figure.subplots_adjust(left=0.27, right=0.97, top=0.97, bottom=0.52 / figure.get_size_inches()[1])
+    left = (0.25 + 0.085 * max(map(len, counts))) / width
+    figure.subplots_adjust(left=left, right=0.97, top=0.97, bottom=0.52 / figure.get_size_inches()[1])
     return render(figure, name)
 
 

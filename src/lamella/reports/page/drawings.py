@@ -67,7 +67,12 @@ def _draw_scores(chart: Chart, marks: Sequence[ScoreMark]) -> list[str]:
     scores = np.array([mark.score for mark in marks])
     labels = [mark.label for mark in marks]
     positive = marks[0].series
-    return [draw_scores(scores, labels, positive=positive, thresholds=chart.guides, name=chart.key)]
+    return [
+        draw_scores(
+            scores, labels, positive=positive, thresholds=chart.guides, name=f"{chart.key}{end}", narrow=bool(end)
+        )
+        for end in ("", "-narrow")
+    ]
 
 
 def _draw_blocks(chart: Chart, marks: Sequence[BlockMark]) -> list[str]:
