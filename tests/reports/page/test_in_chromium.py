@@ -182,7 +182,7 @@ def test_every_chart_is_seen_once(chromium, page, run_page, size):
         "return [...document.querySelectorAll('figure.chart')].map((f) => "
         "[...f.querySelectorAll('svg')].filter((e) => e.checkVisibility()).length)"
     )
-    for opened, n_charts in ((page, 13), (run_page, 6)):
+    for opened, n_charts in ((page, 12), (run_page, 6)):
         show(chromium, opened, size)
         assert chromium.execute_script(script) == [1] * n_charts
 

@@ -51,18 +51,18 @@ def _compare(pages: Sequence[Page], names: Sequence[str]) -> Section:
     """Return every arm of every folder with its AUC."""
     arms = [(name, *arm) for page, name in zip(pages, names, strict=True) for arm in _list_arms(page)]
     rows = tuple(
-        Row(cells=(name, row.cells[0], auc, interval), kind=row.kind, badges=row.badges)
-        for name, row, auc, interval in arms
+        Row(cells=(arm, name, auc, interval), kind=row.kind, badges=row.badges)
+        for name, arm, row, auc, interval in arms
     )
     marks = tuple(
         ArmMark(
-            name=f"{name}: {row.cells[0]}",
+            name=f"{name}: {arm}",
             auc=auc.value,
             low=interval.low,
             high=interval.high,
             emphasised=row.kind in ("recommended", "best"),
         )
-        for name, row, auc, interval in arms
+        for name, arm, row, auc, interval in arms
         if auc.value is not None
     )
     caption = "AUC of every arm of every folder, with its 95% interval. Dotted: chance."
@@ -73,7 +73,7 @@ def _compare(pages: Sequence[Page], names: Sequence[str]) -> Section:
     table = Table(
         key="side-by-side",
         title="Every arm of every folder",
-        head=("folder", "arm", "AUC", "95% interval"),
+        head=("arm", "folder", "AUC", "95% interval"),
         rows=rows,
         empty="No arm of any of these folders has results.",
     )
@@ -82,15 +82,17 @@ def _compare(pages: Sequence[Page], names: Sequence[str]) -> Section:
     return Section(key="together", title="Side by side", nav="Side by side", blocks=blocks)
 
 
-def _list_arms(page: Page) -> Iterator[tuple[Row, Figure, Figure]]:
-    """Yield the arms of a page: row, AUC, interval."""
+def _list_arms(page: Page) -> Iterator[tuple[str, Row, Figure, Figure]]:
+    """Yield the arms of a page: what it is called, its row, its AUC and interval."""
     for block in page.list_blocks():
-        if isinstance(block, Table) and block.key == "arms":
-            places = [block.head.index(name) for name in ("AUC", "95% interval") if name in block.head]
-            for row in block.rows:
-                figures = [cell for place in places if isinstance(cell := row.cells[place], Figure)]
-                if len(figures) == 2:
-                    yield row, *figures
+        if not (isinstance(block, Table) and block.key == "arms" and {"AUC", "95% interval"} <= set(block.head)):
+            continue
+        for number, row in enumerate(block.rows):
+            cells = dict(zip(block.head, row.cells, strict=True))
+            auc, interval = cells["AUC"], cells["95% interval"]
+            unit = f", by {cells['of'].removesuffix('s')}" if number and "of" in cells else ""
+            if isinstance(auc, Figure) and isinstance(interval, Figure):
+                yield f"{row.cells[0]}{unit}", row, auc, interval
 
 
 def _rename(block: Block, number: int) -> Block:
