@@ -85,7 +85,7 @@ def read_patches(path: Path) -> str:
 def read_attention(path: Path) -> str:
     """Load attention as numbers, and lay it on its slide."""
     from lamella.maps import stitch_tiles
-    from lamella.reports.heatmap import SlideAttention
+    from lamella.reports.draw.heatmap import SlideAttention
     from lamella.runs.attention import load_attention
 
     record = load_attention(path)

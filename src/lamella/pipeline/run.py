@@ -22,7 +22,7 @@ from lamella.mil.settings import TrainSettings
 from lamella.pipeline.pictures import ClassNames, draw_heatmaps
 from lamella.progress import Progress, SilentProgress
 from lamella.renaming import hide_names, rename_cohort, rename_outlines, save_public_failures
-from lamella.reports.cam import draw_cam
+from lamella.reports.draw.cam import draw_cam
 from lamella.reports.page import write_page
 from lamella.runs.execute import Run, execute_run
 from lamella.runs.folder import RunFolder

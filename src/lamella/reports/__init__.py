@@ -1,10 +1,6 @@
 """10. Report: what came out, as pictures, files for QuPath, and one page.
 
-    heatmap.py     attention of tiles -> a raster in register with the slide
-    overlay.py     the raster over the thumbnail, with colour bar and scale bar (PNG)
-    top_tiles.py   the most attended tiles, side by side (PNG)
-    tiff.py        the raster as a pyramidal OME-TIFF that states its resolution
-    geojson.py     each tile with its attention and rank, for QuPath
+    draw/          pictures of slides: attention and class activation maps, the most attended tiles; files for QuPath
     charts/        charts, from numbers to SVG text
     models.py      what the JSON files of runs and studies hold, typed
     record.py      one record of a run or of a study

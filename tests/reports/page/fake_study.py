@@ -13,7 +13,7 @@ from lamella.analysis.permutation import judge_permutations
 from lamella.analysis.predictions import PredictionTable
 from lamella.analysis.thresholds import Decisions, Threshold
 from lamella.files import write_json, write_table
-from lamella.reports.overlay import ColourRange, OverlayStyle, blend_map
+from lamella.reports.draw.overlay import ColourRange, OverlayStyle, blend_map
 from tests.reports.fake_run import draw_tissue
 
 ENCODERS = {

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from lamella.files import find_inside
+from lamella.reports.draw.pictures import load_body
 from lamella.reports.page.parts import Card, Picture, Slides
-from lamella.reports.pictures import load_body
 
 _SIDES_PX = ((0, 1300), (560, 1100), (460, 900), (380, 700), (300, 560))  # of views (0: as it lies there), of others
 _QUALITY = 80

@@ -12,8 +12,8 @@ import jinja2
 import matplotlib
 
 from lamella.errors import SettingsError
-from lamella.reports.cam import CAM_COLOURS
-from lamella.reports.overlay import OverlayStyle
+from lamella.reports.draw.cam import CAM_COLOURS
+from lamella.reports.draw.overlay import OverlayStyle
 from lamella.reports.page.drawings import Drawing, draw_chart
 from lamella.reports.page.parts import Charts, Page, Slides
 from lamella.reports.page.pictures import ShownSlides, inline_slides

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from lamella.explain.cam_record import CamRecord
 from lamella.files import parse_json_file, remove, write_json, write_text
 from lamella.maps import fit_map, load_map
-from lamella.reports.overlay import ColourRange, OverlayStyle, blend_map, fit_thumbnail, lay_panels
-from lamella.reports.pictures import save_picture
+from lamella.reports.draw.overlay import ColourRange, OverlayStyle, blend_map, fit_thumbnail, lay_panels
+from lamella.reports.draw.pictures import save_picture
 from lamella.slide import Bounds, Slide, describe_frame
 from lamella.tissue.geojson import make_feature
 

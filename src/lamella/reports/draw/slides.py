@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lamella.files import parse_json_file, remove, write_json
-from lamella.reports.geojson import save_attention_geojson
-from lamella.reports.heatmap import SlideAttention
-from lamella.reports.overlay import OverlayStyle, draw_overlay
-from lamella.reports.pictures import save_picture
-from lamella.reports.tiff import save_attention_tiff
-from lamella.reports.top_tiles import TopTile, draw_top_tiles, find_top_tiles
+from lamella.reports.draw.geojson import save_attention_geojson
+from lamella.reports.draw.heatmap import SlideAttention
+from lamella.reports.draw.overlay import OverlayStyle, draw_overlay
+from lamella.reports.draw.pictures import save_picture
+from lamella.reports.draw.tiff import save_attention_tiff
+from lamella.reports.draw.top_tiles import TopTile, draw_top_tiles, find_top_tiles
 from lamella.slide import Slide
 
 _DRAWN = "drawn.json"  # written last: a folder that has it is complete

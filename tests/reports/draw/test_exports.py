@@ -13,10 +13,10 @@ import tifffile
 
 from lamella.errors import SettingsError, TissueError
 from lamella.maps import stitch_tiles
-from lamella.reports.cam import save_contours
-from lamella.reports.geojson import ATTENTION, RANK, save_attention_geojson
-from lamella.reports.heatmap import SlideAttention
-from lamella.reports.tiff import plan_map, save_attention_tiff
+from lamella.reports.draw.cam import save_contours
+from lamella.reports.draw.geojson import ATTENTION, RANK, save_attention_geojson
+from lamella.reports.draw.heatmap import SlideAttention
+from lamella.reports.draw.tiff import plan_map, save_attention_tiff
 from lamella.samples.outlines import save_outlines
 from lamella.tissue import load_regions, save_tissue_geojson
 from lamella.tissue.mask import TissueMask

@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw
 
 from lamella.errors import SettingsError
 from lamella.maps import stitch_tiles
-from lamella.reports.heatmap import SlideAttention
-from lamella.reports.pictures import FAINT, INK, PAPER, Picture, draw_scale_bar, find_font, fit_text
+from lamella.reports.draw.heatmap import SlideAttention
+from lamella.reports.draw.pictures import FAINT, INK, PAPER, Picture, draw_scale_bar, find_font, fit_text
 
 _MARGIN = 24
 _HEADER = 94

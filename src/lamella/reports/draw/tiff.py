@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lamella.errors import SettingsError
 from lamella.maps import save_map, stitch_tiles
-from lamella.reports.heatmap import SlideAttention
+from lamella.reports.draw.heatmap import SlideAttention
 
 _CHANNEL = "Attention (times the average tile)"
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from lamella.errors import TileError
-from lamella.reports.heatmap import SlideAttention
-from lamella.reports.pictures import FAINT, INK, PAPER, Picture, draw_scale_bar, find_font, fit_text
+from lamella.reports.draw.heatmap import SlideAttention
+from lamella.reports.draw.pictures import FAINT, INK, PAPER, Picture, draw_scale_bar, find_font, fit_text
 
 _MARGIN = 20
 _HEADER = 80

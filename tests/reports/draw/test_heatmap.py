@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from lamella.errors import TileError
 from lamella.maps import stitch_tiles
-from lamella.reports.heatmap import SlideAttention, rank_tiles
+from lamella.reports.draw.heatmap import SlideAttention, rank_tiles
 
 
 def stitch_slowly(values, coords, tile_size, slide_size, shape):

@@ -7,9 +7,9 @@ from PIL import Image
 from lamella.explain.cam_record import CamRecord
 from lamella.files import parse_json_file, replacing, write_json
 from lamella.maps import fit_map, load_map, stitch_tiles
-from lamella.reports.cam import CAM_COLOURS, find_signed_range
-from lamella.reports.heatmap import SlideAttention
-from lamella.reports.overlay import OverlayStyle, blend_map, find_colour_range, fit_thumbnail
+from lamella.reports.draw.cam import CAM_COLOURS, find_signed_range
+from lamella.reports.draw.heatmap import SlideAttention
+from lamella.reports.draw.overlay import OverlayStyle, blend_map, find_colour_range, fit_thumbnail
 from lamella.slide import Slide
 
 _DRAWN = "drawn.json"  # written last: a folder that has it is complete

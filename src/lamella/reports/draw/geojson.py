@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from lamella.files import replacing
-from lamella.reports.heatmap import SlideAttention
+from lamella.reports.draw.heatmap import SlideAttention
 from lamella.slide import Bounds, describe_frame
 from lamella.tissue.geojson import make_feature
 

@@ -6,10 +6,10 @@ from PIL import Image
 
 from lamella.errors import SettingsError, TileError
 from lamella.maps import stitch_tiles
-from lamella.reports.heatmap import SlideAttention
-from lamella.reports.overlay import OverlayStyle, blend_map, draw_overlay, find_colour_range, fit_thumbnail
-from lamella.reports.pictures import choose_scale_bar, find_font, fit_text, load_body, save_picture
-from lamella.reports.top_tiles import TopTile, draw_top_tiles, find_top_tiles
+from lamella.reports.draw.heatmap import SlideAttention
+from lamella.reports.draw.overlay import OverlayStyle, blend_map, draw_overlay, find_colour_range, fit_thumbnail
+from lamella.reports.draw.pictures import choose_scale_bar, find_font, fit_text, load_body, save_picture
+from lamella.reports.draw.top_tiles import TopTile, draw_top_tiles, find_top_tiles
 
 
 def lay(attention, coords, slide_size=(400, 200), tile_size=(40.0, 20.0)):
