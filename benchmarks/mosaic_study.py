@@ -31,7 +31,7 @@ from lamella.files import write_text
 from lamella.finetune.settings import FinetuneSettings
 from lamella.mil.settings import TrainSettings
 from lamella.pipeline.run import run_cohort
-from lamella.reports.figures import BlockSeries, draw_by_block
+from lamella.reports.charts.blocks import BlockSeries, draw_by_block
 from lamella.runs.predict import open_run
 from lamella.runs.settings import CamSettings, StageTwo, TrainingSettings, join_settings
 from lamella.tiles import TileSpec

@@ -88,7 +88,7 @@ def fit_small(width: int) -> Any:
 
 def make_attention() -> Any:
     """Return attention on 10^5 tiles as pictures take it."""
-    from lamella.reports.heatmap import SlideAttention
+    from lamella.reports.draw.heatmap import SlideAttention
 
     shares = np.random.default_rng(2).gamma(0.3, size=N_TILES)
     return SlideAttention(
@@ -164,8 +164,8 @@ def keep_attention(folder: Path) -> Work:
 @row("attention on 10^5 tiles: picture")
 def draw(folder: Path) -> Work:
     """The overlay of the page."""
-    from lamella.reports.overlay import OverlayStyle, draw_overlay
-    from lamella.reports.pictures import save_picture
+    from lamella.reports.draw.overlay import OverlayStyle, draw_overlay
+    from lamella.reports.draw.pictures import save_picture
 
     tiles, thumbnail = make_attention(), np.full((560, 900, 3), 220, np.uint8)
     return lambda: save_picture(draw_overlay(tiles, thumbnail, title="S0", style=OverlayStyle()), folder / "a.png")
@@ -174,7 +174,7 @@ def draw(folder: Path) -> Work:
 @row("attention on 10^5 tiles: TIFF map")
 def map_tiff(folder: Path) -> Work:
     """The map that QuPath lays over the slide."""
-    from lamella.reports.tiff import save_attention_tiff
+    from lamella.reports.draw.tiff import save_attention_tiff
 
     tiles = make_attention()
     return lambda: save_attention_tiff(tiles, folder / "a.tiff")
@@ -183,7 +183,7 @@ def map_tiff(folder: Path) -> Work:
 @row("attention on 10^5 tiles: GeoJSON")
 def write_geojson(folder: Path) -> Work:
     """A detection a tile."""
-    from lamella.reports.geojson import save_attention_geojson
+    from lamella.reports.draw.geojson import save_attention_geojson
 
     tiles, path = make_attention(), folder / "a.geojson"
 
@@ -198,7 +198,7 @@ def write_geojson(folder: Path) -> Work:
 def choose(folder: Path) -> Work:
     """Top tiles."""
     from lamella.finetune.tiles import choose_top
-    from lamella.reports.top_tiles import find_top_tiles
+    from lamella.reports.draw.top_tiles import find_top_tiles
 
     tiles = make_attention()
     return lambda: (find_top_tiles(tiles), choose_top(tiles.attention, 200), None)[-1]
@@ -307,9 +307,9 @@ def run_again(folder: Path) -> Work:
 def write_run_page(folder: Path) -> Work:
     """From the folder; 60 slides have pictures of 900 px."""
     from lamella.files import write_json
-    from lamella.reports.overlay import OverlayStyle, draw_overlay
+    from lamella.reports.draw.overlay import OverlayStyle, draw_overlay
+    from lamella.reports.draw.pictures import save_picture
     from lamella.reports.page import write_page
-    from lamella.reports.pictures import save_picture
 
     run_dir = train_cohort(folder)
     write_json(

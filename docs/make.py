@@ -97,8 +97,8 @@ def draw_pictures(demo: Path) -> None:
     from lamella.cohort import load_cohort
     from lamella.demo import DEMO_ARM, run_demo
     from lamella.features.plan import CutSettings, find_slide_tissue
-    from lamella.reports.heatmap import SlideAttention
-    from lamella.reports.overlay import OverlayStyle, draw_overlay
+    from lamella.reports.draw.heatmap import SlideAttention
+    from lamella.reports.draw.overlay import OverlayStyle, draw_overlay
     from lamella.runs.attention import load_attention
     from lamella.samples import DEMO_MPP, DEMO_TILE_PX, TUMOUR, load_outlines
     from lamella.slide import open_slide

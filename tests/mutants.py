@@ -190,7 +190,7 @@ MUTANTS = (
     ),
     Mutant(
         "x and y swapped for QuPath",
-        "reports/geojson.py",
+        "reports/draw/geojson.py",
         "ring = [[x, y], [right, y], [right, bottom], [x, bottom], [x, y]]",
         "ring = [[y, x], [y, right], [bottom, right], [bottom, x], [y, x]]",
         "tests/reports/test_exports.py",

@@ -107,7 +107,7 @@ def test_the_pipeline_in_the_packages_docstring_runs(desk: Path) -> None:
     code = "\n".join(line.removeprefix("    ") for line in lines if line.startswith("    "))
     (desk / "new.svs").symlink_to(desk / "new" / "S-0900.svs")
     run_example("import lamella\nfrom pathlib import Path\n" + smaller(code), desk)
-    assert (desk / "run" / "index.html").is_file()
+    assert (desk / "run" / "report.html").is_file()
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

@@ -216,4 +216,4 @@ def test_one_bad_slide_never_stops_the_rest(place: Path) -> None:
     assert "is not there" in reasons["S-14"][1]
     with (place / "some" / "predictions.csv").open(encoding="utf-8", newline="") as stream:
         assert len(list(csv.DictReader(stream))) == 12
-    assert (place / "some" / "index.html").exists()
+    assert (place / "some" / "report.html").exists()

@@ -27,7 +27,7 @@ from lamella.exports.open import open_export
 from lamella.exports.write import export_model, hash_card
 from lamella.features.h5_reading import open_h5, read_array
 from lamella.files import find_inside, find_sha256, parse_json_file, read_json, refuse_links, write_json, write_table
-from lamella.reports.study import write_study_page
+from lamella.reports.page import write_page
 from lamella.runs.folder import RunFolder
 from lamella.runs.predict import open_run
 from tests.tiny import draw_cohort, draw_tissue, save_slide
@@ -214,7 +214,7 @@ def link(path: Path, target: Path) -> None:
     path.symlink_to(target)
 
 
-@pytest.mark.parametrize("name", ["heatmaps", "features", "local", "cam", "finetuned", "models/fold0", "index.html"])
+@pytest.mark.parametrize("name", ["heatmaps", "features", "local", "cam", "finetuned", "models/fold0", "report.html"])
 def test_a_run_whose_parts_are_links_is_neither_opened_nor_gone_on_with(
     run: Path, tmp_path: Path, canaries: Path, name: str
 ) -> None:
@@ -340,7 +340,7 @@ def test_json_that_is_none_of_ours_is_one_line(tmp_path: Path, case: str) -> Non
         lamella.load_regions(tmp_path / "run.json")
     (tmp_path / "study.json").write_bytes((tmp_path / "run.json").read_bytes())
     with pytest.raises(LamellaError):
-        write_study_page(tmp_path)
+        write_page(tmp_path)
 
 
 def test_json_is_refused_by_size(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from lamella.errors import BagError, LamellaError, OutputError, SlideError, show
 from lamella.explain.lesion_masks import load_mask
 from lamella.features.tissue import save_tiles, save_tissue
 from lamella.files import read_json, refuse_links, write_text
-from lamella.reports.pictures import load_body
+from lamella.reports.draw.pictures import load_body
 from lamella.runs.reference import load_reference
 from lamella.slide.claims import find_claimed_size
 from tests.tiny import draw_tissue, save_slide

@@ -94,6 +94,7 @@ measure\trun/predictions.csv
 cka\tresnet18@1\tresnet18@1\tslides/cohort.csv\t{CUT}\t--tiles\t2\t--first-weights\trandom\t--second-weights\trandom\t--out\tcka
 heatmap\tslides/S-00.tif\trun/attention/S-00.h5\t--out\tmaps
 localise\trun\t--lesions\tlesions\t--quiet
+report\trun
 sample\t--slides\t2\t--out\tdrawn\t--quiet
 study\tstudy.yaml\t--cohort\tslides/cohort.csv\t--out\tstudy\t--quiet
 """

@@ -95,6 +95,7 @@ _HOME = {
     "judge_again": "studies.judge",
     "compare_arms": "pipeline.study",
     "write_page": "reports.page",
+    "write_report": "reports.page",
     "run": "pipeline.run",
     "run_cohort": "pipeline.run",
     "predict": "pipeline.predict",

@@ -41,7 +41,7 @@ from lamella.mil.settings import TrainSettings
 from lamella.pipeline.predict import predict, predict_slides
 from lamella.pipeline.run import map_classes, run, run_cohort
 from lamella.pipeline.study import compare_arms
-from lamella.reports.page import write_page
+from lamella.reports.page import write_page, write_report
 from lamella.runs.execute import Run, train_on_bags
 from lamella.runs.predict import open_run
 from lamella.runs.settings import CamSettings, RunSettings, StageTwo, TrainingSettings
@@ -126,6 +126,7 @@ __all__ = [
     "train_on_bags",
     "trusting",
     "write_page",
+    "write_report",
 ]
 
 __version__: str

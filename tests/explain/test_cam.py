@@ -64,8 +64,8 @@ def test_a_run_maps_the_slides_that_have_heatmaps_and_shows_them(run):
     result, out = run
     drawn = sorted(path.parent.name for path in (out / "cam").glob("*/cam.png"))
     assert drawn == sorted(p.slide.slide_id for p in result.predictions[:2])
-    page = (out / "index.html").read_text()
-    assert page.count("Where the contrast comes from") == 2
+    page = (out / "report.html").read_text()
+    assert page.count('where the contrast comes from">') == 2
 
 
 @pytest.mark.parametrize("arm", ["frozen", "tuned"])

@@ -16,7 +16,7 @@ from lamella.errors import EncoderError, SettingsError
 from lamella.explain import cka
 from lamella.explain.cka import CkaSettings, compare_encoders
 from lamella.features.plan import CutSettings
-from lamella.reports.cka import save_cka_figures
+from lamella.reports.charts.cka import save_cka_figures
 from lamella.tiles import TileSpec
 from tests.tiny import draw_tissue, save_slide
 

@@ -102,8 +102,8 @@ def test_attention_and_cam_find_the_lesion_and_the_controls_do_not_reach_them(ru
         rows = list(csv.DictReader(stream))
     assert len(rows) == 6 * 7
     write_page(out)
-    page = (out / "index.html").read_text()
-    assert "Localisation" in page
+    page = (out / "report.html").read_text()
+    assert "Maps against outlines" in page
     assert "attention, permuted labels" in page
 
 

@@ -81,7 +81,7 @@ def test_a_studys_recommendation_is_asked_again_on_new_slides(study: Study, else
     own = parse_json_file(out / "metrics.json")["arms"]["model"]["patients"]["auc"]
     assert own["value"] == pytest.approx(found["arms"][1]["auc"])
     assert own["interval"] == pytest.approx(found["arms"][1]["interval"])
-    assert (out / "index.html").exists()
+    assert (out / "report.html").exists()
     assert len(pd.read_csv(out / "arms" / "0" / "predictions.csv")) == 12
 
 

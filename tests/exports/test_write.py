@@ -158,7 +158,7 @@ def test_an_export_predicts_as_the_run_did_without_the_weights(
     assert ours == theirs
     assert ours["frozen_threshold"] is not None
     assert (tmp_path / "by-model" / "heatmaps" / "N-0" / "attention.png").exists()
-    assert (tmp_path / "by-model" / "index.html").exists()
+    assert (tmp_path / "by-model" / "report.html").exists()
 
 
 def test_a_compiled_network_of_an_export_is_never_used(

@@ -86,7 +86,7 @@ def read_patches(path: Path) -> str:
 def read_attention(path: Path) -> str:
     """Load attention as numbers, and lay it on its slide."""
     from lamella.maps import stitch_tiles
-    from lamella.reports.heatmap import SlideAttention
+    from lamella.reports.draw.heatmap import SlideAttention
     from lamella.runs.attention import load_attention
 
     record = load_attention(path)
@@ -284,10 +284,10 @@ def _refuse_failures(failures: Any) -> None:
 
 def read_study(path: Path) -> str:
     """Open a study's folder, judge it again, and write its page."""
-    from lamella.reports.study.page import write_study_page
+    from lamella.reports.page import write_page
     from lamella.studies.judge import judge_again
 
-    page = write_study_page(path).read_bytes()
+    page = write_page(path).read_bytes()
     return digest([page, repr(judge_again(path))])
 
 

@@ -7,10 +7,10 @@ from lamella.analysis.metrics import measure
 from lamella.analysis.predictions import PredictionTable
 from lamella.analysis.thresholds import Decisions, Threshold
 from lamella.files import write_json, write_table
-from lamella.reports.heatmap import SlideAttention
-from lamella.reports.overlay import OverlayStyle, draw_overlay
-from lamella.reports.pictures import save_picture
-from lamella.reports.top_tiles import TopTile, draw_top_tiles, find_top_tiles
+from lamella.reports.draw.heatmap import SlideAttention
+from lamella.reports.draw.overlay import OverlayStyle, draw_overlay
+from lamella.reports.draw.pictures import save_picture
+from lamella.reports.draw.top_tiles import TopTile, draw_top_tiles, find_top_tiles
 
 
 def draw_tissue(rng, height, width, lesion=None):

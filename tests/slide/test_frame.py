@@ -17,9 +17,9 @@ from lamella.features.bag import load_patches
 from lamella.features.plan import CutSettings, plan_slide
 from lamella.features.tissue import save_tiles, save_tissue
 from lamella.maps import load_map
-from lamella.reports.cam import save_contours
-from lamella.reports.heatmap import SlideAttention
-from lamella.reports.slides import SlideCaption, draw_slide
+from lamella.reports.draw.cam import save_contours
+from lamella.reports.draw.heatmap import SlideAttention
+from lamella.reports.draw.slides import SlideCaption, draw_slide
 from lamella.slide import open_slide
 from lamella.slide.frame import clip_bounds, find_scan_part, to_canvas, to_scan
 from lamella.tiles import TileSpec, place_tiles

@@ -17,7 +17,7 @@ from lamella.analysis.predictions import PredictionTable
 from lamella.cli.tables import print_verdict
 from lamella.errors import CohortError
 from lamella.files import write_json
-from lamella.reports.study import write_study_page
+from lamella.reports.page import write_page
 from lamella.studies.design import check_design
 
 ARMS = ("net@4", "net@3", "net@2")
@@ -208,4 +208,4 @@ def test_edges_in_pairs_are_judged_shown_and_said_without_nonsense(
     assert "NaN" not in (tmp_path / "metrics.json").read_text()
     print_verdict(verdict)
     assert find_nonsense(capsys.readouterr().out) == [], case
-    assert find_nonsense(read_page(write_study_page(tmp_path))) == [], case
+    assert find_nonsense(read_page(write_page(tmp_path))) == [], case

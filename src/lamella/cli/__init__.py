@@ -38,6 +38,7 @@ _VERBS = (
     "cam",
     "localise",
     "study",
+    "report",
     "sample",
     "demo",
     "doctor",

@@ -58,7 +58,7 @@ def cam(
     from lamella.encoders import RuntimeSettings
     from lamella.features.failures import save_failures
     from lamella.pipeline.run import map_classes
-    from lamella.reports.page import write_page
+    from lamella.reports.page import rewrite_page
     from lamella.runs.folder import RunFolder
     from lamella.runs.settings import CamSettings
 
@@ -72,8 +72,7 @@ def cam(
     home = predicted or run
     folder = RunFolder(home).cam_of(arm)
     save_failures(failures, home / "cam" / "failures.csv")
-    if (home / "index.html").exists():
-        write_page(home)
+    rewrite_page(home)
     rows = [
         {
             "slide": one.slide_id,

@@ -57,7 +57,7 @@ def cka(
     from lamella.encoders import EncoderSpec
     from lamella.encoders.trust import trust
     from lamella.explain.cka import CkaSettings, compare_encoders
-    from lamella.reports.cka import save_cka_figures
+    from lamella.reports.charts.cka import save_cka_figures
 
     trust(first, second, *control or ())  # they were typed
     settings = CkaSettings(

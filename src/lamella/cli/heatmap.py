@@ -40,7 +40,7 @@ def heatmap(
     progress = talk.open()
 
     from lamella.pipeline.pictures import draw_heatmap
-    from lamella.reports.overlay import OverlayStyle
+    from lamella.reports.draw.overlay import OverlayStyle
 
     style = OverlayStyle(colours=colours, opacity=opacity, measure=measure, panel_px=panel_px)
     draw_heatmap(slide, attention, out, slide_mpp=slide_mpp, style=style)

@@ -55,7 +55,7 @@ def localise(
 
     from lamella.explain.localise import LocaliseSettings, localise_run
     from lamella.features.failures import save_failures
-    from lamella.reports.page import write_page
+    from lamella.reports.page import rewrite_page
     from lamella.runs.predict import open_run
     from lamella.runs.settings import CamSettings
 
@@ -72,8 +72,7 @@ def localise(
     )
     content, failures = localise_run(open_run(run), settings, progress=progress)
     save_failures(failures, run / "localisation-failures.csv")
-    if (run / "index.html").exists():
-        write_page(run)
+    rewrite_page(run)
     if as_json:
         print_json(content | {"failures": len(failures)})
     else:

@@ -44,7 +44,7 @@ def run(
 
     Tissue, tiles, features, training, prediction, statistics, heatmaps and a page.
 
-    Run again, it does only what is missing or changed. The page is OUT/index.html; predictions.csv, metrics.json, the
+    Run again, it does only what is missing or changed. The page is OUT/report.html; predictions.csv, metrics.json, the
     models and the heatmaps lie beside it. OUT/local and OUT/features stay in the house: they hold paths and ids.
     """
     progress = talk.open()

@@ -232,11 +232,11 @@ def _need(path: Path | None, remedy: str) -> Path:
 
 
 def _judge_again(folder: Path, *, as_json: bool) -> None:
-    from lamella.reports.study import write_study_page
+    from lamella.reports.page import write_page
     from lamella.studies.judge import judge_again
 
     verdict = judge_again(folder)
-    page = write_study_page(folder)
+    page = write_page(folder)
     if as_json:
         print_json({"out": str(folder), "verdict": verdict["verdict"], "arms": verdict["arms"]})
     else:

@@ -10,9 +10,9 @@ from lamella.errors import BagError, LamellaError, OutputError
 from lamella.features.failures import Failure
 from lamella.files import refuse_links
 from lamella.progress import Progress
-from lamella.reports.heatmap import locate_tiles
-from lamella.reports.overlay import OverlayStyle
-from lamella.reports.slides import SlideCaption, draw_slide, is_drawn
+from lamella.reports.draw.heatmap import locate_tiles
+from lamella.reports.draw.overlay import OverlayStyle
+from lamella.reports.draw.slides import SlideCaption, draw_slide, is_drawn
 from lamella.runs.attention import load_attention
 from lamella.runs.folder import RunFolder
 from lamella.runs.rounds import RoundPrediction

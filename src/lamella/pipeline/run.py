@@ -23,7 +23,7 @@ from lamella.mil.settings import TrainSettings
 from lamella.pipeline.pictures import ClassNames, draw_heatmaps
 from lamella.progress import Progress, SilentProgress
 from lamella.renaming import hide_names, rename_cohort, rename_outlines, save_public_failures
-from lamella.reports.cam import draw_cam
+from lamella.reports.draw.cam import draw_cam
 from lamella.reports.page import write_page
 from lamella.runs.execute import Run, execute_run
 from lamella.runs.folder import RunFolder
@@ -47,7 +47,7 @@ def run(
 
     Args:
         cohort: Labelled slides, or their table (CSV or Parquet).
-        out: The run folder; `index.html` in it is the page.
+        out: The run folder; `report.html` in it is the page.
         encoder: As `find_encoder` takes it; its weights must be on this machine.
         tile_px: Side of a tile, in pixels at `mpp`.
         mpp: Resolution the encoder sees, in um per pixel.

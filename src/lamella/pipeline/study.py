@@ -16,9 +16,9 @@ from lamella.features.failures import Failure
 from lamella.files import refuse_links
 from lamella.progress import Progress, SilentProgress
 from lamella.renaming import hide_names, rename_cohort, rename_outlines, save_public_failures
-from lamella.reports.heatmap import locate_tiles
-from lamella.reports.panels import draw_panels
-from lamella.reports.study import write_study_page
+from lamella.reports.draw.heatmap import locate_tiles
+from lamella.reports.draw.panels import draw_panels
+from lamella.reports.page import write_page
 from lamella.runs.attention import load_attention
 from lamella.runs.folder import RunFolder
 from lamella.runs.predict import open_run
@@ -77,7 +77,7 @@ def compare_arms(
     if pseudonyms:
         failures = hide_names(failures, cohort)
     save_public_failures(failures, cohort, outcome.folder.path / "failures.csv")
-    write_study_page(outcome.folder.path)
+    write_page(outcome.folder.path)
     return dataclasses.replace(outcome, failures=failures)
 
 

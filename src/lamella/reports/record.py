@@ -1,27 +1,38 @@
-"""A finished run, read back from its folder: the one place that knows its file names and columns.
+"""What a folder of a run or of a study holds: one record for both, since a run is a study of one arm.
 
-The page is built from this alone, never from objects of a running study, so it can be built again years later.
+Pages are made from this alone, never from objects of a running study, so they can be made again years later.
 """
 
-import csv
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from lamella.cells import unescape_cell
-from lamella.errors import OutputError
-from lamella.files import parse_json_file
-from lamella.reports.results import Results, read_results
-from lamella.runs.folder import refuse_changed_tables
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
-Row = Mapping[str, str]
+from lamella.reports.charts.marks import ScoreMark
+from lamella.reports.models import (
+    ArmMaps,
+    ArmMetrics,
+    ArmVerdict,
+    CkaPair,
+    Conclusion,
+    Controls,
+    Cost,
+    Estimate,
+    RunContent,
+    StageTwoArm,
+    StudyArm,
+    StudyContent,
+    Verdict,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SlideEntry:
-    """One slide of a run.
+class SlideRecord:
+    """One slide.
 
     Attributes:
         slide_id: Its key.
@@ -30,11 +41,8 @@ class SlideEntry:
         batch: Its batch; empty where not known.
         split: `train`, `val` or `test`; empty with folds.
         fold: Round in which it was tested; None where it was not.
-        probabilities: By class; empty where it was not predicted.
         n_tiles: How many tiles it has; None where not known.
-        overlay: Attention on the slide, a PNG; None where not drawn.
-        sheet: Its most attended tiles, a PNG; None where not drawn.
-        cam: Its class activation map, a PNG; None where not drawn.
+        shares: Its probabilities by class, as the shown arm sees it; empty where it was not predicted.
     """
 
     slide_id: str
@@ -43,23 +51,32 @@ class SlideEntry:
     batch: str = ""
     split: str = ""
     fold: int | None = None
-    probabilities: Mapping[str, float] = field(default_factory=dict)
     n_tiles: int | None = None
-    overlay: Path | None = None
-    sheet: Path | None = None
-    cam: Path | None = None
+    shares: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What the shown arm says of a slide.
+
+    Attributes:
+        slide: Which slide.
+        predicted: The class it is called.
+        probability: Of the positive class; with several classes of its label, or of the predicted one without a label.
+        loss: Log-loss of its label: the larger, the worse the error; None without a label.
+        right: Whether the predicted class is its label; None without a label.
+    """
+
+    slide: SlideRecord
+    predicted: str
+    probability: float
+    loss: float | None
+    right: bool | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerRow:
-    """Tissue of one slide after one step.
-
-    Attributes:
-        slide_id: Which slide.
-        step: What was done.
-        kept_um2: Area left, um2.
-        removed_um2: Area taken away, um2.
-    """
+    """Tissue of one slide after one step: area kept and taken away, um2."""
 
     slide_id: str
     step: str
@@ -69,207 +86,175 @@ class LedgerRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureRow:
-    """A slide that could not be done.
-
-    Attributes:
-        slide_id: Which slide.
-        stage: Where it stopped.
-        reason: Why, in words.
-    """
+    """A slide that could not be done: where it stopped and why."""
 
     slide_id: str
     stage: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunRecord:
-    """What a run folder holds.
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Record:
+    """What a folder holds.
 
     Attributes:
-        slides: In the order of the cohort table.
+        folder: Where it lies.
+        run: `run.json`; None of a study, and where it is absent.
+        study: `study.json`; None of a run.
         classes: Labels, in the order of the predictions' columns.
-        positive: The class whose probability is scored; empty where there are no predictions.
-        results: From `metrics.json`; None where it holds none.
-        ledger: From `ledger.csv`.
-        failures: From `failures.csv`.
-        settings: What was asked for, name by name.
-        runtime: On what the encoder ran.
-        versions: Of the packages that bear on results.
-        finished: When, as the run wrote it; empty where it did not.
-        notes: What the run said aloud.
-        external: Whether the slides are new to the models (`lamella predict`), not cross-validated.
+        scored: The class whose probability is shown; None with several classes of which none is positive.
+        shown: Name of the arm whose slides and curves are shown; None where none ran.
+        slides: Of the cohort, in its order.
+        predictions: Of the tested slides, a row an arm and slide: `arm slide_id patient_id label fold logit_<class>`.
+        metrics: By arm.
+        baselines: Every measure of a run's baselines, by name; `controls` has their AUC, of a study too.
+        left_out: Of a run's model with each batch left out; None where that was not done.
+        stage_two: Frozen, control and fine-tuned, of a run.
+        verdict: Of a study whose arms ran.
+        controls: Permuted labels, baselines, batches.
+        within_batches: AUC of the shown arm over pairs of the same fold and batch.
+        thresholds: Of the shown arm, by fold; empty where the likeliest class counts.
+        threshold_note: How these were chosen.
+        cka: Fine-tuned encoders against frozen ones.
+        localisation: Maps against outlines, by arm.
+        no_localisation: Why there are none, where that was written down.
+        costs: On what arms were timed.
+        ledger: Tissue by slide and step.
+        failures: Slides that could not be done.
+        notes: What must be said with the results.
         missing: Files that are not there, in words.
-        localisation: By arm, what `lamella localise` found.
     """
 
-    slides: tuple[SlideEntry, ...]
+    folder: Path
+    run: RunContent | None
+    study: StudyContent | None
     classes: tuple[str, ...]
-    positive: str
-    results: Results | None
-    ledger: tuple[LedgerRow, ...]
-    failures: tuple[FailureRow, ...]
-    settings: Mapping[str, Any]
-    runtime: str
-    versions: Mapping[str, str]
-    finished: str
-    notes: tuple[str, ...]
-    external: bool
-    missing: tuple[str, ...]
-    localisation: Mapping[str, Any] = field(default_factory=dict)
+    scored: str | None
+    shown: str | None
+    slides: tuple[SlideRecord, ...]
+    predictions: pd.DataFrame
+    metrics: Mapping[str, ArmMetrics]
+    baselines: Mapping[str, ArmMetrics] = field(default_factory=dict)
+    left_out: ArmMetrics | None = None
+    stage_two: tuple[StageTwoArm, ...] = ()
+    verdict: Verdict | None = None
+    controls: Controls = field(default_factory=Controls)
+    within_batches: Estimate = field(default_factory=Estimate)
+    thresholds: Mapping[int, float]
+    threshold_note: str = ""
+    cka: tuple[CkaPair, ...] = ()
+    localisation: tuple[ArmMaps, ...] = ()
+    no_localisation: str = ""
+    costs: tuple[Cost, ...] = ()
+    ledger: tuple[LedgerRow, ...] = ()
+    failures: tuple[FailureRow, ...] = ()
+    notes: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    @property
+    def positive(self) -> str:
+        """The class that is scored, or the last."""
+        return self.scored or self.classes[-1]
+
+    @property
+    def is_external(self) -> bool:
+        """Whether the slides are new to the models (`lamella predict`)."""
+        return self.run is not None and self.run.external
 
     @property
     def is_one_round(self) -> bool:
         """Whether all slides were tested in one round: a split of train, val and test, no cross-validation."""
-        return not self.external and len({slide.fold for slide in self.slides if slide.fold is not None}) == 1
+        if self.study is not None:
+            return self.verdict is not None and not self.verdict.cross_validated
+        return not self.is_external and len({slide.fold for slide in self.slides if slide.fold is not None}) == 1
 
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Of the packages that bear on results."""
+        content = self.study or self.run
+        return {} if content is None else content.versions
 
-def load_record(folder: Path) -> RunRecord:
-    """Read a run folder; files that are not there are listed in `missing`.
+    @property
+    def arms(self) -> tuple[ArmVerdict, ...]:
+        """What the verdict says of each arm that ran."""
+        return () if self.verdict is None else self.verdict.arms
 
-    Raises:
-        OutputError: If the folder holds no predictions and no cohort, or a file of it is damaged.
-    """
-    folder = Path(folder)
-    predictions, cohort = _read_table(folder / "predictions.csv"), _read_table(folder / "cohort.csv")
-    if predictions is None and cohort is None:
-        raise OutputError(
-            f"'{folder}' holds no run (neither cohort.csv nor predictions.csv). "
-            "Name the --out folder of a `lamella run`."
+    @property
+    def conclusion(self) -> Conclusion:
+        """What to use; empty where no arm ran."""
+        return Conclusion() if self.verdict is None else self.verdict.verdict
+
+    @property
+    def described(self) -> Mapping[str, StudyArm]:
+        """Each arm of the design, by name."""
+        return {} if self.study is None else {arm.arm: arm for arm in self.study.arms}
+
+    @property
+    def shown_metrics(self) -> ArmMetrics | None:
+        """Every measure of the shown arm."""
+        return self.metrics.get(self.shown or "")
+
+    @property
+    def counts_patients(self) -> bool:
+        """Whether patients are scored, not slides."""
+        if self.verdict is not None:
+            return self.verdict.units == "patients"
+        return self.shown_metrics is not None and self.shown_metrics.counts_patients
+
+    def kind_of(self, arm: str) -> str:
+        """Return `recommended`, `best` (of highest AUC) or nothing."""
+        if arm == self.conclusion.arm:
+            return "recommended"
+        return "best" if arm == self.conclusion.best_arm else ""
+
+    def find_call(self, slide: SlideRecord) -> Call | None:
+        """Find what the shown arm says of a slide, at its fold's threshold where there is one; None if nothing."""
+        shares = slide.shares
+        if not shares:
+            return None
+        predicted = max(shares, key=lambda name: shares[name])
+        threshold = self.thresholds.get(slide.fold or 0)
+        if len(shares) == 2 and self.scored in shares and threshold is not None:
+            other = next(name for name in shares if name != self.scored)
+            predicted = str(self.scored) if shares[str(self.scored)] >= threshold else other
+        own = shares.get(slide.label)
+        shown = self.scored or (slide.label if own is not None else predicted)
+        return Call(
+            slide=slide,
+            predicted=predicted,
+            probability=shares.get(shown, math.nan),
+            loss=None if own is None else -math.log(max(own, 1e-300)),
+            right=None if not slide.label else predicted == slide.label or own == shares[predicted],
         )
-    run, metrics = _read_json(folder / "run.json"), _read_json(folder / "metrics.json")
-    ledger, failures = _read_table(folder / "ledger.csv"), _read_table(folder / "failures.csv")
-    present = {
-        "the cohort (cohort.csv)": cohort,
-        "predictions (predictions.csv)": predictions,
-        "the tissue ledger (ledger.csv)": ledger,
-        "results (metrics.json)": metrics,
-        "settings and versions (run.json)": run,
-    }
-    if run is not None and not {"classes", "settings"} <= run.keys():
-        raise OutputError(
-            f"'run.json' of '{folder}' is damaged (it names no classes or settings). Run the same command again that "
-            "wrote it."
-        )
-    run = run or {}
-    refuse_changed_tables(folder, run, made_by="lamella predict" if run.get("external") else "lamella run")
-    classes = tuple(run.get("classes") or _list_classes(predictions or []))
-    pairs = (
-        (_read_json(folder / "cka.json") or {}).get("pairs") or (metrics or {}).get("cka") or []
-    )  # 0.1.0: in metrics
-    results = read_results(metrics, pairs) if metrics else None
-    notes = [*(run.get("notes") or ()), *(pair["note"] for pair in pairs if "note" in pair)]
-    return RunRecord(
-        slides=_read_slides(folder, cohort, predictions or [], ledger or []),
-        classes=classes,
-        positive=str(run.get("positive") or (classes[-1] if classes else "")),
-        results=results,
-        ledger=tuple(_read_ledger_row(row) for row in ledger or []),
-        failures=tuple(
-            FailureRow(slide_id=row.get("slide_id", ""), stage=row.get("stage", ""), reason=row.get("reason", ""))
-            for row in failures or []
-        ),
-        settings=run.get("settings") or {},
-        runtime=str(run.get("runtime") or ""),
-        versions={str(name): str(version) for name, version in (run.get("versions") or {}).items()},
-        finished=str(run.get("finished") or ""),
-        notes=tuple(dict.fromkeys(str(note) for note in notes)),
-        external=bool(run.get("external")),
-        missing=tuple(name for name, found in present.items() if found is None),
-        localisation={
-            arm: found
-            for arm, name in (("frozen", "localisation.json"), ("tuned", "localisation-tuned.json"))
-            if (found := _read_json(folder / name)) is not None
-        },
-    )
 
+    def list_calls(self) -> list[Call]:
+        """List what the shown arm says, the worst errors first; slides without a label by their probability."""
+        calls = [call for slide in self.slides if (call := self.find_call(slide)) is not None]
+        return sorted(calls, key=lambda call: (-(call.loss or 0.0), -call.probability, call.slide.slide_id))
 
-def _read_slides(
-    folder: Path, cohort: list[Row] | None, predictions: list[Row], ledger: list[Row]
-) -> tuple[SlideEntry, ...]:
-    """Join cohort, predictions, tile counts and pictures, slide by slide."""
-    predicted = {row["slide_id"]: row for row in predictions}
-    n_tiles = {row["slide_id"]: _whole(row.get("n_tiles")) for row in ledger}
-    rows = {row["slide_id"]: row for row in cohort or predictions}
-    entries = []
-    for slide_id, row in rows.items():
-        own = predicted.get(slide_id, {})
-        pictures = folder / "heatmaps" / slide_id
-        overlay, sheet = pictures / "attention.png", pictures / "top_tiles.png"
-        cam = folder / "cam" / slide_id / "cam.png"
-        entries.append(
-            SlideEntry(
-                slide_id=slide_id,
-                patient_id=row.get("patient_id") or slide_id,
-                label=row.get("label", ""),
-                batch=row.get("batch", ""),
-                split=row.get("split", ""),
-                fold=_whole(own.get("fold") or row.get("fold")),
-                probabilities={key.removeprefix("prob_"): _number(own[key]) for key in own if key.startswith("prob_")},
-                n_tiles=n_tiles.get(slide_id),
-                overlay=overlay if overlay.is_file() else None,
-                sheet=sheet if sheet.is_file() else None,
-                cam=cam if cam.is_file() else None,
+    def list_scores(self, arm: str, positive: str, *, series: str = "", by_slide: bool = False) -> list[ScoreMark]:
+        """List an arm's test scores for a class, by patient where patients are compared; none with one kind only."""
+        frame = self.predictions[self.predictions["arm"] == arm] if len(self.predictions) else self.predictions
+        if frame.empty or positive not in self.classes:
+            return []
+        frame = frame[frame["label"] != ""]
+        logits = [f"logit_{name}" for name in self.classes]
+        if self.counts_patients and not by_slide:
+            first = {"label": "first", "fold": "first"}
+            means = dict.fromkeys(logits, "mean")
+            frame = frame.groupby("patient_id", as_index=False, sort=self.study is not None).agg(first | means)
+        truth = frame["label"] == positive
+        if not by_slide and (truth.all() or not truth.any()):
+            return []
+        shares = find_shares(frame[logits].to_numpy(np.float64))[:, self.classes.index(positive)]
+        return [
+            ScoreMark(
+                series=series or arm, label=str(label), is_positive=label == positive, score=share, fold=int(fold)
             )
-        )
-    return tuple(entries)
+            for label, share, fold in zip(frame["label"], shares.tolist(), frame["fold"], strict=True)
+        ]
 
 
-def _read_ledger_row(row: Row) -> LedgerRow:
-    return LedgerRow(
-        slide_id=row["slide_id"],
-        step=row.get("step", ""),
-        kept_um2=_number(row.get("kept_um2")),
-        removed_um2=_number(row.get("removed_um2")),
-    )
-
-
-def _list_classes(predictions: list[Row]) -> list[str]:
-    """Return the classes that the predictions' columns name."""
-    return [key.removeprefix("prob_") for key in (predictions[0] if predictions else {}) if key.startswith("prob_")]
-
-
-def _whole(cell: str | None) -> int | None:
-    """Return a whole number, None for an empty cell."""
-    return None if cell is None or math.isnan(number := _number(cell)) else int(number)
-
-
-def _number(cell: str | None) -> float:
-    """Return a number, NaN for an empty cell.
-
-    Raises:
-        OutputError: If the cell holds something else.
-    """
-    try:
-        return float(cell) if cell else math.nan
-    except ValueError as error:
-        raise OutputError(f"a table of this run says '{cell}' for a number. Run `lamella run` again.") from error
-
-
-def _read_table(path: Path) -> list[Row] | None:
-    """Read a CSV as one mapping a row; None where there is no file."""
-    if not path.is_file():
-        return None
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            reader = csv.DictReader(stream)
-            if "slide_id" not in (reader.fieldnames or ()):
-                raise OutputError(f"'{path.name}' of this run has no column 'slide_id'. Run `lamella run` again.")
-            return [
-                {key: unescape_cell(value or "") for key, value in row.items() if key is not None} for row in reader
-            ]
-    except (ValueError, csv.Error) as error:  # not UTF-8 text, a NUL, a cell without end
-        raise OutputError(f"'{path.name}' of this run is damaged (not UTF-8 CSV). Run `lamella run` again.") from error
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """Read a JSON file that holds one mapping; None where there is no file."""
-    if not path.is_file():
-        return None
-    try:
-        found = parse_json_file(path)
-    except (OSError, ValueError) as error:
-        raise OutputError(f"'{path.name}' of this run is damaged ({error}). Run `lamella run` again.") from error
-    if not isinstance(found, dict):
-        raise OutputError(f"'{path.name}' of this run is damaged (no mapping). Run `lamella run` again.")
-    return found
+def find_shares(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return probabilities `(n, C)` of logits `(n, C)`."""
+    return np.asarray(np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)))

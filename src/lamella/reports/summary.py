@@ -3,27 +3,36 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lamella.reports.sentences import say_reversed
+from lamella.reports.models import ArmMetrics, RunMetrics
+from lamella.reports.words import BASELINES, STAGE_TWO, format_interval, say_reversed
 
-_ARMS = {"stage 1": "before (the seeds that go on)", "head": "head only (control)", "tuned": "encoder and head"}
-_NAMES = {"colour": "baseline: colour", "tissue": "baseline: tissue area, tiles", "batch": "baseline: batch alone"}
+Cells = dict[str, str | float | None]
 
 
-def summarise_run(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+def summarise_run(metrics: Mapping[str, Any]) -> list[Cells]:
     """Return one row for the model, the batches left out, each baseline, and each arm of fine-tuning.
 
     Args:
         metrics: What `metrics.json` holds.
     """
-    arms = metrics["arms"]
+    content = RunMetrics.model_validate(metrics)
+    arms = content.arms
     # With several classes the figure is an average, and says of what.
-    name = "model (mean of one-vs-rest AUCs)" if len(metrics.get("classes", ())) > 2 else "model"
-    rows = [_row(name, arms["model"])]
-    if "leave_one_batch_out" in arms:
-        rows.append(_row("model, batches left out", arms["leave_one_batch_out"]))
-    rows += [_row(_NAMES.get(name, name), found) for name, found in arms.get("baselines", {}).items()]
-    later = (metrics.get("stage_two") or {}).get("arms", ())
-    return rows + [_row_of_stage_two(one) for one in later if one["reading"] == "all"]
+    name = "model (mean of one-vs-rest AUCs)" if len(content.classes) > 2 else "model"
+    named = [] if arms.model is None else [(name, arms.model)]
+    if arms.leave_one_batch_out is not None:
+        named.append(("model, batches left out", arms.leave_one_batch_out))
+    named += [(f"baseline: {BASELINES.get(name, name)}", arm) for name, arm in arms.baselines.items()]
+    later = () if content.stage_two is None else content.stage_two.arms
+    return [_row(name, arm) for name, arm in named] + [
+        {
+            "what": f"fine-tuning: {STAGE_TWO.get(arm.arm, arm.arm)}",
+            "AUC": None if arm.auc is None else round(arm.auc, 3),
+            "95% interval": "" if arm.interval is None else format_interval(arm.interval),
+        }
+        for arm in later
+        if arm.reading == "all"
+    ]
 
 
 def list_remarks(metrics: Mapping[str, Any]) -> list[str]:
@@ -32,31 +41,21 @@ def list_remarks(metrics: Mapping[str, Any]) -> list[str]:
     Args:
         metrics: What `metrics.json` holds.
     """
-    arm = metrics["arms"]["model"]
-    interval = ((arm.get("patients") or arm.get("slides") or {}).get("auc") or {}).get("interval")
+    content = RunMetrics.model_validate(metrics)
+    interval = None if content.arms.model is None else content.arms.model.auc.interval
     if interval is None or interval[1] >= 0.5:
         return []
-    return [say_reversed(metrics.get("positive") if len(metrics.get("classes", ())) == 2 else None)]
+    return [say_reversed(content.positive if len(content.classes) == 2 else None)]
 
 
-def _row_of_stage_two(one: Mapping[str, Any]) -> dict[str, Any]:
-    interval = one["interval"]
-    return {
-        "what": f"fine-tuning: {_ARMS.get(one['arm'], one['arm'])}",
-        "AUC": None if one["auc"] is None else round(one["auc"], 3),
-        "95% interval": "" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}",
-    }
-
-
-def _row(name: str, arm: Mapping[str, Any]) -> dict[str, Any]:
-    found = arm.get("patients") or arm.get("slides")
-    if not found:
-        return {"what": name, "95% interval": str(arm.get("reason", ""))}
-    auc, pooled = found["auc"], found["auc_pooled"]
-    interval = auc["interval"]
+def _row(name: str, arm: ArmMetrics) -> Cells:
+    measures = arm.headline_measures
+    if measures is None:
+        return {"what": name, "95% interval": arm.reason or ""}
+    auc, pooled = measures.auc, measures.auc_pooled
     return {
         "what": name,
-        "AUC": None if auc["value"] is None else round(auc["value"], 3),
-        "95% interval": auc["reason"] or "" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}",
-        "pooled AUC": None if pooled["value"] is None else round(pooled["value"], 3),
+        "AUC": None if auc.value is None else round(auc.value, 3),
+        "95% interval": auc.reason or "" if auc.interval is None else format_interval(auc.interval),
+        "pooled AUC": None if pooled.value is None else round(pooled.value, 3),
     }

@@ -1,6 +1,7 @@
 """The run folder: the one place that knows where a run keeps what.
 
-DIR/index.html                 the page
+DIR/report.html                the page
+DIR/report.parquet             every number of it, from which `lamella report` makes it again
 DIR/run.json                   settings, versions, notes
 DIR/cohort.csv                 ids, labels, folds; no paths
 DIR/ledger.csv                 tissue kept and removed by each step
@@ -43,7 +44,7 @@ class RunFolder:
     @property
     def page(self) -> Path:
         """The page."""
-        return self.path / "index.html"
+        return self.path / "report.html"
 
     @property
     def settings(self) -> Path:

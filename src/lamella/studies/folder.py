@@ -1,6 +1,7 @@
 """The study folder: the one place that knows where a study keeps what.
 
 DIR/report.html            the page
+DIR/report.parquet         every number of it, from which `lamella report` makes it again
 DIR/study.json             the design, arms and their states, versions, notes
 DIR/results.csv            a row an arm, fold and seed
 DIR/predictions.parquet    a row an arm, slide, seed and side (test, val)
