@@ -186,14 +186,14 @@ MUTANTS = (
         "maps/tiles.py",
         "np.clip(total[covered] / cover[covered], value.min(), value.max())",
         "total[covered]",
-        "tests/maps tests/reports/test_heatmap.py",
+        "tests/maps tests/reports/draw/test_heatmap.py",
     ),
     Mutant(
         "x and y swapped for QuPath",
         "reports/draw/geojson.py",
         "ring = [[x, y], [right, y], [right, bottom], [x, bottom], [x, y]]",
         "ring = [[y, x], [y, right], [bottom, right], [bottom, x], [y, x]]",
-        "tests/reports/test_exports.py",
+        "tests/reports/draw/test_exports.py",
     ),
     Mutant(
         "a bag of another encoder kept",

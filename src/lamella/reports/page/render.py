@@ -34,8 +34,8 @@ class PageSettings:
         SettingsError: If a number is negative.
     """
 
-    max_slides: int = 24
-    max_mb: float = 15.0
+    max_slides: int = 50
+    max_mb: float = 18.0
     max_rows: int = 500
 
     def __post_init__(self) -> None:
