@@ -17,7 +17,7 @@ from lamella.explain.localise import LocaliseSettings
 from lamella.features.plan import CutSettings
 from lamella.features.settings import ExtractSettings
 from lamella.mil.settings import TrainSettings
-from lamella.reports.overlay import OverlayStyle
+from lamella.reports.draw.overlay import OverlayStyle
 from lamella.runs.settings import CamSettings, StageTwo, TrainingSettings
 from lamella.studies.design import StudyDesign
 from lamella.studies.design_parts import ArmBlock, FinetuneDesign, TileDesign, TrainDesign

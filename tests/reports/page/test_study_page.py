@@ -173,7 +173,7 @@ def test_pictures_shrink_and_then_go_until_the_page_fits(copied):
         noise = rng.integers(0, 255, (450, 700, 3), dtype=np.uint8)
         Image.fromarray(noise).save(view, quality=95)
     sizes, shown = [], []
-    for max_mb in (15.0, 2.5, 0.7):
+    for max_mb in (15.0, 2.5, 0.9):
         path = write_page(copied, settings=PageSettings(max_mb=max_mb))
         sizes.append(path.stat().st_size)
         shown.append(path.read_text(encoding="utf-8").count("<article"))
