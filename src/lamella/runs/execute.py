@@ -1,4 +1,4 @@
-"""Running a study: cohort -> bags -> models -> out-of-fold predictions -> metrics, doing only what is missing."""
+"""A run: cohort -> bags -> models -> out-of-fold predictions -> metrics, doing only what is missing."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ from lamella.temporaries import sweep_temporaries
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Run:
-    """What a run found.
+    """What came out of a run.
 
     Attributes:
         folder: Where everything lies.
@@ -67,7 +67,7 @@ class Run:
 
 
 def execute_run(cohort: Cohort, settings: RunSettings, out: Path, *, progress: Progress | None = None) -> Run:
-    """Run the whole study of a cohort into a folder; finished parts of an earlier run are kept.
+    """Run one encoder on a cohort into a folder; finished parts of an earlier run are kept.
 
     Args:
         cohort: Labelled slides. Without folds or splits, folds are made (stratified, by patient).
@@ -101,17 +101,20 @@ def execute_run(cohort: Cohort, settings: RunSettings, out: Path, *, progress: P
     available = [slide.slide_id for slide in cohort.slides if slide.slide_id not in failed]
     bags = load_bags(report.folder, available)
     save_ledger(cohort, bags, folder)
-    found, metrics, stage_1 = analyse_bags(cohort, rounds, bags, settings, folder, notes, progress)
+    analysis = analyse_bags(cohort, rounds, bags, settings, folder, progress)
+    notes += analysis.notes
+    metrics = analysis.metrics
     if settings.stage_two is not None:
-        begin = StageOne(rounds=stage_1.protocol.rounds, models=stage_1.models, bags=bags, extract=settings.extract)
-        metrics["stage_two"] = finetune_rounds(begin, cohort, settings.stage_two, folder, progress)
+        trained = analysis.trained
+        begin = StageOne(rounds=trained.protocol.rounds, models=trained.models, bags=bags, extract=settings.extract)
+        metrics["stage_two"] = finetune_rounds(begin, cohort, settings.stage_two, folder, progress).scores
         notes += metrics["stage_two"]["notes"]
-        write_record(folder.metrics, metrics)
+    write_record(folder.metrics, metrics)
     save_run_record(settings, cohort, report, bags, notes, folder)
     return Run(
         folder=folder,
         cohort=cohort,
-        predictions=tuple(found),
+        predictions=tuple(analysis.predictions),
         metrics=metrics,
         failures=report.failures,
         notes=tuple(notes),
@@ -144,14 +147,15 @@ def train_on_bags(
     rounds = list_rounds(cohort)
     bags = load_bag_folder(bags_folder, [slide.slide_id for slide in cohort.slides])
     save_run_cohort(cohort, folder)
-    found, metrics, _ = analyse_bags(cohort, rounds, bags, settings, folder, notes, progress)
+    analysis = analyse_bags(cohort, rounds, bags, settings, folder, progress)
+    write_record(folder.metrics, analysis.metrics)
     return Run(
         folder=folder,
         cohort=cohort,
-        predictions=tuple(found),
-        metrics=metrics,
+        predictions=tuple(analysis.predictions),
+        metrics=analysis.metrics,
         failures=(),
-        notes=tuple(notes),
+        notes=(*notes, *analysis.notes),
     )
 
 
@@ -163,25 +167,37 @@ class Trained:
     models: dict[int, list[SlideModel]]
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Analysis:
+    """What came out of training and testing on bags.
+
+    Attributes:
+        trained: The models of the cohort's own rounds.
+        predictions: Of the slides that they tested.
+        metrics: What `metrics.json` is to hold; whoever is done with the run writes it.
+        notes: What must be said aloud.
+    """
+
+    trained: Trained
+    predictions: list[RoundPrediction]
+    metrics: dict[str, Any]
+    notes: list[str]
+
+
 def analyse_bags(
     cohort: Cohort,
     rounds: Sequence[Round],
     bags: RunBags,
     settings: TrainingSettings,
     folder: RunFolder,
-    notes: list[str],
     progress: Progress,
-) -> tuple[list[RoundPrediction], dict[str, Any], Trained]:
-    """Train what is missing, predict, measure, and write it all down.
-
-    Returns:
-        Test predictions, what `metrics.json` holds, and the models of the cohort's own rounds.
-    """
-    protocols = _list_protocols(cohort, rounds, bags, settings, notes)
+) -> Analysis:
+    """Train what is missing, predict and measure; models, attention and predictions are written, metrics returned."""
+    protocols, notes = _list_protocols(cohort, rounds, bags, settings)
     for name in {"fold", "batch"} - {protocol.name for protocol in protocols}:
         remove_models(folder, name)
     for protocol in protocols:
-        tested = [slide_id for one in protocol.rounds for slide_id in one.test]
+        tested = [slide_id for round_ in protocol.rounds for slide_id in round_.test]
         refuse_seen_by_encoder(tested, bags.provenance, cohort)
     seeds = [dataclasses.replace(settings.train, seed=settings.train.seed + i) for i in range(settings.n_seeds)]
     outcomes, stages = [], []
@@ -196,11 +212,10 @@ def analyse_bags(
             )
         )
     metrics = measure_run(outcomes, bags, cohort, sensitivity=settings.sensitivity)
-    found = outcomes[0].test
-    notes += _save_attention(found, bags, folder)
-    save_predictions(found, cohort.classes, folder.predictions)
-    write_record(folder.metrics, metrics)
-    return found, metrics, stages[0]
+    predictions = outcomes[0].test
+    notes += _save_attention(predictions, bags, folder)
+    save_predictions(predictions, cohort.classes, folder.predictions)
+    return Analysis(trained=stages[0], predictions=predictions, metrics=metrics, notes=notes)
 
 
 def make_rounds(cohort: Cohort, settings: TrainingSettings) -> Cohort:
@@ -265,19 +280,19 @@ def save_ledger(cohort: Cohort, bags: RunBags, folder: RunFolder) -> None:
 
 
 def _list_protocols(
-    cohort: Cohort, rounds: Sequence[Round], bags: RunBags, settings: TrainingSettings, notes: list[str]
-) -> list[Protocol]:
-    """List the ways of dividing the cohort: its own, and each batch left out where that can be done."""
+    cohort: Cohort, rounds: Sequence[Round], bags: RunBags, settings: TrainingSettings
+) -> tuple[list[Protocol], list[str]]:
+    """List the ways of dividing the cohort: its own, and each batch left out or a note of why that cannot be done."""
     protocols = [Protocol(name="fold", rounds=keep_available(rounds, bags.features, cohort))]
     n_batches = len({slide.batch for slide in cohort.slides})
     if not settings.by_batch or n_batches < 3 or any(slide.batch is None for slide in cohort.slides):
-        return protocols
+        return protocols, []
     try:
         left_out = list_rounds(split_by_batch(cohort))
         protocols.append(Protocol(name="batch", rounds=keep_available(left_out, bags.features, cohort)))
     except CohortError as error:
-        notes.append(f"no batch was left out in turn: {error}")
-    return protocols
+        return protocols, [f"no batch was left out in turn: {error}"]
+    return protocols, []
 
 
 def _save_attention(predictions: Sequence[RoundPrediction], bags: RunBags, folder: RunFolder) -> list[str]:

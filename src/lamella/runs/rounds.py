@@ -127,7 +127,7 @@ def train_protocol(
     if any(model is None for model in found):
         jobs = [FitJob(train=one.train, val=one.val, settings=own, labels=labels) for one, own in places]
         fitted = fit_together(bags.features, jobs, cohort.classes, progress=progress)
-        remove(folder.settings)  # an earlier run's: from here on its models are not all there
+        _forget_results(folder)  # an earlier run's: from here on its models are not all there
         for number, (one, _) in enumerate(places):
             if found[number] is None:
                 made = _describe(fitted[number], one, keys[number], bags, cohort)
@@ -144,11 +144,17 @@ def remove_models(folder: RunFolder, protocol: str, *, but: Collection[Path] = (
     """Remove the models of a protocol that an earlier run with other folds or seeds left; nothing may read them."""
     strays = [path for path in sorted(folder.models.glob(f"{protocol}[0-9]*/seed*")) if path not in but]
     if strays:
-        remove(folder.settings)  # until this run is finished too
+        _forget_results(folder)  # until this run is finished too
     for path in strays:
         remove(path)
         if not any(path.parent.iterdir()):
             remove(path.parent)
+
+
+def _forget_results(folder: RunFolder) -> None:
+    """Remove what is written last, once a run is finished: its record and its figures."""
+    remove(folder.settings)
+    remove(folder.metrics)
 
 
 def predict_protocol(

@@ -30,7 +30,7 @@ from lamella.files import remove, replacing, write_record, write_table
 from lamella.finetune.fit import FitPlaces, LabelledSlides, fit_encoder
 from lamella.finetune.settings import FinetuneSettings
 from lamella.finetune.tiles import ChosenTiles, SlideTiles, choose_top
-from lamella.mil import SlideModel, load_model, save_model
+from lamella.mil import SlideModel, TrainingRecord, load_model, save_model
 from lamella.progress import AlikeOnce, Progress
 from lamella.runs.bags import RunBags, hash_json, load_bags
 from lamella.runs.folder import RunFolder
@@ -87,9 +87,45 @@ class StageOne:
     extract: ExtractSettings
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """How one training of stage 2 went.
+
+    Attributes:
+        fold: Number of the round.
+        seed: Of the model that it went on from.
+        arm: `head` or `tuned`.
+        record: Its epochs; epoch 0 is stage 1.
+    """
+
+    fold: int
+    seed: int
+    arm: str
+    record: TrainingRecord
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the epoch that was kept, as `arms.json` has it."""
+        return {"fold": self.fold, "seed": self.seed, "arm": self.arm, "best_epoch": self.record.best_epoch}
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class StageTwoOutcome:
+    """What came out of stage 2.
+
+    Attributes:
+        predictions: What each arm says of each slide.
+        trainings: Of each fold, seed and arm.
+        scores: What `arms.json` holds.
+    """
+
+    predictions: list[ArmPrediction]
+    trainings: list[Training]
+    scores: dict[str, Any]
+
+
 def finetune_rounds(
     stage_1: StageOne, cohort: Cohort, stage: StageTwo, folder: RunFolder, progress: Progress
-) -> dict[str, Any]:
+) -> StageTwoOutcome:
     """Train stage 2 of every fold, and measure its arms beside stage 1; finished trainings are kept.
 
     Args:
@@ -99,14 +135,12 @@ def finetune_rounds(
         folder: The run's.
         progress: Where to report to.
 
-    Returns:
-        What `arms.json` holds.
-
     Raises:
         EncoderError: If the encoder cannot be trained as asked.
         SlideError: If a slide that is learned from cannot be read any more.
     """
-    predictions, best_epochs = train_rounds(stage_1, cohort, stage, folder, progress)
+    predictions, trainings = train_rounds(stage_1, cohort, stage, folder, progress)
+    best_epochs = [training.as_json() for training in trainings]
     whole, lost = _keep_whole(predictions)
     found = measure_arms(whole, cohort)
     found["settings"] = dataclasses.asdict(stage)
@@ -122,12 +156,12 @@ def finetune_rounds(
         progress.say(note)
     write_record(folder.finetuned / "arms.json", found)
     _save_predictions(predictions, cohort, folder.finetuned / "predictions.csv")
-    return found
+    return StageTwoOutcome(predictions=predictions, trainings=trainings, scores=found)
 
 
 def train_rounds(
     stage_1: StageOne, cohort: Cohort, stage: StageTwo, folder: RunFolder, progress: Progress
-) -> tuple[list[ArmPrediction], list[dict[str, Any]]]:
+) -> tuple[list[ArmPrediction], list[Training]]:
     """Train stage 2 of some folds and predict what they test; finished trainings are kept, and nothing is measured.
 
     Args:
@@ -138,11 +172,11 @@ def train_rounds(
         progress: Where to report to.
 
     Returns:
-        What each arm says of each slide, and the epoch that was kept of each fold, seed and arm.
+        What each arm says of each slide, and how the training of each fold, seed and arm went.
     """
     predictions: list[ArmPrediction] = []
     number = 0
-    best_epochs: list[dict[str, Any]] = []
+    trainings: list[Training] = []
     alike = AlikeOnce(progress, of="the fine-tuned encoders of all folds and seeds")
     n_places = sum(min(stage.n_seeds, len(stage_1.models[one.fold])) for one in stage_1.rounds)
     for one in stage_1.rounds:
@@ -162,12 +196,10 @@ def train_rounds(
                 progress=alike,
                 called=f"{number} of {n_places}",
             )
-            found_here, epochs = _run_place(place)
-            predictions += found_here
-            best_epochs += [
-                {"fold": one.fold, "seed": place.seed, "arm": a, "best_epoch": n} for a, n in epochs.items()
-            ]
-    return predictions, best_epochs
+            predicted, trained = _run_place(place)
+            predictions += predicted
+            trainings += trained
+    return predictions, trainings
 
 
 def measure_arms(predictions: Sequence[ArmPrediction], cohort: Cohort) -> dict[str, Any]:
@@ -260,9 +292,9 @@ def _say_unchanged(best_epochs: Sequence[Mapping[str, Any]]) -> list[str]:
     return notes
 
 
-def _run_place(place: _Place) -> tuple[list[ArmPrediction], dict[str, int]]:
-    """Train and predict every arm of one fold and seed; return the epoch of each arm that was kept, too."""
-    epochs: dict[str, int] = {}
+def _run_place(place: _Place) -> tuple[list[ArmPrediction], list[Training]]:
+    """Train and predict every arm of one fold and seed."""
+    trainings: list[Training] = []
     test = [slide_id for slide_id in place.fold.test if slide_id in place.bags.features]
     found = [
         one
@@ -271,7 +303,7 @@ def _run_place(place: _Place) -> tuple[list[ArmPrediction], dict[str, int]]:
     ]
     for arm in place.stage.arms:
         model, encoder = _train_or_load(place, arm)
-        epochs[arm] = model.training.best_epoch
+        trainings.append(Training(fold=place.fold.fold, seed=place.seed, arm=arm, record=model.training))
         if arm == "head":
             features: Mapping[str, NDArray[Any]] = place.bags.features
         else:
@@ -279,7 +311,7 @@ def _run_place(place: _Place) -> tuple[list[ArmPrediction], dict[str, int]]:
         for slide_id in test:
             if slide_id in features:
                 found += _read_twice(place, slide_id, arm, model, features[slide_id])
-    return found, epochs
+    return found, trainings
 
 
 def _read_twice(

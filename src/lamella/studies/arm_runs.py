@@ -5,10 +5,9 @@ DIR/arms/<key>/finetuned/    stage 2 that went on from it: the arms `head` and `
 DIR/arms/<key>/permuted/     the control with permuted labels, where this arm is the declared one
 """
 
-import csv
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,8 @@ from lamella.explain.localise import permute_labels
 from lamella.explain.tuned_blocks import compare_tuned
 from lamella.features.extract import ExtractReport
 from lamella.features.settings import ExtractSettings
-from lamella.files import parse_json_file, write_record, write_text
-from lamella.mil import SlideModel, load_model
+from lamella.files import write_record, write_text
+from lamella.mil import TrainingRecord
 from lamella.progress import Progress, SilentProgress
 from lamella.runs.bags import RunBags
 from lamella.runs.execute import Trained, analyse_bags, save_run_cohort
@@ -33,7 +32,7 @@ from lamella.runs.folder import RunFolder
 from lamella.runs.record import save_run_record
 from lamella.runs.rounds import Protocol, keep_available, train_protocol
 from lamella.runs.settings import StageTwo, TrainingSettings, describe_encoder, join_settings
-from lamella.runs.stage_two import StageOne, finetune_rounds, train_rounds
+from lamella.runs.stage_two import StageOne, StageTwoOutcome, finetune_rounds, train_rounds
 from lamella.studies.arms import Arm
 from lamella.studies.outcome import ArmOutcome, SlideLogits, tabulate
 
@@ -49,6 +48,7 @@ class FrozenRun:
         extract: How they were made.
         trained: Its rounds and models.
         training: How its heads were trained.
+        metrics: What its `metrics.json` holds.
         outcome: What came out.
     """
 
@@ -58,6 +58,7 @@ class FrozenRun:
     extract: ExtractSettings
     trained: Trained
     training: TrainingSettings
+    metrics: Mapping[str, Any]
     outcome: ArmOutcome
 
 
@@ -97,7 +98,10 @@ def run_frozen(
     save_run_cohort(cohort, folder)
     write_record(folder.local / "encoder.json", describe_encoder(extract.encoder))
     rounds, notes = list_rounds(cohort), list(cohort.notes)
-    _, metrics, trained = analyse_bags(cohort, rounds, bags, training, folder, notes, progress)
+    analysis = analyse_bags(cohort, rounds, bags, training, folder, progress)
+    notes += analysis.notes
+    trained, metrics = analysis.trained, analysis.metrics
+    write_record(folder.metrics, metrics)
     save_run_record(join_settings(training, extract), cohort, place.report, bags, notes, folder)
     rows = [
         SlideLogits(slide=slide, fold=one.fold, seed=model.settings.seed, side=side, logits=found.logits)
@@ -112,11 +116,18 @@ def run_frozen(
         arm=arm,
         rows=tuple(rows),
         best_epochs={(fold, model.settings.seed): model.training.best_epoch for fold, model in models},
-        val_losses=_find_losses(models),
+        val_losses=_find_losses([(fold, model.training) for fold, model in models]),
         metrics=metrics["arms"]["model"],
     )
     return FrozenRun(
-        arm=arm, folder=folder, bags=bags, extract=extract, trained=trained, training=training, outcome=outcome
+        arm=arm,
+        folder=folder,
+        bags=bags,
+        extract=extract,
+        trained=trained,
+        training=training,
+        metrics=metrics,
+        outcome=outcome,
     )
 
 
@@ -142,11 +153,9 @@ def run_stage_two(
     begin = StageOne(
         rounds=base.trained.protocol.rounds, models=base.trained.models, bags=base.bags, extract=base.extract
     )
-    found = finetune_rounds(begin, cohort, stage, base.folder, progress)
-    metrics = _load_metrics(base.folder)
-    metrics["stage_two"] = found
-    write_record(base.folder.metrics, metrics)
-    return [_read_stage_two(base, arm, cohort) for arm in arms], found["notes"]
+    outcome = finetune_rounds(begin, cohort, stage, base.folder, progress)
+    write_record(base.folder.metrics, {**base.metrics, "stage_two": outcome.scores})
+    return [_pick(outcome, arm, cohort) for arm in arms], outcome.scores["notes"]
 
 
 def continue_fold(
@@ -239,19 +248,14 @@ def _slides_of(cohort: Cohort, slide_ids: Sequence[str], bags: RunBags) -> list[
     return [by_id[i] for i in slide_ids if i in bags.features]
 
 
-def _best_loss(model: SlideModel) -> float | None:
-    """Return the validation log-loss of the epoch that was kept."""
-    return next((e.val_log_loss for e in model.training.history if e.epoch == model.training.best_epoch), None)
-
-
-def _find_losses(models: Sequence[tuple[int, SlideModel]]) -> dict[int, float]:
-    """Return the log-loss on validation of each fold, mean over its models."""
+def _find_losses(records: Sequence[tuple[int, TrainingRecord]]) -> dict[int, float]:
+    """Return the log-loss on validation of each fold's kept epochs, mean over its trainings."""
     losses: dict[int, list[float]] = {}
-    for fold, model in models:
-        loss = _best_loss(model)
-        if loss is not None:
-            losses.setdefault(fold, []).append(loss)
-    return {fold: float(np.mean(own)) for fold, own in losses.items()}
+    for fold, record in records:
+        for epoch in record.history:
+            if epoch.epoch == record.best_epoch and epoch.val_log_loss is not None:
+                losses.setdefault(fold, []).append(epoch.val_log_loss)
+    return {fold: float(np.mean(values)) for fold, values in losses.items()}
 
 
 def _find_auc(
@@ -267,37 +271,24 @@ def _find_auc(
     return None if estimate is None else float(estimate.auc[0])
 
 
-def _read_stage_two(base: FrozenRun, arm: Arm, cohort: Cohort) -> ArmOutcome:
-    """Return what one arm of stage 2 predicted, as `finetuned/predictions.csv` has it, from all tiles."""
-    by_id = {slide.slide_id: slide for slide in cohort.slides}
-    with (base.folder.finetuned / "predictions.csv").open(encoding="utf-8", newline="") as stream:
-        read = [row for row in csv.DictReader(stream) if row["arm"] == arm.finetuned and row["reading"] == "all"]
+def _pick(stage_two: StageTwoOutcome, arm: Arm, cohort: Cohort) -> ArmOutcome:
+    """Return what came out of one arm of stage 2, reading all tiles."""
     rows = tuple(
         SlideLogits(
-            slide=by_id[row["slide_id"]],
-            fold=int(row["fold"]),
-            seed=int(row["seed"]),
-            side="test",
-            logits=np.array([float(row[f"logit_{name}"]) for name in cohort.classes]),
+            slide=prediction.slide, fold=prediction.fold, seed=prediction.seed, side="test", logits=prediction.logits
         )
-        for row in read
+        for prediction in stage_two.predictions
+        if (prediction.arm, prediction.reading) == (arm.finetuned, "all")
     )
-    models = {
-        (fold, seed): load_model(base.folder.stage_two(fold, seed) / arm.finetuned / "model")
-        for fold, seed in sorted({(row.fold, row.seed) for row in rows})
-    }
+    trainings = [training for training in stage_two.trainings if training.arm == arm.finetuned]
     outcome = ArmOutcome(
         arm=arm,
         rows=rows,
-        best_epochs={key: model.training.best_epoch for key, model in models.items()},
-        val_losses=_find_losses([(fold, model) for (fold, _), model in models.items()]),
+        best_epochs={(training.fold, training.seed): training.record.best_epoch for training in trainings},
+        val_losses=_find_losses([(training.fold, training.record) for training in trainings]),
         metrics={},
     )
     return dataclasses.replace(outcome, metrics=measure(tabulate(outcome, cohort, outcome.tested, seeds=outcome.seeds)))
-
-
-def _load_metrics(folder: RunFolder) -> dict[str, Any]:
-    return dict(parse_json_file(folder.metrics))
 
 
 def _relative(target: Path, start: Path) -> str:

@@ -21,7 +21,7 @@ from lamella.explain.outlines import LesionFolder
 from lamella.features.extract import ExtractReport, extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.settings import ExtractSettings
-from lamella.files import parse_json_file, refuse_links, write_record
+from lamella.files import refuse_links, write_record
 from lamella.progress import Progress, SilentProgress, say_time
 from lamella.runs.bags import RunBags, load_bags
 from lamella.runs.execute import check_images, save_ledger, save_run_cohort
@@ -378,10 +378,9 @@ class _Study:
         # What is retrained is the head: of a fine-tuned arm, the frozen one that it went on from.
         base = count_chosen(self._choices) if shown.arm.is_chosen else base_of(shown.arm)
         first = runs.get(base.name, next(iter(runs.values())))
-        metrics = parse_json_file(first.folder.metrics)
         baselines = {
             name: one.get("patients", one).get("auc", one) if "reason" not in one else one
-            for name, one in metrics["arms"]["baselines"].items()
+            for name, one in first.metrics["arms"]["baselines"].items()
         }
         permutations = None
         if self._design.permutations and self._fits("permute"):
