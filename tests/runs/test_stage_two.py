@@ -93,7 +93,7 @@ def test_the_table_has_every_arm_on_all_tiles_and_on_its_own_most_attended(run):
     with (out / "finetuned" / "predictions.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 12 * 6
-    stage_1 = {p.slide.slide_id: p.logits for p in result.predictions}
+    stage_1 = {p.slide_id: p.logits for p in result.predictions}
     for row in rows:
         if (row["arm"], row["reading"]) == ("stage 1", "all"):
             assert float(row["logit_malignant"]) == pytest.approx(stage_1[row["slide_id"]][1])
@@ -144,7 +144,7 @@ def test_a_run_of_other_folds_leaves_no_model_of_the_earlier_ones(run, tmp_path)
     again = execute_run(dataclasses.replace(result.cohort, slides=slides), settings, out)
     found = open_run(out)
     assert (len(found.models), found.folds) == (1, (0,))
-    assert {path.stem for path in found.folder.attention.glob("*.h5")} == {p.slide.slide_id for p in again.predictions}
+    assert {path.stem for path in found.folder.attention.glob("*.h5")} == {p.slide_id for p in again.predictions}
     assert len(again.predictions) == 4
 
 
@@ -157,7 +157,7 @@ def test_a_network_tuned_from_another_stage_1_is_not_the_runs(run, tmp_path):
     execute_run(result.cohort, other, out)
     assert open_run(out).list_finetuned("tuned") == []
     with pytest.raises(ModelError, match="no fine-tuned encoders"):
-        map_run(open_run(out), CamSettings(arm="tuned"))
+        map_run(open_run(out), CamSettings(finetuned="tuned"))
 
 
 def test_what_training_on_did_not_better_is_said(run, tmp_path):

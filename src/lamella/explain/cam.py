@@ -86,7 +86,7 @@ def map_run(
     cohort = load_paths(folder, labelled=predicted is None)
     parts = PartFinder(run, settings, cohort, predicted)
     wanted = _choose(cohort, slide_ids, parts)
-    root = folder.cam_of(settings.arm)
+    root = folder.cam_of(settings.finetuned)
     refuse_links(folder.path)
     sweep_temporaries(root)
     extract = restore_extract_settings(run.settings, find_run_encoder(run))
@@ -166,7 +166,7 @@ class PartFinder:
         self._extract = restore_extract_settings(run.settings, find_run_encoder(run))
         self._predicted = predicted
         self._home = run.folder if predicted is None else RunFolder(predicted)
-        tuned = settings.arm == "tuned"
+        tuned = settings.finetuned == "tuned"
         self._tuned = run.list_finetuned("tuned") if tuned and predicted is None else []
         if tuned and not self._tuned:
             raise ModelError("the run has no fine-tuned encoders for these slides. Pass --arm frozen.")
@@ -193,7 +193,8 @@ class PartFinder:
         """
         fold = self.find_fold(slide_id)
         if fold not in self._found:
-            self._found[fold] = self._find_tuned(fold) if self._settings.arm == "tuned" else (self._find_frozen(fold),)
+            tuned = self._settings.finetuned == "tuned"
+            self._found[fold] = self._find_tuned(fold) if tuned else (self._find_frozen(fold),)
         return self._found[fold]
 
     def _find_frozen(self, fold: int) -> CamPart:

@@ -263,7 +263,7 @@ def _choose(
 
 def _run_source(run: FinishedRun, settings: LocaliseSettings, cohort: Cohort, extract: ExtractSettings) -> _Source:
     """Return the run's own models and maps."""
-    cam = dataclasses.replace(settings.cam or CamSettings(), arm=settings.arm)
+    cam = dataclasses.replace(settings.cam or CamSettings(), finetuned=settings.arm)
     finder = PartFinder(run, cam, cohort, None)
     mapper = None if settings.cam is None else CamMapper(run.classes, cam, run.positive, extract)
     root = run.folder.cam if settings.arm == "frozen" else run.folder.cam / settings.arm
@@ -314,7 +314,8 @@ def _control_source(
         return (CamPart(encoder=own.encoder, models=tuple(models[fold_of[slide_id]]), bags=bag_folder.features),)
 
     cam = settings.cam
-    mapper = None if cam is None else CamMapper(run.classes, dataclasses.replace(cam, arm="frozen"), run.positive, own)
+    frozen = None if cam is None else dataclasses.replace(cam, finetuned="frozen")
+    mapper = None if frozen is None else CamMapper(run.classes, frozen, run.positive, own)
     return _Source(kind, find_parts, mapper, folder.cam)
 
 

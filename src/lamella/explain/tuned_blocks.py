@@ -37,9 +37,10 @@ def compare_run(result: Run, extract: ExtractSettings, *, progress: Progress | N
         What must be said aloud: the folds that tested too few slides.
     """
     progress = progress or SilentProgress()
+    slides = {slide.slide_id: slide for slide in result.cohort.slides}
     tests: dict[int, list[CohortSlide]] = {}
     for prediction in result.predictions:
-        tests.setdefault(prediction.fold, []).append(prediction.slide)
+        tests.setdefault(prediction.fold, []).append(slides[prediction.slide_id])
     notes = find_untestable(tests)
     for note in notes:
         progress.say(note)

@@ -1,12 +1,13 @@
 """Settings of fine-tuning, in one frozen piece that is saved with the model."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from lamella.encoders.names import N_BLOCKS
 from lamella.errors import SettingsError
 
-ARMS = ("tuned", "head")
+FINETUNED = ("tuned", "head")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +15,8 @@ class FinetuneSettings:
     """How encoder and head are trained on.
 
     Attributes:
-        arm: `tuned` (encoder and head) or `head` (the control: the same tiles, epochs and seeds, the encoder frozen).
+        finetuned: `tuned` (encoder and head) or `head` (the control: the same tiles, epochs and seeds, the encoder
+            frozen).
         k: Most attended tiles of each slide that are used; fewer where the slide has fewer.
         epochs: Most passes over the training slides.
         patience: Training stops when the validation log-loss has not improved for this many epochs.
@@ -36,7 +38,7 @@ class FinetuneSettings:
         SettingsError: If a value cannot be used.
     """
 
-    arm: str = "tuned"
+    finetuned: str = "tuned"
     k: int = 64
     epochs: int = 20
     patience: int = 5
@@ -53,8 +55,8 @@ class FinetuneSettings:
 
     def __post_init__(self) -> None:
         """Refuse what cannot train."""
-        if self.arm not in ARMS:
-            raise SettingsError(f"--finetune is '{self.arm}' and must be tuned or head. Pass --finetune tuned.")
+        if self.finetuned not in FINETUNED:
+            raise SettingsError(f"--finetune is '{self.finetuned}' and must be tuned or head. Pass --finetune tuned.")
         for name in ("k", "epochs", "patience", "memory_mib", "choose_again", "n_threads"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -76,3 +78,8 @@ class FinetuneSettings:
     def augments(self) -> bool:
         """True where the network sees other pixels in each epoch."""
         return self.flips or self.stain_jitter > 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return them as files hold them, where what is trained is the `arm`."""
+        fields = asdict(self)
+        return {"arm": fields.pop("finetuned"), **fields}

@@ -22,25 +22,26 @@ from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.plan import ledger_of
 from lamella.files import refuse_links, remove, write_record, write_table
-from lamella.mil import SlideModel
+from lamella.mil import SlideModel, SlidePrediction
 from lamella.progress import Progress, SilentProgress
 from lamella.runs.attention import load_attention, locate_attention, save_attention
 from lamella.runs.bags import RunBags, hash_json, load_bag_folder, load_bags
 from lamella.runs.folder import RunFolder
 from lamella.runs.leaks import refuse_seen_by_encoder
 from lamella.runs.measure import measure_run
-from lamella.runs.record import save_predictions, save_run_record
+from lamella.runs.predictions import save_predictions
+from lamella.runs.record import save_run_record
 from lamella.runs.rounds import (
     Protocol,
     ProtocolOutcome,
-    RoundPrediction,
     keep_available,
     predict_protocol,
     remove_models,
     train_protocol,
 )
 from lamella.runs.settings import DEFAULT_FOLDS, RunSettings, TrainingSettings, describe_encoder
-from lamella.runs.stage_two import StageOne, finetune_rounds
+from lamella.runs.stage_two import StageOne
+from lamella.runs.stage_two_scores import finetune_rounds
 from lamella.slide import hash_readable
 from lamella.temporaries import sweep_temporaries
 
@@ -60,7 +61,7 @@ class Run:
 
     folder: RunFolder
     cohort: Cohort
-    predictions: tuple[RoundPrediction, ...]
+    predictions: tuple[SlidePrediction, ...]
     metrics: dict[str, Any]
     failures: tuple[Failure, ...]
     notes: tuple[str, ...]
@@ -105,8 +106,9 @@ def execute_run(cohort: Cohort, settings: RunSettings, out: Path, *, progress: P
     notes += analysis.notes
     metrics = analysis.metrics
     if settings.stage_two is not None:
-        trained = analysis.trained
-        begin = StageOne(rounds=trained.protocol.rounds, models=trained.models, bags=bags, extract=settings.extract)
+        begin = StageOne(
+            rounds=analysis.outcome.protocol.rounds, models=analysis.models, bags=bags, extract=settings.extract
+        )
         metrics["stage_two"] = finetune_rounds(begin, cohort, settings.stage_two, folder, progress).scores
         notes += metrics["stage_two"]["notes"]
     write_record(folder.metrics, metrics)
@@ -114,7 +116,7 @@ def execute_run(cohort: Cohort, settings: RunSettings, out: Path, *, progress: P
     return Run(
         folder=folder,
         cohort=cohort,
-        predictions=tuple(analysis.predictions),
+        predictions=analysis.outcome.tested,
         metrics=metrics,
         failures=report.failures,
         notes=tuple(notes),
@@ -152,19 +154,11 @@ def train_on_bags(
     return Run(
         folder=folder,
         cohort=cohort,
-        predictions=tuple(analysis.predictions),
+        predictions=analysis.outcome.tested,
         metrics=analysis.metrics,
         failures=(),
         notes=(*notes, *analysis.notes),
     )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Trained:
-    """A protocol, and of each of its rounds the models, one a seed."""
-
-    protocol: Protocol
-    models: dict[int, list[SlideModel]]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -172,14 +166,14 @@ class Analysis:
     """What came out of training and testing on bags.
 
     Attributes:
-        trained: The models of the cohort's own rounds.
-        predictions: Of the slides that they tested.
+        outcome: Of the cohort's own rounds.
+        models: Of each of them, one a seed.
         metrics: What `metrics.json` is to hold; whoever is done with the run writes it.
         notes: What must be said aloud.
     """
 
-    trained: Trained
-    predictions: list[RoundPrediction]
+    outcome: ProtocolOutcome
+    models: dict[int, list[SlideModel]]
     metrics: dict[str, Any]
     notes: list[str]
 
@@ -200,22 +194,14 @@ def analyse_bags(
         tested = [slide_id for round_ in protocol.rounds for slide_id in round_.test]
         refuse_seen_by_encoder(tested, bags.provenance, cohort)
     seeds = [dataclasses.replace(settings.train, seed=settings.train.seed + i) for i in range(settings.n_seeds)]
-    outcomes, stages = [], []
-    for protocol in protocols:
-        models = train_protocol(protocol, bags, cohort, seeds, folder, progress)
-        stages.append(Trained(protocol, models))
-        outcomes.append(
-            ProtocolOutcome(
-                protocol=protocol,
-                test=predict_protocol(protocol, models, bags, cohort, "test"),
-                val=predict_protocol(protocol, models, bags, cohort, "val"),
-            )
-        )
+    models = [train_protocol(protocol, bags, cohort, seeds, folder, progress) for protocol in protocols]
+    outcomes = [
+        predict_protocol(protocol, trained, bags, cohort) for protocol, trained in zip(protocols, models, strict=True)
+    ]
     metrics = measure_run(outcomes, bags, cohort, sensitivity=settings.sensitivity)
-    predictions = outcomes[0].test
-    notes += _save_attention(predictions, bags, folder)
-    save_predictions(predictions, cohort.classes, folder.predictions)
-    return Analysis(trained=stages[0], predictions=predictions, metrics=metrics, notes=notes)
+    notes += _save_attention(outcomes[0].tested, bags, folder)
+    save_predictions(outcomes[0].tested, cohort.classes, folder.predictions)
+    return Analysis(outcome=outcomes[0], models=models[0], metrics=metrics, notes=notes)
 
 
 def make_rounds(cohort: Cohort, settings: TrainingSettings) -> Cohort:
@@ -295,24 +281,24 @@ def _list_protocols(
     return protocols, []
 
 
-def _save_attention(predictions: Sequence[RoundPrediction], bags: RunBags, folder: RunFolder) -> list[str]:
+def _save_attention(predictions: Sequence[SlidePrediction], bags: RunBags, folder: RunFolder) -> list[str]:
     """Write attention where the bags say where their tiles lie; return a note of the slides where they do not."""
     unlocated: list[str] = []
-    tested = {found.slide.slide_id for found in predictions}
+    tested = {prediction.slide_id for prediction in predictions}
     for path in sorted(folder.attention.glob("*.h5")):
         if path.stem not in tested:
             remove(path)  # an earlier run's
-    for found in predictions:
-        slide_id = found.slide.slide_id
-        own = bags.provenance[slide_id]
-        if "slide_mpp_x" not in own and not {"tile_width_l0", "tile_px"} <= own.keys():
+    for prediction in predictions:
+        slide_id = prediction.slide_id
+        provenance = bags.provenance[slide_id]
+        if "slide_mpp_x" not in provenance and not {"tile_width_l0", "tile_px"} <= provenance.keys():
             unlocated.append(slide_id)
             continue
-        key = hash_json([found.attention.tobytes().hex(), found.logits.tolist(), bags.key(slide_id)])
+        key = hash_json([prediction.attention.tobytes().hex(), prediction.logits.tolist(), bags.key(slide_id)])
         path = folder.attention / f"{slide_id}.h5"
         if path.exists() and load_attention(path).key == key:
             continue
-        save_attention(locate_attention(found.attention, bags.corners_l0[slide_id], own, key=key), path)
+        save_attention(locate_attention(prediction.attention, bags.corners_l0[slide_id], provenance, key=key), path)
     if not unlocated:
         return []
     return [

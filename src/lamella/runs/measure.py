@@ -1,4 +1,4 @@
-"""Measuring a study: the model and its baselines on the same folds, thresholds from validation alone."""
+"""Measuring a run: the model and its baselines on the same folds, thresholds from validation alone."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -14,11 +14,13 @@ from lamella.analysis.predictions import PredictionTable, average_by_patient
 from lamella.analysis.prevalence import find_at_prevalence, find_net_benefit
 from lamella.analysis.sites import predict_next_site
 from lamella.analysis.thresholds import Decisions, Threshold, find_threshold
-from lamella.cohort import Cohort, CohortSlide, Round
+from lamella.cohort import Cohort, Round
 from lamella.errors import CohortError, SettingsError
+from lamella.mil.prediction import SlidePrediction, make_prediction
 from lamella.runs.bags import RunBags
+from lamella.runs.predictions import average_models, tabulate
 from lamella.runs.predictions_table import load_predictions
-from lamella.runs.rounds import Protocol, ProtocolOutcome, RoundPrediction
+from lamella.runs.rounds import Protocol, ProtocolOutcome
 
 METRICS_FORMAT = 1
 _BASELINE_DRAWS = 500
@@ -27,7 +29,7 @@ _BASELINE_DRAWS = 500
 def measure_run(
     outcomes: Sequence[ProtocolOutcome], bags: RunBags, cohort: Cohort, *, sensitivity: float | None = None
 ) -> dict[str, Any]:
-    """Measure the outcome of a study's protocols, the cohort's own folds first.
+    """Measure the outcome of a run's protocols, the cohort's own folds first.
 
     Args:
         outcomes: Of the folds, and if there is one of the batches left out.
@@ -39,12 +41,12 @@ def measure_run(
         What `metrics.json` holds: `arms` (`model`, `baselines`, perhaps `leave_one_batch_out`), `thresholds`,
         `frozen_threshold` (for new slides), as docs/formats.md has it.
     """
-    own = outcomes[0]
-    decisions = _decide(own, cohort, sensitivity)
-    model = measure(_table_of(own.test, cohort), decisions=decisions)
-    arms: dict[str, Any] = {"model": model, "baselines": _measure_baselines(own.protocol, bags, cohort)}
+    first = outcomes[0]
+    decisions = _decide(first, cohort, sensitivity)
+    model = measure(_average(first, "test", cohort), decisions=decisions)
+    arms: dict[str, Any] = {"model": model, "baselines": _measure_baselines(first.protocol, bags, cohort)}
     for other in outcomes[1:]:
-        left_out = measure(_table_of(other.test, cohort), decisions=_decide(other, cohort, sensitivity))
+        left_out = measure(_average(other, "test", cohort), decisions=_decide(other, cohort, sensitivity))
         arms["leave_one_batch_out"] = left_out | {
             "baselines": _measure_baselines(other.protocol, bags, cohort),
             "next_site": _predict_next(left_out["batches"], cohort),
@@ -80,7 +82,7 @@ def _predict_next(batches: Sequence[Mapping[str, Any]], cohort: Cohort) -> dict[
 
 
 def measure_external(
-    predictions: Sequence[RoundPrediction],
+    predictions: Sequence[SlidePrediction],
     classes: tuple[str, ...],
     positive: str | None,
     frozen: Mapping[str, Any] | None,
@@ -100,13 +102,13 @@ def measure_external(
         SettingsError: If a prevalence is asked for that cannot be, or with more than two classes.
         CohortError: If a label is not one of the run's classes.
     """
-    for found in predictions:
-        if found.slide.label not in classes:
+    for prediction in predictions:
+        if prediction.label not in classes:
             raise CohortError(
-                f"slide '{found.slide.slide_id}' has label '{found.slide.label}' but the run knows "
+                f"slide '{prediction.slide_id}' has label '{prediction.label}' but the run knows "
                 f"{', '.join(classes)}. Name the labels as the run's cohort did, or leave them out."
             )
-    table = _make_table(predictions, classes, positive)
+    table = average_models(tabulate(predictions, classes), classes, positive)
     thresholds = None if frozen is None else {0: Threshold(**frozen)}
     model = measure(table, decisions=Decisions(thresholds=thresholds))
     stated = None if prevalence is None else _restate(model, table, prevalence, frozen)
@@ -181,15 +183,17 @@ def measure_table(path: Path, *, positive: str | None = None) -> dict[str, Any]:
 def _decide(outcome: ProtocolOutcome, cohort: Cohort, sensitivity: float | None) -> Decisions:
     """Find each round's threshold on its validation slides."""
     labels = _labels(cohort)
-    prevalences = {one.fold: _find_prevalences(one, labels, cohort.classes) for one in outcome.protocol.rounds}
+    rounds = outcome.protocol.rounds
+    prevalences = {round_.fold: _find_prevalences(round_, labels, cohort.classes) for round_ in rounds}
     if len(cohort.classes) != 2 or cohort.positive is None:
         return Decisions(prevalences=prevalences)
     positive = cohort.classes.index(cohort.positive)
     thresholds = {}
-    for one in outcome.protocol.rounds:
-        validation = _table_of([found for found in outcome.val if found.fold == one.fold], cohort)
-        thresholds[one.fold] = find_threshold(
-            validation, prevalence=prevalences[one.fold][positive], sensitivity=sensitivity
+    for round_ in rounds:
+        thresholds[round_.fold] = find_threshold(
+            _average(outcome, "val", cohort, fold=round_.fold),
+            prevalence=prevalences[round_.fold][positive],
+            sensitivity=sensitivity,
         )
     return Decisions(thresholds=thresholds, prevalences=prevalences)
 
@@ -231,14 +235,18 @@ def _measure_baseline(protocol: Protocol, cohort: Cohort, vectors: Mapping[str, 
     """Measure one baseline: logistic regression on vectors, or the batch's training prevalence where there are none."""
     labels, batches = _labels(cohort), {slide.slide_id: slide.batch for slide in cohort.slides}
     by_id = {slide.slide_id: slide for slide in cohort.slides}
-    rows: list[tuple[CohortSlide, int, Any]] = []
-    for one in protocol.rounds:
+    predictions: list[SlidePrediction] = []
+    for round_ in protocol.rounds:
+        sides = {"train": round_.train, "test": round_.test, "classes": cohort.classes}
         if vectors is None:
-            logits = predict_from_batches(batches, labels, train=one.train, test=one.test, classes=cohort.classes)
+            logits = predict_from_batches(batches, labels, **sides)
         else:
-            logits = predict_from_vectors(vectors, labels, train=one.train, test=one.test, classes=cohort.classes)
-        rows += [(by_id[slide_id], one.fold, found) for slide_id, found in logits.items()]
-    table = _stack(rows, cohort.classes, cohort.positive)
+            logits = predict_from_vectors(vectors, labels, **sides)
+        predictions += [
+            make_prediction(values, np.ones(1)).of(by_id[slide_id], fold=round_.fold)
+            for slide_id, values in logits.items()
+        ]
+    table = average_models(tabulate(predictions, cohort.classes), cohort.classes, cohort.positive)
     return measure(table, n_draws=_BASELINE_DRAWS)
 
 
@@ -263,27 +271,10 @@ def _labels(cohort: Cohort) -> dict[str, str]:
     return {slide.slide_id: str(slide.label) for slide in cohort.slides}
 
 
-def _table_of(predictions: Sequence[RoundPrediction], cohort: Cohort) -> PredictionTable:
-    return _make_table(predictions, cohort.classes, cohort.positive)
-
-
-def _make_table(
-    predictions: Sequence[RoundPrediction], classes: tuple[str, ...], positive: str | None
-) -> PredictionTable:
-    return _stack([(found.slide, found.fold, found.logits) for found in predictions], classes, positive)
-
-
-def _stack(
-    rows: Sequence[tuple[CohortSlide, int, Any]], classes: tuple[str, ...], positive: str | None
-) -> PredictionTable:
-    batches = tuple(slide.batch for slide, _, _ in rows)
-    return PredictionTable(
-        classes=classes,
-        slide_ids=tuple(slide.slide_id for slide, _, _ in rows),
-        patient_ids=tuple(slide.patient_id for slide, _, _ in rows),
-        labels=tuple(str(slide.label) for slide, _, _ in rows),
-        folds=np.array([fold for _, fold, _ in rows], dtype=np.int64),
-        logits=np.array([logits for _, _, logits in rows], dtype=np.float64).reshape(len(rows), len(classes)),
-        batches=batches if any(batch is not None for batch in batches) else None,
-        positive=positive if len(classes) == 2 else None,
-    )
+def _average(outcome: ProtocolOutcome, side: str, cohort: Cohort, *, fold: int | None = None) -> PredictionTable:
+    """Return the slides of a side, of one round or of all, each by the mean of its models."""
+    table = outcome.predictions
+    wanted = table["side"] == side
+    if fold is not None:
+        wanted &= table["fold"] == fold
+    return average_models(table[wanted], cohort.classes, cohort.positive)

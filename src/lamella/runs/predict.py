@@ -17,16 +17,16 @@ from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.settings import name_in_files
 from lamella.files import find_inside, parse_json_file, refuse_links, write_record
-from lamella.mil import SlideModel, average_predictions, check_bag_fits, load_model
+from lamella.mil import SlideModel, SlidePrediction, average_predictions, check_bag_fits, load_model
 from lamella.progress import Progress, SilentProgress
 from lamella.runs.attention import locate_attention, save_attention
 from lamella.runs.bags import RunBags, hash_json, load_bags
 from lamella.runs.folder import RunFolder, hash_tables, refuse_changed_tables
 from lamella.runs.leaks import refuse_seen_by_encoder
 from lamella.runs.measure import measure_external
+from lamella.runs.predictions import save_predictions
 from lamella.runs.predictor import Member, Predictor, list_seen, measure_spread, refuse_seen
-from lamella.runs.record import list_versions, save_predictions
-from lamella.runs.rounds import RoundPrediction
+from lamella.runs.record import list_versions
 from lamella.runs.settings import restore_extract_settings
 from lamella.temporaries import sweep_temporaries
 
@@ -174,7 +174,7 @@ def predict_cohort(
     features: Path | None = None,
     prevalence: float | None = None,
     progress: Progress | None = None,
-) -> tuple[list[RoundPrediction], tuple[Failure, ...]]:
+) -> tuple[list[SlidePrediction], tuple[Failure, ...]]:
     """Cut, encode and predict new slides; with labels, measure at the frozen threshold (external validation).
 
     Args:
@@ -235,8 +235,8 @@ def predict_cohort(
 
 def _predict(
     predictor: Predictor, slide: CohortSlide, bags: Mapping[EncoderSpec, RunBags], folder: RunFolder
-) -> RoundPrediction:
-    found = []
+) -> SlidePrediction:
+    predictions = []
     for member in predictor.members:
         own = bags[member.encoder].provenance[slide.slide_id]
         features = bags[member.encoder].features[slide.slide_id]
@@ -253,8 +253,8 @@ def _predict(
             raise ModelError(
                 f"slide '{slide.slide_id}' cannot be predicted by this {predictor.called}: {error}"
             ) from error
-        found.append(member.model.predict(features))
-    mean = average_predictions(found)
+        predictions.append(member.model.predict(features).of(slide))
+    mean = average_predictions(predictions)
     first = bags[predictor.encoders[0]]
     key = hash_json([np.asarray(mean.attention).tobytes().hex(), first.key(slide.slide_id)])
     own = first.provenance[slide.slide_id]
@@ -264,25 +264,16 @@ def _predict(
     if predictor.reference is not None:
         features_by_name = {name_in_files(encoder): one.features[slide.slide_id] for encoder, one in bags.items()}
         unlike = predictor.reference.judge(own, features_by_name)
-    return RoundPrediction(
-        slide=slide,
-        fold=0,
-        logits=mean.logits,
-        probabilities=mean.probabilities,
-        attention=mean.attention,
-        spread=measure_spread(predictor.members, found),
-        unlike=unlike,
-    )
+    return dataclasses.replace(mean, spread=measure_spread(predictor.members, predictions), unlike=unlike)
 
 
-def _say_unlike(predictions: Sequence[RoundPrediction], progress: Progress) -> list[str]:
+def _say_unlike(predictions: Sequence[SlidePrediction], progress: Progress) -> list[str]:
     """Say aloud which slides are unlike those of training; return the same as notes."""
     notes = []
-    for found in predictions:
-        if found.unlike is not None and found.unlike.reasons:
-            notes.append(
-                f"slide '{found.slide.slide_id}' is unlike those of training: {'; '.join(found.unlike.reasons)}"
-            )
+    for prediction in predictions:
+        if prediction.unlike is not None and prediction.unlike.reasons:
+            reasons = "; ".join(prediction.unlike.reasons)
+            notes.append(f"slide '{prediction.slide_id}' is unlike those of training: {reasons}")
             progress.say(notes[-1])
     return notes
 

@@ -12,10 +12,9 @@ from lamella.cohort.spelling import find_look
 from lamella.encoders import EncoderSpec
 from lamella.encoders.tuned import list_hashes
 from lamella.errors import LeakageError
-from lamella.mil import SlideModel, SlidePrediction
+from lamella.mil import SlideModel, SlidePrediction, Spread
 from lamella.progress import Progress
 from lamella.runs.reference import Reference
-from lamella.runs.rounds import Spread
 from lamella.slide import hash_readable
 
 

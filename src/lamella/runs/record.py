@@ -1,57 +1,20 @@
-"""What a run writes down of itself: predictions as a table, settings and versions as JSON. No paths."""
+"""What a run writes down of itself: settings and versions as JSON. No paths."""
 
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any
 
 from lamella import __version__
 from lamella.cohort import Cohort
 from lamella.features.extract import ExtractReport
-from lamella.files import write_record, write_table
+from lamella.files import write_record
 from lamella.runs.bags import RunBags
 from lamella.runs.folder import RunFolder, hash_tables
-from lamella.runs.reference import FLAGS
-from lamella.runs.rounds import RoundPrediction
 from lamella.runs.settings import RunSettings, describe_settings
 
 _PACKAGES = ("torch", "torchvision", "timm", "openvino", "numpy", "scikit-learn", "fastslide", "openslide-python",
              "openslide-bin", "pyvips", "h5py")  # fmt: skip
-
-
-def save_predictions(predictions: Sequence[RoundPrediction], classes: Sequence[str], path: Path) -> None:
-    """Write `slide_id, patient_id, label, fold, prob_<class>..., logit_<class>...`, one row a slide.
-
-    New slides have `sd_<class>..., min_<class>..., max_<class>...` too, the spread of the probability over folds, and
-    where it is known what slides of training look like, `unlike_mpp, unlike_colour, unlike_embedding` (1 or 0) and
-    `unlike`, the reasons.
-    """
-    columns = ["slide_id", "patient_id", "label", "fold"]
-    columns += [f"prob_{name}" for name in classes] + [f"logit_{name}" for name in classes]
-    if any(found.spread is not None for found in predictions):
-        columns += [f"{what}_{name}" for what in ("sd", "min", "max") for name in classes]
-    if any(found.unlike is not None for found in predictions):
-        columns += [*(f"unlike_{flag}" for flag in FLAGS), "unlike"]
-    rows: list[Mapping[str, Any]] = []
-    for found in predictions:
-        row: dict[str, Any] = {
-            "slide_id": found.slide.slide_id,
-            "patient_id": found.slide.patient_id,
-            "label": found.slide.label or "",
-            "fold": found.fold,
-        }
-        row |= {f"prob_{name}": f"{p:.6f}" for name, p in zip(classes, found.probabilities, strict=True)}
-        row |= {f"logit_{name}": f"{z:.6f}" for name, z in zip(classes, found.logits, strict=True)}
-        if found.spread is not None:
-            for what, values in (("sd", found.spread.sd), ("min", found.spread.low), ("max", found.spread.high)):
-                row |= {f"{what}_{name}": f"{p:.6f}" for name, p in zip(classes, values, strict=True)}
-        if found.unlike is not None:
-            row |= {f"unlike_{flag}": int(bool(getattr(found.unlike, flag))) for flag in FLAGS}
-            row["unlike"] = "; ".join(found.unlike.reasons)
-        rows.append(row)
-    write_table(path, columns, rows)
 
 
 def save_run_record(

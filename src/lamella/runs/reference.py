@@ -18,29 +18,8 @@ from lamella.analysis.unlike import Likeness, find_distance, fit_likeness, is_un
 from lamella.errors import ModelError
 from lamella.files import replacing
 from lamella.machine import refuse_passing
+from lamella.mil.prediction import Unlike
 from lamella.regular import refuse_irregular, refuse_zip_bomb
-
-FLAGS = ("mpp", "colour", "embedding")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unlike:
-    """How a slide is unlike those of training: a reason each, empty where it is not.
-
-    Attributes:
-        mpp: Its level 0 is finer or coarser.
-        colour: Its tissue is stained or scanned otherwise.
-        embedding: The encoder sees something else in it.
-    """
-
-    mpp: str = ""
-    colour: str = ""
-    embedding: str = ""
-
-    @property
-    def reasons(self) -> tuple[str, ...]:
-        """All that is to be said."""
-        return tuple(reason for reason in (self.mpp, self.colour, self.embedding) if reason)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -6,19 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
 
-from lamella.cohort import Cohort, CohortSlide, Round
+from lamella.cohort import Cohort, Round
 from lamella.errors import CohortError, ModelError
 from lamella.files import remove
-from lamella.mil import SlideModel, load_model, predict_ensemble, save_model
+from lamella.mil import SlideModel, SlidePrediction, average_predictions, load_model, save_model
 from lamella.mil.settings import TrainSettings
 from lamella.mil.together import FitJob, fit_together
 from lamella.progress import Progress
 from lamella.runs.bags import RunBags, hash_json
 from lamella.runs.folder import RunFolder
-from lamella.runs.reference import Unlike
+from lamella.runs.predictions import tabulate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,50 +29,18 @@ class Protocol:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Spread:
-    """How far models differ on one slide.
-
-    Attributes:
-        sd: `(C,)` float64, SD of the probabilities.
-        low: `(C,)` float64, the least.
-        high: `(C,)` float64, the greatest.
-    """
-
-    sd: NDArray[np.float64]
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class RoundPrediction:
-    """What one round's models, averaged, say about one slide that they did not learn from.
-
-    Attributes:
-        slide: Which slide.
-        fold: Number of the round.
-        logits: `(C,)` float64.
-        probabilities: `(C,)` float64.
-        attention: `(N,)` float32, in the order of the bag.
-        spread: How far the folds' models differ, where several predicted a new slide.
-        unlike: How a new slide is unlike those of training, where that is known.
-    """
-
-    slide: CohortSlide
-    fold: int
-    logits: NDArray[np.float64]
-    probabilities: NDArray[np.float64]
-    attention: NDArray[np.float32]
-    spread: Spread | None = None
-    unlike: Unlike | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ProtocolOutcome:
-    """What came out of one protocol: predictions of the test and of the validation slides of every round."""
+    """What came out of one protocol.
+
+    Attributes:
+        protocol: Which.
+        predictions: The long table: test and validation slides of every round, by each of the round's models.
+        tested: Of each test slide, the mean over its round's models.
+    """
 
     protocol: Protocol
-    test: list[RoundPrediction]
-    val: list[RoundPrediction]
+    predictions: pd.DataFrame
+    tested: tuple[SlidePrediction, ...] = ()
 
 
 def keep_available(rounds: Sequence[Round], available: Mapping[str, Any], cohort: Cohort) -> tuple[Round, ...]:
@@ -158,24 +125,27 @@ def _forget_results(folder: RunFolder) -> None:
 
 
 def predict_protocol(
-    protocol: Protocol, models: Mapping[int, Sequence[SlideModel]], bags: RunBags, cohort: Cohort, side: str
-) -> list[RoundPrediction]:
-    """Predict the `test` or `val` slides of each round by that round's models."""
+    protocol: Protocol, models: Mapping[int, Sequence[SlideModel]], bags: RunBags, cohort: Cohort
+) -> ProtocolOutcome:
+    """Predict the test and validation slides of each round by each of that round's models."""
     by_id = {slide.slide_id: slide for slide in cohort.slides}
-    predictions = []
-    for one in protocol.rounds:
-        for slide_id in getattr(one, side):
-            found = predict_ensemble(models[one.fold], bags.features[slide_id])
-            predictions.append(
-                RoundPrediction(
-                    slide=by_id[slide_id],
-                    fold=one.fold,
-                    logits=found.logits,
-                    probabilities=found.probabilities,
-                    attention=found.attention,
-                )
-            )
-    return predictions
+    predictions: list[SlidePrediction] = []
+    tested: dict[str, list[SlidePrediction]] = {}
+    for round_ in protocol.rounds:
+        for model in models[round_.fold]:
+            for side, slide_ids in (("test", round_.test), ("val", round_.val)):
+                for slide_id in slide_ids:
+                    prediction = model.predict(bags.features[slide_id]).of(
+                        by_id[slide_id], fold=round_.fold, seed=model.settings.seed, side=side
+                    )
+                    predictions.append(prediction)
+                    if side == "test":
+                        tested.setdefault(slide_id, []).append(prediction)
+    return ProtocolOutcome(
+        protocol=protocol,
+        predictions=tabulate(predictions, cohort.classes),
+        tested=tuple(map(average_predictions, tested.values())),
+    )
 
 
 def _find_key(one: Round, settings: TrainSettings, bags: RunBags, labels: Mapping[str, str], cohort: Cohort) -> str:

@@ -380,7 +380,7 @@ class _Study:
         first = runs.get(base.name, next(iter(runs.values())))
         baselines = {
             name: one.get("patients", one).get("auc", one) if "reason" not in one else one
-            for name, one in first.metrics["arms"]["baselines"].items()
+            for name, one in first.analysis.metrics["arms"]["baselines"].items()
         }
         permutations = None
         if self._design.permutations and self._fits("permute"):
@@ -406,7 +406,7 @@ class _Study:
             features = None
             if arm in self._frozen:
                 frozen = self._frozen[arm]
-                features = measure_features(frozen.bags.features, frozen.trained.protocol.rounds, self._cohort)
+                features = measure_features(frozen.bags.features, frozen.rounds, self._cohort)
             gap = measure_gap(outcome, self._cohort)
             if features is not None or gap is not None:
                 rows.append({"arm": arm.name, "gap": gap, **(features or {"index": None, "batch_auc": None})})
@@ -446,7 +446,7 @@ class _Study:
                 lesions=self._options.lesions,
                 classes=self._options.lesion_classes,
                 values=self._options.lesion_values,
-                cam=CamSettings(arm=kind) if self._design.cam else None,
+                cam=CamSettings(finetuned=kind) if self._design.cam else None,
                 arm=kind,
             )
             run = open_run(self._frozen[base_of(arm)].folder.path)
@@ -474,7 +474,7 @@ class _Study:
             reference=self._design.reference,
             slides=[dataclasses.asdict(slide) for slide in self._cohort.slides],
         )
-        verdict = judge_predictions(list_predictions(outcomes, self._cohort), declared, rows=self._rows, costs=costs)
+        verdict = judge_predictions(list_predictions(outcomes), declared, rows=self._rows, costs=costs)
         if verdict["n_lost"]:
             self._notes.append(
                 f"{verdict['n_lost']} patients could not be scored by every arm and are left out of all."
