@@ -82,10 +82,9 @@ def find_arm_threshold(
             paths = [bags[member.encoder].features_path(slide_id) for member in own]
             if slide_id not in slides or not all(path.exists() for path in paths):
                 return None
-            predictions.extend(
-                member.model.predict(read_own_bag(path)[0]).of(slides[slide_id], fold=fold, side="val")
-                for member, path in zip(own, paths, strict=True)
-            )
+            for member, path in zip(own, paths, strict=True):
+                prediction = member.model.predict(read_own_bag(path)[0])
+                predictions.append(prediction.of(slides[slide_id], fold=fold, side="val"))
     whole = Cohort(slides=tuple(slides.values()), classes=run.classes, positive=run.positive, notes=())
     outcome = ProtocolOutcome(
         protocol=Protocol(name="fold", rounds=tuple(rounds)), predictions=tabulate(predictions, run.classes)
