@@ -94,19 +94,19 @@ def build_reference(
         embeddings: By the name of the encoder's file, each slide's mean embedding.
         patients: Whose each slide is.
     """
-    mpps = [max(float(own["slide_mpp_x"]), float(own["slide_mpp_y"])) for own in provenance.values()]
-    colours = {i: colour for i, own in provenance.items() if (colour := read_colour(own)) is not None}
+    mpps = [max(float(values["slide_mpp_x"]), float(values["slide_mpp_y"])) for values in provenance.values()]
+    colours = {i: colour for i, values in provenance.items() if (colour := read_colour(values)) is not None}
     return Reference(
         mpp=(min(mpps), max(mpps)),
         colour=_fit(colours, patients) if len(colours) == len(provenance) else None,
-        embeddings={name: _fit(own, patients) for name, own in embeddings.items() if own},
+        embeddings={name: _fit(values, patients) for name, values in embeddings.items() if values},
     )
 
 
 def save_reference(reference: Reference, path: Path) -> None:
     """Write it, whole or not at all."""
     arrays: dict[str, Any] = {"mpp": np.array(reference.mpp)}
-    parts = {f"embedding.{name}": one for name, one in reference.embeddings.items()}
+    parts = {f"embedding.{name}": likeness for name, likeness in reference.embeddings.items()}
     if reference.colour is not None:
         parts["colour"] = reference.colour
     for name, likeness in parts.items():
@@ -137,7 +137,7 @@ def load_reference(path: Path) -> Reference:
     return Reference(
         mpp=(low, high),
         colour=parts.pop("colour", None),
-        embeddings={name.removeprefix("embedding."): one for name, one in parts.items()},
+        embeddings={name.removeprefix("embedding."): likeness for name, likeness in parts.items()},
     )
 
 
@@ -147,7 +147,7 @@ def _fit(vectors: Mapping[str, NDArray[np.float64]], patients: Mapping[str, str]
 
 
 def _read(arrays: Mapping[str, NDArray[Any]], prefix: str) -> Likeness:
-    own = {field.name: arrays[f"{prefix}.{field.name}"] for field in fields(Likeness)}
-    limit = float(own.pop("limit"))
-    rest = float(own.pop("rest"))
-    return Likeness(**own, rest=rest, limit=None if np.isnan(limit) else limit)
+    values = {field.name: arrays[f"{prefix}.{field.name}"] for field in fields(Likeness)}
+    limit = float(values.pop("limit"))
+    rest = float(values.pop("rest"))
+    return Likeness(**values, rest=rest, limit=None if np.isnan(limit) else limit)
