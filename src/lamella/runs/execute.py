@@ -1,11 +1,12 @@
 """A run: cohort -> bags -> models -> out-of-fold predictions -> metrics, doing only what is missing."""
 
 import dataclasses
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from lamella import __version__
 from lamella.cohort import (
     Cohort,
     Round,
@@ -18,7 +19,7 @@ from lamella.cohort import (
 )
 from lamella.cohort.cohort import name_some
 from lamella.errors import CohortError
-from lamella.features.extract import extract_cohort
+from lamella.features.extract import ExtractReport, extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.plan import ledger_of
 from lamella.files import refuse_links, remove, write_record, write_table
@@ -26,11 +27,12 @@ from lamella.mil import SlideModel, SlidePrediction
 from lamella.progress import Progress, SilentProgress
 from lamella.runs.attention import load_attention, locate_attention, save_attention
 from lamella.runs.bags import RunBags, hash_json, load_bag_folder, load_bags
-from lamella.runs.folder import RunFolder
+from lamella.runs.folder import RunFolder, hash_tables
 from lamella.runs.leaks import refuse_seen_by_encoder
 from lamella.runs.measure import measure_run
+from lamella.runs.metrics import Metrics
 from lamella.runs.predictions import save_predictions
-from lamella.runs.record import save_run_record
+from lamella.runs.record import Extraction, RunRecord, list_versions
 from lamella.runs.rounds import (
     Protocol,
     ProtocolOutcome,
@@ -39,7 +41,7 @@ from lamella.runs.rounds import (
     remove_models,
     train_protocol,
 )
-from lamella.runs.settings import DEFAULT_FOLDS, RunSettings, TrainingSettings, describe_encoder
+from lamella.runs.settings import DEFAULT_FOLDS, RunSettings, TrainingSettings, describe_encoder, describe_settings
 from lamella.runs.stage_two import StageOne
 from lamella.runs.stage_two_scores import finetune_rounds
 from lamella.slide import hash_readable
@@ -54,7 +56,7 @@ class Run:
         folder: Where everything lies.
         cohort: With the folds or splits that were used.
         predictions: Out-of-fold, one a slide.
-        metrics: What `metrics.json` holds.
+        metrics: As `metrics.json` holds them.
         failures: Slides that could not be done.
         notes: What must be said aloud.
     """
@@ -62,7 +64,7 @@ class Run:
     folder: RunFolder
     cohort: Cohort
     predictions: tuple[SlidePrediction, ...]
-    metrics: dict[str, Any]
+    metrics: Metrics
     failures: tuple[Failure, ...]
     notes: tuple[str, ...]
 
@@ -109,10 +111,11 @@ def execute_run(cohort: Cohort, settings: RunSettings, out: Path, *, progress: P
         begin = StageOne(
             rounds=analysis.outcome.protocol.rounds, models=analysis.models, bags=bags, extract=settings.extract
         )
-        metrics["stage_two"] = finetune_rounds(begin, cohort, settings.stage_two, folder, progress).scores
-        notes += metrics["stage_two"]["notes"]
-    write_record(folder.metrics, metrics)
-    save_run_record(settings, cohort, report, bags, notes, folder)
+        scores = finetune_rounds(begin, cohort, settings.stage_two, folder, progress).scores
+        metrics = metrics.model_copy(update={"stage_two": scores})
+        notes += scores.notes
+    metrics.save(folder.metrics)
+    describe_run(settings, cohort, report, bags, notes, folder).save(folder.settings)
     return Run(
         folder=folder,
         cohort=cohort,
@@ -150,7 +153,7 @@ def train_on_bags(
     bags = load_bag_folder(bags_folder, [slide.slide_id for slide in cohort.slides])
     save_run_cohort(cohort, folder)
     analysis = analyse_bags(cohort, rounds, bags, settings, folder, progress)
-    write_record(folder.metrics, analysis.metrics)
+    analysis.metrics.save(folder.metrics)
     return Run(
         folder=folder,
         cohort=cohort,
@@ -168,13 +171,13 @@ class Analysis:
     Attributes:
         outcome: Of the cohort's own rounds.
         models: Of each of them, one a seed.
-        metrics: What `metrics.json` is to hold; whoever is done with the run writes it.
+        metrics: As `metrics.json` is to hold them; whoever is done with the run writes it.
         notes: What must be said aloud.
     """
 
     outcome: ProtocolOutcome
     models: dict[int, list[SlideModel]]
-    metrics: dict[str, Any]
+    metrics: Metrics
     notes: list[str]
 
 
@@ -204,6 +207,36 @@ def analyse_bags(
     return Analysis(outcome=outcomes[0], models=models[0], metrics=metrics, notes=notes)
 
 
+def describe_run(
+    settings: RunSettings,
+    cohort: Cohort,
+    report: ExtractReport,
+    bags: RunBags,
+    notes: Sequence[str],
+    folder: RunFolder,
+) -> RunRecord:
+    """Return what `run.json` is to hold: what was asked, what it ran on, what was said aloud."""
+    runtimes = [f"{bag['runtime']}, {bag['precision']}" for bag in bags.provenance.values() if "runtime" in bag]
+    return RunRecord(
+        lamella_version=__version__,
+        finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        classes=cohort.classes,
+        positive=cohort.positive,
+        settings=describe_settings(settings),
+        runtime="; ".join(dict.fromkeys(runtimes)),
+        extraction=Extraction(
+            n_encoded=len(report.done),
+            n_kept=len(report.kept),
+            n_failed=len(report.failures),
+            n_tiles=report.n_tiles,
+            seconds=round(report.seconds, 1),
+        ),
+        notes=tuple(notes),
+        versions=list_versions(),
+        files=hash_tables(folder.path),
+    )
+
+
 def make_rounds(cohort: Cohort, settings: TrainingSettings) -> Cohort:
     """Make folds where the cohort brings neither folds nor splits."""
     if any(slide.fold is not None or slide.split is not None for slide in cohort.slides):
@@ -217,10 +250,10 @@ def _say_division(cohort: Cohort, settings: TrainingSettings, progress: Progress
     brings_split = any(slide.split is not None for slide in cohort.slides)
     if settings.n_folds in (n_folds, DEFAULT_FOLDS) or not (n_folds or brings_split):
         return []
-    own = f"{n_folds} folds" if n_folds else "a split of train, val and test"
+    division = f"{n_folds} folds" if n_folds else "a split of train, val and test"
     note = (
-        f"the table brings {own}, which are used: --folds {settings.n_folds} makes none. To have them made, take the "
-        f"column '{'fold' if n_folds else 'split'}' out of the table."
+        f"the table brings {division}, which are used: --folds {settings.n_folds} makes none. To have them made, take "
+        f"the column '{'fold' if n_folds else 'split'}' out of the table."
     )
     progress.say(note)
     return [note]

@@ -1,66 +1,101 @@
-"""What a run writes down of itself: settings and versions as JSON. No paths."""
+"""What a run writes down of itself, `run.json`: settings, versions, what was said. No paths.
+
+`Record` is what every record of a run or a study is: a model of its file that saves and loads itself.
+"""
 
 import platform
-import time
-from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from lamella import __version__
-from lamella.cohort import Cohort
-from lamella.features.extract import ExtractReport
-from lamella.files import write_record
-from lamella.runs.bags import RunBags
-from lamella.runs.folder import RunFolder, hash_tables
-from lamella.runs.settings import RunSettings, describe_settings
+from lamella.errors import ModelError
+from lamella.files import parse_json_file, write_record
 
 _PACKAGES = ("torch", "torchvision", "timm", "openvino", "numpy", "scikit-learn", "fastslide", "openslide-python",
              "openslide-bin", "pyvips", "h5py")  # fmt: skip
 
 
-def save_run_record(
-    settings: RunSettings,
-    cohort: Cohort,
-    report: ExtractReport,
-    bags: RunBags,
-    notes: Sequence[str],
-    folder: RunFolder,
-) -> None:
-    """Write `run.json`: what was asked, what it ran on, what was said aloud."""
-    write_record(
-        folder.settings,
-        {
-            "lamella_version": __version__,
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "classes": list(cohort.classes),
-            "positive": cohort.positive,
-            "settings": describe_settings(settings),
-            "runtime": _say_runtime(bags),
-            "extraction": {
-                "n_encoded": len(report.done),
-                "n_kept": len(report.kept),
-                "n_failed": len(report.failures),
-                "n_tiles": report.n_tiles,
-                "seconds": round(report.seconds, 1),
-            },
-            "notes": list(notes),
-            "versions": list_versions(),
-            "files": hash_tables(folder.path),
-        },
-    )
+class Record(BaseModel):
+    """A file of ours as a model; keys of other versions that it does not know are kept as they are."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
+
+    @classmethod
+    def load(cls, path: Path, *, made_by: str = "lamella run") -> Self:
+        """Load what `save` wrote, this version's or an earlier one's.
+
+        Args:
+            path: The file.
+            made_by: The command that makes it, for the message.
+
+        Raises:
+            ModelError: If it cannot be read, was changed after it was written, or lacks something.
+        """
+        try:
+            return cls.model_validate(parse_json_file(path))
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"'{path.name}' of '{path.parent}' is damaged. Run `{made_by}` again: it makes what is missing."
+            ) from error
+
+    def save(self, path: Path) -> None:
+        """Write it, whole or not at all."""
+        write_record(path, self.as_json())
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as its file holds it: what was never set is not there."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+class Extraction(Record):
+    """How encoding went: slides encoded, kept from an earlier run and failed, tiles, seconds."""
+
+    n_encoded: int
+    n_kept: int
+    n_failed: int
+    n_tiles: int
+    seconds: float
+
+
+class RunRecord(Record):
+    """What `run.json` holds, of a run or of a prediction of new slides.
+
+    Attributes:
+        lamella_version: That wrote it.
+        finished: When, with the offset from UTC.
+        classes: In the order of the logits.
+        positive: The class that is scored, of two.
+        settings: As `describe_settings` gives them.
+        runtime: What encoded the bags, and in which precision.
+        extraction: How encoding went.
+        external: Whether new slides were predicted.
+        notes: What was said aloud.
+        versions: Of Python, the system and the packages that bear on results.
+        files: SHA-256 of each table, by name.
+    """
+
+    lamella_version: str = ""
+    finished: str = ""
+    classes: tuple[str, ...]
+    positive: str | None
+    settings: dict[str, Any]
+    runtime: str = ""
+    extraction: Extraction | None = None
+    external: bool = False
+    notes: tuple[str, ...] = ()
+    versions: dict[str, str] = Field(default_factory=dict)
+    files: dict[str, str] = Field(default_factory=dict)
 
 
 def list_versions() -> dict[str, str]:
     """Return the versions of Python, the system and the packages that bear on results."""
-    found = {"lamella": __version__, "python": platform.python_version(), "system": platform.system()}
+    versions = {"lamella": __version__, "python": platform.python_version(), "system": platform.system()}
     for name in _PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
-
-
-def _say_runtime(bags: RunBags) -> str:
-    """Return what encoded the bags, now or in an earlier run, and in which precision, as they state it."""
-    found = {f"{own['runtime']}, {own['precision']}": None for own in bags.provenance.values() if "runtime" in own}
-    return "; ".join(found)
+    return versions

@@ -51,16 +51,16 @@ def keep_available(rounds: Sequence[Round], available: Mapping[str, Any], cohort
     """
     label = {slide.slide_id: slide.label for slide in cohort.slides}
     kept = []
-    for one in rounds:
-        sides = {side: tuple(i for i in getattr(one, side) if i in available) for side in ("train", "val", "test")}
+    for round_ in rounds:
+        sides = {side: tuple(i for i in getattr(round_, side) if i in available) for side in ("train", "val", "test")}
         for side in ("train", "val"):
             missing = sorted(set(cohort.classes) - {str(label[i]) for i in sides[side]})
             if missing:
                 raise CohortError(
-                    f"round {one.fold} is left without a {side} slide of class '{missing[0]}', since slides could not "
-                    "be done (features/failures.csv says why). Mend those slides, or ask for fewer folds."
+                    f"round {round_.fold} is left without a {side} slide of class '{missing[0]}', since slides could "
+                    "not be done (features/failures.csv says why). Mend those slides, or ask for fewer folds."
                 )
-        kept.append(Round(fold=one.fold, **sides))
+        kept.append(Round(fold=round_.fold, **sides))
     return tuple(kept)
 
 
@@ -86,24 +86,26 @@ def train_protocol(
         progress: Where to report to.
     """
     labels = {slide.slide_id: str(slide.label) for slide in cohort.slides}
-    places = [(one, own) for one in protocol.rounds for own in settings]
-    paths = [folder.model(protocol.name, one.fold, own.seed) for one, own in places]
-    keys = [_find_key(one, own, bags, labels, cohort) for one, own in places]
-    found = [_load_finished(path, key) for path, key in zip(paths, keys, strict=True)]
+    wanted = [(round_, setting) for round_ in protocol.rounds for setting in settings]
+    paths = [folder.model(protocol.name, round_.fold, setting.seed) for round_, setting in wanted]
+    keys = [_find_key(round_, setting, bags, labels, cohort) for round_, setting in wanted]
+    kept = [_load_finished(path, key) for path, key in zip(paths, keys, strict=True)]
     remove_models(folder, protocol.name, but=paths)
-    if any(model is None for model in found):
-        jobs = [FitJob(train=one.train, val=one.val, settings=own, labels=labels) for one, own in places]
+    if any(model is None for model in kept):
+        jobs = [
+            FitJob(train=round_.train, val=round_.val, settings=setting, labels=labels) for round_, setting in wanted
+        ]
         fitted = fit_together(bags.features, jobs, cohort.classes, progress=progress)
         _forget_results(folder)  # an earlier run's: from here on its models are not all there
-        for number, (one, _) in enumerate(places):
-            if found[number] is None:
-                made = _describe(fitted[number], one, keys[number], bags, cohort)
-                save_model(made, paths[number])
-                found[number] = made
+        for number, (round_, _) in enumerate(wanted):
+            if kept[number] is None:
+                trained = _describe(fitted[number], round_, keys[number], bags, cohort)
+                save_model(trained, paths[number])
+                kept[number] = trained
     models: dict[int, list[SlideModel]] = {}
-    for (one, _), model in zip(places, found, strict=True):
+    for (round_, _), model in zip(wanted, kept, strict=True):
         assert model is not None
-        models.setdefault(one.fold, []).append(model)
+        models.setdefault(round_.fold, []).append(model)
     return models
 
 
@@ -148,13 +150,13 @@ def predict_protocol(
     )
 
 
-def _find_key(one: Round, settings: TrainSettings, bags: RunBags, labels: Mapping[str, str], cohort: Cohort) -> str:
+def _find_key(round_: Round, settings: TrainSettings, bags: RunBags, labels: Mapping[str, str], cohort: Cohort) -> str:
     """Return what a model is made from, hashed: settings, classes, and each slide's side, label and bag."""
     return hash_json(
         [
             dataclasses.asdict(settings),
             cohort.classes,
-            [[side, i, labels[i], bags.key(i)] for side in ("train", "val") for i in getattr(one, side)],
+            [[side, i, labels[i], bags.key(i)] for side in ("train", "val") for i in getattr(round_, side)],
         ]
     )
 
@@ -170,18 +172,18 @@ def _load_finished(path: Path, key: str) -> SlideModel | None:
     return model if model.provenance.get("key") == key else None
 
 
-def _describe(model: SlideModel, one: Round, key: str, bags: RunBags, cohort: Cohort) -> SlideModel:
+def _describe(model: SlideModel, round_: Round, key: str, bags: RunBags, cohort: Cohort) -> SlideModel:
     """Return a model with what its folder says of where it comes from."""
-    own = bags.provenance[one.train[0]]
+    first = bags.provenance[round_.train[0]]
     shared = ("encoder", "weights", "fingerprint", "tile_px", "mpp", "stride_px", "min_tissue", "tissue", "precision")
     patients = {slide.slide_id: slide.patient_id for slide in cohort.slides}
     return dataclasses.replace(
         model,
         positive=cohort.positive,
-        provenance={name: own[name] for name in shared if name in own}
+        provenance={name: first[name] for name in shared if name in first}
         | {
             "key": key,
-            "seen_patients": sorted({patients[i] for i in (*one.train, *one.val)}),
-            "seen_images": sorted(str(bags.provenance[i]["slide_quickhash"]) for i in (*one.train, *one.val)),
+            "seen_patients": sorted({patients[i] for i in (*round_.train, *round_.val)}),
+            "seen_images": sorted(str(bags.provenance[i]["slide_quickhash"]) for i in (*round_.train, *round_.val)),
         },
     )

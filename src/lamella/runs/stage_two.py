@@ -8,7 +8,6 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -100,10 +99,6 @@ class Training:
     finetuned: str
     record: TrainingRecord
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the epoch that was kept, as `arms.json` has it."""
-        return {"fold": self.fold, "seed": self.seed, "arm": self.finetuned, "best_epoch": self.record.best_epoch}
-
 
 def train_rounds(
     stage_1: StageOne, cohort: Cohort, stage: StageTwo, folder: RunFolder, progress: Progress
@@ -130,7 +125,7 @@ def train_rounds(
         for round_ in stage_1.rounds
         for number, model in enumerate(list(stage_1.models[round_.fold])[: stage.n_seeds])
     ]
-    for place, (round_, number, model) in enumerate(begun, start=1):
+    for nth, (round_, number, model) in enumerate(begun, start=1):
         job = _Job(
             folder=folder.stage_two(round_.fold, model.settings.seed),
             round_=round_,
@@ -142,7 +137,7 @@ def train_rounds(
             ),
             tiles=tiles,
             progress=alike,
-            called=f"{place} of {len(begun)}",
+            called=f"{nth} of {len(begun)}",
         )
         predicted, trained = _run_job(job)
         readings += predicted

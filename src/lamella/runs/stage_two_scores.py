@@ -16,9 +16,9 @@ from lamella.analysis.differences import find_differences
 from lamella.analysis.predictions import PredictionTable, average_by_patient
 from lamella.cohort import Cohort
 from lamella.errors import CohortError
-from lamella.files import write_record
 from lamella.progress import Progress
 from lamella.runs.folder import RunFolder
+from lamella.runs.metrics import KeptEpoch, StageTwoScore, StageTwoScores
 from lamella.runs.predictions import average_models, save_table
 from lamella.runs.settings import StageTwo
 from lamella.runs.stage_two import STAGE_1, StageOne, Training, train_rounds
@@ -33,12 +33,12 @@ class StageTwoOutcome:
     Attributes:
         predictions: The long table, with `finetuned` and `reading`, as `train_rounds` returns it.
         trainings: Of each fold and seed, the head alone and the tuned encoder.
-        scores: What `arms.json` holds.
+        scores: As `arms.json` holds them.
     """
 
     predictions: pd.DataFrame
     trainings: list[Training]
-    scores: dict[str, Any]
+    scores: StageTwoScores
 
 
 def finetune_rounds(
@@ -68,23 +68,38 @@ def finetune_rounds(
         )
     for note in notes:
         progress.say(note)
-    scores = measure_stage_two(whole, cohort) | {
-        "settings": stage.as_json(),
-        "best_epochs": [training.as_json() for training in trainings],
-        "notes": notes,
-    }
-    write_record(folder.finetuned / "arms.json", scores)
+    rows, n_patients = _measure(whole, cohort)
+    scores = StageTwoScores(
+        scores=rows,
+        n_patients=n_patients,
+        n_seeds=whole["seed"].nunique(),
+        settings=stage.as_json(),
+        best_epochs=tuple(
+            KeptEpoch(
+                fold=training.fold,
+                seed=training.seed,
+                finetuned=training.finetuned,
+                best_epoch=training.record.best_epoch,
+            )
+            for training in trainings
+        ),
+        notes=tuple(notes),
+    )
+    scores.save(folder.finetuned / "arms.json")
     columns = ["slide_id", "patient_id", "label", "fold", "seed", "arm", "reading"]
     columns += [f"logit_{name}" for name in cohort.classes]
     save_table(predictions.rename(columns={"finetuned": "arm"}), columns, folder.finetuned / "predictions.csv")
     return StageTwoOutcome(predictions=predictions, trainings=trainings, scores=scores)
 
 
-def measure_stage_two(predictions: pd.DataFrame, cohort: Cohort) -> dict[str, Any]:
+def _measure(predictions: pd.DataFrame, cohort: Cohort) -> tuple[tuple[StageTwoScore, ...], int]:
     """Measure stage 1, head and tuned on the same slides: AUC within folds with intervals, and paired differences.
 
     A patient's score is the mean over its slides and over the seeds. The noise of training enters the differences by
     the SD over seeds, where there are several.
+
+    Returns:
+        The scores, and how many patients they are of.
     """
     seeds = sorted(set(predictions["seed"]))
     parts = {(str(kind), str(reading)): part for (kind, reading), part in predictions.groupby(_ROW, sort=False)}
@@ -96,19 +111,19 @@ def measure_stage_two(predictions: pd.DataFrame, cohort: Cohort) -> dict[str, An
     )
     seed_auc = np.array([[_find_auc(part[part["seed"] == seed], cohort) for seed in seeds] for part in parts.values()])
     differences = None if estimate is None else find_differences(estimate, seed_auc=seed_auc)
-    rows = []
+    scores = []
     for number, (kind, reading) in enumerate(names):
         row: dict[str, Any] = {"arm": kind, "reading": reading, "auc": None, "interval": None, "less_stage_1": None}
         if estimate is not None:
             row["auc"] = float(estimate.auc[number])
-            row["interval"] = list(find_auc_interval(estimate, arm=number))
-            base = names.index((STAGE_1, reading))
+            row["interval"] = find_auc_interval(estimate, arm=number)
             row["auc_by_seed"] = seed_auc[number].tolist()
+            base = names.index((STAGE_1, reading))
             if number != base and differences is not None:
-                difference = differences.compare(number, base)
-                row["less_stage_1"] = {"difference": difference.difference, "interval": list(difference.interval)}
-        rows.append(row)
-    return {"arms": rows, "n_patients": len(first.labels), "n_seeds": len(seeds)}
+                compared = differences.compare(number, base)
+                row["less_stage_1"] = {"difference": compared.difference, "interval": compared.interval}
+        scores.append(StageTwoScore.model_validate(row))
+    return tuple(scores), len(first.labels)
 
 
 def _average(predictions: pd.DataFrame, cohort: Cohort) -> PredictionTable:

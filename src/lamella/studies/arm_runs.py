@@ -28,9 +28,9 @@ from lamella.files import write_record, write_text
 from lamella.mil import TrainingRecord
 from lamella.progress import Progress, SilentProgress
 from lamella.runs.bags import RunBags
-from lamella.runs.execute import Analysis, analyse_bags, save_run_cohort
+from lamella.runs.execute import Analysis, analyse_bags, describe_run, save_run_cohort
 from lamella.runs.folder import RunFolder
-from lamella.runs.record import save_run_record
+from lamella.runs.metrics import Score
 from lamella.runs.rounds import Protocol, keep_available, predict_protocol, train_protocol
 from lamella.runs.settings import StageTwo, TrainingSettings, describe_encoder, join_settings
 from lamella.runs.stage_two import StageOne, train_rounds
@@ -110,15 +110,16 @@ def run_frozen(
     rounds, notes = list_rounds(cohort), list(cohort.notes)
     analysis = analyse_bags(cohort, rounds, bags, training, folder, progress)
     notes += analysis.notes
-    write_record(folder.metrics, analysis.metrics)
-    save_run_record(join_settings(training, extract), cohort, place.report, bags, notes, folder)
+    analysis.metrics.save(folder.metrics)
+    settings = join_settings(training, extract)
+    describe_run(settings, cohort, place.report, bags, notes, folder).save(folder.settings)
     models = [(fold, model) for fold, several in analysis.models.items() for model in several]
     outcome = ArmOutcome(
         arm=arm,
         predictions=analysis.outcome.predictions,
         best_epochs={(fold, model.settings.seed): model.training.best_epoch for fold, model in models},
         val_losses=_find_losses([(fold, model.training) for fold, model in models]),
-        metrics=analysis.metrics["arms"]["model"],
+        metrics=analysis.metrics.scores.model,
     )
     return FrozenRun(
         arm=arm, folder=folder, bags=bags, extract=extract, training=training, analysis=analysis, outcome=outcome
@@ -145,8 +146,8 @@ def run_stage_two(
         SlideError: If a slide that is learned from cannot be read any more.
     """
     outcome = finetune_rounds(base.begin(), cohort, stage, base.folder, progress)
-    write_record(base.folder.metrics, {**base.analysis.metrics, "stage_two": outcome.scores})
-    return [_judge_stage_two(outcome, arm, cohort) for arm in arms], outcome.scores["notes"]
+    base.analysis.metrics.model_copy(update={"stage_two": outcome.scores}).save(base.folder.metrics)
+    return [_judge_stage_two(outcome, arm, cohort) for arm in arms], list(outcome.scores.notes)
 
 
 def continue_fold(
@@ -255,7 +256,7 @@ def _judge_stage_two(stage_two: StageTwoOutcome, arm: Arm, cohort: Cohort) -> Ar
         predictions=predictions,
         best_epochs={(training.fold, training.seed): training.record.best_epoch for training in trainings},
         val_losses=_find_losses([(training.fold, training.record) for training in trainings]),
-        metrics=measure(average_arm(predictions, cohort)),
+        metrics=Score.model_validate(measure(average_arm(predictions, cohort))),
     )
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 from lamella.analysis.metrics import measure
 from lamella.cohort import Cohort
 from lamella.progress import Progress
+from lamella.runs.metrics import Score
 from lamella.runs.settings import StageTwo
 from lamella.studies.arm_runs import FrozenRun, continue_fold
 from lamella.studies.arms import CHOSEN_ARMS, Arm
@@ -114,12 +115,12 @@ def say_choices(choices: Sequence[FoldChoice]) -> str:
     folds: dict[str, list[str]] = {}
     for choice in choices:
         folds.setdefault(choice.arm.name, []).append(str(choice.fold))
-    said = "; ".join(f"{name} (fold {', '.join(own)})" for name, own in folds.items())
+    said = "; ".join(f"{name} (fold {', '.join(numbers)})" for name, numbers in folds.items())
     return f"Fine-tuned in each fold: the frozen arm of least log-loss on that fold's own validation patients: {said}."
 
 
 def _join(arm: Arm, predictions: pd.DataFrame, cohort: Cohort) -> ArmOutcome:
-    measured = measure(average_arm(predictions, cohort))
+    measured = Score.model_validate(measure(average_arm(predictions, cohort)))
     return ArmOutcome(arm=arm, predictions=predictions, best_epochs={}, val_losses={}, metrics=measured)
 
 

@@ -379,8 +379,8 @@ class _Study:
         base = count_chosen(self._choices) if shown.arm.is_chosen else base_of(shown.arm)
         first = runs.get(base.name, next(iter(runs.values())))
         baselines = {
-            name: one.get("patients", one).get("auc", one) if "reason" not in one else one
-            for name, one in first.analysis.metrics["arms"]["baselines"].items()
+            name: (score if score.headline_units is None else score.headline_units.auc).as_json()
+            for name, score in first.analysis.metrics.scores.baselines.items()
         }
         permutations = None
         if self._design.permutations and self._fits("permute"):
@@ -395,7 +395,7 @@ class _Study:
             "permutations": permutations,
             "baselines": baselines,
             "arm": name,
-            "batches": shown.metrics.get("batches", []),
+            "batches": [batch.as_json() for batch in shown.metrics.batches],
             "robustness": self._measure_robustness(),
         }
 
@@ -486,7 +486,7 @@ class _Study:
             self._folder.predictions,
             self._folder.results,
         )
-        write_record(self._folder.metrics, {o.arm.name: dict(o.metrics) for o in outcomes})
+        write_record(self._folder.metrics, {o.arm.name: o.metrics.as_json() for o in outcomes})
         write_record(self._folder.verdict, verdict)
         return verdict
 

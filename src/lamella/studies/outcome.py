@@ -16,6 +16,7 @@ from lamella.analysis.auc import estimate_auc
 from lamella.analysis.predictions import PredictionTable, average_by_patient
 from lamella.cohort import Cohort
 from lamella.files import replacing, write_table
+from lamella.runs.metrics import Score
 from lamella.runs.predictions import average_models
 from lamella.studies.arms import Arm
 
@@ -32,14 +33,14 @@ class ArmOutcome:
         predictions: The long table: test slides of every fold and seed; validation slides where the arm has them.
         best_epochs: By fold and seed, the epoch that was kept.
         val_losses: By fold, the log-loss on its validation patients, mean over seeds; empty where it is not known.
-        metrics: What `lamella.analysis.metrics.measure` says of the arm.
+        metrics: What it is worth.
     """
 
     arm: Arm
     predictions: pd.DataFrame
     best_epochs: Mapping[tuple[int, int], int]
     val_losses: Mapping[int, float]
-    metrics: Mapping[str, Any]
+    metrics: Score
 
     @property
     def tested(self) -> set[str]:
