@@ -110,6 +110,11 @@ def test_a_record_that_is_damaged_is_refused_in_one_line(tmp_path: Path, content
     assert "\n" not in str(caught.value)
 
 
+def test_a_record_that_is_not_there_is_called_absent(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"'run.json' of '.*' is absent. Run `lamella study` again"):
+        RunRecord.load(tmp_path / "run.json", made_by="lamella study")
+
+
 def test_a_score_needs_whole_figures() -> None:
     model = measured()
     del model["slides"]["auc"]["value"]

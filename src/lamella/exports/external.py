@@ -26,6 +26,7 @@ from lamella.files import parse_json_file, refuse_links, write_json, write_table
 from lamella.mil import SlidePrediction
 from lamella.progress import Progress
 from lamella.runs.folder import RunFolder
+from lamella.runs.metrics import Metrics
 from lamella.runs.predict import predict_cohort
 from lamella.runs.predictions import tabulate
 from lamella.runs.predictor import Predictor, list_seen
@@ -241,9 +242,8 @@ def _extract(arms: ExternalArms, cohort: Cohort, out: Path, progress: Progress) 
 
 def _find_decided(folder: Path) -> dict[str, Any]:
     """Return what an arm reaches at the threshold that was frozen for it."""
-    model = _read(RunFolder(folder).metrics).get("arms", {}).get("model", {})
-    own = model.get(str(model.get("headline"))) or {}
-    return {name: own.get(name) for name in _DECIDED}
+    units = Metrics.load(RunFolder(folder).metrics, made_by="lamella predict").scores.model.headline_units
+    return {name: None if units is None else getattr(units, name).as_json() for name in _DECIDED}
 
 
 def _list_row(row: Mapping[str, Any], n_patients: int) -> dict[str, Any]:

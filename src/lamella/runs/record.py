@@ -32,13 +32,14 @@ class Record(BaseModel):
             made_by: The command that makes it, for the message.
 
         Raises:
-            ModelError: If it cannot be read, was changed after it was written, or lacks something.
+            ModelError: If it is absent, cannot be read, was changed after it was written, or lacks something.
         """
         try:
             return cls.model_validate(parse_json_file(path))
         except (OSError, ValueError) as error:
+            state = "damaged" if path.exists() else "absent"
             raise ModelError(
-                f"'{path.name}' of '{path.parent}' is damaged. Run `{made_by}` again: it makes what is missing."
+                f"'{path.name}' of '{path.parent}' is {state}. Run `{made_by}` again: it makes what is missing."
             ) from error
 
     def save(self, path: Path) -> None:
