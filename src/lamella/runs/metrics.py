@@ -18,15 +18,9 @@ Interval = tuple[float, float]
 
 
 class Figure(Record):
-    """A number with its 95% interval, or the reason why there is none.
+    """A number with its 95% interval and how that is made, or the reason why there is none.
 
-    Attributes:
-        value: The number; None where it cannot be had.
-        interval: Its 95% interval; None where there is none.
-        method: How the interval is made.
-        reason: Why there is no number, or what it leaves out.
-        n: Of a share, of how many.
-        prevalence: Share of the positive class among what was counted, where the figure depends on it.
+    `n` is what a share is of; `prevalence` is that at which the figure holds, where it depends on it.
     """
 
     value: float | None
@@ -53,25 +47,9 @@ class ClassScores(Record):
 
 
 class Units(Record):
-    """Figures over slides, or over patients.
+    """Figures over `n` slides or patients: within folds `auc`, over all folds what stands below it, then decisions.
 
-    Attributes:
-        n: How many slides or patients.
-        n_patients: Of how many patients.
-        n_by_class: How many of each class.
-        auc: Over pairs of the same fold.
-        n_pairs: How many such pairs there are.
-        auc_pooled: Over all pairs.
-        average_precision: Over all folds together, as are those that follow.
-        brier: Half of the sum over both of two classes.
-        log_loss: Of the label.
-        balanced_accuracy: At each fold's threshold, as are those that follow.
-        sensitivity: Of two classes, as are those that follow.
-        specificity: Share of the negative class that is called so.
-        ppv: At the prevalence of these slides.
-        npv: At the prevalence of these slides.
-        per_class: The positive class alone, of two.
-        calibration: Of the positive class; None with more than two.
+    `per_class` has the positive class alone of two; `calibration` is of that class, None with more than two.
     """
 
     n: int
@@ -93,16 +71,7 @@ class Units(Record):
 
 
 class GroupScores(Record):
-    """The AUC inside one fold or one batch.
-
-    Attributes:
-        fold: Which fold; None of a batch.
-        batch: Which batch; None of a fold.
-        n: How many slides or patients it has.
-        n_by_class: How many of each class.
-        auc: Over pairs of the same fold.
-        calibration: Of a batch, with two classes.
-    """
+    """The AUC inside one fold or one batch, and of a batch with two classes its calibration."""
 
     fold: str | None = None
     batch: str | None = None
@@ -113,15 +82,7 @@ class GroupScores(Record):
 
 
 class NextSite(Record):
-    """Where the AUC of the next batch may lie, from batches that were each left out.
-
-    Attributes:
-        n_sites: How many were left out.
-        mean: Their mean AUC.
-        sd_between: By how much they differ, SD of log-odds.
-        interval: 95% prediction interval; None below three.
-        note: What weakens it.
-    """
+    """Where the AUC of the next batch may lie, from batches that were each left out; no interval below three."""
 
     n_sites: int
     mean: float | None
@@ -133,23 +94,8 @@ class NextSite(Record):
 class Score(Record):
     """What the model, or a baseline on the same folds, is worth.
 
-    Attributes:
-        reason: Why there is nothing else, of a baseline that could not be had.
-        classes: In the order of the logits.
-        positive: The class that is scored, of two.
-        cross_validated: Whether slides were tested in several rounds.
-        n_folds: In how many.
-        headline: `patients`, or `slides` where a patient's slides differ in label.
-        slides: Figures over slides.
-        patients: Figures over patients; None where their slides differ in label.
-        folds: Each fold alone.
-        batches: Each batch alone.
-        auc_within_batches: Over pairs of the same fold and the same batch.
-        thresholds: By fold.
-        curves: Points of the plots, by class.
-        notes: What a reader must know.
-        baselines: Of the batches left out: what colour, tissue and batch alone reach there.
-        next_site: Of the batches left out: where the next one may lie.
+    A baseline that could not be had states its `reason` and nothing else. `baselines` and `next_site` are of batches
+    left out. `patients` is None where a patient's slides differ in label; `headline` is `slides` then.
     """
 
     reason: str | None = None
@@ -176,13 +122,7 @@ class Score(Record):
 
 
 class Scores(Record):
-    """The model beside what is simpler.
-
-    Attributes:
-        model: The model itself.
-        baselines: What colour, tissue and batch alone reach on the same folds.
-        leave_one_batch_out: The model with each batch left out in turn; None where this was not done.
-    """
+    """The model, what colour, tissue and batch alone reach on its folds, and the model with each batch left out."""
 
     model: Score
     baselines: dict[str, Score] = Field(default_factory=dict)
@@ -197,15 +137,9 @@ class Difference(Record):
 
 
 class StageTwoScore(Record):
-    """What stage 1, the head alone or the tuned encoder is worth on one reading of the slides.
+    """What `stage 1`, the `head` alone or the `tuned` encoder is worth, on `all` tiles or its own `top` ones.
 
-    Attributes:
-        finetuned: `stage 1`, `head` (the control) or `tuned`.
-        reading: `all` tiles, or its own `top` ones.
-        auc: Within folds; None where no fold tests two classes.
-        interval: 95%.
-        less_stage_1: Against stage 1 of the same reading; None for stage 1 itself.
-        auc_by_seed: Of each seed.
+    `auc` is None where no fold tests two classes; `less_stage_1` is against the same reading, None for stage 1 itself.
     """
 
     finetuned: str = Field(validation_alias="arm", serialization_alias="arm")
@@ -226,16 +160,7 @@ class KeptEpoch(Record):
 
 
 class StageTwoScores(Record):
-    """Stage 2 beside stage 1, as `finetuned/arms.json` holds it.
-
-    Attributes:
-        scores: Stage 1, head and tuned, each on both readings.
-        n_patients: Patients that all of them predicted.
-        n_seeds: Seeds that were trained on.
-        settings: How.
-        best_epochs: Of each fold, seed and kind.
-        notes: What must be said aloud.
-    """
+    """Stage 2 beside stage 1 on the patients that all of them predicted, as `finetuned/arms.json` holds it."""
 
     scores: tuple[StageTwoScore, ...] = Field(validation_alias="arms", serialization_alias="arms")
     n_patients: int
@@ -246,14 +171,7 @@ class StageTwoScores(Record):
 
 
 class AtPrevalence(Record):
-    """Predictive values and net benefit at a prevalence that was stated.
-
-    Attributes:
-        prevalence: Share of the positive class.
-        net_benefit: Each with `cut`, `model` and `everybody`.
-        ppv: Positive predictive value.
-        npv: Negative predictive value.
-    """
+    """Predictive values, and at each cut net benefit (`cut`, `model`, `everybody`), at a prevalence that was stated."""
 
     prevalence: float
     net_benefit: tuple[dict[str, float], ...]
@@ -262,20 +180,7 @@ class AtPrevalence(Record):
 
 
 class Metrics(Record):
-    """What `metrics.json` holds.
-
-    Attributes:
-        format: Of the file.
-        classes: In the order of the logits.
-        positive: The class that is scored, of two.
-        external: Whether new slides were measured.
-        at_prevalence: Of new slides, where a prevalence was stated.
-        scores: The model beside its baselines.
-        thresholds: By round.
-        frozen_threshold: For new slides; None with more than two classes.
-        notes: What a reader must know.
-        stage_two: Stage 2 beside stage 1, where there was fine-tuning.
-    """
+    """What `metrics.json` holds; docs/formats.md says what each field is."""
 
     format: int = METRICS_FORMAT
     classes: tuple[str, ...]

@@ -62,21 +62,7 @@ class Extraction(Record):
 
 
 class RunRecord(Record):
-    """What `run.json` holds, of a run or of a prediction of new slides.
-
-    Attributes:
-        lamella_version: That wrote it.
-        finished: When, with the offset from UTC.
-        classes: In the order of the logits.
-        positive: The class that is scored, of two.
-        settings: As `describe_settings` gives them.
-        runtime: What encoded the bags, and in which precision.
-        extraction: How encoding went.
-        external: Whether new slides were predicted.
-        notes: What was said aloud.
-        versions: Of Python, the system and the packages that bear on results.
-        files: SHA-256 of each table, by name.
-    """
+    """What `run.json` holds, of a run or (`external`) of a prediction of new slides; docs/formats.md has each field."""
 
     lamella_version: str = ""
     finished: str = ""

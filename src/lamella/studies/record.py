@@ -29,27 +29,8 @@ class ChosenArm(Record):
 class ArmRecord(Record):
     """What a study says of one arm.
 
-    Attributes:
-        arm: Its name.
-        key: By which its folder was named until 0.1.0.
-        encoder: Without its depth.
-        depth: How many blocks are kept.
-        weights: `auto`, `random`, or the name of a file.
-        finetuned: `frozen`, `head` or `tuned`.
-        head: How tiles are pooled.
-        tiles: Name of the tile spec.
-        state: `done`, `not run`, `waiting for weights`, `failed` or that it was left out.
-        reason: Why it is not done.
-        command: What gets its weights, where they are not here.
-        estimated_seconds: What it would take; what it took, where it is done.
-        declared: Whether it stood in the design before results were seen.
-        pretraining: `imagenet`, `histology`, `random` or `other`.
-        imagenet_top1: Of its card.
-        parameters: Of its network.
-        gflops: A tile.
-        dim: Width of its embeddings.
-        licence: Of its weights.
-        chosen: In each fold, where it is chosen there.
+    `state` is `done`, `not run`, `waiting for weights` or `failed`, and `reason` says why it is not done;
+    `estimated_seconds` is what it took, once done; `chosen` is there where the arm is another one in each fold.
     """
 
     arm: str
@@ -75,17 +56,7 @@ class ArmRecord(Record):
 
 
 class CohortCounts(Record):
-    """What a study's cohort holds.
-
-    Attributes:
-        n_slides: Slides.
-        n_patients: Patients.
-        per_class: Patients of each class.
-        n_rounds: Folds, or one.
-        n_failed: Slides that could not be done.
-        tiles_a_slide: Mean, by tile spec.
-        own_division: Whether the table brought its folds or splits.
-    """
+    """What a study's cohort holds; `own_division` is whether the table brought its folds or splits."""
 
     n_slides: int
     n_patients: int
@@ -97,23 +68,7 @@ class CohortCounts(Record):
 
 
 class StudyRecord(Record):
-    """What `study.json` holds.
-
-    Attributes:
-        format: `lamella-study`.
-        format_version: Of the file.
-        status: How far it is: `running`, `finished` or `budget spent`.
-        preset: That the design was made from.
-        design: What is compared, as its file has it.
-        classes: In the order of the logits.
-        positive: The class that is scored, of two.
-        arms: In the order of the design.
-        cohort: What it holds.
-        versions: Of Python, the system and the packages that bear on results.
-        notes: What was said aloud.
-        scope: What the page is to say of this cohort besides.
-        files: SHA-256 of each table, by name.
-    """
+    """What `study.json` holds; its `status` is `running`, `finished` or `budget spent`."""
 
     format: Literal["lamella-study"] = "lamella-study"
     format_version: Literal[1]
