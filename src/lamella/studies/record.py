@@ -67,6 +67,13 @@ class CohortCounts(Record):
     own_division: bool = False
 
 
+class WorkRecord(Record):
+    """One item of a study's list of work, and whether it is `done` or `to do`."""
+
+    item: str
+    state: str
+
+
 class StudyRecord(Record):
     """What `study.json` holds; its `status` is `running`, `finished` or `budget spent`."""
 
@@ -79,6 +86,7 @@ class StudyRecord(Record):
     positive: str | None
     arms: tuple[ArmRecord, ...]
     cohort: CohortCounts
+    work: tuple[WorkRecord, ...] = ()
     versions: dict[str, str] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     scope: str | None = None
