@@ -78,7 +78,7 @@ def pool_by_mean(out: Path, run: RunFolder) -> dict[str, Any]:
     """Train mean pooling on the bags of a finished run, on the same folds; return its metrics."""
     settings = TrainingSettings(train=TrainSettings(head="mean"), by_batch=False)
     (features,) = run.features.rglob("features_efficientnet-lite0")
-    return train_on_bags(load_cohort(out / "slides" / "cohort.csv"), features, settings, out / "mean").metrics
+    return train_on_bags(load_cohort(out / "slides" / "cohort.csv"), features, settings, out / "mean").metrics.as_json()
 
 
 def measure_tiles(slides: Path, run: RunFolder) -> float:

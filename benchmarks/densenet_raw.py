@@ -73,7 +73,7 @@ def main() -> None:
                 result = train_on_bags(
                     cohort, report.folder.features, TrainingSettings(split_seed=seed, by_batch=False), trained
                 )
-                found.append(float(result.metrics["arms"]["model"]["slides"]["auc"]["value"]))
+                found.append(result.metrics.scores.model.slides.auc.value)
             values = "  ".join(f"{value:.3f}" for value in found)
             print(f"{block}      {said:18}  {values:28}  {np.mean(found):.3f}", flush=True)
 

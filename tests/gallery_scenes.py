@@ -268,7 +268,9 @@ def save_study(folder: str, design: str) -> None:
     write_cohort("slides.csv", n_slides=12)
     arms = {"arms": [{"encoders": ["efficientnet-lite0"]}]}
     plain = check_design(arms, "here").as_plain()
-    record = {"format": "lamella-study", "format_version": 1, "status": "finished", "design": plain, "arms": []}
+    record = {"format": "lamella-study", "format_version": 1, "status": "finished", "preset": None, "design": plain,
+              "classes": ["benign", "malignant"], "positive": "malignant", "arms": [],
+              "cohort": {"n_slides": 12, "n_patients": 12, "per_class": {}, "n_rounds": 5}}  # fmt: skip
     write_json(Path(folder) / "study.json", record)
     write_table(design, "arms:", "  - encoders: [efficientnet-lite0]", "seeds: 2")
 

@@ -63,7 +63,7 @@ def run(tmp_path_factory):
 def test_a_run_maps_the_slides_that_have_heatmaps_and_shows_them(run):
     result, out = run
     drawn = sorted(path.parent.name for path in (out / "cam").glob("*/cam.png"))
-    assert drawn == sorted(p.slide.slide_id for p in result.predictions[:2])
+    assert drawn == sorted(p.slide_id for p in result.predictions[:2])
     page = (out / "report.html").read_text()
     assert page.count('where the contrast comes from">') == 2
 
@@ -71,7 +71,7 @@ def test_a_run_maps_the_slides_that_have_heatmaps_and_shows_them(run):
 @pytest.mark.parametrize("arm", ["frozen", "tuned"])
 def test_cells_tile_biases_and_constant_sum_to_the_contrast_of_models_that_did_not_learn_from_the_slide(run, arm):
     result, out = run
-    records, failures = map_classes(out, CamSettings(arm=arm))
+    records, failures = map_classes(out, CamSettings(finetuned=arm))
     assert failures == ()
     assert len(records) == 12
     by_id = {slide.slide_id: slide for slide in result.cohort.slides}
@@ -155,7 +155,7 @@ def test_what_cannot_be_mapped_is_refused_in_one_line(run):
     with pytest.raises(SettingsError, match="--method exact or --method grad"):
         CamSettings(method="gradcam")
     with pytest.raises(ModelError, match="no fine-tuned encoders"):
-        map_classes(out, CamSettings(arm="tuned"), predicted=out)
+        map_classes(out, CamSettings(finetuned="tuned"), predicted=out)
 
 
 def test_a_network_whose_embedding_is_no_mean_of_a_map_is_refused_and_read_by_gradients():

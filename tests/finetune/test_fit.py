@@ -127,7 +127,7 @@ def test_only_the_last_blocks_move_and_cached_maps_give_the_same(stage_1, tmp_pa
 
 
 def test_the_control_trains_the_head_alone(stage_1, tmp_path):
-    settings = dataclasses.replace(SETTINGS, arm="head")
+    settings = dataclasses.replace(SETTINGS, finetuned="head")
     before = build_network(EncoderSpec("resnet18@3", "random")).blocks.named_state()
     result = tune(stage_1, settings, maps=tmp_path / "maps")
     assert all(torch.equal(tensor, before[key]) for key, tensor in result.network.blocks.named_state().items())
@@ -156,7 +156,7 @@ def test_the_most_attended_are_taken_in_the_order_of_the_bag():
 
 def test_what_cannot_be_trained_is_refused(stage_1):
     with pytest.raises(SettingsError, match="must be tuned or head"):
-        FinetuneSettings(arm="all")
+        FinetuneSettings(finetuned="all")
     with pytest.raises(EncoderError, match="--train-blocks 1 cannot be done"):
         tune(stage_1, dataclasses.replace(SETTINGS, train_blocks=1), name="timm:convnext_atto@3")
 

@@ -263,7 +263,7 @@ def resume_run(path: Path) -> str:
     settings = RunSettings(extract=extract, train=TrainSettings(epochs=2), n_seeds=1, n_folds=3, n_heatmaps=0)
     result = run_cohort(load_cohort(path / "cohort" / "cohort.csv"), settings, path / "run")
     _refuse_failures(result.failures)
-    return digest([(one.slide.slide_id, one.logits) for one in result.predictions])
+    return digest([(prediction.slide_id, prediction.logits) for prediction in result.predictions])
 
 
 def pass_on(path: Path) -> str:

@@ -89,11 +89,11 @@ def test_the_table_has_every_arm_on_all_tiles_and_on_its_own_most_attended(run):
     for one in arms:
         assert 0 <= one["interval"][0] <= one["auc"] <= one["interval"][1] <= 1
         assert (one["less_stage_1"] is None) == (one["arm"] == "stage 1")
-    assert result.metrics["stage_two"]["arms"] == arms
+    assert result.metrics.stage_two.as_json()["arms"] == arms
     with (out / "finetuned" / "predictions.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 12 * 6
-    stage_1 = {p.slide.slide_id: p.logits for p in result.predictions}
+    stage_1 = {p.slide_id: p.logits for p in result.predictions}
     for row in rows:
         if (row["arm"], row["reading"]) == ("stage 1", "all"):
             assert float(row["logit_malignant"]) == pytest.approx(stage_1[row["slide_id"]][1])
@@ -126,8 +126,8 @@ def test_run_again_with_other_settings_nothing_of_the_earlier_training_is_left(r
         assert [path.name for path in (place / "features").glob("*/features_*")] == [f"features_{Path(own).stem}"]
     shutil.copytree(out / "finetuned" / "fold0" / "seed0", out / "finetuned" / "fold0" / "seed7")  # not of this run
     assert list_trained(RunFolder(out)) == [(fold, 0) for fold in range(3)]
-    epochs = again.metrics["stage_two"]["best_epochs"]
-    assert [(one["fold"], one["seed"], one["arm"]) for one in epochs] == [
+    epochs = again.metrics.stage_two.best_epochs
+    assert [(epoch.fold, epoch.seed, epoch.finetuned) for epoch in epochs] == [
         (fold, 0, arm) for fold in range(3) for arm in ("head", "tuned")
     ]
 
@@ -144,7 +144,7 @@ def test_a_run_of_other_folds_leaves_no_model_of_the_earlier_ones(run, tmp_path)
     again = execute_run(dataclasses.replace(result.cohort, slides=slides), settings, out)
     found = open_run(out)
     assert (len(found.models), found.folds) == (1, (0,))
-    assert {path.stem for path in found.folder.attention.glob("*.h5")} == {p.slide.slide_id for p in again.predictions}
+    assert {path.stem for path in found.folder.attention.glob("*.h5")} == {p.slide_id for p in again.predictions}
     assert len(again.predictions) == 4
 
 
@@ -157,7 +157,7 @@ def test_a_network_tuned_from_another_stage_1_is_not_the_runs(run, tmp_path):
     execute_run(result.cohort, other, out)
     assert open_run(out).list_finetuned("tuned") == []
     with pytest.raises(ModelError, match="no fine-tuned encoders"):
-        map_run(open_run(out), CamSettings(arm="tuned"))
+        map_run(open_run(out), CamSettings(finetuned="tuned"))
 
 
 def test_what_training_on_did_not_better_is_said(run, tmp_path):
@@ -166,7 +166,7 @@ def test_what_training_on_did_not_better_is_said(run, tmp_path):
     shutil.copytree(first, out)
     wild = StageTwo(finetune=dataclasses.replace(FINETUNE, encoder_lr=0.3, head_lr=0.5, epochs=1))
     again = execute_run(result.cohort, dataclasses.replace(SETTINGS, stage_two=wild), out)
-    kept = [one["arm"] for one in again.metrics["stage_two"]["best_epochs"] if one["best_epoch"] == 0]
+    kept = [epoch.finetuned for epoch in again.metrics.stage_two.best_epochs if epoch.best_epoch == 0]
     assert "tuned" in kept
     assert f"in {kept.count('tuned')} of 3 trainings on of encoder and head no epoch" in " ".join(again.notes)
 
@@ -188,7 +188,7 @@ def test_a_slide_that_the_tuned_encoder_cannot_read_is_left_out_of_every_arm(run
         finetune, "load_bags", lambda folder, ids: load_bags(folder, [i for i in ids if i != gone.slide_id])
     )
     again = execute_run(result.cohort, SETTINGS, out)
-    assert again.metrics["stage_two"]["n_patients"] == 11
+    assert again.metrics.stage_two.n_patients == 11
     assert f"left out of every arm of stage 2: {gone.slide_id}." in " ".join(again.notes)
 
 

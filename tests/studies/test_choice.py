@@ -14,6 +14,8 @@ from lamella.encoders import RuntimeSettings
 from lamella.errors import ModelError
 from lamella.exports.source import find_source
 from lamella.pipeline.study import compare_arms
+from lamella.runs.metrics import Score
+from lamella.runs.predictions import tabulate
 from lamella.studies import plan as plan_study
 from lamella.studies.arms import CHOSEN_ARMS, Arm
 from lamella.studies.choice import choose_in_folds, count_chosen, say_choices
@@ -39,7 +41,8 @@ NAMES = [arm.name for arm in CHOSEN_ARMS]
 
 
 def make_outcome(encoder: str, losses: dict[int, float]) -> ArmOutcome:
-    return ArmOutcome(arm=Arm(encoder=encoder), rows=(), best_epochs={}, val_losses=losses, metrics={})
+    nothing = tabulate((), ("benign", "malignant"))
+    return ArmOutcome(arm=Arm(encoder=encoder), predictions=nothing, best_epochs={}, val_losses=losses, metrics=Score())
 
 
 def test_each_fold_takes_the_arm_of_least_loss_on_its_own_validation_patients() -> None:

@@ -65,7 +65,7 @@ def cam(
     settings = CamSettings(
         method=method,
         target=target,
-        arm=arm,
+        finetuned=arm,
         runtime=RuntimeSettings(device=device.value, precision=precision.value),
     )
     records, failures = map_classes(run, settings, slide_ids=slide_id, predicted=predicted, progress=progress)

@@ -28,7 +28,7 @@ def measure(
     from lamella.reports.summary import list_remarks, summarise_run
     from lamella.runs.measure import measure_table
 
-    metrics = measure_table(predictions, positive=positive)
+    metrics = measure_table(predictions, positive=positive).as_json()
     if as_json:
         print_json(metrics)
     else:

@@ -12,7 +12,7 @@ from lamella.cli.tables import print_json, print_table, tell_failures
 from lamella.errors import SettingsError
 
 if TYPE_CHECKING:
-    from lamella.runs.rounds import RoundPrediction
+    from lamella.mil import SlidePrediction
 
 
 @takes_groups
@@ -111,7 +111,7 @@ def predict(
         cohort = columns.gather(slides, slide_mpp=slide_mpp, image=image)
         predictions, failures = predict_slides(predictor, cohort, out, prevalence=prevalence, progress=progress)
         classes = predictor.classes
-    rows = [_describe(found, classes) for found in predictions]
+    rows = [_describe(prediction, classes) for prediction in predictions]
     if as_json:
         print_json({"out": str(out), "predictions": rows, **({} if external is None else {"external": external})})
     elif rows:
@@ -148,12 +148,12 @@ def _compare(arm: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _describe(found: "RoundPrediction", classes: tuple[str, ...]) -> dict[str, Any]:
+def _describe(prediction: "SlidePrediction", classes: tuple[str, ...]) -> dict[str, Any]:
     """Return one slide's row: probabilities, where folds differ their SD, and how it is unlike those of training."""
-    row: dict[str, Any] = {"slide_id": found.slide.slide_id, "label": found.slide.label or ""}
-    row |= {name: round(float(p), 4) for name, p in zip(classes, found.probabilities, strict=True)}
-    if found.spread is not None:
-        row["sd"] = round(float(found.spread.sd.max()), 4)
-    if found.unlike is not None:
-        row["unlike"] = ", ".join(name for name in ("mpp", "colour", "embedding") if getattr(found.unlike, name))
+    row: dict[str, Any] = {"slide_id": prediction.slide_id, "label": prediction.label or ""}
+    row |= {name: round(float(p), 4) for name, p in zip(classes, prediction.probabilities, strict=True)}
+    if prediction.spread is not None:
+        row["sd"] = round(float(prediction.spread.sd.max()), 4)
+    if prediction.unlike is not None:
+        row["unlike"] = ", ".join(name for name in ("mpp", "colour", "embedding") if getattr(prediction.unlike, name))
     return row

@@ -253,8 +253,8 @@ def _tell_status(folder: Path, *, as_json: bool) -> None:
     if record is None:
         raise SettingsError(f"'{folder}' holds no study (no study.json). Name the --out folder of a `lamella study`.")
     if as_json:
-        print_json({"status": record["status"], "arms": record["arms"]})
+        print_json({"status": record.status, "arms": [row.as_json() for row in record.arms]})
         return
-    rows = [{"arm": a["arm"], "state": a["state"], "what to do": a["command"]} for a in record["arms"]]
+    rows = [{"arm": row.arm, "state": row.state, "what to do": row.command} for row in record.arms]
     print_table(["arm", "state", "what to do"], rows)
-    echo(f"status: {record['status']}")
+    echo(f"status: {record.status}")

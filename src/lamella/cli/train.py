@@ -44,9 +44,9 @@ def train(
     for note in result.notes:
         progress.say(note)
     if as_json:
-        print_json({"out": str(out), "metrics": result.metrics})
+        print_json({"out": str(out), "metrics": result.metrics.as_json()})
     else:
-        print_table(["what", "AUC", "95% interval", "pooled AUC"], summarise_run(result.metrics))
-        for remark in list_remarks(result.metrics):
+        print_table(["what", "AUC", "95% interval", "pooled AUC"], summarise_run(result.metrics.as_json()))
+        for remark in list_remarks(result.metrics.as_json()):
             progress.say(remark)
         progress.say(f"Models and results are in '{out}'.")

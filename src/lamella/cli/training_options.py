@@ -203,7 +203,7 @@ class FinetuneOptions:
         from lamella.runs.settings import StageTwo
 
         finetune = FinetuneSettings(
-            arm=self.finetune.value,
+            finetuned=self.finetune.value,
             k=self.top_k,
             epochs=self.finetune_epochs,
             encoder_lr=self.encoder_lr,

@@ -52,7 +52,7 @@ def map_run(
     cohort = load_paths(folder, labelled=predicted is None)
     finder = PartFinder(run, settings, cohort, predicted)
     wanted = _choose(cohort, slide_ids, finder)
-    root = folder.cam_of(settings.arm)
+    root = folder.cam_of(settings.finetuned)
     refuse_links(folder.path)
     sweep_temporaries(root)
     extract = restore_extract_settings(run.settings, find_run_encoder(run))

@@ -49,7 +49,7 @@ class PartFinder:
         self._extract = restore_extract_settings(run.settings, find_run_encoder(run))
         self._predicted = predicted
         self._home = run.folder if predicted is None else RunFolder(predicted)
-        tuned = settings.arm == "tuned"
+        tuned = settings.finetuned == "tuned"
         self._tuned = run.list_finetuned("tuned") if tuned and predicted is None else []
         if tuned and not self._tuned:
             raise ModelError("the run has no fine-tuned encoders for these slides. Pass --arm frozen.")
@@ -77,7 +77,9 @@ class PartFinder:
         """
         fold = self.find_fold(slide_id)
         if fold not in self._parts:
-            self._parts[fold] = self._find_tuned(fold) if self._settings.arm == "tuned" else (self._find_frozen(fold),)
+            self._parts[fold] = (
+                self._find_tuned(fold) if self._settings.finetuned == "tuned" else (self._find_frozen(fold),)
+            )
         return self._parts[fold]
 
     def _find_frozen(self, fold: int) -> CamPart:

@@ -35,7 +35,7 @@ class Source:
 
 def run_source(run: FinishedRun, cam: CamSettings | None, arm: str, cohort: Cohort, extract: ExtractSettings) -> Source:
     """Return the run's own models and maps."""
-    settings = dataclasses.replace(cam or CamSettings(), arm=arm)
+    settings = dataclasses.replace(cam or CamSettings(), finetuned=arm)
     finder = PartFinder(run, settings, cohort, None)
     mapper = None if cam is None else CamMapper(run.classes, settings, run.positive, extract)
     return Source("", finder.find, mapper, run.folder.cam_of(arm))
@@ -87,6 +87,6 @@ def control_source(
             raise CohortError(f"slide '{slide_id}' was not tested by the control with {kind}. Leave --controls out.")
         return (CamPart(encoder=control.encoder, models=tuple(models[fold_of[slide_id]]), bags=bag_folder.features),)
 
-    frozen = None if cam is None else dataclasses.replace(cam, arm="frozen")
+    frozen = None if cam is None else dataclasses.replace(cam, finetuned="frozen")
     mapper = None if frozen is None else CamMapper(run.classes, frozen, run.positive, control)
     return Source(kind, find_parts, mapper, folder.cam)

@@ -17,11 +17,12 @@ from lamella.errors import ModelError
 from lamella.explain.cka import CkaSettings, compare_encoders
 from lamella.features.plan import CutSettings
 from lamella.features.settings import ExtractSettings
-from lamella.files import parse_json_file, write_record
+from lamella.files import write_record
 from lamella.mil import load_model
 from lamella.progress import Progress, SilentProgress
 from lamella.runs.execute import Run
 from lamella.runs.folder import RunFolder
+from lamella.runs.metrics import StageTwoScores
 from lamella.runs.predict import find_tuned_file
 
 
@@ -37,9 +38,10 @@ def compare_run(result: Run, extract: ExtractSettings, *, progress: Progress | N
         What must be said aloud: the folds that tested too few slides.
     """
     progress = progress or SilentProgress()
+    slides = {slide.slide_id: slide for slide in result.cohort.slides}
     tests: dict[int, list[CohortSlide]] = {}
     for prediction in result.predictions:
-        tests.setdefault(prediction.fold, []).append(prediction.slide)
+        tests.setdefault(prediction.fold, []).append(slides[prediction.slide_id])
     notes = find_untestable(tests)
     for note in notes:
         progress.say(note)
@@ -113,14 +115,8 @@ def find_untestable(tests: Mapping[int, Sequence[Any]]) -> list[str]:
 
 def list_trained(folder: RunFolder) -> list[tuple[int, int]]:
     """List fold and seed of the fine-tuned encoders that the run's `arms.json` names; others are of earlier runs."""
-    path = folder.finetuned / "arms.json"
-    try:
-        arms = parse_json_file(path)
-        return [(one["fold"], one["seed"]) for one in arms["best_epochs"] if one["arm"] == "tuned"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"'{path}' is absent or damaged. Run `lamella run` again: it makes what is missing."
-        ) from error
+    epochs = StageTwoScores.load(folder.finetuned / "arms.json").best_epochs
+    return [(epoch.fold, epoch.seed) for epoch in epochs if epoch.finetuned == "tuned"]
 
 
 def _find_encoder(folder: RunFolder, fold: int, seed: int) -> Path:

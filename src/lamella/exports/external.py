@@ -23,11 +23,13 @@ from lamella.exports.write import CARD
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
 from lamella.files import parse_json_file, refuse_links, write_json, write_table
+from lamella.mil import SlidePrediction
 from lamella.progress import Progress
 from lamella.runs.folder import RunFolder
+from lamella.runs.metrics import Metrics
 from lamella.runs.predict import predict_cohort
+from lamella.runs.predictions import tabulate
 from lamella.runs.predictor import Predictor, list_seen
-from lamella.runs.rounds import RoundPrediction
 from lamella.runs.settings import restore_extract_settings
 from lamella.studies.folder import StudyFolder
 
@@ -146,7 +148,7 @@ def open_beside(paths: Sequence[Path], *, margin: float | None = None) -> Extern
 
 def predict_external(
     arms: ExternalArms, cohort: Cohort, out: Path, *, progress: Progress
-) -> tuple[list[RoundPrediction], tuple[Failure, ...], dict[str, Any] | None]:
+) -> tuple[list[SlidePrediction], tuple[Failure, ...], dict[str, Any] | None]:
     """Predict new slides by every arm; with labels, ask again whether what was recommended holds.
 
     Args:
@@ -165,7 +167,7 @@ def predict_external(
     """
     places = {name: out if name == arms.shown else out / "arms" / str(n) for n, name in enumerate(arms.claim.arms)}
     features = _extract(arms, cohort, out, progress)
-    by_arm: dict[str, list[RoundPrediction]] = {}
+    by_arm: dict[str, list[SlidePrediction]] = {}
     failures: dict[str, Failure] = {}
     for name, predictor in arms.predictors.items():
         predictions, failed = predict_cohort(
@@ -176,7 +178,10 @@ def predict_external(
     if not all(slide.label is not None for slide in cohort.slides) or not all(by_arm.values()):
         return by_arm[arms.shown], tuple(failures.values()), None
     first = arms.predictors[arms.claim.arms[0]]
-    judged = judge_external(_tabulate(by_arm, first.classes), arms.claim, classes=first.classes)
+    tables = [tabulate(predictions, first.classes).assign(arm=name) for name, predictions in by_arm.items()]
+    # One model a slide: the judge is told of no folds and seeds.
+    table = pd.concat(tables, ignore_index=True).drop(columns=["fold", "seed", "side"])
+    judged = judge_external(table, arms.claim, classes=first.classes)
     del judged["verdict"]
     for row in judged["arms"]:
         row["at_frozen_threshold"] = _find_decided(places[row["arm"]])
@@ -235,28 +240,10 @@ def _extract(arms: ExternalArms, cohort: Cohort, out: Path, progress: Progress) 
     return places
 
 
-def _tabulate(by_arm: Mapping[str, Sequence[RoundPrediction]], classes: Sequence[str]) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {
-                "arm": name,
-                "slide_id": prediction.slide.slide_id,
-                "patient_id": prediction.slide.patient_id,
-                "label": prediction.slide.label,
-                "batch": prediction.slide.batch,
-                **{f"logit_{label}": float(value) for label, value in zip(classes, prediction.logits, strict=True)},
-            }
-            for name, predictions in by_arm.items()
-            for prediction in predictions
-        ]
-    )
-
-
 def _find_decided(folder: Path) -> dict[str, Any]:
     """Return what an arm reaches at the threshold that was frozen for it."""
-    model = _read(RunFolder(folder).metrics).get("arms", {}).get("model", {})
-    figures = model.get(str(model.get("headline"))) or {}
-    return {name: figures.get(name) for name in _DECIDED}
+    units = Metrics.load(RunFolder(folder).metrics, made_by="lamella predict").scores.model.headline_units
+    return {name: None if units is None else getattr(units, name).as_json() for name in _DECIDED}
 
 
 def _list_row(row: Mapping[str, Any], n_patients: int) -> dict[str, Any]:

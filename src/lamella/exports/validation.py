@@ -8,20 +8,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lamella.cohort import Cohort, CohortSlide, Round, load_cohort
 from lamella.encoders import EncoderSpec
 from lamella.errors import LamellaError, OutputError
 from lamella.features.bag import BagFolder
 from lamella.features.extract import extract_cohort
 from lamella.features.layouts import open_own_bag
-from lamella.mil import average_predictions
 from lamella.progress import Progress
 from lamella.runs.measure import find_frozen_threshold
 from lamella.runs.predict import FinishedRun
+from lamella.runs.predictions import tabulate
 from lamella.runs.predictor import Member
-from lamella.runs.rounds import Protocol, ProtocolOutcome, RoundPrediction
+from lamella.runs.rounds import Protocol, ProtocolOutcome
 from lamella.runs.settings import restore_extract_settings
 
 
@@ -85,18 +83,12 @@ def find_arm_threshold(
             paths = [bags[member.encoder].features_path(slide_id) for member in of_fold]
             if slide_id not in slides or not all(path.exists() for path in paths):
                 return None
-            parts = [m.model.predict(open_own_bag(path).read_stored()) for m, path in zip(of_fold, paths, strict=True)]
-            mean = average_predictions(parts)
-            predictions.append(
-                RoundPrediction(
-                    slide=slides[slide_id],
-                    fold=fold,
-                    logits=mean.logits,
-                    probabilities=mean.probabilities,
-                    attention=np.zeros(0, np.float32),
-                )
-            )
+            for member, path in zip(of_fold, paths, strict=True):
+                prediction = member.model.predict(open_own_bag(path).read_stored())
+                predictions.append(prediction.of(slides[slide_id], fold=fold, side="val"))
     whole = Cohort(slides=tuple(slides.values()), classes=run.classes, positive=run.positive, notes=())
-    outcome = ProtocolOutcome(protocol=Protocol(name="fold", rounds=tuple(rounds)), test=[], val=predictions)
+    outcome = ProtocolOutcome(
+        protocol=Protocol(name="fold", rounds=tuple(rounds)), predictions=tabulate(predictions, run.classes)
+    )
     sensitivity = run.settings.get("sensitivity")
     return find_frozen_threshold(outcome, whole, None if sensitivity is None else float(sensitivity))

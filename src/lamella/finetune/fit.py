@@ -124,7 +124,7 @@ class _Fit:
         network, settings = self._network, self._settings
         network.eval().requires_grad_(False)  # noqa: FBT003
         depth = network.blocks.depth
-        if settings.arm == "head":
+        if settings.finetuned == "head":
             return depth
         if settings.train_blocks is None or settings.train_blocks >= depth:
             network.requires_grad_(True)  # noqa: FBT003
@@ -359,7 +359,7 @@ def refuse_unknown_blocks(network: TileNetwork, settings: FinetuneSettings) -> N
     Raises:
         EncoderError: Naming a remedy.
     """
-    if settings.arm == "tuned" and settings.train_blocks is not None:
+    if settings.finetuned == "tuned" and settings.train_blocks is not None:
         try:
             network.blocks.named_block(network.blocks.depth)
         except EncoderError as error:

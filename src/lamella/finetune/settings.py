@@ -1,7 +1,8 @@
 """Settings of fine-tuning, in one frozen piece that is saved with the model."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from lamella.defaults import (
     ENCODER_LR,
@@ -15,7 +16,7 @@ from lamella.defaults import (
 from lamella.encoders.names import N_BLOCKS
 from lamella.errors import SettingsError
 
-ARMS = ("tuned", "head")
+FINETUNED = ("tuned", "head")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +24,8 @@ class FinetuneSettings:
     """How encoder and head are trained on.
 
     Attributes:
-        arm: `tuned` (encoder and head) or `head` (the control: the same tiles, epochs and seeds, the encoder frozen).
+        finetuned: `tuned` (encoder and head) or `head` (the control: the same tiles, epochs and seeds, the encoder
+            frozen).
         k: Most attended tiles of each slide that are used; fewer where the slide has fewer.
         epochs: Most passes over the training slides.
         patience: Training stops when the validation log-loss has not improved for this many epochs.
@@ -45,7 +47,7 @@ class FinetuneSettings:
         SettingsError: If a value cannot be used.
     """
 
-    arm: str = "tuned"
+    finetuned: str = "tuned"
     k: int = TOP_K
     epochs: int = FINETUNE_EPOCHS
     patience: int = FINETUNE_PATIENCE
@@ -62,8 +64,8 @@ class FinetuneSettings:
 
     def __post_init__(self) -> None:
         """Refuse what cannot train."""
-        if self.arm not in ARMS:
-            raise SettingsError(f"--finetune is '{self.arm}' and must be tuned or head. Pass --finetune tuned.")
+        if self.finetuned not in FINETUNED:
+            raise SettingsError(f"--finetune is '{self.finetuned}' and must be tuned or head. Pass --finetune tuned.")
         for name in ("k", "epochs", "patience", "memory_mib", "choose_again", "n_threads"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -85,3 +87,8 @@ class FinetuneSettings:
     def augments(self) -> bool:
         """True where the network sees other pixels in each epoch."""
         return self.flips or self.stain_jitter > 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return them as files hold them, where what is trained is the `arm`."""
+        fields = asdict(self)
+        return {"arm": fields.pop("finetuned"), **fields}

@@ -8,12 +8,11 @@ from lamella.mil.heads import HEADS, SlideOutput
 from lamella.mil.model import (
     EpochRecord,
     SlideModel,
-    SlidePrediction,
     TrainingRecord,
-    average_predictions,
     check_bag_fits,
     predict_ensemble,
 )
+from lamella.mil.prediction import SlidePrediction, Spread, Unlike, average_predictions
 from lamella.mil.saving import load_model, save_model
 from lamella.mil.settings import TrainSettings
 from lamella.mil.standardise import Standardisation, find_standardisation
@@ -25,9 +24,11 @@ __all__ = [
     "SlideModel",
     "SlideOutput",
     "SlidePrediction",
+    "Spread",
     "Standardisation",
     "TrainSettings",
     "TrainingRecord",
+    "Unlike",
     "average_predictions",
     "check_bag_fits",
     "find_standardisation",

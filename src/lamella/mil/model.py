@@ -6,31 +6,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from lamella.cores import using_threads
 from lamella.errors import ModelError
 from lamella.mil.batches import Bag, check_bag
 from lamella.mil.heads import Head
+from lamella.mil.prediction import SlidePrediction, average_predictions, make_prediction
 from lamella.mil.settings import TrainSettings
 from lamella.mil.standardise import Standardisation
 
 _ROWS = 8192
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class SlidePrediction:
-    """What a model says about one slide.
-
-    Attributes:
-        logits: `(C,)` float64, with the class weights of the loss already taken off.
-        probabilities: `(C,)` float64, the softmax of `logits`; they hold at the training prevalence.
-        attention: `(N,)` float32, sums to 1 over the tiles; uniform for mean pooling.
-    """
-
-    logits: NDArray[np.float64]
-    probabilities: NDArray[np.float64]
-    attention: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +98,7 @@ class SlideModel:
             output = self.head.pool_and_classify(tiles, torch.ones(tiles.shape[:2], dtype=torch.bool))
         logits = output.logits[0].double().numpy() - np.log(self.training.class_weights)
         attention = output.attention[0].double().numpy()
-        return _make_prediction(logits, attention)
+        return make_prediction(logits, attention)
 
     def _check_width(self, width: int) -> None:
         """Refuse embeddings of another width."""
@@ -144,12 +129,6 @@ def predict_ensemble(models: Sequence[SlideModel], features: Bag) -> SlidePredic
                 "Pass models of one run."
             )
     return average_predictions([model.predict(features) for model in models])
-
-
-def average_predictions(predictions: Sequence[SlidePrediction]) -> SlidePrediction:
-    """Return the mean of several models' logits, and of their attention, over the same tiles of one slide."""
-    logits = np.mean([prediction.logits for prediction in predictions], axis=0)
-    return _make_prediction(logits, np.mean([prediction.attention for prediction in predictions], axis=0))
 
 
 def check_bag_fits(
@@ -208,17 +187,6 @@ def _check_number(name: str, unit: str, wanted: float | None, given: float | Non
             f"the model was trained on tiles of {name} {wanted:g} {unit} but the bag {stated}. "
             f"Extract the slide with {option} {wanted:g}."
         )
-
-
-def _make_prediction(logits: NDArray[np.float64], attention: NDArray[np.floating]) -> SlidePrediction:
-    """Finish a prediction: softmax of the logits, attention that sums to 1."""
-    shifted = np.exp(logits - logits.max())
-    attention = attention.astype(np.float64)
-    return SlidePrediction(
-        logits=logits,
-        probabilities=shifted / shifted.sum(),
-        attention=(attention / attention.sum()).astype(np.float32),
-    )
 
 
 def _name_encoder(name: str | None) -> str:

@@ -9,13 +9,13 @@ from lamella.cohort import Cohort, CohortSlide
 from lamella.errors import BagError, LamellaError, OutputError
 from lamella.features.failures import Failure
 from lamella.files import refuse_links
+from lamella.mil import SlidePrediction
 from lamella.progress import Progress
 from lamella.reports.draw.heatmap import locate_tiles
 from lamella.reports.draw.overlay import OverlayStyle
 from lamella.reports.draw.slides import SlideCaption, draw_slide, is_drawn
 from lamella.runs.attention import load_attention
 from lamella.runs.folder import RunFolder
-from lamella.runs.rounds import RoundPrediction
 from lamella.slide import hash_quickly, open_slide
 
 
@@ -63,15 +63,15 @@ class ClassNames:
 
 
 def draw_heatmaps(
-    predictions: Sequence[RoundPrediction], folder: RunFolder, cohort: Cohort, classes: ClassNames, progress: Progress
+    predictions: Sequence[SlidePrediction], folder: RunFolder, cohort: Cohort, classes: ClassNames, progress: Progress
 ) -> list[Failure]:
     """Draw the pictures of each slide that is not drawn yet; list those that cannot be."""
     slides = {slide.slide_id: slide for slide in cohort.slides}
     failures = []
     with progress.stage("draw heatmaps", len(predictions), "slides") as stage, ThreadPoolExecutor(2) as pool:
         drawing = {
-            prediction.slide.slide_id: pool.submit(
-                _draw_one, slides[prediction.slide.slide_id], folder, _describe(prediction, classes)
+            prediction.slide_id: pool.submit(
+                _draw_one, slides[prediction.slide_id], folder, _describe(prediction, classes)
             )
             for prediction in predictions
         }
@@ -100,9 +100,9 @@ def _draw_one(item: CohortSlide, folder: RunFolder, subtitle: str) -> None:
         draw_slide(slide, tiles, target, caption, tile_px=record.tile_px, mpp=mpp)
 
 
-def _describe(prediction: RoundPrediction, classes: ClassNames) -> str:
+def _describe(prediction: SlidePrediction, classes: ClassNames) -> str:
     """Return what was predicted, and the label where there is one, in words."""
     names, positive = classes.names, classes.positive
     index = names.index(positive) if positive in names else int(prediction.probabilities.argmax())
     said = f"{names[index]} {prediction.probabilities[index]:.2f}"
-    return said if prediction.slide.label is None else f"{said}   (label: {prediction.slide.label})"
+    return said if prediction.label is None else f"{said}   (label: {prediction.label})"

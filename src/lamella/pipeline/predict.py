@@ -12,6 +12,7 @@ from lamella.encoders.trust import trusting
 from lamella.exports.external import ExternalArms, predict_external
 from lamella.exports.open import open_predictor
 from lamella.features.failures import Failure
+from lamella.mil import SlidePrediction
 from lamella.pipeline.pictures import ClassNames, draw_heatmaps
 from lamella.progress import Progress, SilentProgress
 from lamella.renaming import save_public_failures
@@ -19,7 +20,6 @@ from lamella.reports.page import write_page
 from lamella.runs.folder import RunFolder
 from lamella.runs.predict import FinishedRun, predict_cohort
 from lamella.runs.predictor import Predictor
-from lamella.runs.rounds import RoundPrediction
 from lamella.slide import list_slides
 
 
@@ -29,7 +29,7 @@ def predict(
     out: Path | str,
     *,
     trust: Sequence[Path | str] = (),
-) -> Sequence[RoundPrediction]:
+) -> Sequence[SlidePrediction]:
     """Predict new slides with few words: `predict_slides` on files, or on one table of them.
 
     Args:
@@ -54,7 +54,7 @@ def predict_slides(
     prevalence: float | None = None,
     trust: Sequence[Path | str] = (),
     progress: Progress | None = None,
-) -> tuple[Sequence[RoundPrediction], tuple[Failure, ...]]:
+) -> tuple[Sequence[SlidePrediction], tuple[Failure, ...]]:
     """Predict new slides with a finished run or an exported model, with heatmaps; with labels, measure it too.
 
     Args:
@@ -83,7 +83,7 @@ def predict_slides(
 
 def predict_together(
     arms: ExternalArms, cohort: Cohort, out: Path, *, trust: Sequence[Path | str] = (), progress: Progress | None = None
-) -> tuple[Sequence[RoundPrediction], tuple[Failure, ...], dict[str, Any] | None]:
+) -> tuple[Sequence[SlidePrediction], tuple[Failure, ...], dict[str, Any] | None]:
     """Predict new slides by several models; with labels, say whether what was recommended holds there.
 
     Args:

@@ -102,7 +102,7 @@ def run_cohort(
     undrawn = draw_heatmaps(result.predictions[: settings.n_heatmaps], result.folder, cohort, classes, progress)
     failures = (*result.failures, *undrawn)
     if settings.cam is not None:
-        drawn = [prediction.slide.slide_id for prediction in result.predictions[: settings.n_heatmaps]]
+        drawn = [prediction.slide_id for prediction in result.predictions[: settings.n_heatmaps]]
         failures = (*failures, *map_classes(out, settings.cam, slide_ids=drawn, progress=progress)[1])
     if pseudonyms:
         failures = hide_names(failures, cohort)
@@ -152,7 +152,7 @@ def map_classes(
     with trusting(*trust):
         records, failures = map_run(finished, settings, slide_ids=slide_ids, predicted=predicted, progress=progress)
     home = RunFolder(predicted) if predicted is not None else finished.folder
-    root = home.cam_of(settings.arm)
+    root = home.cam_of(settings.finetuned)
     slides = {slide.slide_id: slide for slide in load_cohort(home.local / "cohort.csv", labelled=False).slides}
     with progress.stage("draw maps", len(records), "slides") as stage:
         for record in records:

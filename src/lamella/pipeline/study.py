@@ -111,12 +111,12 @@ def _draw_pictures(outcome: Study, *, maps: bool, progress: Progress) -> list[Fa
 
 def rank_errors(shown: ArmOutcome, cohort: Cohort) -> list[str]:
     """Return the slides that an arm tested, those furthest from their label first (by log-loss over the seeds)."""
+    tested = shown.predictions[shown.predictions["side"] == "test"]
+    logits = tested[[f"logit_{name}" for name in cohort.classes]].to_numpy(np.float64)
+    columns = [cohort.classes.index(str(label)) for label in tested["label"]]
     losses: dict[str, list[float]] = {}
-    for row in shown.rows:
-        if row.side == "test":
-            column = cohort.classes.index(str(row.slide.label))
-            loss = float(np.logaddexp.reduce(row.logits) - row.logits[column])
-            losses.setdefault(row.slide.slide_id, []).append(loss)
+    for slide_id, row, column in zip(tested["slide_id"], logits, columns, strict=True):
+        losses.setdefault(slide_id, []).append(float(np.logaddexp.reduce(row) - row[column]))
     return sorted(losses, key=lambda slide_id: (-float(np.mean(losses[slide_id])), slide_id))
 
 

@@ -37,10 +37,10 @@ class RunBags:
 
     def key(self, slide_id: str) -> str:
         """Return what identifies a bag's content: the slide's bytes, the cut and the encoder."""
-        own = self.provenance[slide_id]
+        bag = self.provenance[slide_id]
         names = ("slide_sha256", "fingerprint", "tile_px", "mpp", "stride_px", "min_tissue", "tissue", "regions",
                  "max_upsample", "slide_mpp_x", "slide_mpp_y", "dtype", "precision")  # fmt: skip
-        return hash_json([own.get(name) for name in names] + [len(self.features[slide_id])])
+        return hash_json([bag.get(name) for name in names] + [len(self.features[slide_id])])
 
 
 def load_bags(folder: BagFolder, slide_ids: Sequence[str]) -> RunBags:
@@ -109,12 +109,12 @@ class _BagIndex:
     def _begin(self, text: str, *, exactly: bool = False) -> list[Path]:
         """List the bags whose name begins with a text, or is it."""
         assert self._sorted is not None
-        found = []
+        paths = []
         for name, path in self._sorted[bisect.bisect_left(self._sorted, (text, Path())) :]:
             if not (name == text if exactly else name.startswith(text)):
                 break
-            found.append(path)
-        return sorted(found)
+            paths.append(path)
+        return sorted(paths)
 
 
 def _find_bag(folder: Path, slide_id: str, index: _BagIndex) -> Path | None:
@@ -176,11 +176,11 @@ def _refuse_not_finite(path: Path, features: NDArray[Any]) -> None:
 def _refuse_mixture(folder: Path, provenance: Mapping[str, Mapping[str, Any]]) -> None:
     """Refuse bags that no model can learn from together."""
     for key, what in (("fingerprint", "encoders"), ("encoder", "encoders"), ("embedding_dim", "widths")):
-        found = sorted({str(own[key]) for own in provenance.values() if key in own})
-        if len(found) > 1:
+        values = sorted({str(bag[key]) for bag in provenance.values() if key in bag})
+        if len(values) > 1:
             raise BagError(
-                f"the bags in '{folder.name}' are of {len(found)} different {what} ({found[0][:12]}, {found[1][:12]}). "
-                "Extract them anew with one."
+                f"the bags in '{folder.name}' are of {len(values)} different {what} ({values[0][:12]}, "
+                f"{values[1][:12]}). Extract them anew with one."
             )
 
 

@@ -1,11 +1,12 @@
-"""Running a study: cohort -> bags -> models -> out-of-fold predictions -> metrics, doing only what is missing."""
+"""A run: cohort -> bags -> models -> out-of-fold predictions -> metrics, doing only what is missing."""
 
 import dataclasses
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from lamella import __version__
 from lamella.cohort import (
     Cohort,
     Round,
@@ -18,29 +19,31 @@ from lamella.cohort import (
 )
 from lamella.defaults import N_FOLDS
 from lamella.errors import CohortError
-from lamella.features.extract import extract_cohort
+from lamella.features.extract import ExtractReport, extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.plan import ledger_of
 from lamella.files import refuse_links, remove, write_record, write_table
-from lamella.mil import SlideModel
+from lamella.mil import SlideModel, SlidePrediction
 from lamella.progress import Progress, SilentProgress
 from lamella.runs.attention import load_attention, locate_attention, save_attention
 from lamella.runs.bags import RunBags, hash_json, load_bag_folder, load_bags
-from lamella.runs.folder import RunFolder
+from lamella.runs.folder import RunFolder, hash_tables
 from lamella.runs.leaks import refuse_seen_by_encoder
 from lamella.runs.measure import measure_run
-from lamella.runs.record import save_predictions, save_run_record
+from lamella.runs.metrics import Metrics
+from lamella.runs.predictions import save_predictions
+from lamella.runs.record import Extraction, RunRecord, list_versions
 from lamella.runs.rounds import (
     Protocol,
     ProtocolOutcome,
-    RoundPrediction,
     keep_available,
     predict_protocol,
     remove_models,
     train_protocol,
 )
-from lamella.runs.settings import RunSettings, TrainingSettings, describe_encoder
-from lamella.runs.stage_two import StageOne, finetune_rounds
+from lamella.runs.settings import RunSettings, TrainingSettings, describe_encoder, describe_settings
+from lamella.runs.stage_two import StageOne
+from lamella.runs.stage_two_scores import finetune_rounds
 from lamella.slide import hash_readable
 from lamella.temporaries import sweep_temporaries
 from lamella.words import name_some
@@ -48,27 +51,27 @@ from lamella.words import name_some
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Run:
-    """What a run found.
+    """What came out of a run.
 
     Attributes:
         folder: Where everything lies.
         cohort: With the folds or splits that were used.
         predictions: Out-of-fold, one a slide.
-        metrics: What `metrics.json` holds.
+        metrics: As `metrics.json` holds them.
         failures: Slides that could not be done.
         notes: What must be said aloud.
     """
 
     folder: RunFolder
     cohort: Cohort
-    predictions: tuple[RoundPrediction, ...]
-    metrics: dict[str, Any]
+    predictions: tuple[SlidePrediction, ...]
+    metrics: Metrics
     failures: tuple[Failure, ...]
     notes: tuple[str, ...]
 
 
 def execute_run(cohort: Cohort, settings: RunSettings, out: Path, *, progress: Progress | None = None) -> Run:
-    """Run the whole study of a cohort into a folder; finished parts of an earlier run are kept.
+    """Run one encoder on a cohort into a folder; finished parts of an earlier run are kept.
 
     Args:
         cohort: Labelled slides. Without folds or splits, folds are made (stratified, by patient).
@@ -102,17 +105,22 @@ def execute_run(cohort: Cohort, settings: RunSettings, out: Path, *, progress: P
     available = [slide.slide_id for slide in cohort.slides if slide.slide_id not in failed]
     bags = load_bags(report.folder, available)
     save_ledger(cohort, bags, folder)
-    found, metrics, stage_1 = analyse_bags(cohort, rounds, bags, settings, folder, notes, progress)
+    analysis = analyse_bags(cohort, rounds, bags, settings, folder, progress)
+    notes += analysis.notes
+    metrics = analysis.metrics
     if settings.stage_two is not None:
-        begin = StageOne(rounds=stage_1.protocol.rounds, models=stage_1.models, bags=bags, extract=settings.extract)
-        metrics["stage_two"] = finetune_rounds(begin, cohort, settings.stage_two, folder, progress)
-        notes += metrics["stage_two"]["notes"]
-        write_record(folder.metrics, metrics)
-    save_run_record(settings, cohort, report, bags, notes, folder)
+        begin = StageOne(
+            rounds=analysis.outcome.protocol.rounds, models=analysis.models, bags=bags, extract=settings.extract
+        )
+        scores = finetune_rounds(begin, cohort, settings.stage_two, folder, progress).scores
+        metrics = metrics.model_copy(update={"stage_two": scores})
+        notes += scores.notes
+    metrics.save(folder.metrics)
+    describe_run(settings, cohort, report, bags, notes, folder).save(folder.settings)
     return Run(
         folder=folder,
         cohort=cohort,
-        predictions=tuple(found),
+        predictions=analysis.outcome.tested,
         metrics=metrics,
         failures=report.failures,
         notes=tuple(notes),
@@ -145,23 +153,33 @@ def train_on_bags(
     rounds = list_rounds(cohort)
     bags = load_bag_folder(bags_folder, [slide.slide_id for slide in cohort.slides])
     save_run_cohort(cohort, folder)
-    found, metrics, _ = analyse_bags(cohort, rounds, bags, settings, folder, notes, progress)
+    analysis = analyse_bags(cohort, rounds, bags, settings, folder, progress)
+    analysis.metrics.save(folder.metrics)
     return Run(
         folder=folder,
         cohort=cohort,
-        predictions=tuple(found),
-        metrics=metrics,
+        predictions=analysis.outcome.tested,
+        metrics=analysis.metrics,
         failures=(),
-        notes=tuple(notes),
+        notes=(*notes, *analysis.notes),
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Trained:
-    """A protocol, and of each of its rounds the models, one a seed."""
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Analysis:
+    """What came out of training and testing on bags.
 
-    protocol: Protocol
+    Attributes:
+        outcome: Of the cohort's own rounds.
+        models: Of each of them, one a seed.
+        metrics: As `metrics.json` is to hold them; whoever is done with the run writes it.
+        notes: What must be said aloud.
+    """
+
+    outcome: ProtocolOutcome
     models: dict[int, list[SlideModel]]
+    metrics: Metrics
+    notes: list[str]
 
 
 def analyse_bags(
@@ -170,38 +188,54 @@ def analyse_bags(
     bags: RunBags,
     settings: TrainingSettings,
     folder: RunFolder,
-    notes: list[str],
     progress: Progress,
-) -> tuple[list[RoundPrediction], dict[str, Any], Trained]:
-    """Train what is missing, predict, measure, and write it all down.
-
-    Returns:
-        Test predictions, what `metrics.json` holds, and the models of the cohort's own rounds.
-    """
-    protocols = _list_protocols(cohort, rounds, bags, settings, notes)
+) -> Analysis:
+    """Train what is missing, predict and measure; models, attention and predictions are written, metrics returned."""
+    protocols, notes = _list_protocols(cohort, rounds, bags, settings)
     for name in {"fold", "batch"} - {protocol.name for protocol in protocols}:
         remove_models(folder, name)
     for protocol in protocols:
-        tested = [slide_id for one in protocol.rounds for slide_id in one.test]
+        tested = [slide_id for round_ in protocol.rounds for slide_id in round_.test]
         refuse_seen_by_encoder(tested, bags.provenance, cohort)
     seeds = [dataclasses.replace(settings.train, seed=settings.train.seed + i) for i in range(settings.n_seeds)]
-    outcomes, stages = [], []
-    for protocol in protocols:
-        models = train_protocol(protocol, bags, cohort, seeds, folder, progress)
-        stages.append(Trained(protocol, models))
-        outcomes.append(
-            ProtocolOutcome(
-                protocol=protocol,
-                test=predict_protocol(protocol, models, bags, cohort, "test"),
-                val=predict_protocol(protocol, models, bags, cohort, "val"),
-            )
-        )
+    models = [train_protocol(protocol, bags, cohort, seeds, folder, progress) for protocol in protocols]
+    outcomes = [
+        predict_protocol(protocol, trained, bags, cohort) for protocol, trained in zip(protocols, models, strict=True)
+    ]
     metrics = measure_run(outcomes, bags, cohort, sensitivity=settings.sensitivity)
-    found = outcomes[0].test
-    notes += _save_attention(found, bags, folder)
-    save_predictions(found, cohort.classes, folder.predictions)
-    write_record(folder.metrics, metrics)
-    return found, metrics, stages[0]
+    notes += _save_attention(outcomes[0].tested, bags, folder)
+    save_predictions(outcomes[0].tested, cohort.classes, folder.predictions)
+    return Analysis(outcome=outcomes[0], models=models[0], metrics=metrics, notes=notes)
+
+
+def describe_run(
+    settings: RunSettings,
+    cohort: Cohort,
+    report: ExtractReport,
+    bags: RunBags,
+    notes: Sequence[str],
+    folder: RunFolder,
+) -> RunRecord:
+    """Return what `run.json` is to hold: what was asked, what it ran on, what was said aloud."""
+    runtimes = [f"{bag['runtime']}, {bag['precision']}" for bag in bags.provenance.values() if "runtime" in bag]
+    return RunRecord(
+        lamella_version=__version__,
+        finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        classes=cohort.classes,
+        positive=cohort.positive,
+        settings=describe_settings(settings),
+        runtime="; ".join(dict.fromkeys(runtimes)),
+        extraction=Extraction(
+            n_encoded=len(report.done),
+            n_kept=len(report.kept),
+            n_failed=len(report.failures),
+            n_tiles=report.n_tiles,
+            seconds=round(report.seconds, 1),
+        ),
+        notes=tuple(notes),
+        versions=list_versions(),
+        files=hash_tables(folder.path),
+    )
 
 
 def make_rounds(cohort: Cohort, settings: TrainingSettings) -> Cohort:
@@ -217,10 +251,10 @@ def _say_division(cohort: Cohort, settings: TrainingSettings, progress: Progress
     brings_split = any(slide.split is not None for slide in cohort.slides)
     if settings.n_folds in (n_folds, N_FOLDS) or not (n_folds or brings_split):
         return []
-    own = f"{n_folds} folds" if n_folds else "a split of train, val and test"
+    division = f"{n_folds} folds" if n_folds else "a split of train, val and test"
     note = (
-        f"the table brings {own}, which are used: --folds {settings.n_folds} makes none. To have them made, take the "
-        f"column '{'fold' if n_folds else 'split'}' out of the table."
+        f"the table brings {division}, which are used: --folds {settings.n_folds} makes none. To have them made, take "
+        f"the column '{'fold' if n_folds else 'split'}' out of the table."
     )
     progress.say(note)
     return [note]
@@ -262,39 +296,39 @@ def save_ledger(cohort: Cohort, bags: RunBags, folder: RunFolder) -> None:
 
 
 def _list_protocols(
-    cohort: Cohort, rounds: Sequence[Round], bags: RunBags, settings: TrainingSettings, notes: list[str]
-) -> list[Protocol]:
-    """List the ways of dividing the cohort: its own, and each batch left out where that can be done."""
+    cohort: Cohort, rounds: Sequence[Round], bags: RunBags, settings: TrainingSettings
+) -> tuple[list[Protocol], list[str]]:
+    """List the ways of dividing the cohort: its own, and each batch left out or a note of why that cannot be done."""
     protocols = [Protocol(name="fold", rounds=keep_available(rounds, bags.features, cohort))]
     n_batches = len({slide.batch for slide in cohort.slides})
     if not settings.by_batch or n_batches < 3 or any(slide.batch is None for slide in cohort.slides):
-        return protocols
+        return protocols, []
     try:
         left_out = list_rounds(split_by_batch(cohort))
         protocols.append(Protocol(name="batch", rounds=keep_available(left_out, bags.features, cohort)))
     except CohortError as error:
-        notes.append(f"no batch was left out in turn: {error}")
-    return protocols
+        return protocols, [f"no batch was left out in turn: {error}"]
+    return protocols, []
 
 
-def _save_attention(predictions: Sequence[RoundPrediction], bags: RunBags, folder: RunFolder) -> list[str]:
+def _save_attention(predictions: Sequence[SlidePrediction], bags: RunBags, folder: RunFolder) -> list[str]:
     """Write attention where the bags say where their tiles lie; return a note of the slides where they do not."""
     unlocated: list[str] = []
-    tested = {found.slide.slide_id for found in predictions}
+    tested = {prediction.slide_id for prediction in predictions}
     for path in sorted(folder.attention.glob("*.h5")):
         if path.stem not in tested:
             remove(path)  # an earlier run's
-    for found in predictions:
-        slide_id = found.slide.slide_id
-        own = bags.provenance[slide_id]
-        if "slide_mpp_x" not in own and not {"tile_width_l0", "tile_px"} <= own.keys():
+    for prediction in predictions:
+        slide_id = prediction.slide_id
+        provenance = bags.provenance[slide_id]
+        if "slide_mpp_x" not in provenance and not {"tile_width_l0", "tile_px"} <= provenance.keys():
             unlocated.append(slide_id)
             continue
-        key = hash_json([found.attention.tobytes().hex(), found.logits.tolist(), bags.key(slide_id)])
+        key = hash_json([prediction.attention.tobytes().hex(), prediction.logits.tolist(), bags.key(slide_id)])
         path = folder.attention / f"{slide_id}.h5"
         if path.exists() and load_attention(path).key == key:
             continue
-        save_attention(locate_attention(found.attention, bags.corners_l0[slide_id], own, key=key), path)
+        save_attention(locate_attention(prediction.attention, bags.corners_l0[slide_id], provenance, key=key), path)
     if not unlocated:
         return []
     return [

@@ -151,8 +151,8 @@ def refuse_changed_tables(folder: Path, record: Mapping[str, Any], *, made_by: s
     stated = record.get("files")
     if not isinstance(stated, Mapping):
         return
-    for name, found in hash_tables(folder).items():
-        if name in stated and stated[name] != found:
+    for name, sha256 in hash_tables(folder).items():
+        if name in stated and stated[name] != sha256:
             raise ModelError(
                 f"'{name}' of '{folder}' is not as it was written (its SHA-256 differs): it was changed or is damaged. "
                 f"Run `{made_by}` again."

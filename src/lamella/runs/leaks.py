@@ -27,10 +27,10 @@ def refuse_seen_by_encoder(
     patients = {slide.slide_id: slide.patient_id for slide in cohort.slides}
     seen: list[tuple[str, str]] = []
     for slide_id in dict.fromkeys(slide_ids):
-        own = provenance.get(slide_id, {})
-        reason = str(own.get("leak") or "")
-        salt = str(own.get("seen_salt") or "")
-        if not reason and salt and not list_hashes(patients[slide_id], salt).isdisjoint(own.get("seen_patients", ())):
+        bag = provenance.get(slide_id, {})
+        reason = str(bag.get("leak") or "")
+        salt = str(bag.get("seen_salt") or "")
+        if not reason and salt and not list_hashes(patients[slide_id], salt).isdisjoint(bag.get("seen_patients", ())):
             reason = "its patient was among those that the encoder was trained on"
         if reason:
             seen.append((slide_id, reason))

@@ -16,17 +16,18 @@ from lamella.errors import ModelError, SettingsError
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.settings import name_in_files
-from lamella.files import find_inside, parse_json_file, refuse_links, write_record
-from lamella.mil import SlideModel, average_predictions, check_bag_fits, load_model
+from lamella.files import find_inside, parse_json_file, refuse_links
+from lamella.mil import SlideModel, SlidePrediction, average_predictions, check_bag_fits, load_model
 from lamella.progress import Progress, SilentProgress
 from lamella.runs.attention import locate_attention, save_attention
 from lamella.runs.bags import RunBags, hash_json, load_bags
 from lamella.runs.folder import RunFolder, hash_tables, refuse_changed_tables
 from lamella.runs.leaks import refuse_seen_by_encoder
 from lamella.runs.measure import measure_external
+from lamella.runs.metrics import Metrics
+from lamella.runs.predictions import save_predictions
 from lamella.runs.predictor import Member, Predictor, list_seen, measure_spread, refuse_seen
-from lamella.runs.record import list_versions, save_predictions
-from lamella.runs.rounds import RoundPrediction
+from lamella.runs.record import RunRecord, list_versions
 from lamella.runs.settings import restore_extract_settings
 from lamella.temporaries import sweep_temporaries
 
@@ -99,26 +100,26 @@ class FinishedRun:
             seen=list_seen(self.models),
         )
 
-    def list_finetuned(self, arm: str) -> list[Finetuned]:
+    def list_finetuned(self, finetuned: str) -> list[Finetuned]:
         """List the models of stage 2 that go on from this run's own models, by fold and seed.
 
         What an earlier run with other folds, seeds or settings left there is passed over.
 
         Args:
-            arm: `head` or `tuned`.
+            finetuned: `head` or `tuned`.
 
         Raises:
             ModelError: If one is damaged.
         """
-        found = []
+        models = []
         for fold, first in zip(self.folds, self.models, strict=True):
-            home = self.folder.stage_two(fold, first.settings.seed) / arm
+            home = self.folder.stage_two(fold, first.settings.seed) / finetuned
             if not (home / "model" / "model.json").exists():
                 continue
             model = load_model(home / "model")
             if model.provenance.get("key") == first.provenance.get("key"):
-                found.append(Finetuned(fold=fold, home=home, model=model))
-        return found
+                models.append(Finetuned(fold=fold, home=home, model=model))
+        return models
 
 
 def open_run(path: Path) -> FinishedRun:
@@ -131,27 +132,20 @@ def open_run(path: Path) -> FinishedRun:
     if not folder.settings.exists():
         raise ModelError(f"'{path}' holds no finished run (no run.json). Name the --out folder of a `lamella run`.")
     refuse_links(folder.path)
-    try:
-        record = parse_json_file(folder.settings)
-        metrics = parse_json_file(folder.metrics) if folder.metrics.exists() else {}
-        classes, positive, settings = tuple(record["classes"]), record["positive"], record["settings"]
-        threshold = metrics.get("frozen_threshold")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(
-            f"'{folder.settings.name}' or '{folder.metrics.name}' of '{path}' is damaged. Run `lamella run` again."
-        ) from error
-    refuse_changed_tables(path, record, made_by="lamella run")
-    found = sorted(folder.models.glob("fold*/seed*"))
-    if not found:
+    record = RunRecord.load(folder.settings)
+    metrics = Metrics.load(folder.metrics) if folder.metrics.exists() else None
+    refuse_changed_tables(path, record.as_json(), made_by="lamella run")
+    paths = sorted(folder.models.glob("fold*/seed*"))
+    if not paths:
         raise ModelError(f"'{path}' holds no models. Run `lamella run` again: it makes what is missing.")
     return FinishedRun(
         folder=folder,
-        classes=classes,
-        positive=positive,
-        settings=settings,
-        models=tuple(load_model(one) for one in found),
-        threshold=threshold,
-        folds=tuple(int(one.parent.name.removeprefix("fold")) for one in found),
+        classes=record.classes,
+        positive=record.positive,
+        settings=record.settings,
+        models=tuple(map(load_model, paths)),
+        threshold=None if metrics is None or metrics.frozen_threshold is None else metrics.frozen_threshold.as_json(),
+        folds=tuple(int(path.parent.name.removeprefix("fold")) for path in paths),
     )
 
 
@@ -174,7 +168,7 @@ def predict_cohort(
     features: Path | None = None,
     prevalence: float | None = None,
     progress: Progress | None = None,
-) -> tuple[list[RoundPrediction], tuple[Failure, ...]]:
+) -> tuple[list[SlidePrediction], tuple[Failure, ...]]:
     """Cut, encode and predict new slides; with labels, measure at the frozen threshold (external validation).
 
     Args:
@@ -211,78 +205,69 @@ def predict_cohort(
     failed = {failure.slide_id for failure in report.failures}
     done = [slide for slide in cohort.slides if slide.slide_id not in failed]
     ids = [slide.slide_id for slide in done]
-    bags = {encoder: load_bags(place, ids) for encoder, place in zip(predictor.encoders, report.folders, strict=True)}
+    bags = {encoder: load_bags(home, ids) for encoder, home in zip(predictor.encoders, report.folders, strict=True)}
     if labelled:
-        for own in bags.values():
-            refuse_seen_by_encoder(ids, own.provenance, cohort)
+        for loaded in bags.values():
+            refuse_seen_by_encoder(ids, loaded.provenance, cohort)
     predictions = [_predict(predictor, slide, bags, folder) for slide in done]
     save_predictions(predictions, predictor.classes, folder.predictions)
     if labelled and predictions:
-        measured = measure_external(
+        measure_external(
             predictions, predictor.classes, predictor.positive, predictor.threshold, prevalence=prevalence
-        )
-        write_record(folder.metrics, measured)
-    notes = [*report.notes, *_say_unlike(predictions, progress)]
-    record: dict[str, Any] = {
-        "classes": list(predictor.classes),
-        "positive": predictor.positive,
-        "settings": dict(predictor.settings),
-    }
-    record |= {"external": True, "versions": list_versions(), "notes": notes, "files": hash_tables(folder.path)}
-    write_record(folder.settings, record)
+        ).save(folder.metrics)
+    RunRecord(
+        classes=predictor.classes,
+        positive=predictor.positive,
+        settings=dict(predictor.settings),
+        external=True,
+        notes=(*report.notes, *_say_unlike(predictions, progress)),
+        versions=list_versions(),
+        files=hash_tables(folder.path),
+    ).save(folder.settings)
     return predictions, report.failures
 
 
 def _predict(
     predictor: Predictor, slide: CohortSlide, bags: Mapping[EncoderSpec, RunBags], folder: RunFolder
-) -> RoundPrediction:
-    found = []
+) -> SlidePrediction:
+    predictions = []
     for member in predictor.members:
-        own = bags[member.encoder].provenance[slide.slide_id]
+        provenance = bags[member.encoder].provenance[slide.slide_id]
         features = bags[member.encoder].features[slide.slide_id]
         try:
             check_bag_fits(
                 member.model,
-                fingerprint=str(own["fingerprint"]),
-                mpp=float(own["mpp"]),
-                tile_px=int(own["tile_px"]),
+                fingerprint=str(provenance["fingerprint"]),
+                mpp=float(provenance["mpp"]),
+                tile_px=int(provenance["tile_px"]),
                 embedding_dim=features.shape[1],
-                encoder=str(own["encoder"]),
+                encoder=str(provenance["encoder"]),
             )
         except ModelError as error:
             raise ModelError(
                 f"slide '{slide.slide_id}' cannot be predicted by this {predictor.called}: {error}"
             ) from error
-        found.append(member.model.predict(features))
-    mean = average_predictions(found)
+        predictions.append(member.model.predict(features).of(slide))
+    mean = average_predictions(predictions)
     first = bags[predictor.encoders[0]]
     key = hash_json([np.asarray(mean.attention).tobytes().hex(), first.key(slide.slide_id)])
-    own = first.provenance[slide.slide_id]
-    record = locate_attention(mean.attention, first.corners_l0[slide.slide_id], own, key=key)
+    provenance = first.provenance[slide.slide_id]
+    record = locate_attention(mean.attention, first.corners_l0[slide.slide_id], provenance, key=key)
     save_attention(record, folder.attention / f"{slide.slide_id}.h5")
     unlike = None
     if predictor.reference is not None:
-        features_by_name = {name_in_files(encoder): one.features[slide.slide_id] for encoder, one in bags.items()}
-        unlike = predictor.reference.judge(own, features_by_name)
-    return RoundPrediction(
-        slide=slide,
-        fold=0,
-        logits=mean.logits,
-        probabilities=mean.probabilities,
-        attention=mean.attention,
-        spread=measure_spread(predictor.members, found),
-        unlike=unlike,
-    )
+        features_by_name = {name_in_files(encoder): loaded.features[slide.slide_id] for encoder, loaded in bags.items()}
+        unlike = predictor.reference.judge(provenance, features_by_name)
+    return dataclasses.replace(mean, spread=measure_spread(predictor.members, predictions), unlike=unlike)
 
 
-def _say_unlike(predictions: Sequence[RoundPrediction], progress: Progress) -> list[str]:
+def _say_unlike(predictions: Sequence[SlidePrediction], progress: Progress) -> list[str]:
     """Say aloud which slides are unlike those of training; return the same as notes."""
     notes = []
-    for found in predictions:
-        if found.unlike is not None and found.unlike.reasons:
-            notes.append(
-                f"slide '{found.slide.slide_id}' is unlike those of training: {'; '.join(found.unlike.reasons)}"
-            )
+    for prediction in predictions:
+        if prediction.unlike is not None and prediction.unlike.reasons:
+            reasons = "; ".join(prediction.unlike.reasons)
+            notes.append(f"slide '{prediction.slide_id}' is unlike those of training: {reasons}")
             progress.say(notes[-1])
     return notes
 
@@ -309,8 +294,8 @@ def read_run_encoder(run: FinishedRun) -> EncoderSpec:
     local = run.folder.local / "encoder.json"
     if local.exists():
         try:
-            found = parse_json_file(local)
-            return EncoderSpec(name=str(found["name"]), weights=str(found["weights"]))
+            encoder = parse_json_file(local)
+            return EncoderSpec(name=str(encoder["name"]), weights=str(encoder["weights"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(f"'{local}' is damaged. Run `lamella run` again, or delete that file.") from error
     weights = "random" if run.settings["weights"] == "random" else "auto"

@@ -12,10 +12,9 @@ from lamella.cohort.spelling import find_look
 from lamella.encoders import EncoderSpec
 from lamella.encoders.tuned import list_hashes
 from lamella.errors import LeakageError
-from lamella.mil import SlideModel, SlidePrediction
+from lamella.mil import SlideModel, SlidePrediction, Spread
 from lamella.progress import Progress
 from lamella.runs.reference import Reference
-from lamella.runs.rounds import Spread
 from lamella.slide import hash_readable
 
 
@@ -128,7 +127,7 @@ def refuse_seen(predictor: Predictor, cohort: Cohort, *, labelled: bool, progres
     """
     known = predictor.seen
     hashes = hash_readable({slide.slide_id: slide.path for slide in cohort.slides})
-    same_image = [slide_id for slide_id, found in hashes.items() if found in known.images]
+    same_image = [slide_id for slide_id, sha256 in hashes.items() if sha256 in known.images]
     same_patient = [s.slide_id for s in cohort.slides if known.has_patient(s.patient_id)]
     seen = same_image or same_patient
     if labelled and not known.knows_patients:

@@ -18,29 +18,8 @@ from lamella.analysis.unlike import Likeness, find_distance, fit_likeness, is_un
 from lamella.errors import ModelError
 from lamella.files import replacing
 from lamella.machine import refuse_passing
+from lamella.mil.prediction import Unlike
 from lamella.regular import refuse_irregular, refuse_zip_bomb
-
-FLAGS = ("mpp", "colour", "embedding")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unlike:
-    """How a slide is unlike those of training: a reason each, empty where it is not.
-
-    Attributes:
-        mpp: Its level 0 is finer or coarser.
-        colour: Its tissue is stained or scanned otherwise.
-        embedding: The encoder sees something else in it.
-    """
-
-    mpp: str = ""
-    colour: str = ""
-    embedding: str = ""
-
-    @property
-    def reasons(self) -> tuple[str, ...]:
-        """All that is to be said."""
-        return tuple(reason for reason in (self.mpp, self.colour, self.embedding) if reason)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -115,19 +94,19 @@ def build_reference(
         embeddings: By the name of the encoder's file, each slide's mean embedding.
         patients: Whose each slide is.
     """
-    mpps = [max(float(own["slide_mpp_x"]), float(own["slide_mpp_y"])) for own in provenance.values()]
-    colours = {i: colour for i, own in provenance.items() if (colour := read_colour(own)) is not None}
+    mpps = [max(float(values["slide_mpp_x"]), float(values["slide_mpp_y"])) for values in provenance.values()]
+    colours = {i: colour for i, values in provenance.items() if (colour := read_colour(values)) is not None}
     return Reference(
         mpp=(min(mpps), max(mpps)),
         colour=_fit(colours, patients) if len(colours) == len(provenance) else None,
-        embeddings={name: _fit(own, patients) for name, own in embeddings.items() if own},
+        embeddings={name: _fit(values, patients) for name, values in embeddings.items() if values},
     )
 
 
 def save_reference(reference: Reference, path: Path) -> None:
     """Write it, whole or not at all."""
     arrays: dict[str, Any] = {"mpp": np.array(reference.mpp)}
-    parts = {f"embedding.{name}": one for name, one in reference.embeddings.items()}
+    parts = {f"embedding.{name}": likeness for name, likeness in reference.embeddings.items()}
     if reference.colour is not None:
         parts["colour"] = reference.colour
     for name, likeness in parts.items():
@@ -158,7 +137,7 @@ def load_reference(path: Path) -> Reference:
     return Reference(
         mpp=(low, high),
         colour=parts.pop("colour", None),
-        embeddings={name.removeprefix("embedding."): one for name, one in parts.items()},
+        embeddings={name.removeprefix("embedding."): likeness for name, likeness in parts.items()},
     )
 
 
@@ -168,7 +147,7 @@ def _fit(vectors: Mapping[str, NDArray[np.float64]], patients: Mapping[str, str]
 
 
 def _read(arrays: Mapping[str, NDArray[Any]], prefix: str) -> Likeness:
-    own = {field.name: arrays[f"{prefix}.{field.name}"] for field in fields(Likeness)}
-    limit = float(own.pop("limit"))
-    rest = float(own.pop("rest"))
-    return Likeness(**own, rest=rest, limit=None if np.isnan(limit) else limit)
+    values = {field.name: arrays[f"{prefix}.{field.name}"] for field in fields(Likeness)}
+    limit = float(values.pop("limit"))
+    rest = float(values.pop("rest"))
+    return Likeness(**values, rest=rest, limit=None if np.isnan(limit) else limit)

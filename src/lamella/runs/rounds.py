@@ -6,19 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
 
-from lamella.cohort import Cohort, CohortSlide, Round
+from lamella.cohort import Cohort, Round
 from lamella.errors import CohortError, ModelError
 from lamella.files import remove
-from lamella.mil import SlideModel, load_model, predict_ensemble, save_model
+from lamella.mil import SlideModel, SlidePrediction, average_predictions, load_model, save_model
 from lamella.mil.settings import TrainSettings
 from lamella.mil.together import FitJob, fit_together
 from lamella.progress import Progress
 from lamella.runs.bags import RunBags, hash_json
 from lamella.runs.folder import RunFolder
-from lamella.runs.reference import Unlike
+from lamella.runs.predictions import tabulate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,50 +29,18 @@ class Protocol:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Spread:
-    """How far models differ on one slide.
-
-    Attributes:
-        sd: `(C,)` float64, SD of the probabilities.
-        low: `(C,)` float64, the least.
-        high: `(C,)` float64, the greatest.
-    """
-
-    sd: NDArray[np.float64]
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class RoundPrediction:
-    """What one round's models, averaged, say about one slide that they did not learn from.
-
-    Attributes:
-        slide: Which slide.
-        fold: Number of the round.
-        logits: `(C,)` float64.
-        probabilities: `(C,)` float64.
-        attention: `(N,)` float32, in the order of the bag.
-        spread: How far the folds' models differ, where several predicted a new slide.
-        unlike: How a new slide is unlike those of training, where that is known.
-    """
-
-    slide: CohortSlide
-    fold: int
-    logits: NDArray[np.float64]
-    probabilities: NDArray[np.float64]
-    attention: NDArray[np.float32]
-    spread: Spread | None = None
-    unlike: Unlike | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ProtocolOutcome:
-    """What came out of one protocol: predictions of the test and of the validation slides of every round."""
+    """What came out of one protocol.
+
+    Attributes:
+        protocol: Which.
+        predictions: The long table: test and validation slides of every round, by each of the round's models.
+        tested: Of each test slide, the mean over its round's models.
+    """
 
     protocol: Protocol
-    test: list[RoundPrediction]
-    val: list[RoundPrediction]
+    predictions: pd.DataFrame
+    tested: tuple[SlidePrediction, ...] = ()
 
 
 def keep_available(rounds: Sequence[Round], available: Mapping[str, Any], cohort: Cohort) -> tuple[Round, ...]:
@@ -84,16 +51,16 @@ def keep_available(rounds: Sequence[Round], available: Mapping[str, Any], cohort
     """
     label = {slide.slide_id: slide.label for slide in cohort.slides}
     kept = []
-    for one in rounds:
-        sides = {side: tuple(i for i in getattr(one, side) if i in available) for side in ("train", "val", "test")}
+    for round_ in rounds:
+        sides = {side: tuple(i for i in getattr(round_, side) if i in available) for side in ("train", "val", "test")}
         for side in ("train", "val"):
             missing = sorted(set(cohort.classes) - {str(label[i]) for i in sides[side]})
             if missing:
                 raise CohortError(
-                    f"round {one.fold} is left without a {side} slide of class '{missing[0]}', since slides could not "
-                    "be done (features/failures.csv says why). Mend those slides, or ask for fewer folds."
+                    f"round {round_.fold} is left without a {side} slide of class '{missing[0]}', since slides could "
+                    "not be done (features/failures.csv says why). Mend those slides, or ask for fewer folds."
                 )
-        kept.append(Round(fold=one.fold, **sides))
+        kept.append(Round(fold=round_.fold, **sides))
     return tuple(kept)
 
 
@@ -119,24 +86,26 @@ def train_protocol(
         progress: Where to report to.
     """
     labels = {slide.slide_id: str(slide.label) for slide in cohort.slides}
-    places = [(one, own) for one in protocol.rounds for own in settings]
-    paths = [folder.model(protocol.name, one.fold, own.seed) for one, own in places]
-    keys = [_find_key(one, own, bags, labels, cohort) for one, own in places]
-    found = [_load_finished(path, key) for path, key in zip(paths, keys, strict=True)]
+    wanted = [(round_, setting) for round_ in protocol.rounds for setting in settings]
+    paths = [folder.model(protocol.name, round_.fold, setting.seed) for round_, setting in wanted]
+    keys = [_find_key(round_, setting, bags, labels, cohort) for round_, setting in wanted]
+    kept = [_load_finished(path, key) for path, key in zip(paths, keys, strict=True)]
     remove_models(folder, protocol.name, but=paths)
-    if any(model is None for model in found):
-        jobs = [FitJob(train=one.train, val=one.val, settings=own, labels=labels) for one, own in places]
+    if any(model is None for model in kept):
+        jobs = [
+            FitJob(train=round_.train, val=round_.val, settings=setting, labels=labels) for round_, setting in wanted
+        ]
         fitted = fit_together(bags.features, jobs, cohort.classes, progress=progress)
-        remove(folder.settings)  # an earlier run's: from here on its models are not all there
-        for number, (one, _) in enumerate(places):
-            if found[number] is None:
-                made = _describe(fitted[number], one, keys[number], bags, cohort)
-                save_model(made, paths[number])
-                found[number] = made
+        _forget_results(folder)  # an earlier run's: from here on its models are not all there
+        for number, (round_, _) in enumerate(wanted):
+            if kept[number] is None:
+                trained = _describe(fitted[number], round_, keys[number], bags, cohort)
+                save_model(trained, paths[number])
+                kept[number] = trained
     models: dict[int, list[SlideModel]] = {}
-    for (one, _), model in zip(places, found, strict=True):
+    for (round_, _), model in zip(wanted, kept, strict=True):
         assert model is not None
-        models.setdefault(one.fold, []).append(model)
+        models.setdefault(round_.fold, []).append(model)
     return models
 
 
@@ -144,41 +113,50 @@ def remove_models(folder: RunFolder, protocol: str, *, but: Collection[Path] = (
     """Remove the models of a protocol that an earlier run with other folds or seeds left; nothing may read them."""
     strays = [path for path in sorted(folder.models.glob(f"{protocol}[0-9]*/seed*")) if path not in but]
     if strays:
-        remove(folder.settings)  # until this run is finished too
+        _forget_results(folder)  # until this run is finished too
     for path in strays:
         remove(path)
         if not any(path.parent.iterdir()):
             remove(path.parent)
 
 
+def _forget_results(folder: RunFolder) -> None:
+    """Remove what is written last, once a run is finished: its record and its figures."""
+    remove(folder.settings)
+    remove(folder.metrics)
+
+
 def predict_protocol(
-    protocol: Protocol, models: Mapping[int, Sequence[SlideModel]], bags: RunBags, cohort: Cohort, side: str
-) -> list[RoundPrediction]:
-    """Predict the `test` or `val` slides of each round by that round's models."""
+    protocol: Protocol, models: Mapping[int, Sequence[SlideModel]], bags: RunBags, cohort: Cohort
+) -> ProtocolOutcome:
+    """Predict the test and validation slides of each round by each of that round's models."""
     by_id = {slide.slide_id: slide for slide in cohort.slides}
-    predictions = []
-    for one in protocol.rounds:
-        for slide_id in getattr(one, side):
-            found = predict_ensemble(models[one.fold], bags.features[slide_id])
-            predictions.append(
-                RoundPrediction(
-                    slide=by_id[slide_id],
-                    fold=one.fold,
-                    logits=found.logits,
-                    probabilities=found.probabilities,
-                    attention=found.attention,
-                )
-            )
-    return predictions
+    predictions: list[SlidePrediction] = []
+    tested: dict[str, list[SlidePrediction]] = {}
+    for round_ in protocol.rounds:
+        for model in models[round_.fold]:
+            for side, slide_ids in (("test", round_.test), ("val", round_.val)):
+                for slide_id in slide_ids:
+                    prediction = model.predict(bags.features[slide_id]).of(
+                        by_id[slide_id], fold=round_.fold, seed=model.settings.seed, side=side
+                    )
+                    predictions.append(prediction)
+                    if side == "test":
+                        tested.setdefault(slide_id, []).append(prediction)
+    return ProtocolOutcome(
+        protocol=protocol,
+        predictions=tabulate(predictions, cohort.classes),
+        tested=tuple(map(average_predictions, tested.values())),
+    )
 
 
-def _find_key(one: Round, settings: TrainSettings, bags: RunBags, labels: Mapping[str, str], cohort: Cohort) -> str:
+def _find_key(round_: Round, settings: TrainSettings, bags: RunBags, labels: Mapping[str, str], cohort: Cohort) -> str:
     """Return what a model is made from, hashed: settings, classes, and each slide's side, label and bag."""
     return hash_json(
         [
             dataclasses.asdict(settings),
             cohort.classes,
-            [[side, i, labels[i], bags.key(i)] for side in ("train", "val") for i in getattr(one, side)],
+            [[side, i, labels[i], bags.key(i)] for side in ("train", "val") for i in getattr(round_, side)],
         ]
     )
 
@@ -194,18 +172,18 @@ def _load_finished(path: Path, key: str) -> SlideModel | None:
     return model if model.provenance.get("key") == key else None
 
 
-def _describe(model: SlideModel, one: Round, key: str, bags: RunBags, cohort: Cohort) -> SlideModel:
+def _describe(model: SlideModel, round_: Round, key: str, bags: RunBags, cohort: Cohort) -> SlideModel:
     """Return a model with what its folder says of where it comes from."""
-    own = bags.provenance[one.train[0]]
+    first = bags.provenance[round_.train[0]]
     shared = ("encoder", "weights", "fingerprint", "tile_px", "mpp", "stride_px", "min_tissue", "tissue", "precision")
     patients = {slide.slide_id: slide.patient_id for slide in cohort.slides}
     return dataclasses.replace(
         model,
         positive=cohort.positive,
-        provenance={name: own[name] for name in shared if name in own}
+        provenance={name: first[name] for name in shared if name in first}
         | {
             "key": key,
-            "seen_patients": sorted({patients[i] for i in (*one.train, *one.val)}),
-            "seen_images": sorted(str(bags.provenance[i]["slide_quickhash"]) for i in (*one.train, *one.val)),
+            "seen_patients": sorted({patients[i] for i in (*round_.train, *round_.val)}),
+            "seen_images": sorted(str(bags.provenance[i]["slide_quickhash"]) for i in (*round_.train, *round_.val)),
         },
     )

@@ -67,9 +67,13 @@ class StageTwo:
             raise SettingsError(f"{self.n_seeds} seeds are to be fine-tuned and at least 1 is needed. Pass 1.")
 
     @property
-    def arms(self) -> tuple[str, ...]:
-        """The arms that are trained: the control alone, or both."""
-        return ("head",) if self.finetune.arm == "head" else ("head", "tuned")
+    def finetuned(self) -> tuple[str, ...]:
+        """What is trained: the control alone, or both."""
+        return ("head",) if self.finetune.finetuned == "head" else ("head", "tuned")
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as files hold it."""
+        return {"finetune": self.finetune.as_json(), "n_seeds": self.n_seeds, "evaluate": self.evaluate}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,21 +84,21 @@ class CamSettings:
         method: `exact` (attention and ReLU masks held: cells sum to what the model said) or `grad` (Grad-CAM:
             attention may vary, cells sum to nothing in particular, any network of timm).
         target: The class whose contrast is split; None is the class that the run scores.
-        arm: `frozen` (stage 1) or `tuned` (stage 2 of the run).
+        finetuned: `frozen` (stage 1) or `tuned` (stage 2 of the run).
         runtime: Where the encoder runs; at precision `auto` in fp32.
     """
 
     method: str = CAM_METHOD
     target: str | None = None
-    arm: str = CAM_ARM
+    finetuned: str = CAM_ARM
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be computed."""
         if self.method not in ("exact", "grad"):
             raise SettingsError(f"a map by '{self.method}' is not known. Pass --method exact or --method grad.")
-        if self.arm not in ("frozen", "tuned"):
-            raise SettingsError(f"arm '{self.arm}' is not known. Pass --arm frozen or --arm tuned.")
+        if self.finetuned not in ("frozen", "tuned"):
+            raise SettingsError(f"arm '{self.finetuned}' is not known. Pass --arm frozen or --arm tuned.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +127,7 @@ class RunSettings(TrainingSettings):
                 f"{self.stage_two.n_seeds} seeds of stage 1 are to be fine-tuned and it has {self.n_seeds}. Pass "
                 f"--seeds {self.stage_two.n_seeds} or --finetune-seeds {self.n_seeds}."
             )
-        if self.cka and (self.stage_two is None or self.stage_two.finetune.arm != "tuned"):
+        if self.cka and (self.stage_two is None or self.stage_two.finetune.finetuned != "tuned"):
             raise SettingsError("--cka compares the frozen encoder with the fine-tuned one. Pass --finetune tuned too.")
 
 
@@ -137,8 +141,8 @@ def join_settings(
     cka: bool = False,
 ) -> RunSettings:
     """Return the settings of a run that begins at the slides."""
-    own = {one.name: getattr(training, one.name) for one in dataclasses.fields(TrainingSettings)}
-    return RunSettings(**own, extract=extract, n_heatmaps=n_heatmaps, stage_two=stage_two, cam=cam, cka=cka)
+    shared = {field.name: getattr(training, field.name) for field in dataclasses.fields(TrainingSettings)}
+    return RunSettings(**shared, extract=extract, n_heatmaps=n_heatmaps, stage_two=stage_two, cam=cam, cka=cka)
 
 
 def describe_settings(settings: RunSettings) -> dict[str, Any]:
@@ -164,7 +168,7 @@ def describe_settings(settings: RunSettings) -> dict[str, Any]:
         "n_folds": settings.n_folds,
         "split_seed": settings.split_seed,
         "sensitivity": settings.sensitivity,
-        "stage_two": None if settings.stage_two is None else dataclasses.asdict(settings.stage_two),
+        "stage_two": None if settings.stage_two is None else settings.stage_two.as_json(),
     }
 
 

@@ -1,11 +1,10 @@
 """Running one arm of a study, in a folder that is a run of its own: everything that reads a run reads an arm.
 
 DIR/arms/<key>/              a run folder (study.folder), whose bags lie in the study's `features`
-DIR/arms/<key>/finetuned/    stage 2 that went on from it: the arms `head` and `tuned` of the same encoder
+DIR/arms/<key>/finetuned/    stage 2 that went on from it: head only and tuned
 DIR/arms/<key>/permuted/     the control with permuted labels, where this arm is the declared one
 """
 
-import csv
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -14,28 +13,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from lamella.analysis.auc import estimate_auc
 from lamella.analysis.metrics import measure
 from lamella.analysis.predictions import number_groups
-from lamella.cohort import Cohort, CohortSlide, list_rounds
+from lamella.cohort import Cohort, Round, list_rounds
 from lamella.cohort.permute import permute_labels
 from lamella.errors import ModelError
 from lamella.explain.tuned_blocks import compare_tuned
 from lamella.features.extract import ExtractReport
 from lamella.features.settings import ExtractSettings
-from lamella.files import parse_json_file, write_record, write_text
-from lamella.mil import SlideModel, load_model
+from lamella.files import write_record, write_text
+from lamella.mil import TrainingRecord
 from lamella.progress import Progress, SilentProgress
 from lamella.runs.bags import RunBags
-from lamella.runs.execute import Trained, analyse_bags, save_run_cohort
+from lamella.runs.execute import Analysis, analyse_bags, describe_run, save_run_cohort
 from lamella.runs.folder import RunFolder
-from lamella.runs.record import save_run_record
-from lamella.runs.rounds import Protocol, keep_available, train_protocol
+from lamella.runs.metrics import Score
+from lamella.runs.rounds import Protocol, keep_available, predict_protocol, train_protocol
 from lamella.runs.settings import StageTwo, TrainingSettings, describe_encoder, join_settings
-from lamella.runs.stage_two import StageOne, finetune_rounds, train_rounds
+from lamella.runs.stage_two import StageOne, train_rounds
+from lamella.runs.stage_two_scores import StageTwoOutcome, finetune_rounds
 from lamella.studies.arms import Arm
-from lamella.studies.outcome import ArmOutcome, SlideLogits, tabulate
+from lamella.studies.outcome import ArmOutcome, average_arm
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -47,8 +48,8 @@ class FrozenRun:
         folder: Its run folder.
         bags: Of its encoder.
         extract: How they were made.
-        trained: Its rounds and models.
         training: How its heads were trained.
+        analysis: Its rounds, models, predictions and metrics.
         outcome: What came out.
     """
 
@@ -56,9 +57,19 @@ class FrozenRun:
     folder: RunFolder
     bags: RunBags
     extract: ExtractSettings
-    trained: Trained
     training: TrainingSettings
+    analysis: Analysis
     outcome: ArmOutcome
+
+    @property
+    def rounds(self) -> tuple[Round, ...]:
+        """The folds, without the slides that could not be done."""
+        return self.analysis.outcome.protocol.rounds
+
+    def begin(self, *folds: int) -> StageOne:
+        """Return what stage 2 goes on from, in some folds or, where none is named, in all."""
+        rounds = [round_ for round_ in self.rounds if not folds or round_.fold in folds]
+        return StageOne(rounds=rounds, models=self.analysis.models, bags=self.bags, extract=self.extract)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -97,26 +108,21 @@ def run_frozen(
     save_run_cohort(cohort, folder)
     write_record(folder.local / "encoder.json", describe_encoder(extract.encoder))
     rounds, notes = list_rounds(cohort), list(cohort.notes)
-    _, metrics, trained = analyse_bags(cohort, rounds, bags, training, folder, notes, progress)
-    save_run_record(join_settings(training, extract), cohort, place.report, bags, notes, folder)
-    rows = [
-        SlideLogits(slide=slide, fold=one.fold, seed=model.settings.seed, side=side, logits=found.logits)
-        for one in trained.protocol.rounds
-        for model in trained.models[one.fold]
-        for side in ("test", "val")
-        for slide in _slides_of(cohort, getattr(one, side), bags)
-        for found in (model.predict(bags.features[slide.slide_id]),)
-    ]
-    models = [(one.fold, model) for one in trained.protocol.rounds for model in trained.models[one.fold]]
+    analysis = analyse_bags(cohort, rounds, bags, training, folder, progress)
+    notes += analysis.notes
+    analysis.metrics.save(folder.metrics)
+    settings = join_settings(training, extract)
+    describe_run(settings, cohort, place.report, bags, notes, folder).save(folder.settings)
+    models = [(fold, model) for fold, several in analysis.models.items() for model in several]
     outcome = ArmOutcome(
         arm=arm,
-        rows=tuple(rows),
+        predictions=analysis.outcome.predictions,
         best_epochs={(fold, model.settings.seed): model.training.best_epoch for fold, model in models},
-        val_losses=_find_losses(models),
-        metrics=metrics["arms"]["model"],
+        val_losses=_find_losses([(fold, model.training) for fold, model in models]),
+        metrics=analysis.metrics.scores.model,
     )
     return FrozenRun(
-        arm=arm, folder=folder, bags=bags, extract=extract, trained=trained, training=training, outcome=outcome
+        arm=arm, folder=folder, bags=bags, extract=extract, training=training, analysis=analysis, outcome=outcome
     )
 
 
@@ -139,19 +145,14 @@ def run_stage_two(
         EncoderError: If the encoder cannot be trained as asked.
         SlideError: If a slide that is learned from cannot be read any more.
     """
-    begin = StageOne(
-        rounds=base.trained.protocol.rounds, models=base.trained.models, bags=base.bags, extract=base.extract
-    )
-    found = finetune_rounds(begin, cohort, stage, base.folder, progress)
-    metrics = _load_metrics(base.folder)
-    metrics["stage_two"] = found
-    write_record(base.folder.metrics, metrics)
-    return [_read_stage_two(base, arm, cohort) for arm in arms], found["notes"]
+    outcome = finetune_rounds(base.begin(), cohort, stage, base.folder, progress)
+    base.analysis.metrics.model_copy(update={"stage_two": outcome.scores}).save(base.folder.metrics)
+    return [_judge_stage_two(outcome, arm, cohort) for arm in arms], list(outcome.scores.notes)
 
 
 def continue_fold(
     base: FrozenRun, fold: int, cohort: Cohort, stage: StageTwo, progress: Progress
-) -> dict[str, list[SlideLogits]]:
+) -> dict[str, pd.DataFrame]:
     """Return what head only and fine-tuning make of a frozen arm in one fold alone; finished trainings are kept.
 
     Args:
@@ -162,21 +163,10 @@ def continue_fold(
         progress: Where to report to.
 
     Returns:
-        Of `head` and `tuned` the fold's test slides, by seed, read from all tiles.
+        Of `head` and `tuned` the long table of the fold's test slides, read from all tiles.
     """
-    begin = StageOne(
-        rounds=[one for one in base.trained.protocol.rounds if one.fold == fold],
-        models=base.trained.models,
-        bags=base.bags,
-        extract=base.extract,
-    )
-    rows: dict[str, list[SlideLogits]] = {"head": [], "tuned": []}
-    for one in train_rounds(begin, cohort, stage, base.folder, progress)[0]:
-        if one.arm in rows and one.reading == "all":
-            rows[one.arm].append(
-                SlideLogits(slide=one.slide, fold=one.fold, seed=one.seed, side="test", logits=one.logits)
-            )
-    return rows
+    predictions = train_rounds(base.begin(fold), cohort, stage, base.folder, progress)[0]
+    return {kind: _pick(predictions, kind) for kind in ("head", "tuned")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,8 +193,8 @@ def permute_arm(base: FrozenRun, cohort: Cohort, n: int, progress: Progress) -> 
     is trained anew. Shuffling finished predictions would be no test.
     """
     settings = dataclasses.replace(base.training.train)
-    own = _find_auc(base.outcome.rows, base.outcome, cohort, settings.seed)
-    if own is None:
+    auc = _find_auc(base.outcome.predictions, cohort, settings.seed)
+    if auc is None:
         raise ModelError("no fold tests slides of two classes, so nothing can be told apart. Ask for fewer folds.")
     aucs: list[float] = []
     within: list[float] = []
@@ -214,51 +204,35 @@ def permute_arm(base: FrozenRun, cohort: Cohort, n: int, progress: Progress) -> 
             folder = RunFolder(base.folder.path / "permuted" / f"{number}")
             protocol = Protocol(name="fold", rounds=keep_available(list_rounds(permuted), base.bags.features, permuted))
             models = train_protocol(protocol, base.bags, permuted, [settings], folder, SilentProgress())
-            rows = [
-                SlideLogits(slide=slide, fold=one.fold, seed=settings.seed, side="test", logits=found.logits)
-                for one in protocol.rounds
-                for slide in _slides_of(permuted, one.test, base.bags)
-                for found in (models[one.fold][0].predict(base.bags.features[slide.slide_id]),)
-            ]
-            for found, exchanged in ((aucs, False), (within, True)):
-                auc = _find_auc(rows, base.outcome, permuted, settings.seed, among_exchanged=exchanged)
-                found.extend([] if auc is None else [auc])
+            predictions = predict_protocol(protocol, models, base.bags, permuted).predictions
+            for reached, exchanged in ((aucs, False), (within, True)):
+                permuted_auc = _find_auc(predictions, permuted, settings.seed, among_exchanged=exchanged)
+                reached.extend([] if permuted_auc is None else [permuted_auc])
             stage.advance()
-    return PermutedRuns(auc=own, aucs=aucs, within=within or None)
+    return PermutedRuns(auc=auc, aucs=aucs, within=within or None)
 
 
 def compare_blocks(base: FrozenRun, arm: Arm, cohort: Cohort, progress: Progress) -> list[dict[str, Any]]:
     """Compare an arm's fine-tuned encoders with the frozen one, block by block, over the test slides of each fold."""
-    tests = {one.fold: _slides_of(cohort, one.test, base.bags) for one in base.trained.protocol.rounds}
+    slides = {slide.slide_id: slide for slide in cohort.slides}
+    tests = {round_.fold: [slides[i] for i in round_.test] for round_ in base.rounds}
     rows = compare_tuned(base.folder, base.extract.encoder, tests, base.extract.cut, progress=progress)
     return [{"arm": arm.name, "base": base.arm.name, **row} for row in rows]
 
 
-def _slides_of(cohort: Cohort, slide_ids: Sequence[str], bags: RunBags) -> list[CohortSlide]:
-    by_id = {slide.slide_id: slide for slide in cohort.slides}
-    return [by_id[i] for i in slide_ids if i in bags.features]
-
-
-def _best_loss(model: SlideModel) -> float | None:
-    """Return the validation log-loss of the epoch that was kept."""
-    return next((e.val_log_loss for e in model.training.history if e.epoch == model.training.best_epoch), None)
-
-
-def _find_losses(models: Sequence[tuple[int, SlideModel]]) -> dict[int, float]:
-    """Return the log-loss on validation of each fold, mean over its models."""
+def _find_losses(records: Sequence[tuple[int, TrainingRecord]]) -> dict[int, float]:
+    """Return the log-loss on validation of each fold's kept epochs, mean over its trainings."""
     losses: dict[int, list[float]] = {}
-    for fold, model in models:
-        loss = _best_loss(model)
-        if loss is not None:
-            losses.setdefault(fold, []).append(loss)
-    return {fold: float(np.mean(own)) for fold, own in losses.items()}
+    for fold, record in records:
+        for epoch in record.history:
+            if epoch.epoch == record.best_epoch and epoch.val_log_loss is not None:
+                losses.setdefault(fold, []).append(epoch.val_log_loss)
+    return {fold: float(np.mean(values)) for fold, values in losses.items()}
 
 
-def _find_auc(
-    rows: Sequence[SlideLogits], outcome: ArmOutcome, cohort: Cohort, seed: int, *, among_exchanged: bool = False
-) -> float | None:
+def _find_auc(predictions: pd.DataFrame, cohort: Cohort, seed: int, *, among_exchanged: bool = False) -> float | None:
     """Return the AUC over pairs of the same fold, or also of the same batch; None where there is no such pair."""
-    table = tabulate(dataclasses.replace(outcome, rows=tuple(rows)), cohort, outcome.tested, seeds=[seed])
+    table = average_arm(predictions, cohort, seeds=[seed])
     groups = table.folds
     if among_exchanged and table.batches is not None:
         cells = [f"{fold} {batch}" for fold, batch in zip(table.folds.tolist(), table.batches, strict=True)]
@@ -267,37 +241,23 @@ def _find_auc(
     return None if estimate is None else float(estimate.auc[0])
 
 
-def _read_stage_two(base: FrozenRun, arm: Arm, cohort: Cohort) -> ArmOutcome:
-    """Return what one arm of stage 2 predicted, as `finetuned/predictions.csv` has it, from all tiles."""
-    by_id = {slide.slide_id: slide for slide in cohort.slides}
-    with (base.folder.finetuned / "predictions.csv").open(encoding="utf-8", newline="") as stream:
-        read = [row for row in csv.DictReader(stream) if row["arm"] == arm.finetuned and row["reading"] == "all"]
-    rows = tuple(
-        SlideLogits(
-            slide=by_id[row["slide_id"]],
-            fold=int(row["fold"]),
-            seed=int(row["seed"]),
-            side="test",
-            logits=np.array([float(row[f"logit_{name}"]) for name in cohort.classes]),
-        )
-        for row in read
-    )
-    models = {
-        (fold, seed): load_model(base.folder.stage_two(fold, seed) / arm.finetuned / "model")
-        for fold, seed in sorted({(row.fold, row.seed) for row in rows})
-    }
-    outcome = ArmOutcome(
+def _pick(predictions: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """Return what head only or fine-tuning says, reading all tiles."""
+    wanted = (predictions["finetuned"] == kind) & (predictions["reading"] == "all")
+    return predictions[wanted].drop(columns=["finetuned", "reading"])
+
+
+def _judge_stage_two(stage_two: StageTwoOutcome, arm: Arm, cohort: Cohort) -> ArmOutcome:
+    """Return what came out of one arm of stage 2."""
+    predictions = _pick(stage_two.predictions, arm.finetuned)
+    trainings = [training for training in stage_two.trainings if training.finetuned == arm.finetuned]
+    return ArmOutcome(
         arm=arm,
-        rows=rows,
-        best_epochs={key: model.training.best_epoch for key, model in models.items()},
-        val_losses=_find_losses([(fold, model) for (fold, _), model in models.items()]),
-        metrics={},
+        predictions=predictions,
+        best_epochs={(training.fold, training.seed): training.record.best_epoch for training in trainings},
+        val_losses=_find_losses([(training.fold, training.record) for training in trainings]),
+        metrics=Score.model_validate(measure(average_arm(predictions, cohort))),
     )
-    return dataclasses.replace(outcome, metrics=measure(tabulate(outcome, cohort, outcome.tested, seeds=outcome.seeds)))
-
-
-def _load_metrics(folder: RunFolder) -> dict[str, Any]:
-    return dict(parse_json_file(folder.metrics))
 
 
 def _relative(target: Path, start: Path) -> str:

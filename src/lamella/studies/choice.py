@@ -7,16 +7,19 @@ from that same arm.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
+
+import pandas as pd
 
 from lamella.analysis.metrics import measure
 from lamella.cohort import Cohort
 from lamella.progress import Progress
+from lamella.runs.metrics import Score
 from lamella.runs.settings import StageTwo
 from lamella.studies.arm_runs import FrozenRun, continue_fold
 from lamella.studies.arms import CHOSEN_ARMS, Arm
-from lamella.studies.outcome import ArmOutcome, SlideLogits, tabulate
+from lamella.studies.outcome import ArmOutcome, average_arm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +52,7 @@ def choose_in_folds(outcomes: Sequence[ArmOutcome]) -> tuple[FoldChoice, ...]:
     """
     choices = []
     for fold in sorted({fold for outcome in outcomes for fold in outcome.val_losses}):
-        losses = {one.arm: one.val_losses[fold] for one in outcomes if fold in one.val_losses}
+        losses = {outcome.arm: outcome.val_losses[fold] for outcome in outcomes if fold in outcome.val_losses}
         best = min(losses, key=lambda arm: losses[arm])
         choices.append(FoldChoice(fold=fold, arm=best, losses={arm.name: loss for arm, loss in losses.items()}))
     return tuple(choices)
@@ -75,13 +78,14 @@ def run_choices(
         EncoderError: If an encoder cannot be trained as asked.
         SlideError: If a slide that is learned from cannot be read any more.
     """
-    rows: dict[str, list[SlideLogits]] = {arm.finetuned: [] for arm in CHOSEN_ARMS}
+    parts: dict[str, list[pd.DataFrame]] = {arm.finetuned: [] for arm in CHOSEN_ARMS}
     for choice in choices:
         base = frozen[choice.arm]
-        rows["frozen"] += [row for row in base.outcome.rows if row.fold == choice.fold]
-        for kind, found in continue_fold(base, choice.fold, cohort, stage, progress).items():
-            rows[kind] += found
-    return [_join(arm, rows[arm.finetuned], cohort) for arm in CHOSEN_ARMS]
+        table = base.outcome.predictions
+        parts["frozen"].append(table[table["fold"] == choice.fold])
+        for kind, part in continue_fold(base, choice.fold, cohort, stage, progress).items():
+            parts[kind].append(part)
+    return [_join(arm, pd.concat(parts[arm.finetuned], ignore_index=True), cohort) for arm in CHOSEN_ARMS]
 
 
 def describe_chosen(arm: Arm, *, declared: bool, choices: Sequence[FoldChoice] = ()) -> dict[str, Any]:
@@ -111,14 +115,13 @@ def say_choices(choices: Sequence[FoldChoice]) -> str:
     folds: dict[str, list[str]] = {}
     for choice in choices:
         folds.setdefault(choice.arm.name, []).append(str(choice.fold))
-    said = "; ".join(f"{name} (fold {', '.join(own)})" for name, own in folds.items())
+    said = "; ".join(f"{name} (fold {', '.join(numbers)})" for name, numbers in folds.items())
     return f"Fine-tuned in each fold: the frozen arm of least log-loss on that fold's own validation patients: {said}."
 
 
-def _join(arm: Arm, rows: Sequence[SlideLogits], cohort: Cohort) -> ArmOutcome:
-    outcome = ArmOutcome(arm=arm, rows=tuple(rows), best_epochs={}, val_losses={}, metrics={})
-    measured = measure(tabulate(outcome, cohort, outcome.tested, seeds=outcome.seeds))
-    return replace(outcome, metrics=measured)
+def _join(arm: Arm, predictions: pd.DataFrame, cohort: Cohort) -> ArmOutcome:
+    measured = Score.model_validate(measure(average_arm(predictions, cohort)))
+    return ArmOutcome(arm=arm, predictions=predictions, best_epochs={}, val_losses={}, metrics=measured)
 
 
 def count_chosen(choices: Sequence[FoldChoice]) -> Arm:

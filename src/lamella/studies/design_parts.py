@@ -126,10 +126,10 @@ class FinetuneDesign(Part):
     n_seeds: int = Field(default=FINETUNE_SEEDS, ge=1)
     evaluate: Literal["all", "top-k"] = EVALUATE
 
-    def stage(self, arm: str) -> StageTwo:
-        """Return them for one arm: `tuned` brings its control `head` along."""
-        own = self.model_dump(exclude={"n_seeds", "evaluate"})
-        return StageTwo(finetune=FinetuneSettings(arm=arm, **own), n_seeds=self.n_seeds, evaluate=self.evaluate)
+    def stage(self, finetuned: str) -> StageTwo:
+        """Return them for what is to be trained: `tuned` brings its control `head` along."""
+        settings = FinetuneSettings(finetuned=finetuned, **self.model_dump(exclude={"n_seeds", "evaluate"}))
+        return StageTwo(finetune=settings, n_seeds=self.n_seeds, evaluate=self.evaluate)
 
 
 class Comparison(Part):

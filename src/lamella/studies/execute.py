@@ -21,7 +21,7 @@ from lamella.explain.outlines import LesionFolder
 from lamella.features.extract import ExtractReport, extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.settings import ExtractSettings
-from lamella.files import parse_json_file, refuse_links, write_record
+from lamella.files import refuse_links, write_record
 from lamella.progress import Progress, SilentProgress
 from lamella.runs.bags import RunBags, load_bags
 from lamella.runs.execute import check_images, save_ledger, save_run_cohort
@@ -379,10 +379,9 @@ class _Study:
         # What is retrained is the head: of a fine-tuned arm, the frozen one that it went on from.
         base = count_chosen(self._choices) if shown.arm.is_chosen else base_of(shown.arm)
         first = runs.get(base.name, next(iter(runs.values())))
-        metrics = parse_json_file(first.folder.metrics)
         baselines = {
-            name: one.get("patients", one).get("auc", one) if "reason" not in one else one
-            for name, one in metrics["arms"]["baselines"].items()
+            name: (score if score.headline_units is None else score.headline_units.auc).as_json()
+            for name, score in first.analysis.metrics.scores.baselines.items()
         }
         permutations = None
         if self._design.permutations and self._fits("permute"):
@@ -397,7 +396,7 @@ class _Study:
             "permutations": permutations,
             "baselines": baselines,
             "arm": name,
-            "batches": shown.metrics.get("batches", []),
+            "batches": [batch.as_json() for batch in shown.metrics.batches],
             "robustness": self._measure_robustness(),
         }
 
@@ -408,7 +407,7 @@ class _Study:
             features = None
             if arm in self._frozen:
                 frozen = self._frozen[arm]
-                features = measure_features(frozen.bags.features, frozen.trained.protocol.rounds, self._cohort)
+                features = measure_features(frozen.bags.features, frozen.rounds, self._cohort)
             gap = measure_gap(outcome, self._cohort)
             if features is not None or gap is not None:
                 rows.append({"arm": arm.name, "gap": gap, **(features or {"index": None, "batch_auc": None})})
@@ -448,7 +447,7 @@ class _Study:
                 lesions=self._options.lesions,
                 classes=self._options.lesion_classes,
                 values=self._options.lesion_values,
-                cam=CamSettings(arm=kind) if self._design.cam else None,
+                cam=CamSettings(finetuned=kind) if self._design.cam else None,
                 arm=kind,
             )
             run = open_run(self._frozen[base_of(arm)].folder.path)
@@ -476,7 +475,7 @@ class _Study:
             reference=self._design.reference,
             slides=[dataclasses.asdict(slide) for slide in self._cohort.slides],
         )
-        verdict = judge_predictions(list_predictions(outcomes, self._cohort), declared, rows=self._rows, costs=costs)
+        verdict = judge_predictions(list_predictions(outcomes), declared, rows=self._rows, costs=costs)
         if verdict["n_lost"]:
             self._notes.append(
                 f"{verdict['n_lost']} patients could not be scored by every arm and are left out of all."
@@ -488,7 +487,7 @@ class _Study:
             self._folder.predictions,
             self._folder.results,
         )
-        write_record(self._folder.metrics, {o.arm.name: dict(o.metrics) for o in outcomes})
+        write_record(self._folder.metrics, {o.arm.name: o.metrics.as_json() for o in outcomes})
         write_record(self._folder.verdict, verdict)
         return verdict
 

@@ -24,6 +24,7 @@ from lamella.runs.folder import refuse_changed_tables
 from lamella.studies.arms import Arm
 from lamella.studies.costs import load_costs
 from lamella.studies.folder import StudyFolder
+from lamella.studies.record import StudyRecord
 
 _SAME = ("encoder", "weights", "finetuned", "head", "tiles")
 
@@ -120,10 +121,10 @@ def judge_again(path: Path) -> dict[str, Any]:
 
 def _judge_folder(folder: StudyFolder) -> dict[str, Any]:
     path = folder.path
-    record, earlier = _read(folder.record), _read(folder.verdict)
-    if record.get("format") != "lamella-study":
+    if not folder.record.exists():
         raise ModelError(f"'{path}' holds no study (study.json). Name the --out folder of a `lamella study`.")
-    refuse_changed_tables(folder.path, record, made_by="lamella study")
+    record = StudyRecord.load(folder.record, made_by="lamella study")
+    refuse_changed_tables(folder.path, record.as_json(), made_by="lamella study")
     try:
         predictions = pd.read_parquet(folder.predictions)
     except (OSError, ValueError) as error:
@@ -132,19 +133,18 @@ def _judge_folder(folder: StudyFolder) -> dict[str, Any]:
             f"'{path}' holds no predictions that can be read (predictions.parquet). Run the study again: it makes what "
             "is missing."
         ) from error
-    rows = {str(row["arm"]): row for row in record["arms"]}
-    design = record["design"]
     declared = Declared(
-        classes=tuple(record["classes"]),
-        margin=float(design["margin"]),
+        classes=record.classes,
+        margin=float(record.design["margin"]),
         tables=[
             {**table, "rows": [(row["arm"], row["base"]) for row in table["rows"]]}
-            for table in earlier.get("tables", ())
+            for table in _read(folder.verdict).get("tables", ())
         ],
-        reference=tuple(design.get("reference") or ()),
+        reference=tuple(record.design.get("reference") or ()),
         slides=_read_rows(folder.path / "cohort.csv"),
     )
-    costs = _restore_costs(folder, rows, record, set(predictions["arm"]))
+    costs = _restore_costs(folder, record, set(predictions["arm"]))
+    rows = {row.arm: row.model_dump() for row in record.arms}
     verdict = judge_predictions(predictions, declared, rows=rows, costs=costs)
     write_record(folder.verdict, verdict)
     return verdict
@@ -190,10 +190,10 @@ def _know_training(contest: Contest, declared: Declared) -> Contest:
     batch_of |= {row["slide_id"]: row["batch"] for row in declared.slides}
     overall = _count(train, declared.classes)
     logits = np.empty((len(contest.units), len(declared.classes)))
-    for place, unit in enumerate(contest.units):
-        same = [row for row in train if row["batch"] == batch_of.get(unit)] if contest.batches[place] >= 0 else []
+    for number, unit in enumerate(contest.units):
+        same = [row for row in train if row["batch"] == batch_of.get(unit)] if contest.batches[number] >= 0 else []
         counts = _count(same, declared.classes)
-        logits[place] = np.log((counts + (overall + 1e-3) / (overall + 1e-3).sum()) / (counts.sum() + 1))
+        logits[number] = np.log((counts + (overall + 1e-3) / (overall + 1e-3).sum()) / (counts.sum() + 1))
     return replace(contest, batch_logits=logits)
 
 
@@ -201,36 +201,31 @@ def _count(rows: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> NDArray
     return np.array([sum(row["label"] == name for row in rows) for name in classes], dtype=np.float64)
 
 
-def _restore_costs(
-    folder: StudyFolder, rows: Mapping[str, Mapping[str, Any]], record: Mapping[str, Any], names: set[str]
-) -> dict[str, ArmCost]:
+def _restore_costs(folder: StudyFolder, record: StudyRecord, names: set[str]) -> dict[str, ArmCost]:
     """Return what arms cost, as `costs.json` has it.
 
     Raises:
         ModelError: If an arm's cost was never measured.
     """
-    kept, counted = load_costs(folder.costs), record["cohort"].get("tiles_a_slide", {})
+    measured = load_costs(folder.costs)
+    rows = {row.arm: row for row in record.arms}
     costs: dict[str, ArmCost] = {}
-    own_folds = [name for name in names if rows[name].get("chosen")]
-    for name in (*sorted(names - set(own_folds)), *own_folds):
+    for name in sorted(names, key=lambda name: (bool(rows[name].chosen), name)):  # what is chosen from goes first
         row = rows[name]
-        if name in own_folds:
-            chosen = {str(one["arm"]) for one in row["chosen"]}
-            costs[name] = join_costs([(rows[arm], costs[arm]) for arm in sorted(chosen & costs.keys())])
+        if row.chosen:
+            chosen = {choice.arm for choice in row.chosen}
+            costs[name] = join_costs([(rows[arm].model_dump(), costs[arm]) for arm in sorted(chosen & costs.keys())])
             continue
-        ends = f"/{row['encoder']}@{row['depth']}"
-        keys = [key for key in kept if key.startswith(f"{row['tiles']}/") and key.endswith(ends)]
-        keys = [
-            key for key in keys if Path(key.removeprefix(f"{row['tiles']}/").removesuffix(ends)).name == row["weights"]
-        ]
+        begins, ends = f"{row.tiles}/", f"/{row.encoder}@{row.depth}"
+        keys = [key for key in measured if key.startswith(begins) and key.endswith(ends)]
+        keys = [key for key in keys if Path(key.removeprefix(begins).removesuffix(ends)).name == row.weights]
         if not keys:
             raise ModelError(
                 f"costs.json holds no cost of arm '{name}'. Run the study again: it measures what is missing."
             )
-        own = kept[keys[0]]
-        a_tile = float(own["seconds_per_tile"])
-        a_slide = a_tile * float(counted.get(row["tiles"], 1.0))
-        costs[name] = ArmCost(a_slide=a_slide, a_tile=a_tile, gflops=float(own["gflops"]))
+        a_tile = float(measured[keys[0]]["seconds_per_tile"])
+        a_slide = a_tile * record.cohort.tiles_a_slide.get(row.tiles, 1.0)
+        costs[name] = ArmCost(a_slide=a_slide, a_tile=a_tile, gflops=float(measured[keys[0]]["gflops"]))
     return costs
 
 
@@ -243,11 +238,11 @@ def join_costs(arms: Sequence[tuple[Mapping[str, Any], ArmCost]]) -> ArmCost:
     networks: dict[tuple[Any, ...], list[ArmCost]] = {}
     for row, cost in arms:
         networks.setdefault(tuple(row[key] for key in ("encoder", "weights", "tiles")), []).append(cost)
-    deepest = [max(own, key=lambda cost: (cost.gflops, cost.a_slide)) for own in networks.values()]
+    deepest = [max(costs, key=lambda cost: (cost.gflops, cost.a_slide)) for costs in networks.values()]
     return ArmCost(
-        a_slide=sum(one.a_slide for one in deepest),
-        a_tile=sum(one.a_tile for one in deepest),
-        gflops=sum(one.gflops for one in deepest),
+        a_slide=sum(cost.a_slide for cost in deepest),
+        a_tile=sum(cost.a_tile for cost in deepest),
+        gflops=sum(cost.gflops for cost in deepest),
     )
 
 

@@ -2,26 +2,109 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal, Protocol
+
+from pydantic import Field
 
 from lamella.cohort import Cohort, list_rounds
-from lamella.errors import SettingsError
-from lamella.files import parse_json_file
-from lamella.runs.record import list_versions
+from lamella.errors import ModelError, SettingsError
+from lamella.runs.record import Record, list_versions
 from lamella.studies.arms import Arm
-from lamella.studies.design import StudyDesign
 from lamella.studies.folder import StudyFolder
 
-RECORD_FORMAT = 1
+RECORD_FORMAT: Final = 1
 # What may change while a study goes on: its figures stay those of the same folds, seeds, tiles and training.
 _FREE = {"arms", "comparisons", "margin", "budget", "preset", "permutations", "cka", "cam", "localise",
          "lesion_class", "lesion_value", "finetune_best", "control_arm", "reference"}  # fmt: skip
 
 
-def describe_study(
-    cohort: Cohort, design: StudyDesign, *, status: str, rows: Iterable[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Return the record of a study.
+class ChosenArm(Record):
+    """The frozen arm that was chosen in one fold, and the log-loss on validation of all it was chosen from."""
+
+    fold: int
+    arm: str
+    val_log_loss: dict[str, float]
+
+
+class ArmRecord(Record):
+    """What a study says of one arm.
+
+    `state` is `done`, `not run`, `waiting for weights` or `failed`, and `reason` says why it is not done;
+    `estimated_seconds` is what it took, once done; `chosen` is there where the arm is another one in each fold.
+    """
+
+    arm: str
+    key: str
+    encoder: str
+    depth: int
+    weights: str
+    finetuned: Literal["frozen", "head", "tuned"]
+    head: str
+    tiles: str
+    state: str
+    reason: str | None
+    command: str | None = None
+    estimated_seconds: float | None = None
+    declared: bool
+    pretraining: str = "other"
+    imagenet_top1: float | None = None
+    parameters: int | None = None
+    gflops: float | None = None
+    dim: int | None = None
+    licence: str | None = None
+    chosen: tuple[ChosenArm, ...] = ()
+
+
+class CohortCounts(Record):
+    """What a study's cohort holds; `own_division` is whether the table brought its folds or splits."""
+
+    n_slides: int
+    n_patients: int
+    per_class: dict[str, int]
+    n_rounds: int
+    n_failed: int = 0
+    tiles_a_slide: dict[str, float] = Field(default_factory=dict)
+    own_division: bool = False
+
+
+class WorkRecord(Record):
+    """One item of a study's list of work, and whether it is `done` or `to do`."""
+
+    item: str
+    state: str
+
+
+class StudyRecord(Record):
+    """What `study.json` holds; its `status` is `running`, `finished` or `budget spent`."""
+
+    format: Literal["lamella-study"] = "lamella-study"
+    format_version: Literal[1]
+    status: str
+    preset: str | None
+    design: dict[str, Any]
+    classes: tuple[str, ...]
+    positive: str | None
+    arms: tuple[ArmRecord, ...]
+    cohort: CohortCounts
+    work: tuple[WorkRecord, ...] = ()
+    versions: dict[str, str] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    scope: str | None = None
+    files: dict[str, str] = Field(default_factory=dict)
+
+
+class Design(Protocol):
+    """What a record needs to know of a design."""
+
+    preset: str | None
+
+    def as_plain(self) -> dict[str, Any]:
+        """Return it as its file has it."""
+        ...
+
+
+def describe_study(cohort: Cohort, design: Design, *, status: str, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what `study.json` is to hold of a study.
 
     Args:
         cohort: With folds or splits.
@@ -30,26 +113,27 @@ def describe_study(
         rows: What is said of each arm.
     """
     slides = cohort.slides
-    return {
-        "format": "lamella-study",
-        "format_version": RECORD_FORMAT,
-        "status": status,
-        "preset": design.preset,
-        "design": design.as_plain(),
-        "classes": list(cohort.classes),
-        "positive": cohort.positive,
-        "arms": [dict(row) for row in rows],
-        "cohort": {
-            "n_slides": len(slides),
-            "n_patients": len({slide.patient_id for slide in slides}),
-            "per_class": {name: len({s.patient_id for s in slides if s.label == name}) for name in cohort.classes},
-            "n_rounds": len(list_rounds(cohort)),
-        },
-        "versions": list_versions(),
-    }
+    patients = {name: {slide.patient_id for slide in slides if slide.label == name} for name in cohort.classes}
+    return StudyRecord(
+        format="lamella-study",
+        format_version=RECORD_FORMAT,
+        status=status,
+        preset=design.preset,
+        design=design.as_plain(),
+        classes=cohort.classes,
+        positive=cohort.positive,
+        arms=tuple(ArmRecord.model_validate(row) for row in rows),
+        cohort=CohortCounts(
+            n_slides=len(slides),
+            n_patients=len({slide.patient_id for slide in slides}),
+            per_class={name: len(ids) for name, ids in patients.items()},
+            n_rounds=len(list_rounds(cohort)),
+        ),
+        versions=list_versions(),
+    ).as_json()
 
 
-def was_declared(arm: Arm, earlier: Mapping[str, Any] | None) -> bool:
+def was_declared(arm: Arm, earlier: StudyRecord | None) -> bool:
     """Say whether an arm stood in the design before any result was seen.
 
     Args:
@@ -58,11 +142,11 @@ def was_declared(arm: Arm, earlier: Mapping[str, Any] | None) -> bool:
     """
     if earlier is None:
         return True
-    known = {row["arm"]: bool(row["declared"]) for row in earlier["arms"]}
-    return known.get(arm.name, earlier.get("status") == "running")
+    known = {row.arm: row.declared for row in earlier.arms}
+    return known.get(arm.name, earlier.status == "running")
 
 
-def load_record(path: Path) -> dict[str, Any] | None:
+def load_record(path: Path) -> StudyRecord | None:
     """Return what `study.json` holds; None where there is none.
 
     Raises:
@@ -71,22 +155,18 @@ def load_record(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        record = parse_json_file(path)
-        if record["format"] != "lamella-study" or record["format_version"] != RECORD_FORMAT:
-            raise KeyError("format")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return StudyRecord.load(path, made_by="lamella study")
+    except ModelError as error:
         raise SettingsError(f"'{path}' is no record of a study that this version reads. Name another --out.") from error
-    return dict(record)
 
 
-def refuse_other_design(earlier: Mapping[str, Any] | None, design: StudyDesign, folder: StudyFolder) -> None:
+def refuse_other_design(earlier: StudyRecord | None, design: Design, folder: StudyFolder) -> None:
     """Refuse to go on in a folder whose study was divided, cut or trained otherwise: its figures would be mixed."""
     if earlier is None:
         return
-    now = design.as_plain()
-    for key in now:
-        if key not in _FREE and earlier["design"].get(key) != now[key]:
+    for key, value in design.as_plain().items():
+        if key not in _FREE and earlier.design.get(key) != value:
             raise SettingsError(
-                f"'{folder.path}' holds a study whose '{key}' is {earlier['design'].get(key)} and {now[key]} is asked "
+                f"'{folder.path}' holds a study whose '{key}' is {earlier.design.get(key)} and {value} is asked "
                 "for. Name another --out; only arms may be added to a study."
             )

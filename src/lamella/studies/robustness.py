@@ -13,7 +13,7 @@ from lamella.analysis.predictions import number_groups
 from lamella.analysis.robustness import find_batch_gap, find_robustness_index
 from lamella.cohort import Cohort, Round
 from lamella.errors import LamellaError
-from lamella.studies.outcome import ArmOutcome, tabulate
+from lamella.studies.outcome import ArmOutcome, average_arm
 
 N_NEIGHBOURS = 11
 
@@ -48,7 +48,7 @@ def measure_features(
 
 def measure_gap(outcome: ArmOutcome, cohort: Cohort) -> dict[str, float] | None:
     """Return an arm's AUC over all pairs less that within batches, with its standard error; None without batches."""
-    table = tabulate(outcome, cohort, outcome.tested, seeds=outcome.seeds)
+    table = average_arm(outcome.predictions, cohort)
     if table.batches is None:
         return None
     known = np.flatnonzero([batch is not None for batch in table.batches])
