@@ -1,7 +1,6 @@
 """Options of training: heads in stage 1, encoders in stage 2."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,6 +20,10 @@ from lamella.defaults import (
     STAIN_JITTER,
     TOP_K,
     TRAIN_PRECISION,
+    Evaluation,
+    FinetunedName,
+    HeadName,
+    TrainPrecision,
 )
 
 if TYPE_CHECKING:
@@ -29,48 +32,14 @@ if TYPE_CHECKING:
 _TRAINING, _FINETUNE = "Training and testing", "Fine-tuning"
 
 
-class Finetune(StrEnum):
-    """What is trained in stage 2."""
-
-    TUNED = "tuned"
-    HEAD = "head"
-
-
-class Head(StrEnum):
-    """How tiles are pooled."""
-
-    ATTENTION = "attention"
-    ILSE = "ilse"
-    GATED = "gated"
-    MEAN = "mean"
-    MAX = "max"
-
-
-class TrainPrecision(StrEnum):
-    """What fine-tuning computes in."""
-
-    FP32 = "fp32"
-    BF16 = "bf16"
-
-
-class Evaluate(StrEnum):
-    """Which tiles a fine-tuned encoder is tested on."""
-
-    ALL = "all"
-    TOP_K = "top-k"
-
-
-_HEAD, _PRECISION, _EVALUATE = Head(HEAD), TrainPrecision(TRAIN_PRECISION), Evaluate(EVALUATE)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainOptions:
     """How heads are trained and tested."""
 
     head: Annotated[
-        Head,
+        HeadName,
         typer.Option("--head", help="How tiles are pooled; attention is the paper's.", rich_help_panel=_TRAINING),
-    ] = _HEAD
+    ] = HEAD
     folds: Annotated[
         int,
         typer.Option(
@@ -110,7 +79,7 @@ class TrainOptions:
         from lamella.mil.settings import TrainSettings
         from lamella.runs.settings import TrainingSettings
 
-        train = TrainSettings(head=self.head.value, epochs=self.epochs, patience=self.patience, lr=self.lr, seed=seed)
+        train = TrainSettings(head=self.head, epochs=self.epochs, patience=self.patience, lr=self.lr, seed=seed)
         return TrainingSettings(
             train=train,
             n_seeds=self.seeds,
@@ -125,7 +94,7 @@ class FinetuneOptions:
     """Whether and how the encoder is trained on, on each slide's most attended tiles."""
 
     finetune: Annotated[
-        Finetune | None,
+        FinetunedName | None,
         typer.Option(
             "--finetune",
             help="Train on after stage 1: tuned (encoder and head, with the control) or head (the control alone).",
@@ -185,15 +154,15 @@ class FinetuneOptions:
     train_precision: Annotated[
         TrainPrecision,
         typer.Option("--train-precision", help="Arithmetic while training.", rich_help_panel=_FINETUNE),
-    ] = _PRECISION
+    ] = TRAIN_PRECISION
     evaluate: Annotated[
-        Evaluate,
+        Evaluation,
         typer.Option(
             "--evaluate",
             help="Test the tuned encoder on all tiles, encoded anew, or on the top-k that stage 1 attends most.",
             rich_help_panel=_FINETUNE,
         ),
-    ] = _EVALUATE
+    ] = EVALUATE
 
     def settings(self, *, seed: int = 0) -> "StageTwo | None":
         """Return how a run goes on to stage 2; None where it does not."""
@@ -203,7 +172,7 @@ class FinetuneOptions:
         from lamella.runs.settings import StageTwo
 
         finetune = FinetuneSettings(
-            arm=self.finetune.value,
+            arm=self.finetune,
             k=self.top_k,
             epochs=self.finetune_epochs,
             encoder_lr=self.encoder_lr,
@@ -212,7 +181,7 @@ class FinetuneOptions:
             flips=self.flips,
             stain_jitter=self.stain_jitter,
             choose_again=self.choose_again,
-            precision=self.train_precision.value,
+            precision=self.train_precision,
             seed=seed,
         )
-        return StageTwo(finetune=finetune, n_seeds=self.finetune_seeds, evaluate=self.evaluate.value)
+        return StageTwo(finetune=finetune, n_seeds=self.finetune_seeds, evaluate=self.evaluate)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import get_args
 
 from lamella.defaults import (
     ENCODER_LR,
@@ -11,11 +12,12 @@ from lamella.defaults import (
     STAIN_JITTER,
     TOP_K,
     TRAIN_PRECISION,
+    FinetunedName,
 )
 from lamella.encoders.names import N_BLOCKS
 from lamella.errors import SettingsError
 
-ARMS = ("tuned", "head")
+ARMS: tuple[str, ...] = get_args(FinetunedName)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,10 @@ from lamella.defaults import (
     TOP_K,
     TRAIN_PRECISION,
     WEIGHT_DECAY,
+    Evaluation,
+    HeadName,
+    TissueName,
+    TrainPrecision,
 )
 from lamella.encoders import find_encoder
 from lamella.errors import LamellaError
@@ -56,7 +60,7 @@ class TileDesign(Part):
     mpp: float = Field(default=MPP, gt=0)
     stride_px: int | None = Field(default=None, ge=1)
     min_tissue: float = Field(default=MIN_TISSUE, ge=0, lt=1)
-    tissue: Literal["glass", "otsu"] = TISSUE
+    tissue: TissueName = TISSUE
     max_upsample: float = Field(default=MAX_UPSAMPLE, ge=1)
 
     def cut(self) -> CutSettings:
@@ -72,7 +76,7 @@ class ArmBlock(Part):
     depths: tuple[Depth, ...] = (4,)
     weights: tuple[str, ...] = ("auto",)
     finetuned: tuple[Finetuned, ...] = ("frozen",)
-    heads: tuple[Literal["attention", "ilse", "gated", "mean", "max"], ...] = (HEAD,)
+    heads: tuple[HeadName, ...] = (HEAD,)
     tiles: tuple[str, ...] = ("default",)
 
     @field_validator("encoders")
@@ -122,9 +126,9 @@ class FinetuneDesign(Part):
     train_blocks: Depth | None = None
     flips: bool = False
     stain_jitter: float = Field(default=STAIN_JITTER, ge=0, le=0.5)
-    precision: Literal["fp32", "bf16"] = TRAIN_PRECISION
+    precision: TrainPrecision = TRAIN_PRECISION
     n_seeds: int = Field(default=FINETUNE_SEEDS, ge=1)
-    evaluate: Literal["all", "top-k"] = EVALUATE
+    evaluate: Evaluation = EVALUATE
 
     def stage(self, arm: str) -> StageTwo:
         """Return them for one arm: `tuned` brings its control `head` along."""
