@@ -143,7 +143,7 @@ def study(
         tile_px=tile_px,
         stride_px=stride,
         mpp=mpp,
-        tissue=None if tissue is None else tissue,
+        tissue=tissue,
         permutations=permutations,
         margin=margin,
         budget=budget,
