@@ -5,26 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lamella.defaults import (
-    ENCODER_LR,
-    EPOCHS,
-    EVALUATE,
-    FINETUNE_EPOCHS,
-    FINETUNE_SEEDS,
-    HEAD,
-    HEAD_LR,
-    LR,
-    N_FOLDS,
-    N_SEEDS,
-    PATIENCE,
-    STAIN_JITTER,
-    TOP_K,
-    TRAIN_PRECISION,
-    Evaluation,
-    FinetunedName,
-    HeadName,
-    TrainPrecision,
-)
+from lamella import defaults
 
 if TYPE_CHECKING:
     from lamella.runs.settings import StageTwo, TrainingSettings
@@ -37,9 +18,9 @@ class TrainOptions:
     """How heads are trained and tested."""
 
     head: Annotated[
-        HeadName,
+        defaults.HeadName,
         typer.Option("--head", help="How tiles are pooled; attention is the paper's.", rich_help_panel=_TRAINING),
-    ] = HEAD
+    ] = defaults.HEAD
     folds: Annotated[
         int,
         typer.Option(
@@ -47,14 +28,14 @@ class TrainOptions:
             help="Number of folds, where the table brings neither folds nor splits.",
             rich_help_panel=_TRAINING,
         ),
-    ] = N_FOLDS
+    ] = defaults.N_FOLDS
     seeds: Annotated[
         int,
         typer.Option(
             "--seeds", help="Heads trained in each round; their logits are averaged.", rich_help_panel=_TRAINING
         ),
-    ] = N_SEEDS
-    epochs: Annotated[int, typer.Option("--epochs", help="Most epochs.", rich_help_panel=_TRAINING)] = EPOCHS
+    ] = defaults.N_SEEDS
+    epochs: Annotated[int, typer.Option("--epochs", help="Most epochs.", rich_help_panel=_TRAINING)] = defaults.EPOCHS
     patience: Annotated[
         int,
         typer.Option(
@@ -62,8 +43,8 @@ class TrainOptions:
             help="Epochs without a better validation log-loss before training stops.",
             rich_help_panel=_TRAINING,
         ),
-    ] = PATIENCE
-    lr: Annotated[float, typer.Option("--lr", help="Learning rate.", rich_help_panel=_TRAINING)] = LR
+    ] = defaults.PATIENCE
+    lr: Annotated[float, typer.Option("--lr", help="Learning rate.", rich_help_panel=_TRAINING)] = defaults.LR
     sensitivity: Annotated[
         float | None,
         typer.Option(
@@ -94,7 +75,7 @@ class FinetuneOptions:
     """Whether and how the encoder is trained on, on each slide's most attended tiles."""
 
     finetune: Annotated[
-        FinetunedName | None,
+        defaults.FinetunedName | None,
         typer.Option(
             "--finetune",
             help="Train on after stage 1: tuned (encoder and head, with the control) or head (the control alone).",
@@ -105,19 +86,19 @@ class FinetuneOptions:
     top_k: Annotated[
         int,
         typer.Option("--top-k", help="Most attended tiles of each slide that are used.", rich_help_panel=_FINETUNE),
-    ] = TOP_K
+    ] = defaults.TOP_K
     finetune_epochs: Annotated[
         int, typer.Option("--finetune-epochs", help="Most epochs.", rich_help_panel=_FINETUNE)
-    ] = FINETUNE_EPOCHS
+    ] = defaults.FINETUNE_EPOCHS
     finetune_seeds: Annotated[
         int, typer.Option("--finetune-seeds", help="Seeds of stage 1 that are trained on.", rich_help_panel=_FINETUNE)
-    ] = FINETUNE_SEEDS
+    ] = defaults.FINETUNE_SEEDS
     encoder_lr: Annotated[
         float, typer.Option("--encoder-lr", help="Learning rate of the encoder.", rich_help_panel=_FINETUNE)
-    ] = ENCODER_LR
+    ] = defaults.ENCODER_LR
     head_lr: Annotated[
         float, typer.Option("--head-lr", help="Learning rate of the head.", rich_help_panel=_FINETUNE)
-    ] = HEAD_LR
+    ] = defaults.HEAD_LR
     train_blocks: Annotated[
         int | None,
         typer.Option(
@@ -140,7 +121,7 @@ class FinetuneOptions:
             help="SD of a random factor on the amount of each stain while training.",
             rich_help_panel=_FINETUNE,
         ),
-    ] = STAIN_JITTER
+    ] = defaults.STAIN_JITTER
     choose_again: Annotated[
         int | None,
         typer.Option(
@@ -152,17 +133,17 @@ class FinetuneOptions:
         ),
     ] = None
     train_precision: Annotated[
-        TrainPrecision,
+        defaults.TrainPrecision,
         typer.Option("--train-precision", help="Arithmetic while training.", rich_help_panel=_FINETUNE),
-    ] = TRAIN_PRECISION
+    ] = defaults.TRAIN_PRECISION
     evaluate: Annotated[
-        Evaluation,
+        defaults.Evaluation,
         typer.Option(
             "--evaluate",
             help="Test the tuned encoder on all tiles, encoded anew, or on the top-k that stage 1 attends most.",
             rich_help_panel=_FINETUNE,
         ),
-    ] = EVALUATE
+    ] = defaults.EVALUATE
 
     def settings(self, *, seed: int = 0) -> "StageTwo | None":
         """Return how a run goes on to stage 2; None where it does not."""
