@@ -1,6 +1,20 @@
-"""What is taken where nothing is said: each value once, for settings, options, study files and so for their records."""
+"""What may be chosen, and what is taken where nothing is said: each once, for settings, options and study files."""
 
-from typing import Final
+from typing import Final, Literal
+
+TissueName = Literal["glass", "otsu"]
+HeadName = Literal["attention", "ilse", "gated", "mean", "max"]
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
+FinetunedName = Literal["tuned", "head"]
+TrainPrecision = Literal["fp32", "bf16"]
+Evaluation = Literal["all", "top-k"]
+CamMethod = Literal["exact", "grad"]
+CamArm = Literal["frozen", "tuned"]
+
+# Encoders
+DEVICE: Final = "auto"
+PRECISION: Final = "auto"
 
 # Tissue and tiles
 TILE_PX: Final = 512

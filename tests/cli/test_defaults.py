@@ -10,7 +10,7 @@ from lamella.cli.extract import extract
 from lamella.cli.heatmap import heatmap
 from lamella.cli.localise import localise
 from lamella.cli.tile_options import TileOptions
-from lamella.cli.training_options import Finetune, FinetuneOptions, TrainOptions
+from lamella.cli.training_options import FinetuneOptions, TrainOptions
 from lamella.encoders import EncoderSpec
 from lamella.explain.cka import CkaSettings
 from lamella.explain.localise import LocaliseSettings
@@ -28,7 +28,7 @@ RESNET = EncoderSpec("resnet18")
 def test_options_left_out_are_the_settings_own() -> None:
     assert TileOptions().cut() == CutSettings()
     assert TrainOptions().settings() == TrainingSettings()
-    assert FinetuneOptions(finetune=Finetune.TUNED).settings() == StageTwo()
+    assert FinetuneOptions(finetune="tuned").settings() == StageTwo()
 
 
 def test_a_study_file_that_says_nothing_asks_for_the_settings_own() -> None:

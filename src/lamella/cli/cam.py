@@ -1,16 +1,15 @@
 """lamella cam."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from lamella.cli.encoder_options import Device as DeviceKind
-from lamella.cli.encoder_options import DeviceOption, Precision, TrustOptions
+from lamella.cli.encoder_options import DeviceOption, TrustOptions
 from lamella.cli.groups import takes_groups
 from lamella.cli.options import JsonOption, TalkOptions
 from lamella.cli.tables import print_json, print_table, tell_failures
-from lamella.defaults import CAM_ARM, CAM_METHOD
+from lamella.defaults import CAM_ARM, CAM_METHOD, DEVICE, PRECISION, CamArm, CamMethod, PrecisionName
 
 
 @takes_groups
@@ -35,16 +34,14 @@ def cam(
         str | None, typer.Option("--class", metavar="LABEL", help="Class to map.", show_default="the positive label")
     ] = None,
     method: Annotated[
-        Literal["exact", "grad"],
+        CamMethod,
         typer.Option(help="exact: cells sum to what the model said. grad: Grad-CAM, which lets attention vary."),
     ] = CAM_METHOD,
-    arm: Annotated[
-        Literal["frozen", "tuned"], typer.Option(help="Stage 1, or the fine-tuned encoders of --finetune tuned.")
-    ] = CAM_ARM,
-    device: DeviceOption = DeviceKind.AUTO,
+    arm: Annotated[CamArm, typer.Option(help="Stage 1, or the fine-tuned encoders of --finetune tuned.")] = CAM_ARM,
+    device: DeviceOption = DEVICE,
     precision: Annotated[
-        Precision, typer.Option(help="What the encoder computes in; auto is fp32, in which cells sum exactly.")
-    ] = Precision.AUTO,
+        PrecisionName, typer.Option(help="What the encoder computes in; auto is fp32, in which cells sum exactly.")
+    ] = PRECISION,
     as_json: JsonOption = False,
 ) -> None:
     """Map where on a slide a class comes from, cell by cell of the encoder's feature maps.
@@ -66,7 +63,7 @@ def cam(
         method=method,
         target=target,
         finetuned=arm,
-        runtime=RuntimeSettings(device=device.value, precision=precision.value),
+        runtime=RuntimeSettings(device=device, precision=precision),
     )
     records, failures = map_classes(run, settings, slide_ids=slide_id, predicted=predicted, progress=progress)
     home = predicted or run

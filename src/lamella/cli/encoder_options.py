@@ -1,36 +1,18 @@
 """Options of encoders: which, with which weights, and where they run."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lamella.defaults import DEVICE, PRECISION, DeviceName, PrecisionName
 from lamella.encoders.catalogue import DEFAULT_ENCODER
 
 if TYPE_CHECKING:
     from lamella.encoders import EncoderSpec, RuntimeSettings
 
 _ENCODER = "Encoder"
-
-
-class Device(StrEnum):
-    """Where an encoder runs."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-    MPS = "mps"
-
-
-class Precision(StrEnum):
-    """What an encoder computes in."""
-
-    AUTO = "auto"
-    FP32 = "fp32"
-    BF16 = "bf16"
-    FP16 = "fp16"
 
 
 WeightsOption = Annotated[
@@ -42,9 +24,9 @@ WeightsOption = Annotated[
         rich_help_panel=_ENCODER,
     ),
 ]
-DeviceOption = Annotated[Device, typer.Option("--device", help="Where the encoder runs.", rich_help_panel=_ENCODER)]
+DeviceOption = Annotated[DeviceName, typer.Option("--device", help="Where the encoder runs.", rich_help_panel=_ENCODER)]
 PrecisionOption = Annotated[
-    Precision,
+    PrecisionName,
     typer.Option(
         "--precision",
         help="What the encoder computes in; auto takes the fastest that agrees with fp32 on the slides' own tiles.",
@@ -91,8 +73,8 @@ class EncoderOptions:
         ),
     ] = DEFAULT_ENCODER
     weights: WeightsOption = "auto"
-    device: DeviceOption = Device.AUTO
-    precision: PrecisionOption = Precision.AUTO
+    device: DeviceOption = DEVICE
+    precision: PrecisionOption = PRECISION
 
     def spec(self) -> "EncoderSpec":
         """Return which encoder with which weights."""
@@ -106,7 +88,7 @@ class EncoderOptions:
         """Return where and in what precision it runs."""
         from lamella.encoders import RuntimeSettings
 
-        return RuntimeSettings(device=self.device.value, precision=self.precision.value)
+        return RuntimeSettings(device=self.device, precision=self.precision)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,8 +107,8 @@ class EncodersOptions:
         ),
     ] = None
     weights: WeightsOption = "auto"
-    device: DeviceOption = Device.AUTO
-    precision: PrecisionOption = Precision.AUTO
+    device: DeviceOption = DEVICE
+    precision: PrecisionOption = PRECISION
 
     def specs(self) -> "tuple[EncoderSpec, ...]":
         """Return which encoders with which weights."""
@@ -148,4 +130,4 @@ class EncodersOptions:
         """Return where and in what precision they run."""
         from lamella.encoders import RuntimeSettings
 
-        return RuntimeSettings(device=self.device.value, precision=self.precision.value)
+        return RuntimeSettings(device=self.device, precision=self.precision)

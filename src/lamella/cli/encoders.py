@@ -5,10 +5,10 @@ from typing import Annotated, Any
 import typer
 
 from lamella.cli.echo import echo
-from lamella.cli.encoder_options import Device, DeviceOption, Precision, PrecisionOption
+from lamella.cli.encoder_options import DeviceOption, PrecisionOption
 from lamella.cli.options import JsonOption
 from lamella.cli.tables import print_json, print_table
-from lamella.defaults import TILE_PX
+from lamella.defaults import DEVICE, PRECISION, TILE_PX
 
 
 def encoders(
@@ -24,8 +24,8 @@ def encoders(
     tile_px: Annotated[
         int, typer.Option("--tile-px", min=32, help="Side of the tiles to profile with, in px.")
     ] = TILE_PX,
-    device: DeviceOption = Device.AUTO,
-    precision: PrecisionOption = Precision.AUTO,
+    device: DeviceOption = DEVICE,
+    precision: PrecisionOption = PRECISION,
     as_json: JsonOption = False,
 ) -> None:
     """List the encoders by name.
@@ -63,15 +63,13 @@ def _list() -> tuple[list[str], list[dict[str, Any]]]:
     return ["encoder", "width", "weights", "trained on", "licence", "here"], rows
 
 
-def _profile(
-    names: list[str], tile_px: int, device: Device, precision: Precision
-) -> tuple[list[str], list[dict[str, Any]]]:
+def _profile(names: list[str], tile_px: int, device: str, precision: str) -> tuple[list[str], list[dict[str, Any]]]:
     from lamella.encoders import RuntimeSettings
     from lamella.encoders.profile import profile_encoder
     from lamella.encoders.trust import trust
 
     trust(*names)  # they were typed
-    settings = RuntimeSettings(device=device.value, precision=precision.value)
+    settings = RuntimeSettings(device=device, precision=precision)
     rows = [
         {
             "encoder": one.name,

@@ -1,7 +1,7 @@
 """lamella localise."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -9,7 +9,7 @@ from lamella.cli.encoder_options import TrustOptions
 from lamella.cli.groups import takes_groups
 from lamella.cli.options import JsonOption, LesionClassOption, LesionValueOption, TalkOptions
 from lamella.cli.tables import print_json, print_table, tell_failures
-from lamella.defaults import CAM_ARM, LOCALISED_TILES, SMALLEST_UM
+from lamella.defaults import CAM_ARM, LOCALISED_TILES, SMALLEST_UM, CamArm
 
 
 @takes_groups
@@ -29,9 +29,7 @@ def localise(
     lesion_class: LesionClassOption = None,
     lesion_value: LesionValueOption = None,
     cam: Annotated[bool, typer.Option("--cam/--no-cam", help="Measure class activation maps beside attention.")] = True,
-    arm: Annotated[
-        Literal["frozen", "tuned"], typer.Option(help="Stage 1, or the fine-tuned encoders of --finetune tuned.")
-    ] = CAM_ARM,
+    arm: Annotated[CamArm, typer.Option(help="Stage 1, or the fine-tuned encoders of --finetune tuned.")] = CAM_ARM,
     controls: Annotated[
         bool, typer.Option("--controls", help="Train and measure random weights and permuted labels beside.")
     ] = False,

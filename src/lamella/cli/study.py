@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lamella.cli.echo import echo
-from lamella.cli.encoder_options import Device as _Device
 from lamella.cli.encoder_options import DeviceOption, PrecisionOption, TrustOptions
-from lamella.cli.encoder_options import Precision as _Precision
 from lamella.cli.groups import takes_groups
 from lamella.cli.options import ColumnOptions, JsonOption, LesionClassOption, LesionValueOption, TalkOptions, read_mpp
 from lamella.cli.tables import print_json, print_table, print_verdict, tell_failures
-from lamella.cli.tile_options import TissueMethod
+from lamella.defaults import DEVICE, PRECISION, TissueName
 
 if TYPE_CHECKING:
     from lamella.cli.progress import RichProgress
@@ -68,7 +66,7 @@ def study(
         ),
     ] = None,
     tissue: Annotated[
-        TissueMethod | None,
+        TissueName | None,
         typer.Option("--tissue", help="How tissue is told from background.", show_default="the preset's"),
     ] = None,
     lesions: Annotated[
@@ -113,8 +111,8 @@ def study(
         str | None,
         typer.Option("--print-preset", metavar="NAME", help="Print a preset as a file to edit.", show_default=False),
     ] = None,
-    device: DeviceOption = _Device.AUTO,
-    precision: PrecisionOption = _Precision.AUTO,
+    device: DeviceOption = DEVICE,
+    precision: PrecisionOption = PRECISION,
     as_json: JsonOption = False,
 ) -> None:
     """Which encoder, how deep, frozen or fine-tuned: compare arms on the same folds, and recommend one.
@@ -145,7 +143,7 @@ def study(
         tile_px=tile_px,
         stride_px=stride,
         mpp=mpp,
-        tissue=None if tissue is None else tissue.value,
+        tissue=tissue,
         permutations=permutations,
         margin=margin,
         budget=budget,
@@ -166,7 +164,7 @@ def study(
         for line in list_obstacles(design, given) or say_reach(design, given):
             progress.say(line)
         progress.say("Counting tiles and measuring encoders that were not timed on this machine yet.")
-        found = plan_study(design, given, out, options=RuntimeSettings(device=device.value, precision=precision.value))
+        found = plan_study(design, given, out, options=RuntimeSettings(device=device, precision=precision))
         print_table(["arm", "state", "GFLOPs a tile", "time"], [row.as_row() for row in found.arms])
         for line in found.say():
             progress.say(line)
@@ -175,7 +173,7 @@ def study(
     from lamella.pipeline.study import compare_arms
 
     options = StudyOptions(
-        runtime=RuntimeSettings(device=device.value, precision=precision.value),
+        runtime=RuntimeSettings(device=device, precision=precision),
         lesions=lesions or (Path(design.localise) if design.localise else None),
         lesion_classes=tuple(lesion_class or design.lesion_class),
         lesion_values=tuple(lesion_value or design.lesion_value),

@@ -1,30 +1,19 @@
 """Options of tissue and tiles."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lamella.cli.options import ImageOption, read_mpp
-from lamella.defaults import MAX_UPSAMPLE, MIN_TISSUE, MPP, TILE_PX, TISSUE
+from lamella.defaults import MAX_UPSAMPLE, MIN_TISSUE, MPP, TILE_PX, TISSUE, TissueName
 
 if TYPE_CHECKING:
     from lamella.features.plan import CutSettings
     from lamella.tiles import TileSpec
 
 _TILES = "Tissue and tiles"
-
-
-class TissueMethod(StrEnum):
-    """How tissue is told from background."""
-
-    GLASS = "glass"
-    OTSU = "otsu"
-
-
-_TISSUE = TissueMethod(TISSUE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,13 +69,13 @@ class TileOptions:
     ] = None
     image: ImageOption = None
     tissue: Annotated[
-        TissueMethod,
+        TissueName,
         typer.Option(
             "--tissue",
             help="glass: what does not look like the scanner's empty glass. otsu: plain Otsu, which drops pale tissue.",
             rich_help_panel=_TILES,
         ),
-    ] = _TISSUE
+    ] = TISSUE
     include: Annotated[
         Path | None,
         typer.Option(
@@ -142,7 +131,7 @@ class TileOptions:
 
         return CutSettings(
             spec=self.spec(),
-            tissue=self.tissue.value,
+            tissue=self.tissue,
             max_upsample=self.max_upsample,
             include=self.include,
             exclude=self.exclude,

@@ -1,27 +1,11 @@
 """Options of training: heads in stage 1, encoders in stage 2."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lamella.defaults import (
-    ENCODER_LR,
-    EPOCHS,
-    EVALUATE,
-    FINETUNE_EPOCHS,
-    FINETUNE_SEEDS,
-    HEAD,
-    HEAD_LR,
-    LR,
-    N_FOLDS,
-    N_SEEDS,
-    PATIENCE,
-    STAIN_JITTER,
-    TOP_K,
-    TRAIN_PRECISION,
-)
+from lamella import defaults
 
 if TYPE_CHECKING:
     from lamella.runs.settings import StageTwo, TrainingSettings
@@ -29,48 +13,14 @@ if TYPE_CHECKING:
 _TRAINING, _FINETUNE = "Training and testing", "Fine-tuning"
 
 
-class Finetune(StrEnum):
-    """What is trained in stage 2."""
-
-    TUNED = "tuned"
-    HEAD = "head"
-
-
-class Head(StrEnum):
-    """How tiles are pooled."""
-
-    ATTENTION = "attention"
-    ILSE = "ilse"
-    GATED = "gated"
-    MEAN = "mean"
-    MAX = "max"
-
-
-class TrainPrecision(StrEnum):
-    """What fine-tuning computes in."""
-
-    FP32 = "fp32"
-    BF16 = "bf16"
-
-
-class Evaluate(StrEnum):
-    """Which tiles a fine-tuned encoder is tested on."""
-
-    ALL = "all"
-    TOP_K = "top-k"
-
-
-_HEAD, _PRECISION, _EVALUATE = Head(HEAD), TrainPrecision(TRAIN_PRECISION), Evaluate(EVALUATE)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainOptions:
     """How heads are trained and tested."""
 
     head: Annotated[
-        Head,
+        defaults.HeadName,
         typer.Option("--head", help="How tiles are pooled; attention is the paper's.", rich_help_panel=_TRAINING),
-    ] = _HEAD
+    ] = defaults.HEAD
     folds: Annotated[
         int,
         typer.Option(
@@ -78,14 +28,14 @@ class TrainOptions:
             help="Number of folds, where the table brings neither folds nor splits.",
             rich_help_panel=_TRAINING,
         ),
-    ] = N_FOLDS
+    ] = defaults.N_FOLDS
     seeds: Annotated[
         int,
         typer.Option(
             "--seeds", help="Heads trained in each round; their logits are averaged.", rich_help_panel=_TRAINING
         ),
-    ] = N_SEEDS
-    epochs: Annotated[int, typer.Option("--epochs", help="Most epochs.", rich_help_panel=_TRAINING)] = EPOCHS
+    ] = defaults.N_SEEDS
+    epochs: Annotated[int, typer.Option("--epochs", help="Most epochs.", rich_help_panel=_TRAINING)] = defaults.EPOCHS
     patience: Annotated[
         int,
         typer.Option(
@@ -93,8 +43,8 @@ class TrainOptions:
             help="Epochs without a better validation log-loss before training stops.",
             rich_help_panel=_TRAINING,
         ),
-    ] = PATIENCE
-    lr: Annotated[float, typer.Option("--lr", help="Learning rate.", rich_help_panel=_TRAINING)] = LR
+    ] = defaults.PATIENCE
+    lr: Annotated[float, typer.Option("--lr", help="Learning rate.", rich_help_panel=_TRAINING)] = defaults.LR
     sensitivity: Annotated[
         float | None,
         typer.Option(
@@ -110,7 +60,7 @@ class TrainOptions:
         from lamella.mil.settings import TrainSettings
         from lamella.runs.settings import TrainingSettings
 
-        train = TrainSettings(head=self.head.value, epochs=self.epochs, patience=self.patience, lr=self.lr, seed=seed)
+        train = TrainSettings(head=self.head, epochs=self.epochs, patience=self.patience, lr=self.lr, seed=seed)
         return TrainingSettings(
             train=train,
             n_seeds=self.seeds,
@@ -125,7 +75,7 @@ class FinetuneOptions:
     """Whether and how the encoder is trained on, on each slide's most attended tiles."""
 
     finetune: Annotated[
-        Finetune | None,
+        defaults.FinetunedName | None,
         typer.Option(
             "--finetune",
             help="Train on after stage 1: tuned (encoder and head, with the control) or head (the control alone).",
@@ -136,19 +86,19 @@ class FinetuneOptions:
     top_k: Annotated[
         int,
         typer.Option("--top-k", help="Most attended tiles of each slide that are used.", rich_help_panel=_FINETUNE),
-    ] = TOP_K
+    ] = defaults.TOP_K
     finetune_epochs: Annotated[
         int, typer.Option("--finetune-epochs", help="Most epochs.", rich_help_panel=_FINETUNE)
-    ] = FINETUNE_EPOCHS
+    ] = defaults.FINETUNE_EPOCHS
     finetune_seeds: Annotated[
         int, typer.Option("--finetune-seeds", help="Seeds of stage 1 that are trained on.", rich_help_panel=_FINETUNE)
-    ] = FINETUNE_SEEDS
+    ] = defaults.FINETUNE_SEEDS
     encoder_lr: Annotated[
         float, typer.Option("--encoder-lr", help="Learning rate of the encoder.", rich_help_panel=_FINETUNE)
-    ] = ENCODER_LR
+    ] = defaults.ENCODER_LR
     head_lr: Annotated[
         float, typer.Option("--head-lr", help="Learning rate of the head.", rich_help_panel=_FINETUNE)
-    ] = HEAD_LR
+    ] = defaults.HEAD_LR
     train_blocks: Annotated[
         int | None,
         typer.Option(
@@ -171,7 +121,7 @@ class FinetuneOptions:
             help="SD of a random factor on the amount of each stain while training.",
             rich_help_panel=_FINETUNE,
         ),
-    ] = STAIN_JITTER
+    ] = defaults.STAIN_JITTER
     choose_again: Annotated[
         int | None,
         typer.Option(
@@ -183,17 +133,17 @@ class FinetuneOptions:
         ),
     ] = None
     train_precision: Annotated[
-        TrainPrecision,
+        defaults.TrainPrecision,
         typer.Option("--train-precision", help="Arithmetic while training.", rich_help_panel=_FINETUNE),
-    ] = _PRECISION
+    ] = defaults.TRAIN_PRECISION
     evaluate: Annotated[
-        Evaluate,
+        defaults.Evaluation,
         typer.Option(
             "--evaluate",
             help="Test the tuned encoder on all tiles, encoded anew, or on the top-k that stage 1 attends most.",
             rich_help_panel=_FINETUNE,
         ),
-    ] = _EVALUATE
+    ] = defaults.EVALUATE
 
     def settings(self, *, seed: int = 0) -> "StageTwo | None":
         """Return how a run goes on to stage 2; None where it does not."""
@@ -203,7 +153,7 @@ class FinetuneOptions:
         from lamella.runs.settings import StageTwo
 
         finetune = FinetuneSettings(
-            finetuned=self.finetune.value,
+            finetuned=self.finetune,
             k=self.top_k,
             epochs=self.finetune_epochs,
             encoder_lr=self.encoder_lr,
@@ -212,7 +162,7 @@ class FinetuneOptions:
             flips=self.flips,
             stain_jitter=self.stain_jitter,
             choose_again=self.choose_again,
-            precision=self.train_precision.value,
+            precision=self.train_precision,
             seed=seed,
         )
-        return StageTwo(finetune=finetune, n_seeds=self.finetune_seeds, evaluate=self.evaluate.value)
+        return StageTwo(finetune=finetune, n_seeds=self.finetune_seeds, evaluate=self.evaluate)

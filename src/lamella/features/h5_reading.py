@@ -54,8 +54,7 @@ def open_h5(path: Path, *, made_by: str = "lamella extract", survived: FileMark 
     if mark_file(path) != survived and CHILD.ask({"path": str(path.resolve())}) is None:
         raise BagError(
             f"'{path.name}' is damaged so badly that HDF5 crashes or never ends reading it. If `{made_by}` made it, "
-            "delete "
-            "it and run that again."
+            "delete it and run that again."
         )
     try:
         file = h5py.File(path, "r")
@@ -93,8 +92,7 @@ def _say_unopened(path: Path, error: Exception, made_by: str) -> BagError:
     if "unable to lock file" in said:
         return BagError(
             f"'{path.name}' cannot be locked: its file system has no file locks. Set HDF5_USE_FILE_LOCKING=FALSE and "
-            "run "
-            "the same command again."
+            "run the same command again."
         )
     if "already open for write" in said:
         return BagError(
@@ -176,8 +174,7 @@ def read_corners(file: h5py.File, name: str = "coords") -> NDArray[np.int64]:
     if values.ndim != 2 or values.shape[1] != 2:
         raise BagError(
             f"'{name}' of '{Path(file.filename).name}' has shape {values.shape} and must be (tiles, 2), the corner "
-            "(x, y) "
-            "of each tile. Make the file again."
+            "(x, y) of each tile. Make the file again."
         )
     if not np.isfinite(values).all() or np.abs(values).max(initial=0) > 2**53:
         raise BagError(f"'{name}' of '{Path(file.filename).name}' holds a coordinate that is no pixel. Make it again.")

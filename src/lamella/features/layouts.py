@@ -110,8 +110,7 @@ def _check(path: Path, bag: FeatureBag) -> FeatureBag:
     if corners is not None and len(corners) != bag.shape[0]:
         raise BagError(
             f"'{path.name}' holds {bag.shape[0]:,} feature rows and {len(corners):,} coordinates, so no row can "
-            "be "
-            "told which tile it is of. Extract that slide again."
+            "be told which tile it is of. Extract that slide again."
         )
     if bag.slide_size is not None and bag.coords_l0 is not None and len(bag.coords_l0):
         low, high = bag.coords_l0.min(axis=0), bag.coords_l0.max(axis=0)

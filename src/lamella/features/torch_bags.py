@@ -49,8 +49,7 @@ def load_tensor_bag(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64] 
         refuse_passing(error, str(path))
         raise BagError(
             f"'{path.name}' is not a torch file of plain tensors that can be read: it is damaged, or holds Python "
-            "objects, "
-            "which are never run. Save the tensor alone, or open the .h5 beside it."
+            "objects, which are never run. Save the tensor alone, or open the .h5 beside it."
         ) from error
     stored, corners = content, None
     if isinstance(content, Mapping):
@@ -137,7 +136,6 @@ def _as_corners(path: Path, stored: Any) -> NDArray[np.int64]:
     if values.ndim != 2 or values.shape[1] != 2 or not np.isfinite(values).all():
         raise BagError(
             f"the coordinates in '{path.name}' have shape {tuple(tensor.shape)} and must be (tiles, 2) numbers, the "
-            "corner "
-            "(x, y) of each tile. Save them so, or leave them out."
+            "corner (x, y) of each tile. Save them so, or leave them out."
         )
     return values.astype(np.int64)

@@ -2,21 +2,13 @@
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 
-from lamella.defaults import (
-    ENCODER_LR,
-    FINETUNE_EPOCHS,
-    FINETUNE_PATIENCE,
-    HEAD_LR,
-    STAIN_JITTER,
-    TOP_K,
-    TRAIN_PRECISION,
-)
+from lamella import defaults
 from lamella.encoders.names import N_BLOCKS
 from lamella.errors import SettingsError
 
-FINETUNED = ("tuned", "head")
+FINETUNED: tuple[str, ...] = get_args(defaults.FinetunedName)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,17 +40,17 @@ class FinetuneSettings:
     """
 
     finetuned: str = "tuned"
-    k: int = TOP_K
-    epochs: int = FINETUNE_EPOCHS
-    patience: int = FINETUNE_PATIENCE
-    encoder_lr: float = ENCODER_LR
-    head_lr: float = HEAD_LR
+    k: int = defaults.TOP_K
+    epochs: int = defaults.FINETUNE_EPOCHS
+    patience: int = defaults.FINETUNE_PATIENCE
+    encoder_lr: float = defaults.ENCODER_LR
+    head_lr: float = defaults.HEAD_LR
     train_blocks: int | None = None
     flips: bool = False
-    stain_jitter: float = STAIN_JITTER
+    stain_jitter: float = defaults.STAIN_JITTER
     choose_again: int | None = None
     memory_mib: int = 1024
-    precision: str = TRAIN_PRECISION
+    precision: str = defaults.TRAIN_PRECISION
     seed: int = 0
     n_threads: int | None = None
 

@@ -3,11 +3,12 @@
 import difflib
 import math
 from dataclasses import dataclass
+from typing import get_args
 
-from lamella.defaults import EPOCHS, HEAD, LR, PATIENCE, WEIGHT_DECAY
+from lamella.defaults import EPOCHS, HEAD, LR, PATIENCE, WEIGHT_DECAY, HeadName
 from lamella.errors import SettingsError
 
-HEAD_NAMES = ("attention", "ilse", "gated", "mean", "max")
+HEAD_NAMES: tuple[str, ...] = get_args(HeadName)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,14 +30,12 @@ def try_slide(path: Path, *, slide_mpp: float | None = None, image: str | None =
     if answer is None:
         raise SlideError(
             f"slide '{path.name}' cannot be read: opening it crashes its decoder or takes over {SECONDS:.0f} s. Check "
-            "that "
-            "it opens in QuPath, and copy it again from its source if it does not."
+            "that it opens in QuPath, and copy it again from its source if it does not."
         )
     if answer.get("raised") == "MemoryError":
         raise SlideError(
             f"slide '{path.name}' cannot be read: opening it takes more than {EXTRA_BYTES >> 30} GiB of memory. "
-            "Convert it "
-            "to a tiled TIFF: vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg."
+            "Convert it to a tiled TIFF: vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg."
         )
 
 

@@ -6,27 +6,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from lamella.defaults import (
-    ENCODER_LR,
-    EPOCHS,
-    EVALUATE,
-    FINETUNE_EPOCHS,
-    FINETUNE_PATIENCE,
-    FINETUNE_SEEDS,
-    HEAD,
-    HEAD_LR,
-    LR,
-    MAX_UPSAMPLE,
-    MIN_TISSUE,
-    MPP,
-    PATIENCE,
-    STAIN_JITTER,
-    TILE_PX,
-    TISSUE,
-    TOP_K,
-    TRAIN_PRECISION,
-    WEIGHT_DECAY,
-)
+from lamella import defaults
 from lamella.encoders import find_encoder
 from lamella.errors import LamellaError
 from lamella.features.plan import CutSettings
@@ -52,12 +32,12 @@ class Part(BaseModel):
 class TileDesign(Part):
     """How slides are cut; the field names are those of the command line."""
 
-    tile_px: int = Field(default=TILE_PX, ge=16)
-    mpp: float = Field(default=MPP, gt=0)
+    tile_px: int = Field(default=defaults.TILE_PX, ge=16)
+    mpp: float = Field(default=defaults.MPP, gt=0)
     stride_px: int | None = Field(default=None, ge=1)
-    min_tissue: float = Field(default=MIN_TISSUE, ge=0, lt=1)
-    tissue: Literal["glass", "otsu"] = TISSUE
-    max_upsample: float = Field(default=MAX_UPSAMPLE, ge=1)
+    min_tissue: float = Field(default=defaults.MIN_TISSUE, ge=0, lt=1)
+    tissue: defaults.TissueName = defaults.TISSUE
+    max_upsample: float = Field(default=defaults.MAX_UPSAMPLE, ge=1)
 
     def cut(self) -> CutSettings:
         """Return it as the pipeline takes it."""
@@ -72,7 +52,7 @@ class ArmBlock(Part):
     depths: tuple[Depth, ...] = (4,)
     weights: tuple[str, ...] = ("auto",)
     finetuned: tuple[Finetuned, ...] = ("frozen",)
-    heads: tuple[Literal["attention", "ilse", "gated", "mean", "max"], ...] = (HEAD,)
+    heads: tuple[defaults.HeadName, ...] = (defaults.HEAD,)
     tiles: tuple[str, ...] = ("default",)
 
     @field_validator("encoders")
@@ -99,10 +79,10 @@ class ArmBlock(Part):
 class TrainDesign(Part):
     """How heads are trained."""
 
-    epochs: int = Field(default=EPOCHS, ge=1)
-    patience: int = Field(default=PATIENCE, ge=1)
-    lr: float = Field(default=LR, gt=0)
-    weight_decay: float = Field(default=WEIGHT_DECAY, ge=0)
+    epochs: int = Field(default=defaults.EPOCHS, ge=1)
+    patience: int = Field(default=defaults.PATIENCE, ge=1)
+    lr: float = Field(default=defaults.LR, gt=0)
+    weight_decay: float = Field(default=defaults.WEIGHT_DECAY, ge=0)
 
     def settings(self, head: str, seed: int) -> TrainSettings:
         """Return them for one head and the first seed."""
@@ -114,17 +94,17 @@ class TrainDesign(Part):
 class FinetuneDesign(Part):
     """How encoder and head are trained on, on each slide's most attended tiles."""
 
-    k: int = Field(default=TOP_K, ge=1)
-    epochs: int = Field(default=FINETUNE_EPOCHS, ge=1)
-    patience: int = Field(default=FINETUNE_PATIENCE, ge=1)
-    encoder_lr: float = Field(default=ENCODER_LR, gt=0)
-    head_lr: float = Field(default=HEAD_LR, gt=0)
+    k: int = Field(default=defaults.TOP_K, ge=1)
+    epochs: int = Field(default=defaults.FINETUNE_EPOCHS, ge=1)
+    patience: int = Field(default=defaults.FINETUNE_PATIENCE, ge=1)
+    encoder_lr: float = Field(default=defaults.ENCODER_LR, gt=0)
+    head_lr: float = Field(default=defaults.HEAD_LR, gt=0)
     train_blocks: Depth | None = None
     flips: bool = False
-    stain_jitter: float = Field(default=STAIN_JITTER, ge=0, le=0.5)
-    precision: Literal["fp32", "bf16"] = TRAIN_PRECISION
-    n_seeds: int = Field(default=FINETUNE_SEEDS, ge=1)
-    evaluate: Literal["all", "top-k"] = EVALUATE
+    stain_jitter: float = Field(default=defaults.STAIN_JITTER, ge=0, le=0.5)
+    precision: defaults.TrainPrecision = defaults.TRAIN_PRECISION
+    n_seeds: int = Field(default=defaults.FINETUNE_SEEDS, ge=1)
+    evaluate: defaults.Evaluation = defaults.EVALUATE
 
     def stage(self, finetuned: str) -> StageTwo:
         """Return them for what is to be trained: `tuned` brings its control `head` along."""

@@ -2,18 +2,19 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lamella.defaults import DEVICE, PRECISION, DeviceName, PrecisionName
 from lamella.errors import EncoderError, SettingsError
 
 Tiles = NDArray[np.uint8]
 Embeddings = NDArray[np.float32]
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+DEVICES: tuple[str, ...] = get_args(DeviceName)
+PRECISIONS: tuple[str, ...] = get_args(PrecisionName)
 RUNTIMES = ("auto", "openvino", "torch")
 
 
@@ -32,8 +33,8 @@ class RuntimeSettings:
         SettingsError: If a value is none of these.
     """
 
-    device: str = "auto"
-    precision: str = "auto"
+    device: str = DEVICE
+    precision: str = PRECISION
     runtime: str = "auto"
     n_threads: int | None = None
     batch_size: int | None = None
