@@ -1,8 +1,19 @@
 """Feature bags that are missing, damaged, mixed or another tool's."""
 
+from pathlib import Path
+
 from tests.gallery.case import CUT, TRAIN, Case, Step
-from tests.gallery.scenes.bags import extract_once, save_bags, save_cohort_bags, save_other_h5
-from tests.gallery.scenes.encoders import write_encoder
+from tests.gallery.scenes.bags import (
+    change_bag,
+    claim_features,
+    drop_coordinates,
+    extract_once,
+    link_features,
+    save_bags,
+    save_cohort_bags,
+    save_other_h5,
+)
+from tests.gallery.scenes.encoders import save_pickled, write_encoder
 from tests.gallery.scenes.slides import draw_slide
 from tests.gallery.scenes.tables import cut_short, write_cohort
 
@@ -74,6 +85,55 @@ STEP = Step(
             scene=lambda: (write_cohort("slides.csv", n_slides=12), save_cohort_bags("bags", 12, mixed=True)),
             names="bags",
             why="The numbers of two encoders mean different things.",
+        ),
+        Case(
+            heading="There is no such bag",
+            command="inspect bags/S-0412.h5",
+            scene=lambda: None,
+            names="S-0412.h5",
+            why="Bags are named by slide id.",
+        ),
+        Case(
+            heading="The bag is no HDF5",
+            command="inspect S-0412.h5",
+            scene=lambda: Path("S-0412.h5").write_text("moved\n", encoding="utf-8"),
+            names="S-0412.h5",
+            why="Torch files end in .pt.",
+        ),
+        Case(
+            heading="A bag was changed after it was written",
+            command="inspect S-0412.h5",
+            scene=lambda: change_bag("S-0412.h5"),
+            names="S-0412.h5",
+            why="Each bag that Lamella writes carries the SHA-256 of its content.",
+        ),
+        Case(
+            heading="A bag takes its numbers from another file",
+            command="inspect bags/S-0412.h5",
+            scene=lambda: (save_bags("bags", ["S-0587"]), link_features("bags/S-0412.h5")),
+            names="S-0412.h5",
+            why="Through such a link, any file of this machine could be read.",
+        ),
+        Case(
+            heading="A bag claims more than its file can hold",
+            command="inspect bags/S-0412.h5",
+            scene=lambda: claim_features("bags/S-0412.h5"),
+            names="S-0412.h5",
+            why="Nothing is allocated for such a claim.",
+        ),
+        Case(
+            heading="Coordinates and features of a bag differ in number",
+            command="inspect bags/S-0412.h5",
+            scene=lambda: drop_coordinates("bags/S-0412.h5"),
+            names="S-0412.h5",
+            why="Attention could not be placed on the slide.",
+        ),
+        Case(
+            heading="A torch file holds Python objects",
+            command="inspect S-0412.pt",
+            scene=lambda: save_pickled("S-0412.pt"),
+            names="S-0412.pt",
+            why="Unpickling objects runs code, so only plain tensors are loaded.",
         ),
     ),
 )

@@ -79,5 +79,26 @@ STEP = Step(
             names="--lesion-class",
             why="Only one of them is lesion: say which. Masks with several labels need `--lesion-value`.",
         ),
+        Case(
+            heading="A stain jitter that cannot be",
+            command="run slides.csv --finetune tuned --stain-jitter 5 --out run",
+            scene=lambda: write_cohort("slides.csv", n_slides=12),
+            names="stain jitter",
+            why="Stronger jitter yields colours that no stain has.",
+        ),
+        Case(
+            heading="The folder of outlines is not there",
+            command="localise run --trust mine.py --lesions outlines",
+            scene=lambda: save_tested_run("run"),
+            names="outlines",
+            why="One file per slide, named by slide id.",
+        ),
+        Case(
+            heading="A mask value that cannot be",
+            command="localise run --trust mine.py --lesions masks --lesion-value red",
+            scene=lambda: (save_tested_run("run"), Path("masks").mkdir()),
+            names="--lesion-value",
+            why="Values are those stored in the file, 1, 2, 255 and so on.",
+        ),
     ),
 )

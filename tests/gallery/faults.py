@@ -3,16 +3,27 @@
 import contextlib
 import errno
 import os
+import shutil
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 from unittest import mock
+
+from lamella.watching import remember_folders
 
 
 @contextlib.contextmanager
-def disk_full() -> Iterator[None]:
-    """Let no new file be made: the operating system says that the disk is full."""
-    refusal = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+def no_file(refusal: BaseException) -> Iterator[None]:
+    """Let no new file be made, for that reason."""
     with mock.patch("lamella.files.make_temporary", side_effect=refusal):
         yield
+
+
+disk_full = partial(no_file, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+disk_fails = partial(no_file, OSError(errno.EIO, os.strerror(errno.EIO)))
+too_many_files = partial(no_file, OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+no_memory = partial(no_file, MemoryError())
+ctrl_c = partial(no_file, KeyboardInterrupt())
 
 
 @contextlib.contextmanager
@@ -27,7 +38,12 @@ def no_processes() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def ctrl_c() -> Iterator[None]:
-    """Let the user press Ctrl-C the moment the first file is to be written."""
-    with mock.patch("lamella.files.make_temporary", side_effect=KeyboardInterrupt):
+def folder_removed() -> Iterator[None]:
+    """Remove the folder of each file that was written."""
+
+    def remember(path: Path) -> None:
+        remember_folders(path)
+        shutil.rmtree(path.parent)
+
+    with mock.patch("lamella.files.remember_folders", remember):
         yield

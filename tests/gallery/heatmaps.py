@@ -45,5 +45,12 @@ STEP = Step(
             names="infernal",
             why="All of matplotlib's are known; viridis, inferno and cividis are read by the colour-blind too.",
         ),
+        Case(
+            heading="There is no attention of the slide",
+            command="heatmap S-0412.tif run/attention/S-0412.h5 --out pictures",
+            scene=lambda: draw_slide("S-0412.tif"),
+            names="S-0412.h5",
+            why="`lamella run` and `lamella predict` write attention for every predicted slide.",
+        ),
     ),
 )

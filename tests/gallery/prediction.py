@@ -1,9 +1,11 @@
 """Runs, studies and exported models that cannot predict new slides or be passed on."""
 
+import os
 from pathlib import Path
 
 from tests.gallery.case import Case, Step
-from tests.gallery.scenes.runs import save_export, save_run
+from tests.gallery.scenes.encoders import write_encoder
+from tests.gallery.scenes.runs import change_record, save_run
 from tests.gallery.scenes.slides import draw_slide
 from tests.gallery.scenes.studies import save_undecided_study
 from tests.gallery.scenes.tables import cut_short, write_table
@@ -97,27 +99,6 @@ STEP = Step(
             why="Predictive values at another prevalence are those of one threshold of one model.",
         ),
         Case(
-            heading="A file of an exported model was changed",
-            command="predict model S-0412.tif --out new",
-            scene=lambda: (save_export("model"), write_table("model/seen.json", "{}")),
-            names="seen.json",
-            why="An exported model is used as it was written, byte for byte, or not at all.",
-        ),
-        Case(
-            heading="The card of an exported model was changed",
-            command="predict model S-0412.tif --out new",
-            scene=lambda: save_export("model", card_sha256="0"),
-            names="model.json",
-            why="The threshold stands there, and the hashes of all other files.",
-        ),
-        Case(
-            heading="The study recommends no arm",
-            command="export study --out model",
-            scene=lambda: save_undecided_study("study"),
-            names="resnet18@2",
-            why="Where the study can't tell, the choice is yours, and the card of the model says so.",
-        ),
-        Case(
             heading="The run's encoder is code, and nobody said that it may run",
             command="predict run S-0412.tif --out new",
             scene=lambda: (draw_slide("S-0412.tif"), save_run("run")),
@@ -125,18 +106,63 @@ STEP = Step(
             why="A run may have been passed on by anyone, so nothing that its folder names is executed.",
         ),
         Case(
-            heading="The encoder is built by your own code",
-            command="export run --out model",
-            scene=lambda: save_run("run"),
-            names="mine.py:build",
-            why="A file of weights carries numbers, and whoever gets it need not run anybody's code.",
+            heading="A run's folder holds a link",
+            command="predict run S-0412.tif --trust mine.py --out new",
+            scene=lambda: (save_run("run"), Path("run/figures").symlink_to(Path("elsewhere").absolute())),
+            names="figures",
+            why="A folder that was passed on could otherwise read or overwrite files elsewhere.",
         ),
         Case(
-            heading="The folder of the model holds something else",
-            command="export run --out slides",
-            scene=lambda: draw_slide("slides/S-0412.tif"),
-            names="slides",
-            why="An earlier export is replaced; nothing else is.",
+            heading="A run's folder holds a pipe",
+            command="predict run S-0412.tif --trust mine.py --out new",
+            scene=lambda: (save_run("run"), os.mkfifo("run/notes.txt")),
+            names="notes.txt",
+            why="Opening a pipe may never end.",
+        ),
+        Case(
+            heading="A run's record was changed by hand",
+            command="predict run S-0412.tif --trust mine.py --out new",
+            scene=lambda: (save_run("run"), change_record("run/run.json")),
+            names="run.json",
+            why="Records carry the SHA-256 of their content.",
+        ),
+        Case(
+            heading="The description of a model was changed",
+            command="predict run S-0412.tif --trust mine.py --out new",
+            scene=lambda: (save_run("run"), change_record("run/models/fold0/seed0/model.json")),
+            names="model.json",
+            why="Classes and settings of a model stand there.",
+        ),
+        Case(
+            heading="A model is given twice",
+            command="predict run S-0412.tif --with run --margin 0.05 --trust mine.py --out new",
+            scene=lambda: save_run("run"),
+            names="twice",
+            why="External validation compares different models on the same slides.",
+        ),
+        Case(
+            heading="Models of different classes are compared",
+            command="predict run S-0412.tif --with other --margin 0.05 --trust mine.py --out new",
+            scene=lambda: (save_run("run"), save_run("other", classes=("benign", "tumour"))),
+            names="tumour",
+            why="The comparison is of AUCs for one question.",
+        ),
+        Case(
+            heading="A prevalence is stated for slides without labels",
+            command="predict run S-0412.tif --prevalence 0.1 --trust mine.py --out new",
+            scene=lambda: (save_run("run"), draw_slide("S-0412.tif")),
+            names="--prevalence",
+            why="Predictive values are calculated from measured sensitivity and specificity.",
+        ),
+        Case(
+            heading="Two trusted files have one name",
+            command="predict run S-0412.tif --trust a/mine.py --trust b/mine.py --out new",
+            scene=lambda: (
+                save_run("run"),
+                [(Path(name).mkdir(), write_encoder(f"{name}/mine.py")) for name in ("a", "b")],
+            ),
+            names="mine.py",
+            why="A run records its encoder's file by name, without folders.",
         ),
     ),
 )

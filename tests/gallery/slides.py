@@ -3,7 +3,15 @@
 from pathlib import Path
 
 from tests.gallery.case import CUT, Case, Step
-from tests.gallery.scenes.slides import draw_other_level, draw_truncated, write_zarr
+from tests.gallery.scenes.encoders import write_encoder
+from tests.gallery.scenes.slides import (
+    draw_other_level,
+    draw_slide,
+    draw_truncated,
+    draw_zeroed,
+    write_png_header,
+    write_zarr,
+)
 
 STEP = Step(
     title="Opening slides",
@@ -74,6 +82,44 @@ STEP = Step(
             scene=lambda: None,
             names="S-0412",
             why="Slides named one by one go by their file's name; a table can give them ids.",
+        ),
+        Case(
+            heading="A picture claims more pixels than can be decoded",
+            command="tiles S-0412.png --out tiles",
+            scene=lambda: write_png_header("S-0412.png", 60_000, 50_000),
+            names="S-0412.png",
+            why="PNG and JPEG are decoded whole; tiled formats are not.",
+        ),
+        Case(
+            heading="The slide is a PDF or another kind of picture",
+            command="tiles S-0412.bmp --out tiles",
+            scene=lambda: Path("S-0412.bmp").write_bytes(b"BM" + bytes(200)),
+            names="S-0412.bmp",
+            why="Slide formats of the scanners are listed in docs/formats.md.",
+        ),
+        Case(
+            heading="The slide does not hold that many images",
+            command="tiles S-0412.tif --image 3 --out tiles",
+            scene=lambda: draw_slide("S-0412.tif"),
+            names="image '3'",
+            why="Numbers count from 1. In a table the image stands in the column `image`.",
+        ),
+        Case(
+            heading="The slide was damaged in the middle",
+            command=f"extract S-0412.tif {CUT} --encoder mine.py:build --out bags",
+            scene=lambda: (draw_zeroed("S-0412.tif"), write_encoder("mine.py")),
+            names="S-0412.tif",
+            why="A broken-off copy may have its full size and zeros in place of pixels.",
+        ),
+        Case(
+            heading="OME-Zarr without metadata",
+            command="tiles S-0412.zarr --out tiles",
+            scene=lambda: (
+                write_zarr("S-0412.zarr", dtype="|u1", channels=3),
+                Path("S-0412.zarr/.zattrs").write_text("{}", encoding="utf-8"),
+            ),
+            names="S-0412.zarr",
+            why="Often the inner folder of a level was copied instead of the whole.",
         ),
     ),
 )

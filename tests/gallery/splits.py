@@ -1,7 +1,7 @@
 """Folds and splits that cannot be made, or would leak."""
 
 from tests.gallery.case import TRAIN, Case, Step
-from tests.gallery.scenes.tables import write_cohort, write_table
+from tests.gallery.scenes.tables import write_cohort, write_folds, write_shared_patient, write_table
 
 STEP = Step(
     title="Folds and splits",
@@ -73,6 +73,41 @@ STEP = Step(
             scene=lambda: write_cohort("slides.csv", n_slides=12),
             names="slides.csv",
             why="Your table may hold columns that Lamella does not know.",
+        ),
+        Case(
+            heading="A holdout and folds are both asked for",
+            command="split slides.csv --out folds.csv --holdout --folds 5",
+            scene=lambda: write_cohort("slides.csv", n_slides=12),
+            names="--holdout",
+            why="`--holdout` writes one division into train, val and test; `--folds` writes cross-validation.",
+        ),
+        Case(
+            heading="Fewer than three folds",
+            command="split slides.csv --out folds.csv --folds 2",
+            scene=lambda: write_cohort("slides.csv", n_slides=12),
+            names="--folds 3",
+            why="Each model is tested on one fold, stopped early on another and trained on the rest.",
+        ),
+        Case(
+            heading="Some slides have no batch",
+            command="split slides.csv --out folds.csv --folds batch",
+            scene=lambda: write_table("slides.csv", "slide,label,batch", "S-0412.svs,a,b", "S-0413.svs,c,"),
+            names="S-0413",
+            why="Leave-one-batch-out needs the batch of every slide.",
+        ),
+        Case(
+            heading="A patient has slides in two batches",
+            command="split slides.csv --out folds.csv --folds batch",
+            scene=lambda: write_shared_patient("slides.csv"),
+            names="P-17",
+            why="The held-out batch would hold a patient that the model was trained on.",
+        ),
+        Case(
+            heading="A fold is empty",
+            command=TRAIN,
+            scene=lambda: write_folds("slides.csv", (0, 0, 1, 1, 3, 3)),
+            names="fold 2",
+            why="Often the file that lists one fold was not merged.",
         ),
     ),
 )

@@ -103,5 +103,33 @@ STEP = Step(
             names="lamella split",
             why="camelyon16 takes the official split, which stands in the column `split`.",
         ),
+        Case(
+            heading="The declared file is empty",
+            command="study mine.yaml --cohort slides.csv --out study",
+            scene=lambda: Path("mine.yaml").touch(),
+            names="mine.yaml",
+            why="`lamella study --print-preset quick > mine.yaml` writes one to edit.",
+        ),
+        Case(
+            heading="A key is declared twice",
+            command="study mine.yaml --cohort slides.csv --out study",
+            scene=lambda: write_table("mine.yaml", "seeds: 2", "seeds: 3", "arms:", "  - encoders: [resnet18]"),
+            names="seeds",
+            why="YAML would silently take the last.",
+        ),
+        Case(
+            heading="A preset and a declared file are both given",
+            command="study mine.yaml --cohort slides.csv --preset quick --out study",
+            scene=lambda: write_table("mine.yaml", "arms:", "  - encoders: [efficientnet-lite0]"),
+            names="--preset",
+            why="A preset is itself a declared file.",
+        ),
+        Case(
+            heading="A margin of a plan that cannot be",
+            command="study slides.csv --preset quick --margin 0.8 --plan",
+            scene=lambda: write_cohort("slides.csv", n_slides=12),
+            names="margin",
+            why="The non-inferiority margin is a difference of AUCs, usually 0.02 to 0.1.",
+        ),
     ),
 )

@@ -1,5 +1,6 @@
 """The table of slides cannot be read, or does not say what it must."""
 
+import os
 from pathlib import Path
 
 from tests.gallery.case import CUT, Case, Step
@@ -150,6 +151,41 @@ STEP = Step(
             scene=lambda: write_table("slides.csv", "slide,label", "S-0412.svs,benign", "S-0587.svs,malignant"),
             names="tumour",
             why="Labels are compared letter by letter.",
+        ),
+        Case(
+            heading="The table is a folder",
+            command="split slides --out folds.csv",
+            scene=lambda: Path("slides").mkdir(),
+            names="slides",
+            why="The table stands in that folder, perhaps.",
+        ),
+        Case(
+            heading="The table is a named pipe",
+            command="split slides.csv --out folds.csv",
+            scene=lambda: os.mkfifo("slides.csv"),
+            names="slides.csv",
+            why="Reading a pipe or a device may never end. The same is said of slides, bags, regions and records.",
+        ),
+        Case(
+            heading="The table holds nothing",
+            command="split slides.csv --out folds.csv",
+            scene=lambda: Path("slides.csv").touch(),
+            names="slides.csv",
+            why="A copy that was interrupted leaves a file of 0 bytes.",
+        ),
+        Case(
+            heading="The table is a workbook with another ending",
+            command="split slides.csv --out folds.csv",
+            scene=lambda: Path("slides.csv").write_bytes(b"PK\x03\x04"),
+            names="slides.csv",
+            why="Renaming a workbook does not convert it.",
+        ),
+        Case(
+            heading="Two columns have one name",
+            command="split slides.csv --out folds.csv",
+            scene=lambda: write_table("slides.csv", "slide,label,label", "S-0412.svs,benign,malignant"),
+            names="label",
+            why="The two columns may disagree.",
         ),
     ),
 )

@@ -117,5 +117,36 @@ STEP = Step(
             names="Ink",
             why="Classes are written as in QuPath; upper and lower case do not matter.",
         ),
+        Case(
+            heading="JSON that is no GeoJSON",
+            command=f"tiles S-0412.tif {CUT} --include tumour.geojson --out tiles",
+            scene=lambda: (
+                draw_slide("S-0412.tif"),
+                Path("tumour.geojson").write_text('{"tumour": 1}', encoding="utf-8"),
+            ),
+            names="tumour.geojson",
+            why="Projects and measurements of QuPath are JSON too; only exported objects have outlines.",
+        ),
+        Case(
+            heading="XML of another program",
+            command=f"tiles S-0412.tif {CUT} --include tumour.xml --out tiles",
+            scene=lambda: (draw_slide("S-0412.tif"), Path("tumour.xml").write_text("<slides/>", encoding="utf-8")),
+            names="tumour.xml",
+            why="Outlines of ASAP and Aperio ImageScope are read as XML.",
+        ),
+        Case(
+            heading="A class of regions is named, and no regions",
+            command=f"tiles S-0412.tif {CUT} --include-class Tumor --out tiles",
+            scene=lambda: draw_slide("S-0412.tif"),
+            names="--include",
+            why="The class selects among the outlines of a file or folder.",
+        ),
+        Case(
+            heading="A tissue share that cannot be",
+            command="tiles S-0412.tif --min-tissue 50 --out tiles",
+            scene=lambda: None,
+            names="--min-tissue",
+            why="It is a fraction, not a percentage.",
+        ),
     ),
 )

@@ -2,7 +2,7 @@
 
 from tests.gallery.case import CUT, TRAIN, Case, Step
 from tests.gallery.scenes.slides import draw_mostly_unreadable, draw_unreadable
-from tests.gallery.scenes.tables import write_cohort, write_table
+from tests.gallery.scenes.tables import write_cohort, write_predictions, write_table
 
 STEP = Step(
     title="Training and results",
@@ -60,11 +60,37 @@ STEP = Step(
         Case(
             heading="A prediction is not a number",
             command="measure predictions.csv",
-            scene=lambda: write_table(
-                "predictions.csv", "slide_id,label,prob_benign,prob_malignant", 'S-0412,benign,"0,8","0,2"'
-            ),
+            scene=lambda: write_predictions('S-0412,benign,"0,8","0,2"'),
             names="predictions.csv",
             why="Some spreadsheets write a comma for the decimal point.",
+        ),
+        Case(
+            heading="Probabilities do not add up to 1",
+            command="measure predictions.csv",
+            scene=lambda: write_predictions("S-0412,benign,0.8,0.8"),
+            names="row 2",
+            why="Softmax was not applied, or a class is missing.",
+        ),
+        Case(
+            heading="A slide is predicted twice",
+            command="measure predictions.csv",
+            scene=lambda: write_predictions("S-0412,benign,0.8,0.2", "S-0412,benign,0.7,0.3"),
+            names="S-0412",
+            why="Average the predictions of several models first.",
+        ),
+        Case(
+            heading="A label is no class of the columns",
+            command="measure predictions.csv",
+            scene=lambda: write_predictions("S-0412,tumour,0.8,0.2"),
+            names="tumour",
+            why="Labels and column names must match exactly.",
+        ),
+        Case(
+            heading="Probabilities are given in per cent",
+            command="measure predictions.csv",
+            scene=lambda: write_predictions("S-0412,benign,80%,20%"),
+            names="80%",
+            why="Probabilities are fractions from 0 to 1.",
         ),
     ),
 )

@@ -1,5 +1,6 @@
 """Feature bags with something wrong."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,3 +53,37 @@ def save_other_h5(path: str) -> None:
     """Write an HDF5 file that holds something else."""
     with h5py.File(path, "w") as file:
         file["counts"] = np.arange(4)
+
+
+def change_bag(path: str) -> None:
+    """Extract a bag, and change one number of a copy of it."""
+    extract_once()
+    shutil.copy(next(Path("bags").rglob("S-0412.h5")), path)
+    with h5py.File(path, "r+") as file:
+        file["features"][0, 0] = 7
+
+
+def link_features(path: str) -> None:
+    """Write a bag whose features lie in another file."""
+    save_bags(str(Path(path).parent), [Path(path).stem])
+    with h5py.File(path, "r+") as file:
+        del file["features"]
+        file["features"] = h5py.ExternalLink("S-0587.h5", "features")
+
+
+def claim_features(path: str) -> None:
+    """Write a bag whose features are claimed and not stored."""
+    save_bags(str(Path(path).parent), [Path(path).stem])
+    with h5py.File(path, "r+") as file:
+        del file["features"]
+        file.create_dataset("features", (10**9, 1024), np.float32, chunks=(1, 1024))
+
+
+def drop_coordinates(path: str) -> None:
+    """Write a bag with fewer coordinates than features."""
+    save_bags(str(Path(path).parent), [Path(path).stem])
+    with h5py.File(path, "r+") as file:
+        coords, stated = file["coords"][:5], dict(file["coords"].attrs)
+        del file["coords"]
+        file["coords"] = coords
+        file["coords"].attrs.update(stated)

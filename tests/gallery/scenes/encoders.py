@@ -28,3 +28,10 @@ def save_weights(path: str, network: str) -> None:
 def write_encoder(path: str, *, function: str = "build", factor: str = "1") -> None:
     """Write an encoder that sees mean and SD of the colours."""
     Path(path).write_text(_ENCODER.format(function=function, factor=factor), encoding="utf-8")
+
+
+def save_pickled(path: str) -> None:
+    """Save a Python object where tensors are wanted."""
+    import torch
+
+    torch.save({"model": Path("notes.txt")}, path)

@@ -2,17 +2,21 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from lamella.files import write_json
+from lamella.files import write_json, write_record
 from tests.gallery.scenes.encoders import write_encoder
 from tests.gallery.scenes.tables import write_table
 
+CLASSES = ("benign", "malignant")
 
-def save_run(folder: str, *, models: int = 1, patients: Sequence[str] = ("P-99",)) -> None:
+
+def save_run(
+    folder: str, *, models: int = 1, patients: Sequence[str] = ("P-99",), classes: Sequence[str] = CLASSES
+) -> None:
     """Write a finished run of an encoder of one's own, whose file has been changed since."""
     from lamella.mil import fit_model, save_model
     from lamella.mil.settings import TrainSettings
@@ -30,8 +34,7 @@ def save_run(folder: str, *, models: int = 1, patients: Sequence[str] = ("P-99",
         "dtype": "float16",
         "precision": "auto",
     }
-    classes = ("benign", "malignant")
-    write_json(Path(folder) / "run.json", {"classes": classes, "positive": "malignant", "settings": settings})
+    write_record(Path(folder) / "run.json", {"classes": classes, "positive": classes[1], "settings": settings})
     write_json(Path(folder) / "local" / "encoder.json", {"name": "mine.py:build", "weights": "auto"})
     Path(folder, "models").mkdir()
     rng = np.random.default_rng(0)
@@ -49,18 +52,27 @@ def save_run(folder: str, *, models: int = 1, patients: Sequence[str] = ("P-99",
             "seen_patients": list(patients),
             "seen_images": [],
         }
-        model = dataclasses.replace(model, positive="malignant", provenance=provenance)
+        model = dataclasses.replace(model, positive=classes[1], provenance=provenance)
         save_model(model, Path(folder) / "models" / f"fold{i}" / "seed0")
 
 
-def save_export(folder: str, **changes: str) -> None:
-    """Write of an exported model what is looked at before its encoder; its card is changed after it was hashed."""
+def save_export(
+    folder: str, *, files: Mapping[str, str] | None = None, version: int | None = None, **changes: str
+) -> None:
+    """Write of an exported model what is looked at before its encoder.
+
+    Args:
+        folder: The model's.
+        files: What the card lists, in place of what is there.
+        version: Of the format, in place of today's.
+        **changes: What is changed in the card after it was hashed.
+    """
     from lamella.exports.write import CARD, FORMAT, FORMAT_VERSION, hash_card
     from lamella.files import find_sha256
 
     write_json(Path(folder) / "seen.json", {"salt": "0123456789abcdef", "patients": [], "images": []})
-    files = {"seen.json": find_sha256(Path(folder) / "seen.json")}
-    card = {"format": FORMAT, "format_version": FORMAT_VERSION, "files": files}
+    files = files or {"seen.json": find_sha256(Path(folder) / "seen.json")}
+    card = {"format": FORMAT, "format_version": version or FORMAT_VERSION, "lamella_version": "9.0", "files": files}
     write_json(Path(folder) / CARD, card | {"card_sha256": hash_card(card)} | changes)
 
 
@@ -88,3 +100,9 @@ def save_attention_file(path: str, *, slide_size: tuple[int, int], image: str = 
         image=image,
     )
     save_attention(record, Path(path))
+
+
+def change_record(path: str) -> None:
+    """Change a text of a record after it was written."""
+    record = Path(path)
+    record.write_text(record.read_text(encoding="utf-8").replace("malignant", "tumour"), encoding="utf-8")

@@ -1,5 +1,7 @@
 """Slides with something wrong, and cohorts of them."""
 
+import struct
+import zlib
 from pathlib import Path
 
 from lamella.files import write_json
@@ -69,3 +71,19 @@ def draw_mostly_unreadable() -> None:
             draw_slide(name, seed=i)
         rows.append(f"{name},{'malignant' if i % 2 else 'benign'}")
     write_table("slides.csv", *rows)
+
+
+def draw_zeroed(path: str) -> None:
+    """Draw a slide in JPEG, of which a run of bytes in the middle is zero."""
+    tiny.save_slide(Path(path), tiny.draw_tissue(0), mpp=0.5, compression="jpeg")
+    content = bytearray(Path(path).read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 4096] = bytes(4096)
+    Path(path).write_bytes(content)
+
+
+def write_png_header(path: str, width: int, height: int) -> None:
+    """Write a PNG of a few bytes that claims a size."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    content = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    Path(path).write_bytes(b"\x89PNG\r\n\x1a\n" + content)

@@ -8,7 +8,8 @@ from tests.gallery.scenes.tables import write_cohort, write_table
 
 def save_undecided_study(folder: str) -> None:
     """Write the record and the verdict of a study that is inconclusive."""
-    write_json(Path(folder) / "study.json", {"format": "lamella-study", "format_version": 1, "arms": []})
+    arm = {"arm": "resnet18@2", "state": "ran", "reason": ""}
+    write_json(Path(folder) / "study.json", {"format": "lamella-study", "format_version": 1, "arms": [arm]})
     verdict = {"kind": "inconclusive", "arm": None, "best_arm": "resnet18@2", "sentence": ""}
     write_json(Path(folder) / "verdict.json", {"arms": [], "verdict": verdict})
 

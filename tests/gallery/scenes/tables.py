@@ -19,6 +19,23 @@ def write_cohort(path: str, *, n_slides: int, batches: Sequence[str] = ()) -> No
     write_table(path, "slide,label" + (",batch" if batches else ""), *rows)
 
 
+def write_shared_patient(path: str) -> None:
+    """Write a table of three batches in which one patient has slides in two."""
+    rows = [f"S-{412 + i:04d}.svs,P-{17 + i},{('benign', 'malignant')[i % 2]},{'abc'[i // 4]}" for i in range(12)]
+    write_table(path, "slide,patient_id,label,batch", *rows[:-1], "S-0423.svs,P-17,malignant,c")
+
+
+def write_predictions(*rows: str) -> None:
+    """Write a table of predictions of two classes."""
+    write_table("predictions.csv", "slide_id,label,prob_benign,prob_malignant", *rows)
+
+
+def write_folds(path: str, folds: Sequence[int]) -> None:
+    """Write a labelled table of slides with their folds."""
+    rows = [f"S-{412 + i:04d}.svs,{('benign', 'malignant')[i % 2]},{fold}" for i, fold in enumerate(folds)]
+    write_table(path, "slide,label,fold", *rows)
+
+
 def cut_short(path: str, n_bytes: int) -> None:
     """Keep only the first bytes of a file."""
     content = Path(path).read_bytes()
