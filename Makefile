@@ -1,6 +1,6 @@
 # Two commands do all set-up on a fresh machine with Python 3.11 to 3.13: `make demo` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full check mutants fuzz kills machine docs clean
+.PHONY: help demo test test-full coverage check mutants fuzz kills machine docs clean
 
 # The first interpreter that runs and is of a version we support; PYTHON=... overrides.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -30,6 +30,9 @@ test: $(STAMP)  ## All tests that are quick enough for each commit
 
 test-full: $(STAMP)  ## The slow tests too
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations 10 -m "not gpu and not network"
+
+coverage: $(STAMP)  ## Which lines of src no quick test reaches; at least 90% must be reached
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal --cov=lamella --cov-report=term-missing:skip-covered --cov-fail-under=90
 
 check: $(STAMP)  ## Style, types, import contract
 	@$(BIN)/ruff check .

@@ -87,9 +87,10 @@ def _numbers(values: tuple[float, float, float]) -> str:
 
 def write_troubleshooting() -> str:
     """Return docs/troubleshooting.md: every error of the gallery, as the program words it today."""
-    from tests.gallery import render_gallery
+    from tests.gallery import STEPS
+    from tests.gallery.page import render_page
 
-    return render_gallery()
+    return render_page(STEPS)
 
 
 def draw_pictures(demo: Path) -> None:

@@ -4,6 +4,7 @@ Run by `make mutants`. A fault is planted in a copy of the source, never in the 
 goes unnoticed, or when its place in the source is no longer found.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -242,7 +243,7 @@ MUTANTS = (
         "exports/open.py",
         "        if found != sha256:",
         "        if False:",
-        "tests/exports/test_write.py",
+        "tests/exports/test_open.py",
     ),
     Mutant(
         "patients of training looked for by name where their hashes are kept",
@@ -279,6 +280,62 @@ MUTANTS = (
         "",
         "tests/cohort",
     ),
+    Mutant(
+        "a bag that was changed after it was sealed read as it is",
+        "features/h5_seal.py",
+        "    if seal != _hash_file(file, hashes):",
+        "    if False:",
+        "tests/features/test_h5_seal.py",
+    ),
+    Mutant(
+        "a record that was changed after it was sealed read as it is",
+        "files.py",
+        "found.pop(_SEAL) != _hash_content(found):",
+        "found.pop(_SEAL) is None:",
+        "tests/test_files.py",
+    ),
+    Mutant(
+        "links out of a folder followed",
+        "files.py",
+        "if path.is_symlink() and not path.resolve().is_relative_to(home):",
+        "if False:",
+        "tests/test_hostile.py",
+    ),
+    Mutant(
+        "a signal leaves temporary files behind",
+        "stopping.py",
+        "    for clean in _cleaners:",
+        "    for clean in ():",
+        "tests/test_stopping.py",
+    ),
+    Mutant(
+        "a slide of which every tile is damaged waited for without end",
+        "features/check_tiles.py",
+        "        raise failures[0]",
+        "        return np.zeros((64, 64, 64, 3), np.uint8)",
+        "tests/features/test_check_tiles.py",
+    ),
+    Mutant(
+        "depths confirmed after one that was not",
+        "analysis/external.py",
+        "open_ = open_ and answers[name] == CONFIRMED",
+        "open_ = True",
+        "tests/analysis/test_external.py",
+    ),
+    Mutant(
+        "an arm at chance confirmed for agreeing with others",
+        "analysis/external.py",
+        ' in found["contest"]["noninferior"] and arm["chance_p_holm"] < 0.05:',
+        ' in found["contest"]["noninferior"]:',
+        "tests/analysis/test_external.py",
+    ),
+    Mutant(
+        "the arm of each fold chosen on all folds",
+        "studies/choice.py",
+        "losses = {one.arm: one.val_losses[fold] for one in outcomes if fold in one.val_losses}",
+        "losses = {one.arm: sum(one.val_losses.values()) for one in outcomes if fold in one.val_losses}",
+        "tests/studies/test_choice.py",
+    ),
 )
 
 
@@ -297,7 +354,10 @@ def is_noticed(mutant: Mutant) -> str:
         if not plant(mutant, Path(name)):
             return "lost"
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-o", f"pythonpath={name}"]
-        finished = subprocess.run([*command, *mutant.tests.split()], cwd=ROOT, capture_output=True, text=True)
+        paths = os.environ | {"PYTHONPATH": os.pathsep.join([name, str(ROOT)])}  # of the processes that tests start
+        finished = subprocess.run(
+            [*command, *mutant.tests.split()], cwd=ROOT, env=paths, capture_output=True, text=True
+        )
         # 1 is a failed test; anything else above 0 is a run that broke, which proves nothing.
         if finished.returncode not in (0, 1):
             sys.exit(f"{mutant.fault}: pytest ended with {finished.returncode}\n{finished.stdout}{finished.stderr}")

@@ -138,7 +138,7 @@ def test_a_folder_that_is_taken_away_is_noticed_within_a_command_only(tmp_path: 
     with watching_folders():
         write_text(folder / "deep" / "one.txt", "1")
         shutil.rmtree(folder)
-        with pytest.raises(OutputError, match="taken away while it was written"):
+        with pytest.raises(OutputError, match="removed or replaced while results"):
             write_text(folder / "two.txt", "2")
     with watching_folders():
         write_text(folder / "one.txt", "1")

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import struct
+import sys
 import time
 import zipfile
 import zlib
@@ -24,7 +25,7 @@ from lamella.cli.echo import echo
 from lamella.cohort.rows import read_rows
 from lamella.encoders.formats import load_state
 from lamella.encoders.trust import refuse_untrusted
-from lamella.errors import BagError, LamellaError, OutputError, SlideError, show_controls
+from lamella.errors import BagError, CohortError, LamellaError, OutputError, SlideError, show_controls
 from lamella.explain.lesion_masks import load_mask
 from lamella.features.tissue import save_tiles, save_tissue
 from lamella.files import read_json, refuse_links, write_text
@@ -251,6 +252,16 @@ def test_the_index_of_a_slide_names_files_beside_it_only(tmp_path: Path, name: s
     (tmp_path / "a.vms").write_text(f"[Virtual Microscope Specimen]\nNoJpegColumns=1\nNoJpegRows=1\nImageFile={name}\n")
     with pytest.raises(SlideError, match="does not lie beside it"):
         lamella.open_slide(tmp_path / "a.vms")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take UTF-8 names only")
+@pytest.mark.parametrize(("name", "said"), [(b"sc\xe8ne/S-1.tif", "Rename that folder"), (b"S-\xe8.tif", "Rename it")])
+def test_a_slide_or_folder_whose_name_is_not_utf8_is_to_be_renamed(tmp_path: Path, name: bytes, said: str) -> None:
+    path = tmp_path / os.fsdecode(name)
+    path.parent.mkdir(exist_ok=True)
+    save_slide(tmp_path / "drawn.tif", draw_tissue(1)).rename(path)
+    with pytest.raises((SlideError, CohortError), match=said):
+        lamella.open_slide(lamella.gather_slides([path]).slides[0].path)
 
 
 def test_slides_may_be_links_and_a_link_at_an_output_is_replaced_and_never_followed(tmp_path: Path) -> None:

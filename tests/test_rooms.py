@@ -129,3 +129,63 @@ def test_a_circle_is_found_however_it_is_closed(tmp_path: Path, text: str) -> No
     (room / "c.py").write_text("import room.a", encoding="utf-8")
     (room / "d.py").write_text("import room.a", encoding="utf-8")
     assert find_circles(Imports(tmp_path).everything()) == [{"room.a", "room.b", "room.c"}]
+
+
+# Files of tests that hold a law of a whole room, or of several rooms; every other is named for the module it tests.
+LAWS = frozenset(
+    (
+        "analysis/test_simulations",
+        "cli/test_foundations",
+        "cli/test_image_option",
+        "features/test_misread_bags",
+        "reports/test_exports",
+        "reports/study/test_in_chromium",
+        "slide/test_damage",
+        "slide/test_dicom",
+        "slide/test_formats",
+        "slide/test_kinds",
+        "studies/test_edges",
+        "test_benchmarks",
+        "test_canvas",
+        "test_docs",
+        "test_faults",
+        "test_gallery",
+        "test_hostile",
+        "test_hostile_files",
+        "test_hostile_text",
+        "test_laws",
+        "test_mutants",
+        "test_privacy",
+        "test_resources",
+        "test_rooms",
+        "test_silence",
+    )
+)
+CAMPAIGNS = frozenset(("fuzz", "kills", "machine", "old_folders"))  # programs of their own, with a cut as a test
+
+
+def list_test_files(tests: Path) -> Iterator[str]:
+    """List the files of tests, such as `slide/test_frame`, those of campaigns left out."""
+    for path in sorted(tests.rglob("test_*.py")):
+        name = path.relative_to(tests).with_suffix("")
+        if name.parts[0] not in CAMPAIGNS:
+            yield name.as_posix()
+
+
+def find_module(source: Path, test: str) -> Path | None:
+    """Return the module, or room, that a file of tests is named for; None where there is none."""
+    room, _, name = test.rpartition("/")
+    module = source / room / name.removeprefix("test_")
+    return next((path for path in (module.with_suffix(".py"), module) if path.exists()), None)
+
+
+def test_a_file_of_tests_is_named_for_the_module_it_tests_or_is_a_law() -> None:
+    tests, source = Path(__file__).parent, SOURCE / "lamella"
+    named = {test: find_module(source, test) for test in list_test_files(tests)}
+    assert {test for test, module in named.items() if module is None} == LAWS
+
+
+def test_a_file_of_tests_can_be_read_at_one_sitting() -> None:
+    tests = Path(__file__).parent
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in tests.rglob("*.py")}
+    assert {str(path.relative_to(tests)): n for path, n in lengths.items() if n > 400} == {}

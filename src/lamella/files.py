@@ -360,6 +360,8 @@ def _output_errors(path: Path, *, only_refusals: bool = False) -> Iterator[None]
         raise
     except Exception as error:  # safetensors, HDF5 and libvips have errors of their own for what the system refuses
         number = find_errno(error)
+        if number == errno.ENOENT:
+            refuse_removed(path)
         if number in (errno.ENOSPC, errno.EDQUOT):
             raise OutputError(
                 f"'{path}' cannot be written: the disk is full. Free some space and run the same "

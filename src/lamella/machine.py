@@ -52,7 +52,8 @@ _WORDS_OF_MEMORY = re.compile(
 def find_errno(error: BaseException) -> int | None:
     """Return the operating system's number of an error: its own, or that which a library quotes; None where none.
 
-    HDF5, safetensors and libvips raise errors of their own that say in words what the operating system said.
+    HDF5, safetensors and libvips raise errors of their own that say in words what the operating system said. NumPy says
+    how much of an array was written and not why the rest was not: such disks are full.
 
     Example:
         >>> find_errno(OSError("read failed (errno = 5, error message = 'Input/output error')"))
@@ -64,6 +65,8 @@ def find_errno(error: BaseException) -> int | None:
     quoted = re.search(r"errno = (\d+)|\[Errno (\d+)\]|\(os error (\d+)\)", said)
     if quoted:
         return int(quoted[1] or quoted[2] or quoted[3])
+    if re.fullmatch(r"\d+ requested and \d+ written", said):
+        return errno.ENOSPC
     return next((number for number in PASSING if os.strerror(number) in said), None)
 
 

@@ -39,7 +39,8 @@ def refuse_removed(path: Path) -> None:
         if known is not None and known != _identify(folder):
             watched.clear()
             raise OutputError(
-                f"'{os.path.relpath(folder)}' was taken away while it was written. Run the same command again."
+                f"'{os.path.relpath(folder)}' was removed or replaced while results were written to it. Run the same "
+                "command again."
             )
 
 

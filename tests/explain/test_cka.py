@@ -12,7 +12,7 @@ from lamella.cohort import gather_slides
 from lamella.encoders import EncoderSpec
 from lamella.encoders.network import build_network
 from lamella.encoders.trust import trusting
-from lamella.errors import EncoderError, SettingsError
+from lamella.errors import EncoderError, OutputError, SettingsError
 from lamella.explain import cka
 from lamella.explain.cka import CkaSettings, compare_encoders
 from lamella.features.plan import CutSettings
@@ -122,3 +122,15 @@ def test_an_encoder_without_blocks_is_refused(slides, settings, tmp_path):
     own = EncoderSpec(f"{tmp_path / 'mine.py'}:build")
     with trusting(own.name), pytest.raises(EncoderError, match="no numbered blocks"):
         compare_encoders(slides, dataclasses.replace(settings, second=own), tmp_path / "out")
+
+
+def test_a_disk_that_takes_half_an_array_ends_the_comparison_and_is_no_failed_slide(
+    slides, settings, tmp_path, monkeypatch
+):
+    def write_half(*_: object) -> None:
+        raise OSError("17472 requested and 16352 written")  # NumPy's words, without a number
+
+    monkeypatch.setattr(np, "save", write_half)
+    with pytest.raises(OutputError, match="npy' cannot be written: the disk is full"):
+        compare_encoders(slides, settings, tmp_path)
+    assert not list(tmp_path.rglob("*.npy"))

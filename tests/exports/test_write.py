@@ -4,58 +4,27 @@ import csv
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from scipy.special import softmax
 from typer.testing import CliRunner
 
 from lamella.cli import build_app
-from lamella.cohort import Cohort, CohortSlide, load_cohort
-from lamella.encoders import EncoderSpec, RuntimeSettings, find_encoder, fingerprint_encoder, weights
+from lamella.cohort import Cohort
+from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder, weights
 from lamella.encoders.trust import trusting
-from lamella.encoders.tuned import SeenSlides, save_encoder_file
 from lamella.errors import EncoderError, LeakageError, ModelError, OutputError, WeightsError
-from lamella.exports import source, write
+from lamella.exports import write
 from lamella.exports.open import load_card, open_export, open_predictor
 from lamella.exports.write import ExportSettings, export_model, hash_card
-from lamella.features.extract import ExtractSettings
 from lamella.features.layouts import open_own_bag
-from lamella.features.plan import CutSettings
 from lamella.files import find_sha256, parse_json_file
-from lamella.mil.settings import TrainSettings
 from lamella.pipeline.predict import predict_slides
 from lamella.runs.execute import execute_run
 from lamella.runs.predict import open_run
-from lamella.runs.reference import load_reference
-from lamella.runs.settings import RunSettings
-from lamella.studies.design import check_design
-from lamella.studies.execute import Study, StudyOptions, execute_study
-from lamella.tiles import TileSpec
-from tests.tiny import draw_cohort, draw_tissue, save_slide
-
-EXTRACT = ExtractSettings(
-    cut=CutSettings(spec=TileSpec(tile_px=64, mpp=0.5)),
-    encoders=(EncoderSpec("efficientnet-lite0@2"),),
-    runtime=RuntimeSettings(precision="fp32", n_threads=1),
-)
-SETTINGS = RunSettings(extract=EXTRACT, train=TrainSettings(epochs=3), n_seeds=2, n_folds=3)
-DESIGN = {
-    "tiles": {"default": {"tile_px": 64, "mpp": 0.5}},
-    "arms": [
-        {"encoders": ["resnet18"], "depths": [1, 2], "weights": ["random"]},
-        {"encoders": ["resnet18"], "depths": [1], "weights": ["random"], "finetuned": ["head", "tuned"]},
-        {"encoders": ["resnet18-ciga"]},
-    ],
-    "seeds": 2,
-    "folds": 3,
-    "train": {"epochs": 2},
-    "finetune": {"k": 4, "epochs": 1, "train_blocks": 1, "n_seeds": 1},
-    "permutations": 0,
-}
+from tests.exports.conftest import EXTRACT, SETTINGS, unlabelled
 
 
 class Listener:
@@ -78,61 +47,6 @@ class Listener:
         return self
 
     def __exit__(self, *args: object) -> None: ...
-
-
-@pytest.fixture(scope="module", autouse=True)
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A store of one's own, in which nothing is yet."""
-    with pytest.MonkeyPatch.context() as patch:
-        home = tmp_path_factory.mktemp("home")
-        patch.setenv("LAMELLA_HOME", str(home))
-        yield home
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
-    return load_cohort(draw_cohort(tmp_path_factory.mktemp("cohort"), 12))
-
-
-@pytest.fixture(scope="module")
-def run(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("run") / "out"
-    execute_run(cohort, SETTINGS, out)
-    return out
-
-
-@pytest.fixture(scope="module")
-def model(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export_model(run, tmp_path_factory.mktemp("export") / "model")
-
-
-@pytest.fixture(scope="module")
-def study(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Study:
-    options = StudyOptions(runtime=RuntimeSettings(runtime="torch", n_threads=1))
-    return execute_study(
-        cohort, check_design(DESIGN, "test"), tmp_path_factory.mktemp("study") / "out", options=options
-    )
-
-
-@pytest.fixture(scope="module")
-def new(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
-    """Four slides like those of training, and one each that differs in resolution and in colour."""
-    folder = tmp_path_factory.mktemp("new")
-    slides = []
-    for i in range(6):
-        pixels, mpp = draw_tissue(50 + i, malignant=i % 2 == 1), 0.5
-        if i == 4:
-            pixels, mpp = draw_tissue(54, width=1240, height=1000), 0.25
-        if i == 5:
-            pixels = (pixels * [0.75, 0.95, 0.6]).astype(np.uint8)
-        path = save_slide(folder / f"N-{i}.tif", pixels, mpp=mpp)
-        label = "malignant" if i % 2 else "benign"
-        slides.append(CohortSlide(slide_id=f"N-{i}", patient_id=f"Q-{i}", path=path, label=label))
-    return Cohort(slides=tuple(slides), classes=("benign", "malignant"), positive="malignant", notes=())
-
-
-def unlabelled(cohort: Cohort) -> Cohort:
-    return dataclasses.replace(cohort, slides=tuple(dataclasses.replace(s, label=None) for s in cohort.slides))
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -220,38 +134,6 @@ def test_slides_unlike_those_of_training_are_flagged_with_reasons(model: Path, n
     assert not any("'N-0' is unlike" in said for said in listener.said)
 
 
-def test_a_file_that_differs_or_is_gone_is_refused(model: Path, tmp_path: Path) -> None:
-    names = load_card(model)["files"]
-    assert {"encoder.safetensors", "encoder.xml", "encoder.bin", "encoder.json", "reference.npz", "seen.json"} <= {
-        *names
-    }
-    assert len([name for name in names if name.startswith("heads/")]) == 12
-    for name in names:
-        copy = shutil.copytree(model, tmp_path / "copy")
-        content = bytearray((copy / name).read_bytes())
-        content[len(content) // 2] ^= 1
-        (copy / name).write_bytes(content)
-        with pytest.raises(ModelError, match=f"'{name}' of .* is not the file that was exported"):
-            open_export(copy)
-        (copy / name).unlink()
-        with pytest.raises(ModelError, match=f"lacks '{name}'"):
-            open_export(copy)
-        shutil.rmtree(copy)
-
-
-def test_a_card_that_was_changed_is_refused(model: Path, tmp_path: Path) -> None:
-    copy = shutil.copytree(model, tmp_path / "copy")
-    card = parse_json_file(copy / "model.json")
-    card["threshold"]["value"] = 0.01
-    (copy / "model.json").write_text(json.dumps(card))
-    with pytest.raises(ModelError, match="is not as it was written"):
-        open_predictor(copy)
-    card["format_version"] = 2
-    (copy / "model.json").write_text(json.dumps(card))
-    with pytest.raises(ModelError, match="format version 2"):
-        open_predictor(copy)
-
-
 def test_measuring_on_what_was_learned_from_is_refused(
     model: Path, cohort: Cohort, new: Cohort, tmp_path: Path
 ) -> None:
@@ -300,18 +182,6 @@ def test_the_card_says_what_it_was_trained_on_its_figures_and_limits(model: Path
     page = (model / "README.md").read_text(encoding="utf-8")
     for text in ("12 slides of 12 patients", "AUC within folds", "apache-2.0", "Tiles of 64 px at 0.5 um/px"):
         assert text in page
-
-
-def test_a_folder_of_others_runs_no_code_and_fetches_nothing(model: Path, tmp_path: Path) -> None:
-    copy = shutil.copytree(model, tmp_path / "copy")
-    card = parse_json_file(copy / "model.json")
-    for network in ("evil.py:build", "hf-hub:owner/name"):
-        evil = dataclasses.replace(find_encoder(str(model / "encoder.safetensors")), network=network)
-        save_encoder_file({"a": torch.zeros(1)}, evil, copy / "encoder.safetensors", seen=SeenSlides(), trained={})
-        card["files"]["encoder.safetensors"] = find_sha256(copy / "encoder.safetensors")
-        (copy / "model.json").write_text(json.dumps(card | {"card_sha256": hash_card(card)}))
-        with pytest.raises(ModelError, match="none of timm's"):
-            open_export(copy)
 
 
 def test_replacing_an_export_removes_nothing_outside_it(run: Path, tmp_path: Path) -> None:
@@ -386,82 +256,6 @@ def test_an_export_whose_folder_is_taken_away_says_so(
         assert not (out / "model.json").exists()
         shutil.rmtree(out, ignore_errors=True)
     open_export(export_model(run, out))
-
-
-def test_what_cannot_be_exported_says_why(
-    run: Path, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(ModelError, match="holds no arm 'tuned'"):
-        export_model(run, tmp_path / "model", ExportSettings(arm="tuned"))
-    with pytest.raises(ModelError, match="frozen, head and tuned"):
-        export_model(run, tmp_path / "model", ExportSettings(arm="resnet18"))
-    with pytest.raises(ModelError, match="holds no finished run"):
-        export_model(tmp_path, tmp_path / "model")
-    with pytest.raises(ModelError, match="the study has no arm 'resnet18'"):
-        export_model(study.folder.path, tmp_path / "model", ExportSettings(arm="resnet18"))
-    with pytest.raises(ModelError, match="waiting for weights"):
-        export_model(study.folder.path, tmp_path / "model", ExportSettings(arm="resnet18-ciga@4"))
-    bare = shutil.copytree(run, tmp_path / "bare", ignore=shutil.ignore_patterns("features"))
-    with pytest.raises(ModelError, match=r"bag of slide 'S-00' is not in .* features folder"):
-        export_model(bare, tmp_path / "model")
-    monkeypatch.setattr(source, "fingerprint_encoder", lambda spec: "another")
-    with pytest.raises(ModelError, match="not those that the models were trained with"):
-        export_model(run, tmp_path / "model")
-
-
-def test_the_recommended_arm_of_a_study_is_exported_and_none_where_it_cannot_tell(study: Study, tmp_path: Path) -> None:
-    copy = shutil.copytree(study.folder.path, tmp_path / "study")
-    verdict = parse_json_file(copy / "verdict.json")
-    best = "resnet18@1, random weights"
-    verdict["verdict"] |= {"kind": "inconclusive", "arm": None, "best_arm": best}
-    verdict["verdict"].pop("best_guess", None)
-    (copy / "verdict.json").write_text(json.dumps(verdict))
-    with pytest.raises(ModelError, match=r"recommends no arm \(inconclusive\).* --arm 'resnet18@1, random weights'"):
-        export_model(copy, tmp_path / "model")
-    verdict["verdict"] |= {"kind": "non-inferior", "arm": best}
-    (copy / "verdict.json").write_text(json.dumps(verdict))
-    card = load_card(export_model(copy, tmp_path / "model"))
-    assert card["arm"] == best
-    assert card["encoders"]["encoder"]["depth"] == 1
-    assert card["encoders"]["encoder"]["licence"] == "not stated"
-    assert any("weights are random" in limit for limit in card["limits"])
-    assert card["figures"]["among_arms"]["auc"] is not None
-    assert any("chosen among several" in note for note in card["notes"])
-
-
-def test_a_tuned_arm_brings_an_encoder_a_fold_and_averages_over_them(
-    study: Study, new: Cohort, cohort: Cohort, tmp_path: Path
-) -> None:
-    arm = "resnet18@1, random weights, tuned"
-    model = export_model(study.folder.path, tmp_path / "model", ExportSettings(arm=arm))
-    card = load_card(model)
-    names = [f"encoders/fold{fold}-seed0" for fold in range(3)]
-    assert list(card["encoders"]) == names
-    assert [member["encoder"] for member in card["members"]] == names
-    reference = load_reference(model / "reference.npz")
-    assert sorted(reference.embeddings) == [f"fold{fold}-seed0" for fold in range(3)]
-    # Of each fold the 4 test slides and those of validation, which were encoded for the threshold.
-    assert all(len(likeness.distances) > 4 for likeness in reference.embeddings.values())
-    assert card["threshold"]["n_positive"] + card["threshold"]["n_negative"] == sum(
-        len(member.model.training.val) for member in open_export(model).members
-    )
-    found, failures = predict_slides(model, dataclasses.replace(new, slides=new.slides[:2]), tmp_path / "out")
-    assert failures == ()
-    assert found[0].spread is not None
-    features = tmp_path / "out" / "features" / "64px_0.5mpp_64px"
-    assert sorted(path.name for path in features.glob("features_*")) == [f"features_fold{f}-seed0" for f in range(3)]
-    leaky = dataclasses.replace(new.slides[0], path=cohort.slides[3].path)
-    with pytest.raises(LeakageError):
-        predict_slides(model, dataclasses.replace(new, slides=(leaky, new.slides[1])), tmp_path / "again")
-
-
-def test_the_head_only_arm_shares_the_frozen_encoder(study: Study, new: Cohort, tmp_path: Path) -> None:
-    arm = "resnet18@1, random weights, head only"
-    model = export_model(study.folder.path, tmp_path / "model", ExportSettings(arm=arm))
-    assert list(load_card(model)["encoders"]) == ["encoder"]
-    assert load_card(model)["threshold"] is not None
-    found, _ = predict_slides(model, unlabelled(dataclasses.replace(new, slides=new.slides[:1])), tmp_path / "out")
-    assert found[0].unlike is not None
 
 
 def test_onnx_computes_the_same_and_says_nothing_of_this_machine(run: Path, new: Cohort, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def make_bags(folder: Path) -> list[Original]:
     import torch
 
     from lamella.features.bag import BagWriter, save_patches
-    from tests.gallery_scenes import save_attention_file
+    from tests.gallery.scenes.runs import save_attention_file
 
     folder.mkdir()
     rng = np.random.default_rng(0)

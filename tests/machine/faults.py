@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import shutil
 import subprocess
 import time
@@ -103,6 +104,35 @@ def _read_only_sources(scene: Scene, verb: Verb) -> Iterator[None]:
         for name in ("slides", "new", "bags", "finished", "lesions"):
             stack.enter_context(bound_read_only(scene.folder / name))
         yield
+
+
+@contextlib.contextmanager
+def _read_only_folder(scene: Scene, verb: Verb) -> Iterator[None]:
+    scene.out.mkdir(exist_ok=True)
+    with bound_read_only(scene.folder), mounted(scene.out, "size=1g", keep=True):
+        yield
+
+
+@contextlib.contextmanager
+def _folder_not_utf8(scene: Scene, verb: Verb) -> Iterator[None]:
+    real = scene.folder.with_name(os.fsdecode(b"sc\xe8ne"))  # Latin-1
+    scene.folder.rename(real)
+    scene.folder.symlink_to(real, target_is_directory=True)
+    try:
+        yield
+    finally:
+        scene.folder.unlink()
+        real.rename(scene.folder)
+
+
+@contextlib.contextmanager
+def _slide_not_utf8(scene: Scene, verb: Verb) -> Iterator[None]:
+    slide = scene.folder / "new" / os.fsdecode(b"N-\xe8.tif")
+    shutil.copy(scene.folder / "new" / "N-1.tif", slide)
+    try:
+        yield
+    finally:
+        slide.unlink()
 
 
 @contextlib.contextmanager
@@ -221,6 +251,15 @@ FAULTS = (
         arrange=_slides_closed_to_nobody,
         needs="root",
     ),
+    Fault("a current folder that is read-only", arrange=_read_only_folder, needs="root", reading=True),
+    Fault(
+        "a current folder whose name is not UTF-8",
+        "either",
+        ("not UTF-8",),
+        arrange=_folder_not_utf8,
+        reading=True,
+    ),
+    Fault("a slide whose name is not UTF-8", "refused", ("Rename",), arrange=_slide_not_utf8, verbs=("predict",)),
     *(Fault(f"OUT removed after {share:.0%}", "either", meanwhile=_remove_out(share)) for share in (0.2, 0.5, 0.8)),
     _hide_slides(0.1),
     _hide_slides(0.5),

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.slide.format_matrix import BEGIN, END, format_table, try_all
+from tests.slide.format_table import BEGIN, END, format_table, try_all
 
 
 def test_every_kind_of_file_is_read_right_or_refused_as_the_docs_say(tmp_path):

@@ -3,10 +3,19 @@
 import cv2
 import numpy as np
 
+from lamella.tissue import find_tissue
+
 GLASS = (243, 243, 243)
 STROMA = (222, 168, 205)
 NUCLEI = (96, 74, 150)
 UM = 8.0
+INKS = {
+    "green": (60, 140, 90),
+    "blue": (50, 80, 180),
+    "navy": (30, 45, 95),
+    "black": (35, 36, 40),
+    "red": (215, 35, 45),
+}
 
 
 def draw_glass(height=150, width=220, *, colour=GLASS, noise=1.0, seed=0):
@@ -39,3 +48,8 @@ def frame(picture, um=UM, mpp=0.5):
 def overlap(found, truth):
     """Return the share of `truth` that was found, and the share of the rest that was."""
     return found[truth].mean(), found[~truth].mean()
+
+
+def find(picture, um=UM):
+    """Find the tissue of a drawn thumbnail."""
+    return find_tissue(picture, **frame(picture, um))

@@ -214,11 +214,11 @@ class ColumnReader:
 def _is_file_name(slide_id: str) -> bool:
     """Whether files can be called so on every system."""
     return (
-        0 < len(slide_id.encode()) <= 150
+        slide_id.isprintable()  # bytes that are no UTF-8 are not
+        and 0 < len(slide_id.encode()) <= 150
         and not slide_id.startswith(".")
         and not slide_id.endswith((".", " "))
         and not _NOT_IN_FILE_NAMES & set(slide_id)
-        and slide_id.isprintable()
     )
 
 

@@ -233,7 +233,7 @@ def _declared_triple(
 def _load_function(name: str) -> Callable[[], Any]:
     path, function = _own_path(name), name.rpartition(":")[2]
     if not path.is_file():
-        raise EncoderError(f"encoder '{name}' is to be built by '{path}', which is not there. Mend the path.")
+        raise EncoderError(f"encoder '{name}' is to be built by '{path}', which is not there. Check the path.")
     spec = importlib.util.spec_from_file_location(f"lamella_own_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise EncoderError(f"encoder '{name}': '{path}' cannot be read as Python. Pass a file that ends in .py.")
@@ -241,7 +241,7 @@ def _load_function(name: str) -> Callable[[], Any]:
     try:
         spec.loader.exec_module(module)
     except (ImportError, SyntaxError) as error:
-        raise EncoderError(f"encoder '{name}': '{path}' does not run ({error}). Mend the file.") from error
+        raise EncoderError(f"encoder '{name}': '{path}' does not run ({error}). Correct the file.") from error
     build = getattr(module, function, None)
     if not callable(build):
         raise EncoderError(

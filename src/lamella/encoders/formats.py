@@ -87,7 +87,8 @@ def load_state(path: Path) -> State:
     if zipfile.is_zipfile(path) or head[:1] == b"\x80":
         return _load_torch(path)
     raise WeightsError(
-        f"'{path}' is not a weights file: it is neither torch's (.pth, .pt), safetensors, nor Keras. Pass one of those."
+        f"'{path}' is no whole weights file of torch (.pth, .pt), safetensors or Keras. Pass one of those, or get it "
+        "again."
     )
 
 

@@ -20,7 +20,7 @@ from lamella.defaults import CKA_TILES
 from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder
 from lamella.encoders.network import TileNetwork, build_network, pool
 from lamella.encoders.tuned import load_seen
-from lamella.errors import EncoderError, LamellaError, LeakageError, SettingsError
+from lamella.errors import EncoderError, LamellaError, LeakageError, OutputError, SettingsError
 from lamella.features.failures import Failure, save_failures
 from lamella.features.leaks import find_leak
 from lamella.features.plan import CutSettings, plan_slide, refuse_empty
@@ -117,7 +117,7 @@ def compare_encoders(
                 if not (folder / f"{slide.slide_id}.npy").exists():
                     comparison.save_activations(slide, folder)
                 done.append(slide)
-            except LeakageError:
+            except (LeakageError, OutputError):
                 raise
             except LamellaError as error:
                 failures.append(Failure(slide.slide_id, "cka", str(error)))

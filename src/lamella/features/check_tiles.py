@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from concurrent.futures import Future
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,25 +17,32 @@ def gather_check_tiles(plans: Iterable[Future[TilePlan]], cut: CutSettings, *, n
     """Read real tiles of the first slides that can be read, shifted where there are few places.
 
     Args:
-        plans: Plans of the slides in order; as many are asked for as are needed, at most 16.
+        plans: Plans of the slides in order; as many are asked for as are needed, at most 16 once one can be read.
         cut: How slides are cut into tiles.
         n_slides: Number of slides; tiles come from at least four, or from all where there are fewer.
 
     Returns:
         `(64, px, px, 3)` uint8 tiles.
+
+    Raises:
+        LamellaError: If no slide can be read: what is wrong with the first.
     """
     rng = np.random.default_rng(0)
     tiles: list[NDArray[np.uint8]] = []
+    failures: list[LamellaError | OSError] = []
     n_open = 0
-    for future in islice(plans, _MOST_SLIDES):
+    for n_tried, future in enumerate(plans, start=1):
         try:
             plan = future.result()
             n_open += 1
             tiles += _draw_tiles(plan, cut, rng)
-        except (LamellaError, OSError):
-            continue
-        if len(tiles) >= _N_TILES and n_open >= min(_LEAST_SLIDES, n_slides):
+        except (LamellaError, OSError) as error:
+            failures.append(error)
+        enough = len(tiles) >= _N_TILES and n_open >= min(_LEAST_SLIDES, n_slides)
+        if enough or (tiles and n_tried >= _MOST_SLIDES):
             break
+    if not tiles:
+        raise failures[0]
     rng.shuffle(tiles)
     while len(tiles) < _N_TILES:
         tiles += tiles[: _N_TILES - len(tiles)]

@@ -122,7 +122,7 @@ def _load_json(path: Path) -> dict[str, Any]:
             "Pass a folder such as RUN/models/fold0."
         ) from error
     except ValueError as error:
-        raise ModelError(f"'{path}' is not JSON ({error}). Train it again, or fetch the folder again.") from error
+        raise ModelError(f"'{path}' is damaged: {error}. Train it again, or get the folder again.") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ModelError(f"'{path}' is not a model of this package (no format '{FORMAT}'). Pass RUN/models/fold0.")
     if content.get("format_version") != FORMAT_VERSION:

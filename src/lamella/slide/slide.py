@@ -68,6 +68,11 @@ def open_slide(
 
 def _say_unforeseen(path: Path, error: Exception) -> SlideError:
     """Make one slide's error of whatever a decoder raises on a damaged file, memory included: the others go on."""
+    if isinstance(error, UnicodeEncodeError):
+        return SlideError(
+            f"slide '{path.name}' lies in a folder whose name is not UTF-8, and its decoder opens UTF-8 names only. "
+            "Rename that folder."
+        )
     said = " ".join(str(error).split())[:160]
     return SlideError(
         f"slide '{path.name}' cannot be read ({type(error).__name__}: {said}). Copy it again from its source, or "

@@ -157,10 +157,10 @@ def _try_openslide(path: Path, reasons: list[SlideError]) -> Reader | None:
 
 @contextmanager
 def _closing_on_error(reader: Reader) -> Iterator[None]:
-    """Close a reader that turns out to hold a damaged slide."""
+    """Close a reader that turns out to hold a damaged slide, or one that another reader cannot open."""
     try:
         yield
-    except SlideError:
+    except Exception:
         reader.close()
         raise
 

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lamella.cli import build_app
-from tests.test_audit import draw_tissue_picture, save_picture
+from tests.audits.test_cohort import draw_tissue_picture, save_picture
 
 TILES = ["--tile-px", "128", "--mpp", "0.5"]
 
