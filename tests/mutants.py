@@ -38,8 +38,8 @@ MUTANTS = (
     Mutant(
         "x and y swapped in the map",
         "maps/stitch.py",
-        "self._sum[place] += down.T @ cells.astype(np.float64) @ across",
-        "self._sum[place] += down.T @ cells.astype(np.float64).T @ across",
+        "self._sum[region] += down.T @ cells.astype(np.float64) @ across",
+        "self._sum[region] += down.T @ cells.astype(np.float64).T @ across",
         "tests/maps",
     ),
     Mutant(
@@ -241,7 +241,7 @@ MUTANTS = (
     Mutant(
         "an exported model used though a file of it was changed",
         "exports/open.py",
-        "        if found != sha256:",
+        "        if actual != sha256:",
         "        if False:",
         "tests/exports/test_open.py",
     ),
@@ -262,8 +262,8 @@ MUTANTS = (
     Mutant(
         "slides held against a model of themselves",
         "analysis/unlike.py",
-        "others, own = vectors[folds != fold], vectors[folds == fold]",
-        "others, own = vectors, vectors[folds == fold]",
+        "others, held_out = vectors[folds != fold], vectors[folds == fold]",
+        "others, held_out = vectors, vectors[folds == fold]",
         "tests/analysis/test_unlike.py",
     ),
     Mutant(
@@ -290,8 +290,8 @@ MUTANTS = (
     Mutant(
         "a record that was changed after it was sealed read as it is",
         "files.py",
-        "found.pop(_SEAL) != _hash_content(found):",
-        "found.pop(_SEAL) is None:",
+        "content.pop(_SEAL) != _hash_content(content):",
+        "content.pop(_SEAL) is None:",
         "tests/test_files.py",
     ),
     Mutant(
@@ -325,15 +325,15 @@ MUTANTS = (
     Mutant(
         "an arm at chance confirmed for agreeing with others",
         "analysis/external.py",
-        ' in found["contest"]["noninferior"] and arm["chance_p_holm"] < 0.05:',
-        ' in found["contest"]["noninferior"]:',
+        ' in judged["contest"]["noninferior"] and arm["chance_p_holm"] < 0.05:',
+        ' in judged["contest"]["noninferior"]:',
         "tests/analysis/test_external.py",
     ),
     Mutant(
         "the arm of each fold chosen on all folds",
         "studies/choice.py",
-        "losses = {one.arm: one.val_losses[fold] for one in outcomes if fold in one.val_losses}",
-        "losses = {one.arm: sum(one.val_losses.values()) for one in outcomes if fold in one.val_losses}",
+        "losses = {outcome.arm: outcome.val_losses[fold] for outcome in outcomes if fold in outcome.val_losses}",
+        "losses = {outcome.arm: sum(outcome.val_losses.values()) for outcome in outcomes if fold in outcome.val_losses}",
         "tests/studies/test_choice.py",
     ),
 )

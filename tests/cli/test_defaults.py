@@ -42,7 +42,7 @@ def test_a_study_file_that_says_nothing_asks_for_the_settings_own() -> None:
 @pytest.mark.parametrize(
     ("verb", "settings", "options"),
     [
-        (cam, CamSettings(), {"method": "method", "arm": "arm"}),
+        (cam, CamSettings(), {"method": "method", "arm": "finetuned"}),
         (cka, CkaSettings(first=RESNET, second=RESNET), {"n_tiles": "n_tiles"}),
         (extract, ExtractSettings(encoders=(RESNET,)), {"dtype": "dtype"}),
         (heatmap, OverlayStyle(), {"colours": "colours", "opacity": "opacity", "panel_px": "panel_px"}),

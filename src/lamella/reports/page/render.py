@@ -68,7 +68,8 @@ def render_page(page: Page, folders: Sequence[Path], *, settings: PageSettings |
     parts = [block for block in page.list_blocks() if isinstance(block, Slides)]
     bare = len(template.render(**context, shown=dict.fromkeys((part.source for part in parts), ShownSlides())).encode())
     n_slides = -(-settings.max_slides // max(len(parts), 1))
-    room = max(0, int(settings.max_mb * 1e6) - bare - _ROOM_FOR_MARKUP * (n_slides + 1) * len(parts))
+    n_cards = sum(min(n_slides, len(part.cards)) + 1 for part in parts)
+    room = max(0, int(settings.max_mb * 1e6) - bare - _ROOM_FOR_MARKUP * n_cards)
     shown = {
         part.source: inline_slides(
             part, folders[part.source], max_slides=n_slides, max_bytes=room // max(len(parts), 1)
