@@ -350,7 +350,7 @@ def test_what_a_folder_says_is_finished_is_found(cohort: Cohort, tmp_path: Path)
     rows.append({"arm": "resnet18@3, tuned", "state": "done", "finetuned": "tuned"})
     folder.record.write_text(json.dumps({"arms": rows}), encoding="utf-8")
     folder.controls.write_text(json.dumps({"permutations": {"arm": frozen.name}}), encoding="utf-8")
-    (folder.models(frozen.key) / "finetuned/fold1/seed0/tuned/model").mkdir(parents=True)
+    (folder.models(frozen) / "finetuned/fold1/seed0/tuned/model").mkdir(parents=True)
     assert find_done(design, cohort, folder, n_rounds=3) == {
         "bags default/auto/resnet18@4",
         f"train {frozen.key}",

@@ -283,7 +283,7 @@ class _Study:
         extract = self._settings(arm.tiles, (EncoderSpec(arm.trunk, arm.weights),))
         features = self._folder.features_of(arm.weights)
         bags = self._load_bags(extract, features)
-        folder = RunFolder(self._folder.models(arm.key))
+        folder = RunFolder(self._folder.models(arm))
         if arm.tiles not in self._tiles_a_slide:
             self._tiles_a_slide[arm.tiles] = sum(map(len, bags.features.values())) / len(bags.features)
         if not self._frozen:

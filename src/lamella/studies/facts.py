@@ -137,7 +137,7 @@ def _has_bags(design: StudyDesign, cohort: Cohort, folder: StudyFolder, bags: Ba
 
 def _find_finetuned(design: StudyDesign, folder: StudyFolder, arm: Arm, n_rounds: int) -> set[str]:
     """Return the folds and seeds of an arm whose training is finished."""
-    place = RunFolder(folder.models(base_of(arm).key)).finetuned
+    place = RunFolder(folder.models(base_of(arm))).finetuned
     return {
         f"finetune {arm.key} fold{fold} seed{seed}"
         for fold in range(n_rounds)

@@ -14,13 +14,15 @@ DIR/cohort.csv             ids, labels, folds; no paths
 DIR/ledger.csv             tissue kept and removed by each step
 DIR/failures.csv           slides that could not be done, with the reason
 DIR/slides/<slide_id>/     pictures for the page
-DIR/arms/<key>/            models of an arm: fold<k>/seed<s>/
+DIR/arms/<arm>/            a frozen arm as a run of its own, such as arms/resnet18@3/; finetuned/ in it is what went on
 DIR/features/              bags, shared by all arms
 DIR/local/                 what holds paths: not to be passed on
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+
+from lamella.studies.arms import Arm
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,13 @@ class StudyFolder:
         """What is not to be passed on."""
         return self.path / "local"
 
-    def models(self, key: str) -> Path:
-        """Return the folder of an arm's models."""
-        return self.path / "arms" / key
+    def models(self, arm: Arm, *, key: str | None = None) -> Path:
+        """Return the run folder of a frozen arm; one that version 0.1.0 named by its key is found.
+
+        Args:
+            arm: Which arm.
+            key: As its record states it; None is the arm's own. A record does not hold the folder of a file of weights.
+        """
+        arms = self.path / "arms"
+        old = arms / (key or arm.key)
+        return old if old.is_dir() else arms / arm.folder
