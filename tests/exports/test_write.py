@@ -33,7 +33,8 @@ from lamella.runs.predict import open_run
 from lamella.runs.reference import load_reference
 from lamella.runs.settings import RunSettings
 from lamella.studies.design import check_design
-from lamella.studies.execute import Study, StudyOptions, execute_study
+from lamella.studies.execute import Study, execute_study
+from lamella.studies.options import StudyOptions
 from lamella.tiles import TileSpec
 from tests.tiny import draw_cohort, draw_tissue, save_slide
 

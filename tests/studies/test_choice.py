@@ -18,8 +18,9 @@ from lamella.studies import plan as plan_study
 from lamella.studies.arms import CHOSEN_ARMS, Arm
 from lamella.studies.choice import choose_in_folds, count_chosen, say_choices
 from lamella.studies.design import check_design
-from lamella.studies.execute import Study, StudyOptions, execute_study
+from lamella.studies.execute import Study, execute_study
 from lamella.studies.judge import ArmCost, join_costs, judge_again
+from lamella.studies.options import StudyOptions
 from lamella.studies.outcome import ArmOutcome
 from tests.tiny import draw_cohort
 

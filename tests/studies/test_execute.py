@@ -16,8 +16,9 @@ from lamella.files import parse_json_file
 from lamella.pipeline.study import compare_arms
 from lamella.studies import execute
 from lamella.studies.design import StudyDesign, check_design
-from lamella.studies.execute import Study, StudyOptions, execute_study
+from lamella.studies.execute import Study, execute_study
 from lamella.studies.judge import find_chains, judge_again
+from lamella.studies.options import StudyOptions
 from tests.tiny import draw_cohort
 
 OPTIONS = StudyOptions(runtime=RuntimeSettings(runtime="torch", n_threads=1))

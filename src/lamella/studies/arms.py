@@ -85,7 +85,9 @@ class Arm:
             'own.py-build@4-random-mean-57b591'
         """
         encoder, weights = (_strip(part) for part in (self.encoder, self.weights))
-        free = [part for part, usual in ((weights, ("auto", "random")), (self.tiles, ("default",))) if part not in usual]
+        free = [
+            part for part, usual in ((weights, ("auto", "random")), (self.tiles, ("default",))) if part not in usual
+        ]
         parts = [f"{encoder}@{self.depth}", weights, self.finetuned, self.head, self.tiles]
         left_out = ("", "auto", "frozen", "attention", "default")
         said = "-".join(part for part, usual in zip(parts, left_out, strict=True) if part != usual)

@@ -16,7 +16,7 @@ DIR/failures.csv           slides that could not be done, with the reason
 DIR/slides/<slide_id>/     pictures for the page
 DIR/arms/<arm>/            a frozen arm as a run of its own, such as arms/resnet18@3/; finetuned/ in it is what went on
 DIR/features/              bags, shared by all arms
-DIR/local/                 what holds paths: not to be passed on
+DIR/local/                 what holds paths: not to be passed on; work/ in it marks what is finished
 """
 
 from dataclasses import dataclass
@@ -105,6 +105,11 @@ class StudyFolder:
     def local(self) -> Path:
         """What is not to be passed on."""
         return self.path / "local"
+
+    @property
+    def work(self) -> Path:
+        """Marks of finished work."""
+        return self.local / "work"
 
     def models(self, arm: Arm, *, key: str | None = None) -> Path:
         """Return the run folder of a frozen arm; one that version 0.1.0 named by its key is found.

@@ -1,27 +1,25 @@
-"""Pieces of a study's work and what each takes: arithmetic over facts, nothing is opened or built.
+"""A study's work as a list of items: what each makes, what it comes after, what it takes. Nothing is opened here.
 
-Times are for the most epochs; early stopping makes them shorter.
+An item is plain data: any process that has the cohort, the design and the folder can do it. What it makes goes by
+marks, which say what it was made of; an item is done where all its marks are there. `lamella.studies.plan` chooses items
+within a budget, `lamella.studies.walk` does them, `lamella.studies.bench` and `findings` know how.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from lamella.studies.arms import Arm
+from lamella.features.failures import Failure
+from lamella.runs.bags import hash_json
+from lamella.studies.arms import CHOSEN_ARMS, Arm
 from lamella.studies.design import StudyDesign
+from lamella.studies.prices import EncoderFacts, price_extraction, price_finetuning, price_training
 
-_HIDDEN = 256  # width of the head's first layer, which holds nearly all its arithmetic
-_STEP_S = 0.001  # what a step of training takes beside the first layer
-_COST_TILES = 64 * 6  # tiles of `costs.json`, times the runs, the first one included
-_BYTES_BESIDE = 16  # of a tile in a bag: its corner
-_CKA_TILES = 64  # tiles of each test slide
-_N_PICTURES = 12  # slides with maps on the page
-# Torch, with gradients or all blocks' activations, beside the fastest runtime; seen on the UCSB fields: 3 to 5.
-_TORCH_SLOWER = 4.0
-CHOSEN_KEY = "finetune chosen"
-"""How a plan names the fine-tuning of what is best in each fold."""
-OPTIONAL = ("permute", "cka", "localise", "maps")
-"""Kinds of work that no arm needs to be finished."""
+EXTRACT, COST, TRAIN, FINETUNE, PERMUTE, CKA, LOCALISE = KINDS = (
+    "extract", "cost", "train", "finetune", "permute", "cka", "localise"
+)  # fmt: skip
+OF_ARMS = (EXTRACT, COST, TRAIN, FINETUNE)
+"""Kinds of work without which no arm is finished."""
 
 
 class BagSet(NamedTuple):
@@ -34,86 +32,128 @@ class BagSet(NamedTuple):
 
     @property
     def key(self) -> str:
-        """How finished work names it: `default/auto/resnet18@3`."""
+        """How `costs.json` names it: `default/auto/resnet18@3`."""
         return f"{self.tiles}/{self.weights}/{self.encoder}@{self.depth}"
 
+    @property
+    def arm(self) -> Arm:
+        """The arm that needs no more to be told apart from other bags."""
+        return Arm(encoder=self.encoder, depth=self.depth, weights=self.weights, tiles=self.tiles)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncoderFacts:
-    """What is known of an encoder at one depth, on one tile spec.
 
-    Attributes:
-        gflops: Billions of operations a tile.
-        gflops_below: The same of each shallower depth, from 1; empty where it cannot be cut.
-        dim: Width of its embedding.
-        seconds_per_tile: Alone on this machine.
-        command: What gets its weights; None where they are here.
-    """
+class Mark(NamedTuple):
+    """What finished work leaves: what was made, and a hash of what it was made of."""
 
-    gflops: float
-    dim: int
-    seconds_per_tile: float
-    gflops_below: tuple[float, ...] = ()
-    command: str | None = None
+    key: str
+    made_of: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanFacts:
-    """What a plan is made from.
+    """What work is listed and priced from.
 
     Attributes:
         n_slides: Of the cohort.
-        n_rounds: Folds, or 1 for one split.
-        tiles_a_slide: Expected or counted, by tile spec.
-        encoders: By bag set, for every arm of the design and the frozen arms they go on from.
-        done: Keys of what is finished: `bags BAGS`, `cost BAGS`, `train ARM`, `finetune ARM foldK seedS`,
-            `finetune chosen`, `permute ARM`, `cka ARM`, `localise ARM`, `maps`; BAGS is `BagSet.key`, ARM is `Arm.key`.
-        read_seconds_per_tile: Of decoding, beside which encoding goes on.
-        head_gflops_per_second: That training of heads reaches.
+        folds: Numbers of the rounds.
+        encoders: By bag set, for every arm of the design.
+        tiles_a_slide: Expected or counted, by tile spec; empty where work is listed without prices.
+        done: What is finished, by the keys of marks: what it was made of; None where version 0.1.0 made it, which is
+            taken at its word.
+        slides: What tells the slides' files from others.
+        table: What tells labels, patients, folds and splits from others.
+        lesions: What tells the outlines from others; None where nothing is localised.
     """
 
     n_slides: int
-    n_rounds: int
-    tiles_a_slide: Mapping[str, float]
+    folds: tuple[int, ...]
     encoders: Mapping[BagSet, EncoderFacts]
-    done: frozenset[str] = frozenset()
-    read_seconds_per_tile: float = 0.005
-    head_gflops_per_second: float = 30.0
+    tiles_a_slide: Mapping[str, float]
+    done: Mapping[str, str | None]
+    slides: str = ""
+    table: str = ""
+    lesions: str | None = None
 
-    def n_tiles(self, tiles: str) -> float:
-        """Return the tiles of a spec in all slides."""
-        return self.n_slides * self.tiles_a_slide[tiles]
+    def has(self, mark: Mark) -> bool:
+        """Say whether what a mark speaks of is finished."""
+        return mark.key in self.done and self.done[mark.key] in (None, mark.made_of)
 
-    @property
-    def shares(self) -> tuple[float, float, float]:
-        """Shares of slides that train, validate and test in a round."""
-        n = self.n_rounds
-        return (0.65, 0.15, 0.20) if n < 3 else ((n - 2) / n, 1 / n, 1 / n)
+
+class Engine(Protocol):
+    """What does work, a method a kind: it does what is missing, and returns the slides that could not be done."""
+
+    def extract(self, item: "WorkItem") -> Sequence[Failure]:
+        """Make bags."""
+
+    def cost(self, item: "WorkItem") -> Sequence[Failure]:
+        """Measure what encoders cost."""
+
+    def train(self, item: "WorkItem") -> Sequence[Failure]:
+        """Train the heads of a frozen arm."""
+
+    def finetune(self, item: "WorkItem") -> Sequence[Failure]:
+        """Train on from a frozen arm in one fold."""
+
+    def permute(self, item: "WorkItem") -> Sequence[Failure]:
+        """Train on permuted labels."""
+
+    def cka(self, item: "WorkItem") -> Sequence[Failure]:
+        """Compare fine-tuned encoders with the frozen one."""
+
+    def localise(self, item: "WorkItem") -> Sequence[Failure]:
+        """Hold maps against outlines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unit:
-    """One piece of work that is kept when it is finished.
+class WorkItem:
+    """One piece of work.
 
     Attributes:
-        kind: `extract`, `cost`, `train`, `finetune`, `permute`, `cka`, `localise` or `maps`.
-        key: Its name among the units: `extract default`, `finetune 0f3a12bc45de fold0 seed0`.
-        keys: What `PlanFacts.done` calls what it makes; what is there already is not among them.
+        kind: One of `KINDS`.
+        key: Its name in the list, as the plan prints it: `finetune resnet18@3 fold0`.
         arms: Names of the arms that it serves.
-        seconds: Expected.
-        bags: What an extraction makes.
+        makes: What it leaves when it is finished.
+        after: Keys of the items whose work it takes up.
+        seconds: Expected, of what is missing; None where that is not priced.
+        bags: What is extracted, or whose cost is measured.
+        arm: Whose heads, folds or maps; None: whichever is chosen once the items before are done (`finetune`: in the
+            fold; `permute`: the arm that is shown).
+        fold: Which round is fine-tuned.
+        finetuned: How far: `head`, or `tuned`, which brings its control along.
         n_tiles: Tiles that are decoded.
-        n_bytes: Disk.
+        n_bytes: Disk for the bags.
+        is_unsettled: Whether it hangs on work that is not finished, so that what is there may be of another arm.
     """
 
     kind: str
     key: str
-    keys: tuple[str, ...]
     arms: tuple[str, ...]
-    seconds: float
+    makes: tuple[Mark, ...]
+    after: tuple[str, ...] = ()
+    seconds: float | None = None
     bags: tuple[BagSet, ...] = ()
+    arm: Arm | None = None
+    fold: int | None = None
+    finetuned: str = "frozen"
     n_tiles: int = 0
     n_bytes: int = 0
+    is_unsettled: bool = False
+
+    def is_done(self, facts: PlanFacts) -> bool:
+        """Say whether all that it makes is there."""
+        return not self.is_unsettled and all(facts.has(mark) for mark in self.makes)
+
+    def run(self, engine: Engine) -> Sequence[Failure]:
+        """Do it; return the slides that could not be done."""
+        does = {
+            EXTRACT: engine.extract,
+            COST: engine.cost,
+            TRAIN: engine.train,
+            FINETUNE: engine.finetune,
+            PERMUTE: engine.permute,
+            CKA: engine.cka,
+            LOCALISE: engine.localise,
+        }
+        return does[self.kind](self)
 
 
 def bags_of(arm: Arm) -> BagSet:
@@ -126,191 +166,237 @@ def base_of(arm: Arm) -> Arm:
     return replace(arm, finetuned="frozen")
 
 
-def core_keys(arm: Arm, design: StudyDesign, facts: PlanFacts) -> tuple[str, ...]:
-    """Return the keys that are all in `PlanFacts.done` when an arm is finished."""
-    bags = bags_of(arm).key
-    keys = [f"bags {bags}", f"cost {bags}", f"train {base_of(arm).key}"]
-    return (*keys, *(_finetune_keys(arm, design, facts) if arm.finetuned != "frozen" else ()))
-
-
-def list_units(design: StudyDesign, facts: PlanFacts, here: Sequence[Arm], chosen: Sequence[Arm]) -> list[Unit]:
-    """List what is still to be done for some arms, in order.
+def list_items(
+    design: StudyDesign, facts: PlanFacts, chosen: Sequence[Arm], *, chooses: bool = False
+) -> tuple[WorkItem, ...]:
+    """List the work for some arms, finished or not, each item after those that it takes up.
 
     Args:
         design: What is compared.
         facts: Of the cohort, the machine, and what is finished.
-        here: The arms whose weights are on this machine; the control is one of them.
         chosen: The arms that are to run; the frozen arms they go on from are run for them.
+        chooses: Whether in each fold the best of the frozen ones is fine-tuned.
     """
-    bases = list(dict.fromkeys(base_of(arm) for arm in chosen))
-    units = [*_list_extractions(facts, bases, chosen), *_list_costs(facts, bases, chosen)]
-    units += _list_trainings(design, facts, bases, chosen)
-    units += [unit for arm in chosen for unit in _list_finetunings(design, facts, arm)]
-    units += _list_permutations(design, facts, here, chosen)
-    units += [unit for arm in chosen for unit in _list_looks(design, facts, arm)]
-    if design.cam and bases:
-        shown = max(bases, key=lambda arm: (facts.encoders[bags_of(arm)].seconds_per_tile, arm.name))
-        n_tiles = min(_N_PICTURES, facts.n_slides) * facts.tiles_a_slide[shown.tiles]
-        units += _unless_done(facts, "maps", "maps", (shown.name,), n_tiles * _torch_seconds(facts, shown))
-    return units
+    return _List(design, facts, chosen).list_all(chooses=chooses)
 
 
-def _unless_done(facts: PlanFacts, kind: str, key: str, arms: tuple[str, ...], seconds: float) -> list[Unit]:
-    """Return a unit that makes the one thing it is named after, or none where that is there."""
-    return [] if key in facts.done else [Unit(kind=kind, key=key, keys=(key,), arms=arms, seconds=seconds)]
+class _List:
+    """The work for some arms, a method a kind."""
 
+    def __init__(self, design: StudyDesign, facts: PlanFacts, chosen: Sequence[Arm]) -> None:
+        self._design, self._facts, self._chosen = design, facts, chosen
 
-def _serves(chosen: Sequence[Arm], bags: Collection[BagSet]) -> tuple[str, ...]:
-    return tuple(arm.name for arm in chosen if bags_of(arm) in bags)
+        def by_cost(arm: Arm) -> tuple[float, str]:
+            return facts.encoders[bags_of(arm)].gflops, arm.name
 
+        self._bases = sorted(dict.fromkeys(base_of(arm) for arm in chosen), key=by_cost)
+        self._groups: dict[tuple[str, str], dict[BagSet, None]] = {}
+        for bags in dict.fromkeys(bags_of(arm) for arm in chosen):  # as the design has them
+            self._groups.setdefault((bags.tiles, bags.weights), {})[bags] = None
 
-def _list_extractions(facts: PlanFacts, bases: Sequence[Arm], chosen: Sequence[Arm]) -> list[Unit]:
-    """List one extraction a tile spec: a tile is decoded once, a network runs once for all its depths.
+    def list_all(self, *, chooses: bool) -> tuple[WorkItem, ...]:
+        extractions = [self._extraction(*group) for group in self._groups]
+        costs = [self._cost(*group) for group in self._groups]
+        # A slide that cannot be encoded by one encoder is left out of all arms: heads wait for every extraction.
+        before = tuple(item.key for item in extractions)
+        trainings = [self._training(arm, before) for arm in self._bases]
+        tunings = [item for arm in self._bases for item in self._list_finetunings(arm)]
+        if chooses:
+            tunings += self._list_choices(tunings)
+        arms = (*costs, *trainings, *tunings)
+        return (*extractions, *arms, *self._list_permutations(arms), *self._list_looks())
 
-    That the deepest depth pays for the others was measured: four depths in one pass took 1.01 to 1.02 of depth 4.
-    """
-    groups: dict[str, dict[BagSet, EncoderFacts]] = {}
-    for bags in dict.fromkeys(bags_of(arm) for arm in bases):
-        if f"bags {bags.key}" not in facts.done:
-            groups.setdefault(bags.tiles, {})[bags] = facts.encoders[bags]
-    units = []
-    for tiles, wanted in groups.items():
-        n_tiles = facts.n_tiles(tiles)
-        networks: dict[tuple[str, str], float] = {}
-        for bags, own in wanted.items():
-            network = (bags.encoder, bags.weights)
-            networks[network] = max(networks.get(network, 0.0), own.seconds_per_tile)
-        units.append(
-            Unit(
-                kind="extract",
-                key=f"extract {tiles}",
-                keys=tuple(f"bags {bags.key}" for bags in wanted),
-                arms=_serves(chosen, wanted),
-                seconds=n_tiles * max(facts.read_seconds_per_tile, sum(networks.values())),
-                bags=tuple(wanted),
-                n_tiles=round(n_tiles),
-                n_bytes=round(n_tiles * sum(2 * own.dim + _BYTES_BESIDE for own in wanted.values())),
+    def _serves(self, bags: Iterable[BagSet]) -> tuple[str, ...]:
+        return tuple(arm.name for arm in self._chosen if bags_of(arm) in set(bags))
+
+    def _bag_mark(self, bags: BagSet) -> Mark:
+        cut = self._design.tiles[bags.tiles].model_dump()
+        return Mark(f"bags {bags.arm.folder}", _hash(bags.arm.folder, cut, self._facts.slides))
+
+    def _train_mark(self, arm: Arm) -> Mark:
+        design, bags = self._design, self._bag_mark(bags_of(arm))
+        made_of = _hash(bags.made_of, arm.head, design.seeds, design.train.model_dump(), self._facts.table)
+        return Mark(f"train {arm.folder}", made_of)
+
+    def _tune_mark(self, base: Arm, fold: int, kind: str) -> Mark:
+        made_of = _hash(self._train_mark(base).made_of, self._design.finetune.model_dump(), fold, kind)
+        return Mark(f"finetune {base.folder} fold{fold} {kind}", made_of)
+
+    def _extraction(self, tiles: str, weights: str) -> WorkItem:
+        """Return one extraction: a tile is decoded once, and a network runs once for all its depths."""
+        bags = tuple(self._groups[tiles, weights])
+        missing = {own: self._facts.encoders[own] for own in bags if not self._facts.has(self._bag_mark(own))}
+        n_tiles = self._facts.n_slides * self._facts.tiles_a_slide.get(tiles, 0.0) if missing else 0.0
+        networks: dict[str, float] = {}
+        for own, known in missing.items():
+            networks[own.encoder] = max(networks.get(own.encoder, 0.0), known.seconds_per_tile)
+        seconds, n_bytes = price_extraction(n_tiles, networks.values(), [known.dim for known in missing.values()])
+        return WorkItem(
+            kind=EXTRACT,
+            key=f"extract {_say_group(tiles, weights)}",
+            arms=self._serves(bags),
+            makes=tuple(self._bag_mark(own) for own in bags),
+            seconds=seconds if self._facts.tiles_a_slide else None,
+            bags=bags,
+            n_tiles=round(n_tiles),
+            n_bytes=n_bytes,
+        )
+
+    def _cost(self, tiles: str, weights: str) -> WorkItem:
+        bags = tuple(self._groups[tiles, weights])
+        group = _say_group(tiles, weights)
+        return WorkItem(
+            kind=COST,
+            key=f"cost {group}",
+            arms=self._serves(bags),
+            makes=tuple(Mark(f"cost {own.arm.folder}", "") for own in bags),
+            after=(f"extract {group}",),
+            bags=bags,
+        )
+
+    def _training(self, arm: Arm, after: tuple[str, ...]) -> WorkItem:
+        mark = self._train_mark(arm)
+        seconds = None
+        if self._facts.tiles_a_slide:
+            n_tiles = self._facts.n_slides * self._facts.tiles_a_slide[arm.tiles]
+            dim = self._facts.encoders[bags_of(arm)].dim
+            seconds = price_training(self._design, dim, self._facts.n_slides, n_tiles, len(self._facts.folds))
+        return WorkItem(
+            kind=TRAIN,
+            key=f"train {arm.folder}",
+            arms=tuple(other.name for other in self._chosen if base_of(other) == arm),
+            makes=(mark,),
+            after=after,
+            seconds=0.0 if seconds is not None and self._facts.has(mark) else seconds,
+            arm=arm,
+        )
+
+    def _list_finetunings(self, base: Arm) -> list[WorkItem]:
+        """List an item a fold: tuned brings its head-only control along, all seeds are trained one after the other."""
+        arms = [arm for arm in self._chosen if arm.finetuned != "frozen" and base_of(arm) == base]
+        if not arms:
+            return []
+        farthest = "tuned" if any(arm.finetuned == "tuned" for arm in arms) else "head"
+        kinds = ("head", "tuned") if farthest == "tuned" else ("head",)
+        return [
+            WorkItem(
+                kind=FINETUNE,
+                key=f"finetune {base.folder} fold{fold}",
+                arms=tuple(arm.name for arm in arms),
+                makes=tuple(self._tune_mark(base, fold, kind) for kind in kinds),
+                after=(f"train {base.folder}",),
+                seconds=self._price_finetuning(base, fold, kinds),
+                arm=base,
+                fold=fold,
+                finetuned=farthest,
             )
+            for fold in self._facts.folds
+        ]
+
+    def _price_finetuning(self, base: Arm, fold: int, kinds: Iterable[str]) -> float | None:
+        facts = self._facts
+        if not facts.tiles_a_slide:
+            return None
+        return sum(
+            price_finetuning(
+                self._design.finetune,
+                replace(base, finetuned=kind),
+                facts.encoders[bags_of(base)],
+                n_slides=facts.n_slides,
+                n_rounds=len(facts.folds),
+                tiles_a_slide=facts.tiles_a_slide[base.tiles],
+            )
+            for kind in kinds
+            if not facts.has(self._tune_mark(base, fold, kind))
         )
-    return units
+
+    def _list_choices(self, planned: Sequence[WorkItem]) -> list[WorkItem]:
+        """List the fine-tuning of what is best in each fold, which is not known yet: the dearest stands in for it."""
+        frozen = [arm for arm in self._chosen if arm.finetuned == "frozen"]
+        trained = [self._train_mark(arm).made_of for arm in frozen]
+        items = []
+        for fold in self._facts.folds if frozen else ():
+            made_of = _hash(sorted(trained), self._design.finetune.model_dump(), fold)
+            mark = Mark(f"finetune chosen fold{fold}", made_of)
+            anyway = {other.key for item in planned for other in item.makes}
+            prices = []
+            for base in frozen:
+                kinds = [kind for kind in ("head", "tuned") if self._tune_mark(base, fold, kind).key not in anyway]
+                prices.append(self._price_finetuning(base, fold, kinds))
+            known = [price for price in prices if price is not None]
+            items.append(
+                WorkItem(
+                    kind=FINETUNE,
+                    key=f"finetune the arm chosen in fold{fold}",
+                    arms=tuple(arm.name for arm in CHOSEN_ARMS),
+                    makes=(mark,),
+                    after=tuple(f"train {arm.folder}" for arm in frozen),
+                    seconds=(0.0 if self._facts.has(mark) else max(known)) if known else None,
+                    fold=fold,
+                    finetuned="tuned",
+                )
+            )
+        return items
+
+    def _list_permutations(self, before: Sequence[WorkItem]) -> list[WorkItem]:
+        """List the control with permuted labels: of the declared arm, else of the one that will be shown."""
+        design = self._design
+        frozen = [arm for arm in self._chosen if arm.finetuned == "frozen"]
+        if not design.permutations or not frozen:
+            return []
+        control = next((arm for arm in frozen if arm.name == design.control_arm), None)
+        if control is not None:
+            made_of = _hash(design.permutations, self._train_mark(control))
+            key, before = (
+                f"permute {control.folder}",
+                [item for item in before if item.key == f"train {control.folder}"],
+            )
+        else:  # which arm is shown hangs on all of them
+            made = sorted(mark for item in before for mark in item.makes)
+            made_of = _hash(design.permutations, design.margin, design.reference, made)
+            key = "permute the arm that is shown"
+        return [
+            WorkItem(
+                kind=PERMUTE,
+                key=key,
+                arms=(),
+                makes=(Mark("permute", made_of),),
+                after=tuple(item.key for item in before),
+                arm=control,
+                is_unsettled=control is None and not all(item.is_done(self._facts) for item in before),
+            )
+        ]
+
+    def _list_looks(self) -> list[WorkItem]:
+        """List what is looked at in an arm's networks: CKA of tuned ones, localisation of all but the control."""
+        items = []
+        for kind, arms in (
+            (CKA, [arm for arm in self._chosen if self._design.cka and arm.finetuned == "tuned"]),
+            (LOCALISE, [arm for arm in self._chosen if self._facts.lesions is not None and arm.finetuned != "head"]),
+        ):
+            for arm in arms:
+                base, folds = base_of(arm), self._facts.folds if arm.finetuned == "tuned" else ()
+                after = [f"finetune {base.folder} fold{fold}" for fold in folds] or [f"train {base.folder}"]
+                made = [self._train_mark(base), *(self._tune_mark(base, fold, "tuned") for fold in folds)]
+                asked = [] if kind == CKA else [self._facts.lesions, self._design.cam]
+                items.append(
+                    WorkItem(
+                        kind=kind,
+                        key=f"{kind} {arm.folder}",
+                        arms=(arm.name,),
+                        makes=(Mark(f"{kind} {arm.folder}", _hash(made, asked)),),
+                        after=tuple(after),
+                        arm=arm,
+                    )
+                )
+        return items
 
 
-def _list_costs(facts: PlanFacts, bases: Sequence[Arm], chosen: Sequence[Arm]) -> list[Unit]:
-    units = []
-    for bags in dict.fromkeys(bags_of(arm) for arm in bases):
-        seconds = _COST_TILES * facts.encoders[bags].seconds_per_tile
-        units += _unless_done(facts, "cost", f"cost {bags.key}", _serves(chosen, [bags]), seconds)
-    return units
+def _say_group(tiles: str, weights: str) -> str:
+    """Return how bags of a tile spec and a kind of weights are called: `default`, `20x-random`."""
+    name = Arm(encoder="bags", weights=weights, tiles=tiles).folder.removeprefix("bags@4").removeprefix("-")
+    return name or "default"
 
 
-def _list_trainings(design: StudyDesign, facts: PlanFacts, bases: Sequence[Arm], chosen: Sequence[Arm]) -> list[Unit]:
-    """List one training a bag set: of all its heads, folds and seeds."""
-    groups: dict[BagSet, list[Arm]] = {}
-    for arm in bases:
-        if f"train {arm.key}" not in facts.done:
-            groups.setdefault(bags_of(arm), []).append(arm)
-    return [
-        Unit(
-            kind="train",
-            key=f"train {bags.key}",
-            keys=tuple(f"train {arm.key}" for arm in group),
-            arms=tuple(arm.name for arm in chosen if base_of(arm) in group),
-            seconds=sum(_head_seconds(design, facts, arm, epochs=design.train.epochs * design.seeds) for arm in group),
-        )
-        for bags, group in groups.items()
-    ]
-
-
-def _head_seconds(design: StudyDesign, facts: PlanFacts, arm: Arm, *, epochs: int) -> float:
-    """Return what training heads takes in all rounds: forward and the weights' gradient of the first layer."""
-    train, val, _ = facts.shares
-    rounds = epochs * facts.n_rounds
-    a_tile = facts.encoders[bags_of(arm)].dim * _HIDDEN * 2e-9
-    tiles = facts.n_tiles(arm.tiles) * (2 * train + val)
-    return rounds * (tiles * a_tile / facts.head_gflops_per_second + facts.n_slides * train * _STEP_S)
-
-
-def _finetune_keys(arm: Arm, design: StudyDesign, facts: PlanFacts) -> list[str]:
-    return [
-        f"finetune {arm.key} fold{fold} seed{seed}"
-        for fold in range(facts.n_rounds)
-        for seed in range(design.finetune.n_seeds)
-    ]
-
-
-def price_choices(design: StudyDesign, facts: PlanFacts, frozen: Sequence[Arm], known: Collection[str]) -> float:
-    """Return the most that fine-tuning the best frozen arm of each fold may take: in each fold the dearest.
-
-    Args:
-        design: What is compared.
-        facts: Of the cohort, the machine, and what is finished.
-        frozen: The arms that are chosen from.
-        known: Keys of units that are done anyway.
-    """
-    dearest: dict[str, float] = {}
-    for base in frozen:
-        folds: dict[str, float] = {}
-        for arm in (replace(base, finetuned=kind) for kind in ("head", "tuned")):
-            for unit in _list_finetunings(design, facts, arm):
-                if unit.key not in known:
-                    fold = unit.key.split()[2]
-                    folds[fold] = folds.get(fold, 0.0) + unit.seconds
-        for fold, seconds in folds.items():
-            dearest[fold] = max(dearest.get(fold, 0.0), seconds)
-    return sum(dearest.values())
-
-
-def _list_finetunings(design: StudyDesign, facts: PlanFacts, arm: Arm) -> list[Unit]:
-    if arm.finetuned == "frozen":
-        return []
-    seconds = _finetune_seconds(design, facts, arm)
-    keys = _finetune_keys(arm, design, facts)
-    return [unit for key in keys for unit in _unless_done(facts, "finetune", key, (arm.name,), seconds)]
-
-
-def _finetune_seconds(design: StudyDesign, facts: PlanFacts, arm: Arm) -> float:
-    """Return what one fold and seed takes: training on the top tiles, then the test slides encoded anew."""
-    own, how = facts.encoders[bags_of(arm)], design.finetune
-    train, val, test = (facts.n_slides * share for share in facts.shares)
-    if arm.finetuned == "head":
-        return how.epochs * train * _STEP_S
-    top = min(how.k, facts.tiles_a_slide[arm.tiles])
-    cut = 0 if how.train_blocks is None else arm.depth - how.train_blocks
-    below = own.gflops_below[cut - 1] if 0 < cut <= len(own.gflops_below) else 0.0
-    cached = not how.flips and how.stain_jitter == 0
-    gflop = how.epochs * top * (3 * train + val) * (own.gflops - below)
-    gflop += (1 if cached else how.epochs) * top * (train + val) * below
-    gflop += test * (facts.tiles_a_slide[arm.tiles] if how.evaluate == "all" else top) * own.gflops
-    return gflop * _torch_seconds(facts, arm) / own.gflops if own.gflops else 0.0
-
-
-def _torch_seconds(facts: PlanFacts, arm: Arm) -> float:
-    return facts.encoders[bags_of(arm)].seconds_per_tile * _TORCH_SLOWER
-
-
-def _list_permutations(design: StudyDesign, facts: PlanFacts, here: Sequence[Arm], chosen: Sequence[Arm]) -> list[Unit]:
-    """List the control with permuted labels: on the declared arm, else on the cheapest of those that can run."""
-    frozen = [arm for arm in here if arm.finetuned == "frozen"]
-    if not design.permutations or not frozen:
-        return []
-    cheapest = min(frozen, key=lambda arm: (facts.encoders[bags_of(arm)].seconds_per_tile, arm.name))
-    control = next((arm for arm in frozen if arm.name == design.control_arm), cheapest)
-    if control not in chosen:
-        return []
-    epochs = min(design.train.epochs, design.train.patience + 5)  # nothing is learned for long
-    seconds = design.permutations * _head_seconds(design, facts, control, epochs=epochs)
-    return _unless_done(facts, "permute", f"permute {control.key}", (control.name,), seconds)
-
-
-def _list_looks(design: StudyDesign, facts: PlanFacts, arm: Arm) -> list[Unit]:
-    """List what is looked at in an arm's networks: CKA of tuned ones, localisation of all but the control."""
-    tested = facts.n_slides * facts.shares[2] * facts.n_rounds
-    units = []
-    if design.cka and arm.finetuned == "tuned":
-        seconds = tested * design.finetune.n_seeds * _CKA_TILES * 2 * _torch_seconds(facts, arm)
-        units += _unless_done(facts, "cka", f"cka {arm.key}", (arm.name,), seconds)
-    if design.localise is not None and arm.finetuned != "head":
-        mapped = tested * facts.tiles_a_slide[arm.tiles] if design.cam else 0.0
-        seconds = tested + mapped * _torch_seconds(facts, arm)
-        units += _unless_done(facts, "localise", f"localise {arm.key}", (arm.name,), seconds)
-    return units
+def _hash(*content: object) -> str:
+    return hash_json(content)[:16]
