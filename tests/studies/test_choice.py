@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,6 @@ from lamella.encoders import RuntimeSettings
 from lamella.errors import ModelError
 from lamella.exports.source import find_source
 from lamella.pipeline.study import compare_arms
-from lamella.studies import plan as plan_study
 from lamella.studies.arms import CHOSEN_ARMS, Arm
 from lamella.studies.choice import choose_in_folds, count_chosen, say_choices
 from lamella.studies.design import check_design
@@ -22,6 +22,7 @@ from lamella.studies.execute import Study, execute_study
 from lamella.studies.judge import ArmCost, join_costs, judge_again
 from lamella.studies.options import StudyOptions
 from lamella.studies.outcome import ArmOutcome
+from lamella.studies.work import WorkItem, _List
 from tests.tiny import draw_cohort
 
 OPTIONS = StudyOptions(runtime=RuntimeSettings(runtime="torch", n_threads=1))
@@ -171,7 +172,12 @@ def test_a_budget_with_room_for_a_declared_tuned_arm_alone_leaves_the_chosen_one
     cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arms = [*CONTENT["arms"], {"encoders": ["resnet18"], "depths": [1], "weights": ["random"], "finetuned": ["tuned"]}]
-    monkeypatch.setattr(plan_study, "price_choices", lambda *_: 1e9)
+    list_choices = _List._list_choices
+
+    def list_dear(self: _List, planned: Sequence[WorkItem]) -> list[WorkItem]:
+        return [dataclasses.replace(item, seconds=1e9) for item in list_choices(self, planned)]
+
+    monkeypatch.setattr(_List, "_list_choices", list_dear)
     budget = dataclasses.replace(OPTIONS, budget_s=3600.0)
     design = check_design(CONTENT | {"arms": arms}, "the test")
     record = execute_study(cohort, design, tmp_path / "out", options=budget).record

@@ -14,9 +14,10 @@ from lamella.encoders import RuntimeSettings
 from lamella.errors import CohortError, ModelError, SettingsError
 from lamella.files import parse_json_file
 from lamella.pipeline.study import compare_arms
-from lamella.studies import execute
+from lamella.studies import bench, execute, findings
 from lamella.studies.design import StudyDesign, check_design
 from lamella.studies.execute import Study, execute_study
+from lamella.studies.facts import plan_study
 from lamella.studies.judge import find_chains, judge_again
 from lamella.studies.options import StudyOptions
 from tests.tiny import draw_cohort
@@ -168,13 +169,13 @@ def test_stopped_on_the_way_and_run_again_the_figures_are_those_of_an_undisturbe
     out = tmp_path / "out"
     out.mkdir()
     (out / "costs.json").write_bytes(study.folder.costs.read_bytes())  # seconds differ from run to run
-    for where in ("run_frozen", "run_stage_two", "permute_arm"):
+    for module, where in ((bench, "run_frozen"), (findings, "run_stage_two"), (findings, "permute_arm")):
         with monkeypatch.context() as patch:
 
             def stop(*_: object, **__: object) -> None:
                 raise KeyboardInterrupt
 
-            patch.setattr(execute, where, stop)
+            patch.setattr(module, where, stop)
             with pytest.raises(KeyboardInterrupt):
                 execute_study(cohort, DESIGN, out, options=OPTIONS)
     execute_study(cohort, DESIGN, out, options=OPTIONS)
@@ -241,12 +242,7 @@ def test_camelyon16_as_downloaded_is_studied_on_its_split_and_localised_on_compl
 def test_a_budget_leaves_out_what_does_not_fit_and_says_what_it_would_cost(
     study: Study, cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lamella.studies import execute
-    from lamella.studies.facts import gather_facts
-    from lamella.studies.plan import plan_units
-
-    facts = gather_facts(DESIGN, cohort, tmp_path / "out", options=OPTIONS.runtime)
-    whole = plan_units(DESIGN, facts).seconds
+    whole = plan_study(DESIGN, cohort, tmp_path / "out", options=OPTIONS).seconds
     options = dataclasses.replace(OPTIONS, budget_s=max(30.0, whole / 3))
     gathered: list[object] = []
     gather = execute.gather_facts

@@ -13,7 +13,7 @@ from typing import Any
 from lamella.progress import say_time
 from lamella.studies.arms import CHOSEN_ARMS, Arm
 from lamella.studies.design import StudyDesign
-from lamella.studies.work import OF_ARMS, PlanFacts, WorkItem, bags_of, list_items
+from lamella.studies.work import OF_ARMS, Marks, PlanFacts, WorkItem, bags_of, list_items
 
 RUNS, DONE, WAITS, LEFT = "runs", "done", "waiting for weights", "not run"
 
@@ -138,7 +138,7 @@ class _Choice:
 
     def __init__(self, design: StudyDesign, facts: PlanFacts, budget_s: float) -> None:
         self._design, self._facts, self._budget_s = design, facts, budget_s
-        self._arms = design.list_arms()
+        self._arms, self._marks = design.list_arms(), Marks(design, facts)
 
     def plan(self) -> StudyPlan:
         here = [arm for arm in self._arms if self._facts.encoders[bags_of(arm)].command is None]
@@ -166,8 +166,9 @@ class _Choice:
         )
 
     def _list(self, chosen: Collection[Arm], *, chooses: bool = False) -> tuple[WorkItem, ...]:
-        in_order = [arm for arm in self._arms if arm in chosen]
-        return list_items(self._design, self._facts, in_order, chooses=chooses)
+        wanted = set(chosen)
+        in_order = [arm for arm in self._arms if arm in wanted]
+        return list_items(self._design, self._facts, in_order, chooses=chooses, marks=self._marks)
 
     def _total(self, chosen: Collection[Arm]) -> float:
         return _total(self._list(chosen))

@@ -1,8 +1,8 @@
 """A study's work as a list of items: what each makes, what it comes after, what it takes. Nothing is opened here.
 
 An item is plain data: any process that has the cohort, the design and the folder can do it. What it makes goes by
-marks, which say what it was made of; an item is done where all its marks are there. `lamella.studies.plan` chooses items
-within a budget, `lamella.studies.walk` does them, `lamella.studies.bench` and `findings` know how.
+marks, which say what it was made of; an item is done where all its marks are there. `lamella.studies.plan` chooses
+items within a budget, `walk` does them, `bench` and `findings` know how.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -167,7 +167,7 @@ def base_of(arm: Arm) -> Arm:
 
 
 def list_items(
-    design: StudyDesign, facts: PlanFacts, chosen: Sequence[Arm], *, chooses: bool = False
+    design: StudyDesign, facts: PlanFacts, chosen: Sequence[Arm], *, chooses: bool = False, marks: "Marks | None" = None
 ) -> tuple[WorkItem, ...]:
     """List the work for some arms, finished or not, each item after those that it takes up.
 
@@ -176,20 +176,65 @@ def list_items(
         facts: Of the cohort, the machine, and what is finished.
         chosen: The arms that are to run; the frozen arms they go on from are run for them.
         chooses: Whether in each fold the best of the frozen ones is fine-tuned.
+        marks: Of this design and facts, where many lists are made of them.
     """
-    return _List(design, facts, chosen).list_all(chooses=chooses)
+    return _List(design, facts, chosen, marks or Marks(design, facts)).list_all(chooses=chooses)
+
+
+class Marks:
+    """The marks of a design's work, each worked out once.
+
+    Args:
+        design: What is compared.
+        facts: What slides and their table are told by.
+    """
+
+    def __init__(self, design: StudyDesign, facts: PlanFacts) -> None:
+        self._cuts = {name: tiles.model_dump() for name, tiles in design.tiles.items()}
+        self._train, self._tune = [design.seeds, design.train.model_dump()], design.finetune.model_dump()
+        self._slides, self._table = facts.slides, facts.table
+        self._known: dict[tuple[object, ...], Mark] = {}
+
+    def of_bags(self, bags: BagSet) -> Mark:
+        """Return the mark of bags."""
+        if bags not in self._known:
+            made_of = _hash(bags.arm.folder, self._cuts[bags.tiles], self._slides)
+            self._known[bags] = Mark(f"bags {bags.arm.folder}", made_of)
+        return self._known[bags]
+
+    def of_training(self, arm: Arm) -> Mark:
+        """Return the mark of a frozen arm's heads."""
+        if (arm,) not in self._known:
+            made_of = _hash(self.of_bags(bags_of(arm)).made_of, arm.head, self._train, self._table)
+            self._known[arm,] = Mark(f"train {arm.folder}", made_of)
+        return self._known[arm,]
+
+    def of_tuning(self, base: Arm, fold: int, kind: str) -> Mark:
+        """Return the mark of what went on from a frozen arm in a fold, `head` or `tuned`."""
+        if (base, fold, kind) not in self._known:
+            made_of = _hash(self.of_training(base).made_of, self._tune, fold, kind)
+            self._known[base, fold, kind] = Mark(f"finetune {base.folder} fold{fold} {kind}", made_of)
+        return self._known[base, fold, kind]
+
+    def of_choice(self, frozen: Iterable[Arm], fold: int) -> Mark:
+        """Return the mark of what went on from the best of some frozen arms in a fold."""
+        made_of = _hash(sorted(self.of_training(arm).made_of for arm in frozen), self._tune, fold)
+        return Mark(f"finetune chosen fold{fold}", made_of)
 
 
 class _List:
     """The work for some arms, a method a kind."""
 
-    def __init__(self, design: StudyDesign, facts: PlanFacts, chosen: Sequence[Arm]) -> None:
-        self._design, self._facts, self._chosen = design, facts, chosen
+    def __init__(self, design: StudyDesign, facts: PlanFacts, chosen: Sequence[Arm], marks: Marks) -> None:
+        self._design, self._facts, self._chosen, self._marks = design, facts, chosen, marks
 
         def by_cost(arm: Arm) -> tuple[float, str]:
             return facts.encoders[bags_of(arm)].gflops, arm.name
 
-        self._bases = sorted(dict.fromkeys(base_of(arm) for arm in chosen), key=by_cost)
+        self._by_base: dict[Arm, list[Arm]] = {}
+        for arm in chosen:
+            self._by_base.setdefault(base_of(arm), []).append(arm)
+        self._bases = sorted(self._by_base, key=by_cost)
         self._groups: dict[tuple[str, str], dict[BagSet, None]] = {}
         for bags in dict.fromkeys(bags_of(arm) for arm in chosen):  # as the design has them
             self._groups.setdefault((bags.tiles, bags.weights), {})[bags] = None
@@ -209,23 +254,10 @@ class _List:
     def _serves(self, bags: Iterable[BagSet]) -> tuple[str, ...]:
         return tuple(arm.name for arm in self._chosen if bags_of(arm) in set(bags))
 
-    def _bag_mark(self, bags: BagSet) -> Mark:
-        cut = self._design.tiles[bags.tiles].model_dump()
-        return Mark(f"bags {bags.arm.folder}", _hash(bags.arm.folder, cut, self._facts.slides))
-
-    def _train_mark(self, arm: Arm) -> Mark:
-        design, bags = self._design, self._bag_mark(bags_of(arm))
-        made_of = _hash(bags.made_of, arm.head, design.seeds, design.train.model_dump(), self._facts.table)
-        return Mark(f"train {arm.folder}", made_of)
-
-    def _tune_mark(self, base: Arm, fold: int, kind: str) -> Mark:
-        made_of = _hash(self._train_mark(base).made_of, self._design.finetune.model_dump(), fold, kind)
-        return Mark(f"finetune {base.folder} fold{fold} {kind}", made_of)
-
     def _extraction(self, tiles: str, weights: str) -> WorkItem:
         """Return one extraction: a tile is decoded once, and a network runs once for all its depths."""
         bags = tuple(self._groups[tiles, weights])
-        missing = {own: self._facts.encoders[own] for own in bags if not self._facts.has(self._bag_mark(own))}
+        missing = {own: self._facts.encoders[own] for own in bags if not self._facts.has(self._marks.of_bags(own))}
         n_tiles = self._facts.n_slides * self._facts.tiles_a_slide.get(tiles, 0.0) if missing else 0.0
         networks: dict[str, float] = {}
         for own, known in missing.items():
@@ -235,7 +267,7 @@ class _List:
             kind=EXTRACT,
             key=f"extract {_say_group(tiles, weights)}",
             arms=self._serves(bags),
-            makes=tuple(self._bag_mark(own) for own in bags),
+            makes=tuple(self._marks.of_bags(own) for own in bags),
             seconds=seconds if self._facts.tiles_a_slide else None,
             bags=bags,
             n_tiles=round(n_tiles),
@@ -255,7 +287,7 @@ class _List:
         )
 
     def _training(self, arm: Arm, after: tuple[str, ...]) -> WorkItem:
-        mark = self._train_mark(arm)
+        mark = self._marks.of_training(arm)
         seconds = None
         if self._facts.tiles_a_slide:
             n_tiles = self._facts.n_slides * self._facts.tiles_a_slide[arm.tiles]
@@ -264,7 +296,7 @@ class _List:
         return WorkItem(
             kind=TRAIN,
             key=f"train {arm.folder}",
-            arms=tuple(other.name for other in self._chosen if base_of(other) == arm),
+            arms=tuple(other.name for other in self._by_base[arm]),
             makes=(mark,),
             after=after,
             seconds=0.0 if seconds is not None and self._facts.has(mark) else seconds,
@@ -273,7 +305,7 @@ class _List:
 
     def _list_finetunings(self, base: Arm) -> list[WorkItem]:
         """List an item a fold: tuned brings its head-only control along, all seeds are trained one after the other."""
-        arms = [arm for arm in self._chosen if arm.finetuned != "frozen" and base_of(arm) == base]
+        arms = [arm for arm in self._by_base[base] if arm.finetuned != "frozen"]
         if not arms:
             return []
         farthest = "tuned" if any(arm.finetuned == "tuned" for arm in arms) else "head"
@@ -283,7 +315,7 @@ class _List:
                 kind=FINETUNE,
                 key=f"finetune {base.folder} fold{fold}",
                 arms=tuple(arm.name for arm in arms),
-                makes=tuple(self._tune_mark(base, fold, kind) for kind in kinds),
+                makes=tuple(self._marks.of_tuning(base, fold, kind) for kind in kinds),
                 after=(f"train {base.folder}",),
                 seconds=self._price_finetuning(base, fold, kinds),
                 arm=base,
@@ -307,21 +339,21 @@ class _List:
                 tiles_a_slide=facts.tiles_a_slide[base.tiles],
             )
             for kind in kinds
-            if not facts.has(self._tune_mark(base, fold, kind))
+            if not facts.has(self._marks.of_tuning(base, fold, kind))
         )
 
     def _list_choices(self, planned: Sequence[WorkItem]) -> list[WorkItem]:
         """List the fine-tuning of what is best in each fold, which is not known yet: the dearest stands in for it."""
         frozen = [arm for arm in self._chosen if arm.finetuned == "frozen"]
-        trained = [self._train_mark(arm).made_of for arm in frozen]
         items = []
         for fold in self._facts.folds if frozen else ():
-            made_of = _hash(sorted(trained), self._design.finetune.model_dump(), fold)
-            mark = Mark(f"finetune chosen fold{fold}", made_of)
+            mark = self._marks.of_choice(frozen, fold)
             anyway = {other.key for item in planned for other in item.makes}
             prices = []
             for base in frozen:
-                kinds = [kind for kind in ("head", "tuned") if self._tune_mark(base, fold, kind).key not in anyway]
+                kinds = [
+                    kind for kind in ("head", "tuned") if self._marks.of_tuning(base, fold, kind).key not in anyway
+                ]
                 prices.append(self._price_finetuning(base, fold, kinds))
             known = [price for price in prices if price is not None]
             items.append(
@@ -346,7 +378,7 @@ class _List:
             return []
         control = next((arm for arm in frozen if arm.name == design.control_arm), None)
         if control is not None:
-            made_of = _hash(design.permutations, self._train_mark(control))
+            made_of = _hash(design.permutations, self._marks.of_training(control))
             key, before = (
                 f"permute {control.folder}",
                 [item for item in before if item.key == f"train {control.folder}"],
@@ -377,7 +409,7 @@ class _List:
             for arm in arms:
                 base, folds = base_of(arm), self._facts.folds if arm.finetuned == "tuned" else ()
                 after = [f"finetune {base.folder} fold{fold}" for fold in folds] or [f"train {base.folder}"]
-                made = [self._train_mark(base), *(self._tune_mark(base, fold, "tuned") for fold in folds)]
+                made = [self._marks.of_training(base), *(self._marks.of_tuning(base, fold, "tuned") for fold in folds)]
                 asked = [] if kind == CKA else [self._facts.lesions, self._design.cam]
                 items.append(
                     WorkItem(
