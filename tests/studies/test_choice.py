@@ -20,9 +20,10 @@ from lamella.studies.choice import choose_in_folds, count_chosen, say_choices
 from lamella.studies.design import check_design
 from lamella.studies.execute import Study, execute_study
 from lamella.studies.judge import ArmCost, join_costs, judge_again
+from lamella.studies.listing import _List
 from lamella.studies.options import StudyOptions
 from lamella.studies.outcome import ArmOutcome
-from lamella.studies.work import WorkItem, _List
+from lamella.studies.work import WorkItem
 from tests.tiny import draw_cohort
 
 OPTIONS = StudyOptions(runtime=RuntimeSettings(runtime="torch", n_threads=1))

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -12,14 +14,16 @@ from lamella.cli import build_app
 from lamella.cohort import Cohort, load_cohort
 from lamella.encoders import RuntimeSettings
 from lamella.errors import CohortError, ModelError, SettingsError
+from lamella.features.failures import Failure
 from lamella.files import parse_json_file
 from lamella.pipeline.study import compare_arms
-from lamella.studies import bench, execute, findings
+from lamella.studies import execute
 from lamella.studies.design import StudyDesign, check_design
 from lamella.studies.execute import Study, execute_study
 from lamella.studies.facts import plan_study
 from lamella.studies.judge import find_chains, judge_again
 from lamella.studies.options import StudyOptions
+from lamella.studies.work import Engine, WorkItem
 from tests.tiny import draw_cohort
 
 OPTIONS = StudyOptions(runtime=RuntimeSettings(runtime="torch", n_threads=1))
@@ -163,23 +167,40 @@ def test_run_again_nothing_is_trained_and_every_file_is_the_same(
     assert {name: (study.folder.path / name).read_bytes() for name in FILES} == before
 
 
-def test_stopped_on_the_way_and_run_again_the_figures_are_those_of_an_undisturbed_run(
+def test_the_plan_printed_is_the_work_done_and_after_each_kill_the_rest_is_to_the_figures_of_an_undisturbed_run(
     study: Study, cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "costs.json").write_bytes(study.folder.costs.read_bytes())  # seconds differ from run to run
-    for module, where in ((bench, "run_frozen"), (findings, "run_stage_two"), (findings, "permute_arm")):
-        with monkeypatch.context() as patch:
+    printed = [row["work"] for row in plan_study(DESIGN, cohort, out, options=OPTIONS).list_rows()]
+    assert printed == [
+        "extract default-random",
+        *(f"train resnet18@{depth}-random" for depth in (1, 2)),
+        *(f"finetune resnet18@2-random fold{fold}" for fold in range(3)),
+        "permute the arm that is shown",
+        "cka resnet18@2-random-tuned",
+    ]
+    did: list[str] = []
+    run = WorkItem.run
+    for killed_at in (1, 4, 6, 7, None):
 
-            def stop(*_: object, **__: object) -> None:
+        def run_or_die(item: WorkItem, engine: Engine, killed_at: int | None = killed_at) -> Sequence[Failure]:
+            if len(did) == killed_at:
                 raise KeyboardInterrupt
+            failures = run(item, engine)
+            did.append(item.key)
+            return failures
 
-            patch.setattr(module, where, stop)
-            with pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patch:
+            patch.setattr(WorkItem, "run", run_or_die)
+            with pytest.raises(KeyboardInterrupt) if killed_at is not None else nullcontext():
                 execute_study(cohort, DESIGN, out, options=OPTIONS)
-    execute_study(cohort, DESIGN, out, options=OPTIONS)
-    for name in ("results.csv", "verdict.json", "controls.json", "metrics.json"):
+        record = parse_json_file(out / "study.json")
+        assert [row["item"] for row in record["work"] if row["state"] == "to do"] == printed[len(did) :]
+    assert did == printed
+    assert sorted(path.name for path in (out / "arms").iterdir()) == ["resnet18@1-random", "resnet18@2-random"]
+    for name in ("results.csv", "verdict.json", "controls.json", "metrics.json", "cka.json", "predictions.parquet"):
         assert (out / name).read_bytes() == (study.folder.path / name).read_bytes(), name
 
 

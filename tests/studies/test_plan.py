@@ -17,12 +17,13 @@ from lamella.studies.arms import Arm
 from lamella.studies.design import StudyDesign, check_design
 from lamella.studies.facts import gather_facts, plan_study
 from lamella.studies.folder import StudyFolder
+from lamella.studies.listing import list_items
 from lamella.studies.marks import find_done, save_mark
 from lamella.studies.options import StudyOptions
 from lamella.studies.plan import StudyPlan, plan_work
 from lamella.studies.prices import EncoderFacts
 from lamella.studies.rates import Rates
-from lamella.studies.work import OF_ARMS, Mark, PlanFacts, WorkItem, bags_of, list_items
+from lamella.studies.work import OF_ARMS, Mark, PlanFacts, WorkItem, bags_of
 from tests.tiny import draw_cohort
 
 RULES = ("each against the first", "tuned against frozen", "depth against 4")

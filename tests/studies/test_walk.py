@@ -16,7 +16,7 @@ from lamella.studies.design import StudyDesign, check_design
 from lamella.studies.marks import load_marks
 from lamella.studies.plan import StudyPlan, plan_work
 from lamella.studies.walk import Unfinished, walk
-from lamella.studies.work import KINDS, PlanFacts, WorkItem, bags_of
+from lamella.studies.work import PlanFacts, WorkItem, bags_of
 from tests.studies.test_plan import QUICK, facts_of, make_facts
 
 LISTS = {
@@ -65,10 +65,9 @@ class FakeEngine:
     def __init__(self, *, ends_at: int | None = None, refuses: str = "") -> None:
         self.did: list[WorkItem] = []
         self._ends_at, self._refuses = ends_at, refuses
-        for kind in KINDS:
-            setattr(self, kind, self._note)
 
-    def _note(self, item: WorkItem) -> Sequence[Failure]:
+    def do(self, item: WorkItem) -> Sequence[Failure]:
+        """Note an item."""
         if len(self.did) == self._ends_at:
             raise KilledError
         if self._refuses and item.key.startswith(self._refuses):
@@ -88,7 +87,7 @@ def plan_now(design: StudyDesign, facts: PlanFacts, folder: Path, budget: float 
 
 
 def do(plan: StudyPlan, engine: FakeEngine, folder: Path, budget: float | None = None) -> dict[str, Unfinished]:
-    return walk(plan.todo, engine, folder, is_over=lambda: engine.is_over(budget), tell=lambda: None)  # type: ignore[arg-type]
+    return walk(plan.todo, engine, folder, is_over=lambda: engine.is_over(budget), tell=lambda: None)
 
 
 @given(situations(), st.lists(st.integers(0, 12), max_size=4))
@@ -144,7 +143,7 @@ def test_within_a_budget_the_work_done_is_the_plan_printed_and_a_later_run_does_
 def test_once_the_time_is_spent_nothing_begins_any_more_and_it_is_said_of_what_hangs_on_it(tmp_path: Path) -> None:
     design = check_design(QUICK, "here")
     plan, engine = plan_work(design, facts_of(design)), FakeEngine()
-    unfinished = walk(plan.todo, engine, tmp_path, is_over=lambda: len(engine.did) > 3, tell=lambda: None)  # type: ignore[arg-type]
+    unfinished = walk(plan.todo, engine, tmp_path, is_over=lambda: len(engine.did) > 3, tell=lambda: None)
     assert [item.key for item in engine.did] == [item.key for item in plan.todo[:4]]
     assert set(unfinished) == {item.key for item in plan.todo[4:]}
     assert {left.reason for left in unfinished.values()} == {"the budget was spent before it began"}

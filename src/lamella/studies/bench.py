@@ -133,7 +133,9 @@ class ArmBench:
         assert item.fold is not None
         base = item.arm
         if base is None:
-            base = next(choice.arm for choice in self.choose(item) if choice.fold == item.fold)
+            base = next((choice.arm for choice in self.choose(item) if choice.fold == item.fold), None)
+        if base is None:  # no arm was validated in this fold
+            return ()
         stage = self.design.finetune.stage(item.finetuned)
         continue_fold(self.load_frozen(base), item.fold, self.cohort, stage, self.once)
         return ()

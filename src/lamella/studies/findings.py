@@ -26,7 +26,7 @@ from lamella.studies.options import StudyOptions
 from lamella.studies.outcome import ArmOutcome, list_predictions, save_outcomes
 from lamella.studies.plan import StudyPlan
 from lamella.studies.robustness import measure_features, measure_gap
-from lamella.studies.work import CKA, LOCALISE, OF_ARMS, PERMUTE, WorkItem, base_of
+from lamella.studies.work import CKA, COST, EXTRACT, FINETUNE, LOCALISE, OF_ARMS, PERMUTE, TRAIN, WorkItem, base_of
 
 
 class StudyBench(ArmBench):
@@ -74,6 +74,19 @@ class StudyBench(ArmBench):
         left = {name for item in core if item.key not in finished for name in item.arms}
         return {name for item in core for name in item.arms} - left
 
+    def do(self, item: WorkItem) -> Sequence[Failure]:
+        """Do what is missing of an item, each kind its own way; return the slides that could not be done."""
+        does = {
+            EXTRACT: self.extract,
+            COST: self.cost,
+            TRAIN: self.train,
+            FINETUNE: self.finetune,
+            PERMUTE: self.permute,
+            CKA: self.cka,
+            LOCALISE: self.localise,
+        }
+        return does[item.kind](item)
+
     # Outcomes -----------------------------------------------------------------------------------------------------
 
     def load_outcomes(self) -> dict[Arm, ArmOutcome]:
@@ -96,7 +109,7 @@ class StudyBench(ArmBench):
             return
         stage = self.design.finetune.stage("tuned" if any(arm.finetuned == "tuned" for arm in arms) else "head")
         try:
-            outcomes, notes = run_stage_two(self.load_frozen(base), arms, self.cohort, stage, self.once)
+            outcomes, notes = run_stage_two(self.load_frozen(base), arms, self.cohort, stage, self.progress)
         except (OutputError, LeakageError):
             raise
         except LamellaError as error:
@@ -110,13 +123,16 @@ class StudyBench(ArmBench):
         assert self._outcomes is not None
         item = next(item for item in self.plan.items if CHOSEN_ARMS[0].name in item.arms)
         choices = self.choose(item)
+        if not choices:
+            self.lost_arms |= {arm.name: "no frozen arm ran that could be chosen" for arm in CHOSEN_ARMS}
+            return
         for arm in CHOSEN_ARMS:
             self.rows[arm.name] = describe_chosen(arm, declared=self.rows[arm.name]["declared"], choices=choices)
         self.notes.append(say_choices(choices))
         self.progress.say(self.notes[-1])
         frozen = {choice.arm: self.load_frozen(choice.arm) for choice in choices}
         try:
-            outcomes = run_choices(choices, frozen, self.cohort, self.design.finetune.stage("tuned"), self.once)
+            outcomes = run_choices(choices, frozen, self.cohort, self.design.finetune.stage("tuned"), self.progress)
         except (OutputError, LeakageError):
             raise
         except LamellaError as error:

@@ -13,7 +13,8 @@ from typing import Any
 from lamella.progress import say_time
 from lamella.studies.arms import CHOSEN_ARMS, Arm
 from lamella.studies.design import StudyDesign
-from lamella.studies.work import OF_ARMS, Marks, PlanFacts, WorkItem, bags_of, list_items
+from lamella.studies.listing import Marks, list_items
+from lamella.studies.work import OF_ARMS, PlanFacts, WorkItem, bags_of
 
 RUNS, DONE, WAITS, LEFT = "runs", "done", "waiting for weights", "not run"
 
@@ -154,7 +155,9 @@ class _Choice:
             more = _total(with_choices) - _total(items)
             if more == 0 or _total(with_choices) <= self._budget_s:
                 items = with_choices
-                notes.append("which arm is fine-tuned is chosen in each fold on its validation patients: the dearest")
+                notes.append(
+                    "which arm is fine-tuned is chosen in each fold on its validation patients; planned: the dearest"
+                )
             else:
                 name = CHOSEN_ARMS[0].name
                 notes.append(f"{name} is not fine-tuned: it would take up to {say_time(more)} more")
