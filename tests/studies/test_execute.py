@@ -175,7 +175,7 @@ def test_the_plan_printed_is_the_work_done_and_after_each_kill_the_rest_is_to_th
     (out / "costs.json").write_bytes(study.folder.costs.read_bytes())  # seconds differ from run to run
     printed = [row["work"] for row in plan_study(DESIGN, cohort, out, options=OPTIONS).list_rows()]
     assert printed == [
-        "extract default-random",
+        "extract default, random weights",
         *(f"train resnet18@{depth}-random" for depth in (1, 2)),
         *(f"finetune resnet18@2-random fold{fold}" for fold in range(3)),
         "permute the arm that is shown",
@@ -272,7 +272,7 @@ def test_a_budget_leaves_out_what_does_not_fit_and_says_what_it_would_cost(
     assert len(gathered) == 1  # slides are looked at and encoders timed once
     left = [row for row in found.record["arms"] if row["state"] == "not run"]
     assert len(found.outcomes) + len(left) == 4
-    assert all(row["estimated_seconds"] > 0 and "budget" in row["reason"] for row in left)
+    assert all(row["estimated_seconds"] is not None and "budget" in row["reason"] for row in left)
     after = execute_study(cohort, DESIGN, tmp_path / "out", options=OPTIONS)
     assert len(after.outcomes) == 4
     assert after.verdict is not None

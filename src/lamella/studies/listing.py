@@ -93,13 +93,14 @@ class _List:
         for arm in chosen:
             self._by_base.setdefault(base_of(arm), []).append(arm)
         self._bases = sorted(self._by_base, key=by_cost)
-        self._groups: dict[tuple[str, str], dict[BagSet, None]] = {}
-        for bags in dict.fromkeys(bags_of(arm) for arm in chosen):  # as the design has them
-            self._groups.setdefault((bags.tiles, bags.weights), {})[bags] = None
+        self._groups: dict[str, list[BagSet]] = {}  # by what is extracted in one pass into one folder
+        for bags in dict.fromkeys(bags_of(arm) for arm in chosen):
+            weights = Arm(encoder="", weights=bags.weights).name.removeprefix("@4")
+            self._groups.setdefault(f"{bags.tiles}{weights}", []).append(bags)
 
     def list_all(self, *, chooses: bool) -> tuple[WorkItem, ...]:
-        extractions = [self._extraction(*group) for group in self._groups]
-        costs = [self._cost(*group) for group in self._groups]
+        extractions = [self._extraction(name, tuple(bags)) for name, bags in self._groups.items()]
+        costs = [self._cost(name, tuple(bags)) for name, bags in self._groups.items()]
         # A slide that cannot be encoded by one encoder is left out of all arms: heads wait for every extraction.
         before = tuple(item.key for item in extractions)
         trainings = [self._training(arm, before) for arm in self._bases]
@@ -112,18 +113,18 @@ class _List:
     def _serves(self, bags: Iterable[BagSet]) -> tuple[str, ...]:
         return tuple(arm.name for arm in self._chosen if bags_of(arm) in set(bags))
 
-    def _extraction(self, tiles: str, weights: str) -> WorkItem:
+    def _extraction(self, name: str, bags: tuple[BagSet, ...]) -> WorkItem:
         """Return one extraction: a tile is decoded once, and a network runs once for all its depths."""
-        bags = tuple(self._groups[tiles, weights])
         missing = {own: self._facts.encoders[own] for own in bags if not self._facts.has(self._marks.of_bags(own))}
-        n_tiles = self._facts.n_slides * self._facts.tiles_a_slide.get(tiles, 0.0) if missing else 0.0
-        networks: dict[str, float] = {}
+        n_tiles = self._facts.n_slides * self._facts.tiles_a_slide.get(bags[0].tiles, 0.0) if missing else 0.0
+        networks: dict[tuple[str, str], float] = {}
         for own, known in missing.items():
-            networks[own.encoder] = max(networks.get(own.encoder, 0.0), known.seconds_per_tile)
+            network = (own.encoder, own.weights)
+            networks[network] = max(networks.get(network, 0.0), known.seconds_per_tile)
         seconds, n_bytes = price_extraction(n_tiles, networks.values(), [known.dim for known in missing.values()])
         return WorkItem(
             kind=EXTRACT,
-            key=f"extract {_say_group(tiles, weights)}",
+            key=f"extract {name}",
             arms=self._serves(bags),
             makes=tuple(self._marks.of_bags(own) for own in bags),
             seconds=seconds if self._facts.tiles_a_slide else None,
@@ -132,15 +133,13 @@ class _List:
             n_bytes=n_bytes,
         )
 
-    def _cost(self, tiles: str, weights: str) -> WorkItem:
-        bags = tuple(self._groups[tiles, weights])
-        group = _say_group(tiles, weights)
+    def _cost(self, name: str, bags: tuple[BagSet, ...]) -> WorkItem:
         return WorkItem(
             kind=COST,
-            key=f"cost {group}",
+            key=f"cost {name}",
             arms=self._serves(bags),
             makes=tuple(Mark(f"cost {own.arm.folder}", "") for own in bags),
-            after=(f"extract {group}",),
+            after=(f"extract {name}",),
             bags=bags,
         )
 
@@ -280,12 +279,6 @@ class _List:
                     )
                 )
         return items
-
-
-def _say_group(tiles: str, weights: str) -> str:
-    """Return how bags of a tile spec and a kind of weights are called: `default`, `20x-random`."""
-    name = Arm(encoder="bags", weights=weights, tiles=tiles).folder.removeprefix("bags@4").removeprefix("-")
-    return name or "default"
 
 
 def _hash(*content: object) -> str:
