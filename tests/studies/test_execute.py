@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,6 +15,7 @@ from lamella.cli import build_app
 from lamella.cohort import Cohort, load_cohort
 from lamella.encoders import RuntimeSettings
 from lamella.errors import CohortError, ModelError, SettingsError
+from lamella.exports.source import find_source
 from lamella.features.failures import Failure
 from lamella.files import parse_json_file
 from lamella.pipeline.study import compare_arms
@@ -204,11 +206,58 @@ def test_the_plan_printed_is_the_work_done_and_after_each_kill_the_rest_is_to_th
         assert (out / name).read_bytes() == (study.folder.path / name).read_bytes(), name
 
 
+def test_the_status_of_a_study_is_its_work_list(study: Study) -> None:
+    told = CliRunner().invoke(build_app(), ["study", str(study.folder.path), "--status"])
+    assert told.exit_code == 0
+    for item in (
+        "extract default, random weights",
+        "finetune resnet18@2-random fold2",
+        "permute the arm that is shown",
+    ):
+        (line,) = [line for line in told.output.splitlines() if item in line]
+        assert line.strip().endswith("done")
+
+
+def test_a_folder_named_by_keys_is_gone_on_with_and_no_model_is_trained_again(
+    study: Study, cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As version 0.1.0 left it: no marks of finished work; one of the arms was under way."""
+    out = tmp_path / "out"
+    shutil.copytree(study.folder.path, out)
+    shutil.rmtree(out / "local" / "work")
+    frozen = [arm for arm in DESIGN.list_arms() if arm.finetuned == "frozen" and arm.weights == "random"]
+    for arm in frozen:
+        (out / "arms" / arm.folder).rename(out / "arms" / arm.key)
+    record = parse_json_file(out / "study.json")
+    del record["work"]
+    unfinished = next(row for row in record["arms"] if row["arm"] == "resnet18@1, random weights")
+    unfinished["state"] = "not run"
+    (out / "study.json").write_text(json.dumps(record))
+    plan = plan_study(DESIGN, cohort, out, options=OPTIONS)
+    assert [item.key for item in plan.todo] == [
+        "extract default, random weights",
+        "train resnet18@1-random",
+        "permute the arm that is shown",
+        "cka resnet18@2-random-tuned",
+    ]
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr("lamella.runs.rounds.fit_together", refuse)
+    monkeypatch.setattr("lamella.runs.stage_two.fit_encoder", refuse)
+    execute_study(cohort, DESIGN, out, options=OPTIONS)
+    assert {path.name for path in (out / "arms").iterdir()} == {arm.key for arm in frozen}
+    for name in ("results.csv", "verdict.json", "controls.json", "cka.json"):
+        assert (out / name).read_bytes() == (study.folder.path / name).read_bytes(), name
+    assert plan_study(DESIGN, cohort, out, options=OPTIONS).todo == ()
+    for arm in ("resnet18@1, random weights", "resnet18@2, random weights, tuned"):
+        assert find_source(out, arm).members
+
+
 def test_arms_may_be_added_and_are_marked_and_other_settings_are_refused(
     study: Study, cohort: Cohort, tmp_path: Path
 ) -> None:
-    import shutil
-
     out = tmp_path / "out"
     shutil.copytree(study.folder.path, out)
     content = DESIGN.model_dump()
