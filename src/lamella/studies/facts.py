@@ -1,19 +1,16 @@
 """What a study's plan is made from, gathered on a machine: tiles, prices of encoders, what is finished."""
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from lamella.cohort import Cohort, list_rounds, split_folds, split_holdout
 from lamella.errors import CohortError, LamellaError
 from lamella.features.plan import CutSettings, plan_slide
-from lamella.files import parse_json_file
 from lamella.runs.bags import hash_json
 from lamella.studies.arm_rows import find_command
 from lamella.studies.costs import load_costs
 from lamella.studies.design import StudyDesign
-from lamella.studies.folder import StudyFolder
+from lamella.studies.folder import StudyFolder, read_if_there
 from lamella.studies.marks import find_done
 from lamella.studies.options import StudyOptions
 from lamella.studies.plan import StudyPlan, plan_work
@@ -77,7 +74,7 @@ def gather_facts(
         LamellaError: If an encoder is unknown.
     """
     folder = None if out is None else StudyFolder(Path(out))
-    record = _read(folder.record) if folder is not None else {}
+    record = read_if_there(folder.record) if folder is not None else {}
     counted = record.get("cohort", {}).get("tiles_a_slide", {})
     folds = tuple(round_.fold for round_ in list_rounds(cohort))
     asked = [options.lesion_classes, options.lesion_values]
@@ -159,11 +156,3 @@ def _find_encoders(
             command=commands[bags],
         )
     return facts
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = parse_json_file(path)
-    except (OSError, ValueError):
-        return {}
-    return dict(content) if isinstance(content, Mapping) else {}

@@ -19,7 +19,7 @@ from lamella.studies.arms import CHOSEN_ARMS, Arm
 from lamella.studies.bench import ArmBench
 from lamella.studies.choice import FoldChoice, count_chosen, describe_chosen, run_choices, say_choices
 from lamella.studies.design import StudyDesign
-from lamella.studies.folder import StudyFolder
+from lamella.studies.folder import StudyFolder, read_if_there
 from lamella.studies.judge import ArmCost, Declared, join_costs, judge_predictions
 from lamella.studies.marks import load_marks
 from lamella.studies.options import StudyOptions
@@ -208,7 +208,7 @@ class StudyBench(ArmBench):
             **dataclasses.asdict(runs),
             **judge_permutations(runs.auc, runs.aucs, within=runs.within),
         }
-        write_record(self.folder.controls, _read(self.folder.controls) | {"permutations": permutations})
+        write_record(self.folder.controls, read_if_there(self.folder.controls) | {"permutations": permutations})
         return ()
 
     def cka(self, item: WorkItem) -> Sequence[Failure]:
@@ -247,7 +247,7 @@ class StudyBench(ArmBench):
         shown = self._find_shown()
         controls: dict[str, Any] = {"permutations": None, "baselines": {}, "batches": []}
         if shown is not None:
-            permutations = _read(self.folder.controls).get("permutations") if PERMUTE in kinds else None
+            permutations = read_if_there(self.folder.controls).get("permutations") if PERMUTE in kinds else None
             metrics = parse_json_file(shown[1].folder.metrics)
             controls = {
                 "permutations": permutations,
@@ -261,9 +261,9 @@ class StudyBench(ArmBench):
             }
         write_record(self.folder.controls, controls)
         names = [arm.name for arm in self.load_outcomes()] if verdict is not None else []
-        pairs = _sort_rows(_read(self.folder.cka).get("pairs", ()), names)
+        pairs = _sort_rows(read_if_there(self.folder.cka).get("pairs", ()), names)
         write_record(self.folder.cka, {"pairs": pairs} if CKA in kinds else {})
-        located = _read(self.folder.localisation)
+        located = read_if_there(self.folder.localisation)
         arms = _sort_rows(located.get("arms", ()), names)
         found = {"arms": arms, "reason": located.get("reason")} if LOCALISE in kinds else {}
         write_record(self.folder.localisation, found)
@@ -284,7 +284,7 @@ class StudyBench(ArmBench):
 
 def _put_rows(path: Path, name: str, arm: Arm, rows: Iterable[Mapping[str, Any]], *, reason: str | None = None) -> None:
     """Put an arm's rows in place of those that a file holds of it."""
-    content = _read(path)
+    content = read_if_there(path)
     others = [row for row in content.get(name, ()) if row["arm"] != arm.name]
     kept = None if f"maps of {arm.name} light" in str(content.get("reason")) else content.get("reason")
     reasons = {"reason": reason or kept} if name == "arms" else {}
@@ -294,10 +294,3 @@ def _put_rows(path: Path, name: str, arm: Arm, rows: Iterable[Mapping[str, Any]]
 def _sort_rows(rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> list[Mapping[str, Any]]:
     """Return the rows of some arms, in the order of their names."""
     return sorted((row for row in rows if row["arm"] in names), key=lambda row: names.index(row["arm"]))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(parse_json_file(path))
-    except (OSError, ValueError, TypeError):
-        return {}

@@ -21,7 +21,9 @@ DIR/local/                 what holds paths: not to be passed on; work/ in it ma
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from lamella.files import parse_json_file
 from lamella.studies.arms import Arm
 
 
@@ -77,3 +79,12 @@ class StudyFolder:
         arms = self.path / "arms"
         old = arms / (key or arm.key)
         return old if old.is_dir() else arms / arm.folder
+
+
+def read_if_there(path: Path) -> dict[str, Any]:
+    """Return what a JSON file of a study holds; nothing where it is not there, or damaged."""
+    try:
+        content = parse_json_file(path)
+    except (OSError, ValueError):
+        return {}
+    return dict(content) if isinstance(content, dict) else {}

@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from lamella.cohort import Cohort
 from lamella.encoders import EncoderSpec
@@ -18,7 +17,7 @@ from lamella.runs.folder import RunFolder
 from lamella.studies.arms import Arm
 from lamella.studies.costs import load_costs
 from lamella.studies.design import StudyDesign
-from lamella.studies.folder import StudyFolder
+from lamella.studies.folder import StudyFolder, read_if_there
 from lamella.studies.work import BagSet, Mark, bags_of, base_of
 
 
@@ -69,7 +68,7 @@ def find_done(
     listed as work, and what is there of it is kept when that work is done.
     """
     marks, arms = load_marks(folder.work), design.list_arms()
-    finished = {str(row["arm"]) for row in _read(folder.record).get("arms", ()) if row.get("state") == "done"}
+    finished = {str(row["arm"]) for row in read_if_there(folder.record).get("arms", ()) if row.get("state") == "done"}
     old = [arm for arm in arms if arm.name in finished and (folder.path / "arms" / base_of(arm).key).is_dir()]
     done: dict[str, str | None] = dict.fromkeys(mark for arm in old for mark in _list_trainings(arm, folds))
     done |= _find_bags(design, cohort, folder, {bags_of(arm): marks.get(_name_bags(arm)) for arm in old})
@@ -128,19 +127,11 @@ def _find_trained(
 
 def _find_looks(arms: Sequence[Arm], folder: StudyFolder) -> list[str]:
     """Return the marks of controls and looks whose figures are there."""
-    looks = ["permute"] if _read(folder.controls).get("permutations") else []
+    looks = ["permute"] if read_if_there(folder.controls).get("permutations") else []
     for kind, rows in (
-        ("cka", _read(folder.cka).get("pairs", ())),
-        ("localise", _read(folder.localisation).get("arms", ())),
+        ("cka", read_if_there(folder.cka).get("pairs", ())),
+        ("localise", read_if_there(folder.localisation).get("arms", ())),
     ):
         names = {str(row.get("arm")) for row in rows}
         looks += [f"{kind} {arm.folder}" for arm in arms if arm.name in names]
     return looks
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = parse_json_file(path)
-    except (OSError, ValueError):
-        return {}
-    return dict(content) if isinstance(content, Mapping) else {}

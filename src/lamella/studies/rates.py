@@ -17,7 +17,8 @@ from lamella.encoders.profile import DepthProfile, profile_encoder
 from lamella.encoders.runtime.opening import time_encoder
 from lamella.encoders.store import find_store
 from lamella.errors import EncoderError
-from lamella.files import parse_json_file, write_json
+from lamella.files import write_json
+from lamella.studies.folder import read_if_there
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Rates:
 
     def __init__(self, options: RuntimeSettings, path: Path | None = None) -> None:
         self._options, self._path = options, path or find_store() / "rates.json"
-        self._kept = _read(self._path)
+        self._kept = read_if_there(self._path)
 
     def profile(self, encoder: str, tile_px: int) -> dict[int, DepthCost]:
         """Return the arithmetic of each depth of an encoder; of the whole alone where it cannot be cut."""
@@ -68,7 +69,7 @@ class Rates:
         return float(self._kept[key])
 
     def _keep(self, key: str, value: Any) -> None:
-        self._kept = {**_read(self._path), **self._kept, key: value}
+        self._kept = {**read_if_there(self._path), **self._kept, key: value}
         write_json(self._path, self._kept)
 
 
@@ -82,11 +83,3 @@ def _profile(encoder: str, tile_px: int) -> Sequence[DepthProfile]:
 def _number(profiles: Sequence[DepthProfile]) -> dict[int, DepthCost]:
     """Number profiles, which come the deepest first, by their depth."""
     return {N_BLOCKS - i: DepthCost(one.gflops, one.width) for i, one in enumerate(profiles)}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        kept = parse_json_file(path)
-    except (OSError, ValueError):
-        return {}
-    return dict(kept) if isinstance(kept, dict) else {}
