@@ -350,14 +350,14 @@ def plan(folder: Path) -> Work:
     import os
 
     from lamella.cohort import load_cohort
-    from lamella.encoders import RuntimeSettings
     from lamella.studies.facts import plan_study
+    from lamella.studies.options import StudyOptions
     from lamella.studies.presets import find_preset
 
     os.environ["LAMELLA_HOME"] = str(folder / "home")
     cohort = load_cohort(save_slides(folder))
-    plan_study(find_preset("paper"), cohort, None, options=RuntimeSettings())  # times the encoders once
-    return lambda: plan_study(find_preset("paper"), cohort, None, options=RuntimeSettings()) and None
+    plan_study(find_preset("paper"), cohort, None, options=StudyOptions())  # times the encoders once
+    return lambda: plan_study(find_preset("paper"), cohort, None, options=StudyOptions()) and None
 
 
 @row("cohort of 2,000: audit of slides of 620 x 500 px")

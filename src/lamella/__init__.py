@@ -89,7 +89,7 @@ _HOME = {
     "StudyDesign": "studies.design",
     "load_design": "studies.design",
     "find_preset": "studies.presets",
-    "StudyOptions": "studies.execute",
+    "StudyOptions": "studies.options",
     "Study": "studies.execute",
     "judge_arms": "analysis.frames",
     "judge_again": "studies.judge",

@@ -47,8 +47,9 @@ from lamella.runs.predict import open_run
 from lamella.runs.settings import CamSettings, RunSettings, StageTwo, TrainingSettings
 from lamella.slide import Slide, open_slide
 from lamella.studies.design import StudyDesign, load_design
-from lamella.studies.execute import Study, StudyOptions
+from lamella.studies.execute import Study
 from lamella.studies.judge import judge_again
+from lamella.studies.options import StudyOptions
 from lamella.studies.presets import find_preset
 from lamella.tiles import TileSpec, place_tiles
 from lamella.tissue import TissueMask, draw_tissue, find_tissue, find_tissue_otsu, load_regions, restrict_tissue

@@ -7,7 +7,8 @@ from lamella.pipeline.study import compare_arms
 from lamella.progress import Progress, SilentProgress
 from lamella.samples import DEMO_MPP, DEMO_SLIDES, DEMO_STRIDE_PX, DEMO_TILE_PX, draw_cohort
 from lamella.studies.design import StudyDesign
-from lamella.studies.execute import Study, StudyOptions
+from lamella.studies.execute import Study
+from lamella.studies.options import StudyOptions
 from lamella.studies.presets import find_preset
 
 DEMO_ARM = "efficientnet-lite0@4"

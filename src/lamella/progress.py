@@ -53,10 +53,10 @@ class AlikeOnce:
 
     Args:
         progress: What is reported to.
-        of: What the message speaks for, as it is added in brackets.
+        of: What the message speaks for, as it is added in brackets; nothing is added where it is empty.
     """
 
-    def __init__(self, progress: Progress, *, of: str) -> None:
+    def __init__(self, progress: Progress, *, of: str = "") -> None:
         self._progress, self._of = progress, of
         self._said: set[str] = set()
 
@@ -69,4 +69,4 @@ class AlikeOnce:
         kind = re.sub(r"'[^']*'|\d[\d.]*", "#", message)
         if kind not in self._said:
             self._said.add(kind)
-            self._progress.say(f"{message} (said once for {self._of})")
+            self._progress.say(f"{message} (said once for {self._of})" if self._of else message)

@@ -13,7 +13,8 @@ from lamella.encoders import RuntimeSettings
 from lamella.files import parse_json_file
 from lamella.pipeline.study import compare_arms
 from lamella.studies.design import check_design
-from lamella.studies.execute import Study, StudyOptions
+from lamella.studies.execute import Study
+from lamella.studies.options import StudyOptions
 from tests.tiny import draw_cohort, draw_tissue, save_cohort_table, save_slide
 
 OPTIONS = StudyOptions(runtime=RuntimeSettings(runtime="torch", n_threads=1))

@@ -26,7 +26,7 @@ def make_folders(folder: Path) -> list[Original]:
     from lamella.runs.predict import open_run
     from lamella.runs.settings import CamSettings, RunSettings
     from lamella.studies.design import check_design
-    from lamella.studies.execute import StudyOptions
+    from lamella.studies.options import StudyOptions
     from lamella.tiles import TileSpec
 
     runtime = RuntimeSettings(runtime="torch", precision="fp32", n_threads=1)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,15 @@ from lamella.exports.source import find_source
 from lamella.pipeline.study import compare_arms
 from lamella.runs.metrics import Score
 from lamella.runs.predictions import tabulate
-from lamella.studies import plan as plan_study
 from lamella.studies.arms import CHOSEN_ARMS, Arm
 from lamella.studies.choice import choose_in_folds, count_chosen, say_choices
 from lamella.studies.design import check_design
-from lamella.studies.execute import Study, StudyOptions, execute_study
+from lamella.studies.execute import Study, execute_study
 from lamella.studies.judge import ArmCost, join_costs, judge_again
+from lamella.studies.listing import _List
+from lamella.studies.options import StudyOptions
 from lamella.studies.outcome import ArmOutcome
+from lamella.studies.work import WorkItem
 from tests.tiny import draw_cohort
 
 OPTIONS = StudyOptions(runtime=RuntimeSettings(runtime="torch", n_threads=1))
@@ -173,7 +176,12 @@ def test_a_budget_with_room_for_a_declared_tuned_arm_alone_leaves_the_chosen_one
     cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arms = [*CONTENT["arms"], {"encoders": ["resnet18"], "depths": [1], "weights": ["random"], "finetuned": ["tuned"]}]
-    monkeypatch.setattr(plan_study, "price_choices", lambda *_: 1e9)
+    list_choices = _List._list_choices
+
+    def list_dear(self: _List, planned: Sequence[WorkItem]) -> list[WorkItem]:
+        return [dataclasses.replace(item, seconds=1e9) for item in list_choices(self, planned)]
+
+    monkeypatch.setattr(_List, "_list_choices", list_dear)
     budget = dataclasses.replace(OPTIONS, budget_s=3600.0)
     design = check_design(CONTENT | {"arms": arms}, "the test")
     record = execute_study(cohort, design, tmp_path / "out", options=budget).record

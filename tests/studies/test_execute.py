@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import shutil
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -12,12 +15,17 @@ from lamella.cli import build_app
 from lamella.cohort import Cohort, load_cohort
 from lamella.encoders import RuntimeSettings
 from lamella.errors import CohortError, ModelError, SettingsError
+from lamella.exports.source import find_source
+from lamella.features.failures import Failure
 from lamella.files import parse_json_file
 from lamella.pipeline.study import compare_arms
 from lamella.studies import execute
 from lamella.studies.design import StudyDesign, check_design
-from lamella.studies.execute import Study, StudyOptions, execute_study
+from lamella.studies.execute import Study, execute_study
+from lamella.studies.facts import plan_study
 from lamella.studies.judge import find_chains, judge_again
+from lamella.studies.options import StudyOptions
+from lamella.studies.work import Engine, WorkItem
 from tests.tiny import draw_cohort
 
 OPTIONS = StudyOptions(runtime=RuntimeSettings(runtime="torch", n_threads=1))
@@ -161,31 +169,95 @@ def test_run_again_nothing_is_trained_and_every_file_is_the_same(
     assert {name: (study.folder.path / name).read_bytes() for name in FILES} == before
 
 
-def test_stopped_on_the_way_and_run_again_the_figures_are_those_of_an_undisturbed_run(
+def test_the_plan_printed_is_the_work_done_and_after_each_kill_the_rest_is_to_the_figures_of_an_undisturbed_run(
     study: Study, cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "costs.json").write_bytes(study.folder.costs.read_bytes())  # seconds differ from run to run
-    for where in ("run_frozen", "run_stage_two", "permute_arm"):
-        with monkeypatch.context() as patch:
+    printed = [row["work"] for row in plan_study(DESIGN, cohort, out, options=OPTIONS).list_rows()]
+    assert printed == [
+        "extract default, random weights",
+        *(f"train resnet18@{depth}-random" for depth in (1, 2)),
+        *(f"finetune resnet18@2-random fold{fold}" for fold in range(3)),
+        "permute the arm that is shown",
+        "cka resnet18@2-random-tuned",
+    ]
+    did: list[str] = []
+    run = WorkItem.run
+    for killed_at in (1, 4, 6, 7, None):
 
-            def stop(*_: object, **__: object) -> None:
+        def run_or_die(item: WorkItem, engine: Engine, killed_at: int | None = killed_at) -> Sequence[Failure]:
+            if len(did) == killed_at:
                 raise KeyboardInterrupt
+            failures = run(item, engine)
+            did.append(item.key)
+            return failures
 
-            patch.setattr(execute, where, stop)
-            with pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patch:
+            patch.setattr(WorkItem, "run", run_or_die)
+            with pytest.raises(KeyboardInterrupt) if killed_at is not None else nullcontext():
                 execute_study(cohort, DESIGN, out, options=OPTIONS)
-    execute_study(cohort, DESIGN, out, options=OPTIONS)
-    for name in ("results.csv", "verdict.json", "controls.json", "metrics.json"):
+        record = parse_json_file(out / "study.json")
+        assert [row["item"] for row in record["work"] if row["state"] == "to do"] == printed[len(did) :]
+    assert did == printed
+    assert sorted(path.name for path in (out / "arms").iterdir()) == ["resnet18@1-random", "resnet18@2-random"]
+    for name in ("results.csv", "verdict.json", "controls.json", "metrics.json", "cka.json", "predictions.parquet"):
         assert (out / name).read_bytes() == (study.folder.path / name).read_bytes(), name
+
+
+def test_the_status_of_a_study_is_its_work_list(study: Study) -> None:
+    told = CliRunner().invoke(build_app(), ["study", str(study.folder.path), "--status"])
+    assert told.exit_code == 0
+    for item in (
+        "extract default, random weights",
+        "finetune resnet18@2-random fold2",
+        "permute the arm that is shown",
+    ):
+        (line,) = [line for line in told.output.splitlines() if item in line]
+        assert line.strip().endswith("done")
+
+
+def test_a_folder_named_by_keys_is_gone_on_with_and_no_model_is_trained_again(
+    study: Study, cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As version 0.1.0 left it: no marks of finished work; one of the arms was under way."""
+    out = tmp_path / "out"
+    shutil.copytree(study.folder.path, out)
+    shutil.rmtree(out / "local" / "work")
+    frozen = [arm for arm in DESIGN.list_arms() if arm.finetuned == "frozen" and arm.weights == "random"]
+    for arm in frozen:
+        (out / "arms" / arm.folder).rename(out / "arms" / arm.key)
+    record = parse_json_file(out / "study.json")
+    del record["work"]
+    unfinished = next(row for row in record["arms"] if row["arm"] == "resnet18@1, random weights")
+    unfinished["state"] = "not run"
+    (out / "study.json").write_text(json.dumps(record))
+    plan = plan_study(DESIGN, cohort, out, options=OPTIONS)
+    assert [item.key for item in plan.todo] == [
+        "extract default, random weights",
+        "train resnet18@1-random",
+        "permute the arm that is shown",
+        "cka resnet18@2-random-tuned",
+    ]
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr("lamella.runs.rounds.fit_together", refuse)
+    monkeypatch.setattr("lamella.runs.stage_two.fit_encoder", refuse)
+    execute_study(cohort, DESIGN, out, options=OPTIONS)
+    assert {path.name for path in (out / "arms").iterdir()} == {arm.key for arm in frozen}
+    for name in ("results.csv", "verdict.json", "controls.json", "cka.json"):
+        assert (out / name).read_bytes() == (study.folder.path / name).read_bytes(), name
+    assert plan_study(DESIGN, cohort, out, options=OPTIONS).todo == ()
+    for arm in ("resnet18@1, random weights", "resnet18@2, random weights, tuned"):
+        assert find_source(out, arm).members
 
 
 def test_arms_may_be_added_and_are_marked_and_other_settings_are_refused(
     study: Study, cohort: Cohort, tmp_path: Path
 ) -> None:
-    import shutil
-
     out = tmp_path / "out"
     shutil.copytree(study.folder.path, out)
     content = DESIGN.model_dump()
@@ -240,12 +312,7 @@ def test_camelyon16_as_downloaded_is_studied_on_its_split_and_localised_on_compl
 def test_a_budget_leaves_out_what_does_not_fit_and_says_what_it_would_cost(
     study: Study, cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lamella.studies import execute
-    from lamella.studies.facts import gather_facts
-    from lamella.studies.plan import plan_units
-
-    facts = gather_facts(DESIGN, cohort, tmp_path / "out", options=OPTIONS.runtime)
-    whole = plan_units(DESIGN, facts).seconds
+    whole = plan_study(DESIGN, cohort, tmp_path / "out", options=OPTIONS).seconds
     options = dataclasses.replace(OPTIONS, budget_s=max(30.0, whole / 3))
     gathered: list[object] = []
     gather = execute.gather_facts
@@ -254,7 +321,7 @@ def test_a_budget_leaves_out_what_does_not_fit_and_says_what_it_would_cost(
     assert len(gathered) == 1  # slides are looked at and encoders timed once
     left = [row for row in found.record["arms"] if row["state"] == "not run"]
     assert len(found.outcomes) + len(left) == 4
-    assert all(row["estimated_seconds"] > 0 and "budget" in row["reason"] for row in left)
+    assert all(row["estimated_seconds"] is not None and "budget" in row["reason"] for row in left)
     after = execute_study(cohort, DESIGN, tmp_path / "out", options=OPTIONS)
     assert len(after.outcomes) == 4
     assert after.verdict is not None

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lamella.cli.progress import RichProgress
     from lamella.cohort import Cohort
     from lamella.studies.design import StudyDesign
+    from lamella.studies.options import StudyOptions
 
 
 @takes_groups
@@ -152,26 +153,9 @@ def study(
     from lamella.cohort import give_resolution
     from lamella.cohort.datasets import gather_camelyon16_outlines, is_camelyon16
     from lamella.encoders import RuntimeSettings
-    from lamella.studies.execute import StudyOptions
+    from lamella.studies.options import StudyOptions
 
     given = give_resolution(_load(table, columns, progress), slide_mpp)
-    if plan:
-        from lamella.studies.facts import plan_study
-        from lamella.studies.prospects import list_obstacles
-        from lamella.studies.reach import say_reach
-
-        print_table(["arm"], [{"arm": arm.name} for arm in design.list_arms()])
-        for line in list_obstacles(design, given) or say_reach(design, given):
-            progress.say(line)
-        progress.say("Counting tiles and measuring encoders that were not timed on this machine yet.")
-        found = plan_study(design, given, out, options=RuntimeSettings(device=device, precision=precision))
-        print_table(["arm", "state", "GFLOPs a tile", "time"], [row.as_row() for row in found.arms])
-        for line in found.say():
-            progress.say(line)
-        return
-
-    from lamella.pipeline.study import compare_arms
-
     options = StudyOptions(
         runtime=RuntimeSettings(device=device, precision=precision),
         lesions=lesions or (Path(design.localise) if design.localise else None),
@@ -180,6 +164,12 @@ def study(
         budget_s=None if design.budget is None else parse_time(design.budget),
         cautions=tuple(caution or ()),
     )
+    if plan:
+        _print_plan(design, given, out, dataclasses.replace(options, lesions=_find_outlines(options, table)), progress)
+        return
+
+    from lamella.pipeline.study import compare_arms
+
     folder = _need(out, "Name a folder for the study: --out DIR")
     if lesions is None and is_camelyon16(table):
         options = dataclasses.replace(options, lesions=gather_camelyon16_outlines(table, folder / "local" / "outlines"))
@@ -191,6 +181,32 @@ def study(
         print_verdict(verdict)
         progress.say(f"The page is '{result.folder.page}'.")
     tell_failures(result.failures, result.folder.path / "failures.csv")
+
+
+def _find_outlines(options: "StudyOptions", table: Path) -> Path | None:
+    """Return where a study's outlines lie: CAMELYON16's folder brings its own along."""
+    from lamella.cohort.datasets import is_camelyon16
+
+    return table if options.lesions is None and is_camelyon16(table) else options.lesions
+
+
+def _print_plan(
+    design: "StudyDesign", cohort: "Cohort", out: Path | None, options: "StudyOptions", progress: "RichProgress"
+) -> None:
+    """Print arms, what these patients can show, and the work list."""
+    from lamella.studies.facts import plan_study
+    from lamella.studies.prospects import list_obstacles
+    from lamella.studies.reach import say_reach
+
+    print_table(["arm"], [{"arm": arm.name} for arm in design.list_arms()])
+    for line in list_obstacles(design, cohort) or say_reach(design, cohort):
+        progress.say(line)
+    progress.say("Counting tiles and measuring encoders that were not timed on this machine yet.")
+    plan = plan_study(design, cohort, out, options=options)
+    print_table(["arm", "state", "GFLOPs a tile", "time"], [row.as_row() for row in plan.arms])
+    print_table(["work", "at most"], plan.list_rows())
+    for line in plan.say():
+        progress.say(line)
 
 
 def _load(table: Path, columns: ColumnOptions, progress: "RichProgress") -> "Cohort":
@@ -251,8 +267,11 @@ def _tell_status(folder: Path, *, as_json: bool) -> None:
     if record is None:
         raise SettingsError(f"'{folder}' holds no study (no study.json). Name the --out folder of a `lamella study`.")
     if as_json:
-        print_json({"status": record.status, "arms": [row.as_json() for row in record.arms]})
+        work = [row.as_json() for row in record.work]
+        print_json({"status": record.status, "arms": [row.as_json() for row in record.arms], "work": work})
         return
     rows = [{"arm": row.arm, "state": row.state, "what to do": row.command} for row in record.arms]
     print_table(["arm", "state", "what to do"], rows)
+    if record.work:  # version 0.1.0 did not list it
+        print_table(["work", "state"], [{"work": row.item, "state": row.state} for row in record.work])
     echo(f"status: {record.status}")

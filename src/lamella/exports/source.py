@@ -191,7 +191,8 @@ def find_arm_run(folder: StudyFolder, row: Mapping[str, Any], rows: Mapping[str,
         other for other in rows.values() if other["finetuned"] == "frozen" and all(other[n] == row[n] for n in same)
     )
     base = next(alike, None)
-    return open_run(folder.models(str(base["key"]) if base is not None else Arm(**{n: row[n] for n in same}).key))
+    arm = Arm(**{name: row[name] for name in same})
+    return open_run(folder.models(arm, key=None if base is None else str(base["key"])))
 
 
 def _gather(run: FinishedRun, kind: str, progress: Progress) -> ExportSource:

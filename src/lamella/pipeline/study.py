@@ -25,7 +25,8 @@ from lamella.runs.predict import open_run
 from lamella.runs.settings import CamSettings
 from lamella.slide import open_slide
 from lamella.studies.design import StudyDesign, load_design
-from lamella.studies.execute import Study, StudyOptions, execute_study
+from lamella.studies.execute import Study, execute_study
+from lamella.studies.options import StudyOptions
 from lamella.studies.outcome import ArmOutcome
 from lamella.studies.presets import find_preset
 from lamella.studies.work import base_of

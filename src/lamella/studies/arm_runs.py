@@ -1,8 +1,8 @@
 """Running one arm of a study, in a folder that is a run of its own: everything that reads a run reads an arm.
 
-DIR/arms/<key>/              a run folder (study.folder), whose bags lie in the study's `features`
-DIR/arms/<key>/finetuned/    stage 2 that went on from it: head only and tuned
-DIR/arms/<key>/permuted/     the control with permuted labels, where this arm is the declared one
+DIR/arms/<arm>/              a run folder (study.folder), whose bags lie in the study's `features`
+DIR/arms/<arm>/finetuned/    stage 2 that went on from it: the arms `head` and `tuned` of the same encoder
+DIR/arms/<arm>/permuted/     the control with permuted labels, where this arm is the declared one
 """
 
 import dataclasses

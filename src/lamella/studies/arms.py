@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 
 from lamella.defaults import HEAD
@@ -11,6 +12,8 @@ FINETUNED = ("frozen", "head", "tuned")
 CHOSEN = "best of each fold"
 """In place of an encoder: the arm is whichever frozen one did best on each fold's own validation patients."""
 _SAID = {"frozen": "", "head": ", head only", "tuned": ", tuned"}
+_WORDS = {*FINETUNED, "random", "attention", "ilse", "gated", "mean", "max"}  # say something else in a folder's name
+_LONGEST = 80  # characters of a folder's name, before digits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -67,15 +70,45 @@ class Arm:
             return f"{CHOSEN}{_SAID[self.finetuned]}"
         weights = {"auto": "", "random": ", random weights"}.get(self.weights)
         if weights is None:
-            weights = f", {self.weights.replace(chr(92), '/').rsplit('/', 1)[-1]}"
+            weights = f", {_strip(self.weights)}"
         head = "" if self.head == "attention" else f", {self.head}"
         tiles = "" if self.tiles == "default" else f", {self.tiles}"
         return f"{self.trunk}{weights}{_SAID[self.finetuned]}{head}{tiles}"
 
     @property
+    def folder(self) -> str:
+        """What its folder is called; it ends in six hex digits of the name where plain words could mean another arm.
+
+        Example:
+            >>> Arm(encoder="efficientnet-lite0", depth=3, finetuned="tuned").folder
+            'efficientnet-lite0@3-tuned'
+            >>> Arm(encoder="nets/Own.py:build", weights="random", head="mean").folder
+            'own.py-build@4-random-mean-57b591'
+        """
+        encoder, weights = (_strip(part) for part in (self.encoder, self.weights))
+        free = [
+            part for part, usual in ((weights, ("auto", "random")), (self.tiles, ("default",))) if part not in usual
+        ]
+        parts = [f"{encoder}@{self.depth}", weights, self.finetuned, self.head, self.tiles]
+        left_out = ("", "auto", "frozen", "attention", "default")
+        said = "-".join(part for part, usual in zip(parts, left_out, strict=True) if part != usual)
+        is_plain = re.fullmatch(r"[a-z0-9][a-z0-9._-]*", encoder) and all(
+            re.fullmatch(r"[a-z0-9_]+(\.[a-z0-9_]+)*", part) and part not in _WORDS for part in free
+        )
+        if is_plain and encoder == self.encoder and len(said) <= _LONGEST:
+            return said
+        digits = hashlib.sha256(self.name.encode()).hexdigest()[:6]
+        return f"{re.sub(r'[^a-z0-9@._]+', '-', said.lower())[:_LONGEST].strip('.-')}-{digits}"
+
+    @property
     def key(self) -> str:
-        """12 hex digits by which folders are named."""
+        """12 hex digits by which version 0.1.0 named folders."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _strip(path: str) -> str:
+    """Return a path's last part, whichever system wrote it."""
+    return path.replace("\\", "/").rsplit("/", 1)[-1]
 
 
 CHOSEN_ARMS = tuple(Arm(encoder=CHOSEN, finetuned=kind) for kind in FINETUNED)

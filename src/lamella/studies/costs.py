@@ -20,9 +20,10 @@ from lamella.encoders.names import split_name
 from lamella.encoders.profile import profile_encoder
 from lamella.errors import LamellaError, TileError
 from lamella.features.plan import CutSettings, plan_slide
-from lamella.files import parse_json_file, write_record
+from lamella.files import write_record
 from lamella.finetune.tiles import ChosenTiles, SlideTiles
 from lamella.progress import Progress
+from lamella.studies.folder import read_if_there
 
 N_TILES = 64
 N_RUNS = 5
@@ -36,11 +37,7 @@ def name_cost(tiles: str, encoder: EncoderSpec) -> str:
 
 def load_costs(path: Path) -> dict[str, dict[str, Any]]:
     """Return the costs measured so far; none where there is no file, or a damaged one."""
-    try:
-        found = parse_json_file(path)
-    except (OSError, ValueError):
-        return {}
-    return dict(found) if isinstance(found, dict) else {}
+    return read_if_there(path)
 
 
 def measure_costs(

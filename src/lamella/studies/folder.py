@@ -15,13 +15,28 @@ DIR/cohort.csv             ids, labels, folds; no paths
 DIR/ledger.csv             tissue kept and removed by each step
 DIR/failures.csv           slides that could not be done, with the reason
 DIR/slides/<slide_id>/     pictures for the page
-DIR/arms/<key>/            models of an arm: fold<k>/seed<s>/
+DIR/arms/<arm>/            a frozen arm as a run of its own, such as arms/resnet18@3/; finetuned/ in it is what went on
 DIR/features/              bags, shared by all arms
-DIR/local/                 what holds paths: not to be passed on
+DIR/local/                 what holds paths: not to be passed on; work/ in it marks what is finished
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from lamella.files import parse_json_file
+from lamella.studies.arms import Arm
+
+
+class _Inside:
+    """A path inside a study folder, by its name there."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, folder: "StudyFolder", _: type["StudyFolder"]) -> Path:
+        """Return it."""
+        return folder.path / self._name
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,65 +49,20 @@ class StudyFolder:
 
     path: Path
 
-    @property
-    def page(self) -> Path:
-        """The page."""
-        return self.path / "report.html"
-
-    @property
-    def record(self) -> Path:
-        """The design, arms and their states."""
-        return self.path / "study.json"
-
-    @property
-    def results(self) -> Path:
-        """A row an arm, fold and seed."""
-        return self.path / "results.csv"
-
-    @property
-    def predictions(self) -> Path:
-        """A row an arm, slide, seed and side."""
-        return self.path / "predictions.parquet"
-
-    @property
-    def costs(self) -> Path:
-        """Measured seconds a tile."""
-        return self.path / "costs.json"
-
-    @property
-    def verdict(self) -> Path:
-        """Intervals, comparisons, the recommendation."""
-        return self.path / "verdict.json"
-
-    @property
-    def controls(self) -> Path:
-        """Permuted labels, baselines, batches."""
-        return self.path / "controls.json"
-
-    @property
-    def metrics(self) -> Path:
-        """All metrics of every arm."""
-        return self.path / "metrics.json"
-
-    @property
-    def cka(self) -> Path:
-        """Fine-tuned encoders against frozen ones."""
-        return self.path / "cka.json"
-
-    @property
-    def localisation(self) -> Path:
-        """Attention and maps against outlines."""
-        return self.path / "localisation.json"
-
-    @property
-    def slides(self) -> Path:
-        """Pictures for the page, a folder a slide."""
-        return self.path / "slides"
-
-    @property
-    def features(self) -> Path:
-        """Bags, shared by all arms."""
-        return self.path / "features"
+    page = _Inside("report.html")
+    record = _Inside("study.json")
+    results = _Inside("results.csv")
+    predictions = _Inside("predictions.parquet")
+    costs = _Inside("costs.json")
+    verdict = _Inside("verdict.json")
+    controls = _Inside("controls.json")
+    metrics = _Inside("metrics.json")
+    cka = _Inside("cka.json")
+    localisation = _Inside("localisation.json")
+    slides = _Inside("slides")
+    features = _Inside("features")
+    local = _Inside("local")
+    work = _Inside("local/work")
 
     def features_of(self, weights: str) -> Path:
         """Return where bags of some kind of weights lie: names in files do not tell random weights from others."""
@@ -100,11 +70,22 @@ class StudyFolder:
             return self.features
         return self.features / f"weights-{Path(weights).stem}"
 
-    @property
-    def local(self) -> Path:
-        """What is not to be passed on."""
-        return self.path / "local"
+    def models(self, arm: Arm, *, key: str | None = None) -> Path:
+        """Return the run folder of a frozen arm; one that version 0.1.0 named by its key is found.
 
-    def models(self, key: str) -> Path:
-        """Return the folder of an arm's models."""
-        return self.path / "arms" / key
+        Args:
+            arm: Which arm.
+            key: As its record states it; None is the arm's own. A record does not hold the folder of a file of weights.
+        """
+        arms = self.path / "arms"
+        old = arms / (key or arm.key)
+        return old if old.is_dir() else arms / arm.folder
+
+
+def read_if_there(path: Path) -> dict[str, Any]:
+    """Return what a JSON file of a study holds; nothing where it is not there, or damaged."""
+    try:
+        content = parse_json_file(path)
+    except (OSError, ValueError):
+        return {}
+    return dict(content) if isinstance(content, dict) else {}

@@ -1,0 +1,154 @@
+"""How the work for a study's arms is done, in the study's folder; what is there is loaded and not done again.
+
+Whatever an item needs of those before it is loaded from the folder by the very function that makes it: so it is found
+whether this process made it, an earlier one that was killed, or another machine.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from lamella.cohort import Cohort
+from lamella.encoders import EncoderSpec
+from lamella.errors import CohortError
+from lamella.features.extract import ExtractReport, extract_cohort
+from lamella.features.failures import Failure
+from lamella.features.settings import ExtractSettings
+from lamella.progress import AlikeOnce, Progress
+from lamella.runs.bags import load_bags
+from lamella.runs.folder import RunFolder
+from lamella.runs.settings import TrainingSettings
+from lamella.studies.arm_runs import ArmPlace, FrozenRun, continue_fold, run_frozen
+from lamella.studies.arms import Arm
+from lamella.studies.choice import FoldChoice, choose_in_folds
+from lamella.studies.costs import draw_cost_tiles, load_costs, measure_costs, name_cost
+from lamella.studies.design import StudyDesign
+from lamella.studies.folder import StudyFolder
+from lamella.studies.options import StudyOptions
+from lamella.studies.work import EXTRACT, BagSet, WorkItem, bags_of
+
+
+class ArmBench:
+    """Cohort, design and folder of a study, and what was loaded from the folder so far.
+
+    Args:
+        cohort: With folds or splits.
+        design: What is compared.
+        folder: The study's.
+        options: Where encoders run, and what is localised.
+        items: All work of the study, finished or not.
+        progress: Where to report to.
+    """
+
+    def __init__(
+        self,
+        cohort: Cohort,
+        design: StudyDesign,
+        folder: StudyFolder,
+        options: StudyOptions,
+        items: Iterable[WorkItem],
+        progress: Progress,
+    ) -> None:
+        self.cohort, self.design, self.folder, self.options = cohort, design, folder, options
+        self.progress = progress
+        self.once = AlikeOnce(progress)  # folds are trained on one by one, and each would say the same
+        self._extractions = [item.bags for item in items if item.kind == EXTRACT]
+        self._reports: dict[tuple[BagSet, ...], ExtractReport] = {}
+        self._frozen: dict[Arm, FrozenRun] = {}
+        self.tiles_a_slide: dict[str, float] = {}
+
+    # Bags and costs -----------------------------------------------------------------------------------------------
+
+    def extract(self, item: WorkItem) -> Sequence[Failure]:
+        """Encode every tile once for all encoders and depths that share tiles and kind of weights."""
+        return self._extract(item.bags).failures
+
+    def _extract(self, bags: tuple[BagSet, ...]) -> ExtractReport:
+        if bags not in self._reports:
+            settings = self._settings(bags)
+            report = extract_cohort(
+                self.cohort.slides, settings, self.folder.features_of(bags[0].weights), progress=self.progress
+            )
+            if len(report.failures) == len(self.cohort.slides):
+                raise CohortError(
+                    f"none of the {len(self.cohort.slides)} slides could be encoded. "
+                    f"The first: {report.failures[0].reason}"
+                )
+            self._reports[bags] = report
+        return self._reports[bags]
+
+    def list_reports(self) -> list[ExtractReport]:
+        """Return what all extractions of the study said."""
+        return [self._extract(bags) for bags in self._extractions]
+
+    def list_lost(self) -> dict[str, Failure]:
+        """Return the slides that any encoder could not encode, by id: they are left out of every arm."""
+        return {failure.slide_id: failure for report in self.list_reports() for failure in report.failures}
+
+    def cost(self, item: WorkItem) -> Sequence[Failure]:
+        """Measure what encoders cost that have no cost yet."""
+        settings, tiles = self._settings(item.bags), item.bags[0].tiles
+        lost = self.list_lost()
+        good = [slide for slide in self.cohort.slides if slide.slide_id not in lost]
+        pixels = draw_cost_tiles(good, settings.cut)
+        measure_costs(self.folder.costs, tiles, settings.encoders, pixels, self.options.runtime, self.progress)
+        return ()
+
+    def find_cost(self, arm: Arm) -> dict[str, Any]:
+        """Return what `costs.json` holds of an arm's encoder."""
+        return load_costs(self.folder.costs)[name_cost(arm.tiles, _spec(bags_of(arm)))]
+
+    def _settings(self, bags: Sequence[BagSet]) -> ExtractSettings:
+        encoders = tuple(_spec(own) for own in bags)
+        cut = self.design.tiles[bags[0].tiles].cut()
+        return ExtractSettings(cut=cut, encoders=encoders, runtime=self.options.runtime)
+
+    # Arms ---------------------------------------------------------------------------------------------------------
+
+    def train(self, item: WorkItem) -> Sequence[Failure]:
+        """Train the heads of a frozen arm in all folds, predict and measure."""
+        assert item.arm is not None
+        self.load_frozen(item.arm)
+        return ()
+
+    def load_frozen(self, arm: Arm) -> FrozenRun:
+        """Return stage 1 of an arm; what is missing of it is trained."""
+        if arm not in self._frozen:
+            features = self.folder.features_of(arm.weights)
+            bags, lost = bags_of(arm), self.list_lost()
+            settings = self._settings([bags])
+            report = next(self._extract(group) for group in self._extractions if bags in group)
+            kept = [slide.slide_id for slide in self.cohort.slides if slide.slide_id not in lost]
+            loaded = load_bags(settings.folder(features), kept)
+            self.tiles_a_slide[arm.tiles] = sum(map(len, loaded.features.values())) / len(loaded.features)
+            training = TrainingSettings(
+                train=self.design.train.settings(arm.head, 0), n_seeds=self.design.seeds, by_batch=False
+            )
+            run = RunFolder(self.folder.models(arm))
+            place = ArmPlace(cohort=self.cohort, folder=run, features=features, report=report)
+            self._frozen[arm] = run_frozen(arm, place, loaded, settings, training, self.progress)
+        return self._frozen[arm]
+
+    def finetune(self, item: WorkItem) -> Sequence[Failure]:
+        """Train on in one fold: from the arm that is named, or from the one that is best there."""
+        assert item.fold is not None
+        base = item.arm
+        if base is None:
+            base = next((choice.arm for choice in self.choose(item) if choice.fold == item.fold), None)
+        if base is None:  # no arm was validated in this fold
+            return ()
+        stage = self.design.finetune.stage(item.finetuned)
+        continue_fold(self.load_frozen(base), item.fold, self.cohort, stage, self.once)
+        return ()
+
+    def choose(self, item: WorkItem) -> tuple[FoldChoice, ...]:
+        """Return which arm is best in each fold, of those that an item of chosen arms comes after."""
+        frozen = [arm for arm in self.design.list_arms() if f"train {arm.folder}" in item.after]
+        return choose_in_folds([self.load_frozen(arm).outcome for arm in self.sort_by_cost(frozen)])
+
+    def sort_by_cost(self, arms: Iterable[Arm]) -> list[Arm]:
+        """Return arms, those that cost least a tile first."""
+        return sorted(arms, key=lambda arm: (float(self.find_cost(arm)["seconds_per_tile"]), arm.name))
+
+
+def _spec(bags: BagSet) -> EncoderSpec:
+    return EncoderSpec(f"{bags.encoder}@{bags.depth}", bags.weights)
