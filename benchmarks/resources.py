@@ -439,12 +439,12 @@ def add_outline_rows(n_polygons: int, called: str) -> None:
     @row(f"GeoJSON of 10^6 points in {called}: lesions for localisation")
     def lesions(folder: Path) -> Work:
         from lamella.analysis.localise import number_lesions
-        from lamella.explain.outlines import load_lesions
+        from lamella.explain.outlines import load_truth
 
         path = save_outlines(folder, n_polygons)
 
         def run() -> None:
-            mask = load_lesions(path, SIZE_L0)((2560, 4096))
+            mask = load_truth(path, SIZE_L0)((2560, 4096))
             number_lesions(mask, SIZE_L0[0] * 0.5 / 4096)
 
         return run

@@ -204,10 +204,12 @@ def rasterise_regions(region: BaseGeometry, shape: tuple[int, ...], slide_size: 
     row = np.arange(n_rows.sum()) - np.repeat(np.cumsum(n_rows) - n_rows, n_rows) + first[edge]
     (x0, y0), (x1, y1) = start[edge].T, stop[edge].T
     column = np.clip(np.ceil(x0 + (row - y0) * (x1 - x0) / (y1 - y0)), 0, width).astype(np.int64)
-    # Inside is where an odd number of edges lies to the left.
-    crossings = np.bincount(row * (width + 1) + column, minlength=height * (width + 1)).reshape(height, width + 1)
-    inside: NDArray[np.bool_] = (crossings.cumsum(axis=1) % 2 == 1)[:, :width]
-    return inside
+    # Inside is where an odd number of edges lies to the left; a byte a pixel, for masks have 10^8 of them.
+    crossed, n_edges = np.unique(row * (width + 1) + column, return_counts=True)
+    inside = np.zeros((height, width + 1), np.uint8)
+    inside.reshape(-1)[crossed[n_edges % 2 == 1]] = 1
+    np.bitwise_xor.accumulate(inside, axis=1, out=inside)
+    return inside[:, :width].astype(np.bool_)
 
 
 def _runs(edges: NDArray[np.bool_], crossing: NDArray[np.bool_]) -> NDArray[np.int64]:
