@@ -79,7 +79,7 @@ def test_a_run_that_is_killed_in_every_stage_goes_on_and_ends_as_if_undisturbed(
         "training": Death(r"/models/fold1/seed0/model\.json$"),
         "attention": Death(r"/attention/S-\d+\.h5$", n=4),
         "heatmaps": Death(r"/heatmaps/[^/]+/attention\.tiff$", n=2),
-        "page": Death(r"/index\.html$"),
+        "page": Death(r"/report\.html$"),
     }.items():
         ended = run_command([*RUN, "--out", "killed"], place, death=death)
         assert ended.exit_code == -signal.SIGKILL, (stage, ended.stderr)
@@ -125,7 +125,7 @@ def test_fine_tuning_cka_and_maps_that_are_killed_go_on_to_the_same_result(
     same = ["predictions.csv", "metrics.json", "finetuned/arms.json", "finetuned/predictions.csv"]
     same += [str(path.relative_to(home / "whole")) for path in (home / "whole").rglob("cka.json")]
     same += [str(path.relative_to(home / "whole")) for path in (home / "whole").glob("cam/*/cam.*")]
-    assert len(same) == 4 + 3 + 3 * 4
+    assert len(same) == 5 + 3 + 3 * 4
     for name in same:
         assert (home / "killed" / name).read_bytes() == (home / "whole" / name).read_bytes(), name
 

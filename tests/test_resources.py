@@ -20,7 +20,7 @@ from lamella.features.h5_reading import open_h5, read_array
 from lamella.features.torch_bags import load_tensor_bag
 from lamella.mil.batches import Bags
 from lamella.mil.standardise import find_standardisation
-from lamella.mil.trainee import StandardRows
+from lamella.mil.written import StandardRows
 from lamella.runs import bags as study_bags
 from lamella.tissue import annotation_xml, geojson
 from lamella.tissue.areas import Area, Drawing, keep_polygons

@@ -135,11 +135,12 @@ def test_a_circle_is_found_however_it_is_closed(tmp_path: Path, text: str) -> No
 LAWS = frozenset(
     (
         "analysis/test_simulations",
+        "cli/test_defaults",
         "cli/test_foundations",
         "cli/test_image_option",
         "features/test_misread_bags",
-        "reports/test_exports",
-        "reports/study/test_in_chromium",
+        "reports/draw/test_exports",
+        "reports/page/test_in_chromium",
         "slide/test_damage",
         "slide/test_dicom",
         "slide/test_formats",

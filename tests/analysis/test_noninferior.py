@@ -34,7 +34,7 @@ def made_up(values: list[float], error: float, correlation: float) -> Difference
         covariance=covariance,
         factor=np.ones((n, n)),
         disagreement=0.0,
-        seeds=0.0,
+        seed_variances=np.zeros(n),
     )
 
 

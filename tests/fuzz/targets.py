@@ -165,7 +165,7 @@ def read_predictions(path: Path) -> str:
     from lamella.reports.summary import list_remarks, summarise_run
     from lamella.runs.measure import measure_table
 
-    metrics = measure_table(path)
+    metrics = measure_table(path).as_json()
     return digest([repr(metrics), repr(list(summarise_run(metrics))), repr(list_remarks(metrics))])
 
 

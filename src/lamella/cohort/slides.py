@@ -47,9 +47,10 @@ def gather_slides(
     unfit = [stem for stem in stems if not is_slide_id(stem)]
     if unfit:
         what = f"slide {name_some(unfit)} gives its" if len(unfit) == 1 else f"slides {name_some(unfit, 20)} give their"
+        remedy = "Rename it" if len(unfit) == 1 else "Rename them"
         raise CohortError(
             f"{what} name to result files and tables, and some system or spreadsheet takes it for something else. "
-            "Rename, or put all slides into a table with a slide_id column, and name the table instead."
+            f"{remedy}, or put all slides into a table with a slide_id column, and name the table instead."
         )
     slides = tuple(
         CohortSlide(
