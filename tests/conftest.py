@@ -1,6 +1,7 @@
 """Fixtures that every part of the tests may use."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,13 @@ import pytest
 
 
 def pytest_configure() -> None:
-    """Give each parallel worker a core of its own: libraries that count cores would fight for all of them."""
+    """Give each parallel worker a core of its own: libraries that count cores would fight for all of them.
+
+    Ctrl-C is heard even where the tests run in the background of a script (`nohup`, `&`): there it is ignored from the
+    start, commands keep ignored what whoever started them ignores, and tests that stop them would wait.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
     if worker.removeprefix("gw").isdigit() and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))

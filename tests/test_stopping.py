@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,9 +45,24 @@ serve(lambda question: time.sleep(60))
 """
 
 
+STARTED: "list[subprocess.Popen[str]]" = []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_runs_on() -> Iterator[None]:
+    """Kill what a failed test leaves running: some of it never ends by itself."""
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        process.kill()
+        process.wait()
+
+
 def start(code: str, folder: Path, **more: object) -> "subprocess.Popen[str]":
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, "-c", code], cwd=folder, **pipes, **more)  # type: ignore[call-overload,no-any-return]
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=folder, **pipes, **more)  # type: ignore[call-overload]
+    STARTED.append(process)
+    return process  # type: ignore[no-any-return]
 
 
 def wait_until(ready: object, seconds: float = 30.0) -> None:
