@@ -165,8 +165,8 @@ def read_predictions(path: Path) -> str:
     from lamella.reports.summary import list_remarks, summarise_run
     from lamella.runs.measure import measure_table
 
-    metrics = measure_table(path).as_json()
-    return digest([repr(metrics), repr(list(summarise_run(metrics))), repr(list_remarks(metrics))])
+    metrics = measure_table(path)
+    return digest([repr(metrics.as_json()), repr(list(summarise_run(metrics))), repr(list_remarks(metrics))])
 
 
 def read_regions(path: Path) -> str:

@@ -8,6 +8,7 @@ import pytest
 from lamella.errors import CohortError
 from lamella.reports.summary import list_remarks, summarise_run
 from lamella.runs.measure import measure_table
+from lamella.runs.metrics import Metrics
 from lamella.runs.predictions_table import load_predictions
 
 HEAD = "slide_id,label,fold,prob_a,prob_b\n"
@@ -81,11 +82,11 @@ def test_an_auc_in_reverse_is_said_and_chance_is_not(tmp_path: Path) -> None:
     truth = rng.random(80) < 0.4
     score = np.clip(0.5 - 0.3 * (truth - 0.5) + rng.normal(0, 0.1, 80), 0.01, 0.99)
 
-    def measured(scores: np.ndarray) -> dict:  # type: ignore[type-arg]
+    def measured(scores: np.ndarray) -> Metrics:
         rows = [
             f"s-{i}x,{'ab'[int(t)]},0,{1 - p:.6f},{p:.6f}" for i, (t, p) in enumerate(zip(truth, scores, strict=True))
         ]
-        return measure_table(write(tmp_path, HEAD + "\n".join(rows))).as_json()
+        return measure_table(write(tmp_path, HEAD + "\n".join(rows)))
 
     (remark,) = list_remarks(measured(score))
     assert "rank the slides in reverse" in remark
@@ -97,6 +98,6 @@ def test_an_auc_in_reverse_is_said_and_chance_is_not(tmp_path: Path) -> None:
 def test_three_classes_have_no_positive_one_and_the_auc_says_what_it_averages(tmp_path: Path) -> None:
     rows = [f"s-{i}x,{'abc'[i % 3]},0,{'0.8,0.1,0.1' if i % 3 == 0 else '0.1,0.5,0.4'}" for i in range(12)]
     table = write(tmp_path, "slide_id,label,fold,prob_a,prob_b,prob_c\n" + "\n".join(rows))
-    metrics = measure_table(table).as_json()
-    assert metrics["positive"] is None
+    metrics = measure_table(table)
+    assert metrics.positive is None
     assert summarise_run(metrics)[0]["what"] == "model (mean of one-vs-rest AUCs)"

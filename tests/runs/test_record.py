@@ -105,13 +105,13 @@ def test_a_record_of_another_version_keeps_its_keys_and_may_lack_ours(tmp_path: 
 @pytest.mark.parametrize("content", ["", "[]", '{"classes": 3}', '{"classes": ["a"], "positive": null}'])
 def test_a_record_that_is_damaged_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
     (tmp_path / "run.json").write_text(content)
-    with pytest.raises(ModelError, match=r"^'run.json' of '.*' is damaged. Run `lamella run` again: .*\.$") as caught:
+    with pytest.raises(ModelError, match=r"run.json' is damaged \(.+\). Run `lamella run` again: .*\.$") as caught:
         RunRecord.load(tmp_path / "run.json")
     assert "\n" not in str(caught.value)
 
 
-def test_a_record_that_is_not_there_is_called_absent(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"'run.json' of '.*' is absent. Run `lamella study` again"):
+def test_a_record_that_is_not_there_is_said_to_be_absent(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"^there is no '.*run.json'. Run `lamella study` again"):
         RunRecord.load(tmp_path / "run.json", made_by="lamella study")
 
 

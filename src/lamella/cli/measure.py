@@ -28,9 +28,9 @@ def measure(
     from lamella.reports.summary import list_remarks, summarise_run
     from lamella.runs.measure import measure_table
 
-    metrics = measure_table(predictions, positive=positive).as_json()
+    metrics = measure_table(predictions, positive=positive)
     if as_json:
-        print_json(metrics)
+        print_json(metrics.as_json())
     else:
         print_table(["what", "AUC", "95% interval", "pooled AUC"], summarise_run(metrics))
         for remark in list_remarks(metrics):

@@ -76,8 +76,8 @@ def run(
     if as_json:
         print_json({"out": str(out), "metrics": result.metrics.as_json(), "failures": len(result.failures)})
     else:
-        print_table(["what", "AUC", "95% interval", "pooled AUC"], summarise_run(result.metrics.as_json()))
-        for remark in list_remarks(result.metrics.as_json()):
+        print_table(["what", "AUC", "95% interval", "pooled AUC"], summarise_run(result.metrics))
+        for remark in list_remarks(result.metrics):
             progress.say(remark)
         progress.say(f"The page is '{result.folder.page}'.")
     tell_failures(result.failures, result.folder.failures)

@@ -46,7 +46,7 @@ def train(
     if as_json:
         print_json({"out": str(out), "metrics": result.metrics.as_json()})
     else:
-        print_table(["what", "AUC", "95% interval", "pooled AUC"], summarise_run(result.metrics.as_json()))
-        for remark in list_remarks(result.metrics.as_json()):
+        print_table(["what", "AUC", "95% interval", "pooled AUC"], summarise_run(result.metrics))
+        for remark in list_remarks(result.metrics):
             progress.say(remark)
         progress.say(f"Models and results are in '{out}'.")

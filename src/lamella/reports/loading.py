@@ -17,23 +17,20 @@ from lamella.cells import unescape_cell
 from lamella.errors import ModelError
 from lamella.reports.models import (
     ArmMaps,
-    ArmMetrics,
     CkaContent,
     Conclusion,
     Controls,
     Cost,
-    Estimate,
     LocalisationSettings,
-    RunContent,
-    RunMetrics,
-    StudyContent,
     StudyLocalisation,
     Verdict,
-    read_content,
 )
 from lamella.reports.record import FailureRow, LedgerRow, Record, SlideRecord, find_shares
 from lamella.runs.folder import RunFolder, refuse_changed_tables
+from lamella.runs.metrics import NO_FIGURE, Metrics, Score
+from lamella.runs.record import RunRecord, load_content
 from lamella.studies.folder import StudyFolder
+from lamella.studies.record import StudyRecord
 
 _LEAST_SHARE = 1e-7
 _Row = Mapping[str, str]
@@ -60,9 +57,9 @@ def _load_run(folder: RunFolder) -> Record:
             f"'{path}' holds no run (neither cohort.csv nor predictions.csv) and no study (study.json). Name the --out "
             "folder of a `lamella run`, `lamella predict` or `lamella study`."
         )
-    run = read_content(folder.settings, RunContent, made_by="lamella run")
+    run = load_content(folder.settings, RunRecord, made_by="lamella run")
     verb = "lamella predict" if run is not None and run.external else "lamella run"
-    metrics = read_content(folder.metrics, RunMetrics, made_by=verb)
+    metrics = load_content(folder.metrics, Metrics, made_by=verb)
     refuse_changed_tables(path, {} if run is None else {"files": run.files}, made_by=verb)
     ledger = _read_rows(folder.ledger, verb)
     present = {
@@ -75,13 +72,19 @@ def _load_run(folder: RunFolder) -> Record:
     classes = run.classes if run is not None else _list_classes(predictions or [])
     if not classes:
         raise ModelError(f"'{path}' names no classes (run.json, predictions.csv). Run `{verb}` again.")
-    metrics = metrics or RunMetrics()
     arm = str(run.settings.get("encoder") or "model") if run is not None else "model"
-    content = read_content(folder.cka, CkaContent, made_by=verb)
-    pairs = metrics.cka if content is None else content.pairs
-    model = metrics.arms.model
-    thresholds = (model.thresholds if model is not None else None) or metrics.thresholds or {}
-    maps = [(name, read_content(path / f"localisation{end}.json", ArmMaps, made_by="lamella localise"))
+    content = load_content(folder.cka, CkaContent, made_by=verb)
+    if content is None:  # version 0.1.0 kept them in metrics.json
+        content = CkaContent(pairs=(getattr(metrics, "model_extra", None) or {}).get("cka") or ())
+    scores = None if metrics is None else metrics.scores
+    model = None if scores is None else scores.model
+    thresholds = {} if metrics is None else metrics.scores.model.thresholds or metrics.thresholds
+    baselines = {} if scores is None else scores.baselines
+    notes = [
+        *(() if run is None else run.notes),
+        *(() if metrics is None else (*metrics.notes, *metrics.scores.model.notes)),
+    ]
+    maps = [(name, load_content(path / f"localisation{end}.json", ArmMaps, made_by="lamella localise"))
             for name, end in ((arm, ""), (f"{arm}, tuned", "-tuned"))]  # fmt: skip
     record = Record(
         folder=path,
@@ -93,23 +96,22 @@ def _load_run(folder: RunFolder) -> Record:
         slides=(),
         predictions=_frame_run(predictions or [], arm, classes),
         metrics={} if model is None else {arm: model},
-        baselines=metrics.arms.baselines,
-        left_out=metrics.arms.leave_one_batch_out,
-        stage_two=() if metrics.stage_two is None else metrics.stage_two.arms,
+        baselines=baselines,
+        left_out=None if scores is None else scores.leave_one_batch_out,
+        stage_two=() if metrics is None or metrics.stage_two is None else metrics.stage_two.scores,
         controls=Controls(
             arm=arm,
-            baselines={name: baseline.auc for name, baseline in metrics.arms.baselines.items()},
+            baselines={name: baseline.auc for name, baseline in baselines.items()},
             batches=() if model is None else model.batches,
         ),
-        within_batches=Estimate() if model is None else model.auc_within_batches,
-        thresholds={fold: chosen.value for fold, chosen in thresholds.items() if chosen.value is not None},
+        within_batches=(model.auc_within_batches if model is not None else None) or NO_FIGURE,
+        thresholds={int(fold): chosen.value for fold, chosen in thresholds.items()},
         threshold_note=_say_thresholds(chosen.note for chosen in thresholds.values()),
-        cka=pairs,
+        cka=content.pairs,
         localisation=tuple(found.model_copy(update={"arm": name}) for name, found in maps if found is not None),
         ledger=_list_ledger(ledger or [], verb),
         failures=_list_failures(_read_rows(folder.failures, verb) or []),
-        notes=tuple(dict.fromkeys((*(run.notes if run is not None else ()), *metrics.notes,
-                                   *(model.notes if model is not None else ())))),
+        notes=tuple(dict.fromkeys(notes)),
         missing=tuple(name for name, content in present.items() if content is None),
     )  # fmt: skip
     return replace(record, slides=_list_slides(record, cohort or predictions or [], ledger or [], verb))
@@ -117,18 +119,18 @@ def _load_run(folder: RunFolder) -> Record:
 
 def _load_study(folder: StudyFolder) -> Record:
     path, verb = folder.path, "lamella study"
-    study = read_content(folder.record, StudyContent, made_by=verb)
+    study = load_content(folder.record, StudyRecord, made_by=verb)
     if study is None:
         raise ModelError(f"'{path}' holds no study (study.json). Name the --out folder of a `lamella study`.")
     refuse_changed_tables(path, {"files": study.files}, made_by=verb)
-    verdict = read_content(folder.verdict, Verdict, made_by=verb)
+    verdict = load_content(folder.verdict, Verdict, made_by=verb)
     conclusion = Conclusion() if verdict is None else verdict.verdict
     shown = conclusion.arm or conclusion.best_arm
-    metrics = read_content(folder.metrics, RootModel[dict[str, ArmMetrics]], made_by=verb)
+    metrics = load_content(folder.metrics, RootModel[dict[str, Score]], made_by=verb)
     by_arm = {} if metrics is None else metrics.root
-    cka = read_content(folder.cka, CkaContent, made_by=verb) or CkaContent()
-    localisation = read_content(folder.localisation, StudyLocalisation, made_by=verb) or StudyLocalisation()
-    costs = read_content(folder.costs, RootModel[dict[str, Cost]], made_by=verb)
+    cka = load_content(folder.cka, CkaContent, made_by=verb) or CkaContent()
+    localisation = load_content(folder.localisation, StudyLocalisation, made_by=verb) or StudyLocalisation()
+    costs = load_content(folder.costs, RootModel[dict[str, Cost]], made_by=verb)
     ledger = _read_rows(path / "ledger.csv", verb)
     own = by_arm.get(shown or "")
     record = Record(
@@ -142,7 +144,7 @@ def _load_study(folder: StudyFolder) -> Record:
         predictions=_frame_study(folder, study.classes),
         metrics=by_arm,
         verdict=verdict,
-        controls=read_content(folder.controls, Controls, made_by=verb) or Controls(),
+        controls=load_content(folder.controls, Controls, made_by=verb) or Controls(),
         thresholds={},
         threshold_note=_say_thresholds(t.note for t in (own.thresholds or {}).values()) if own is not None else "",
         cka=cka.pairs,

@@ -13,21 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lamella.reports.charts.marks import ScoreMark
-from lamella.reports.models import (
-    ArmMaps,
-    ArmMetrics,
-    ArmVerdict,
-    CkaPair,
-    Conclusion,
-    Controls,
-    Cost,
-    Estimate,
-    RunContent,
-    StageTwoArm,
-    StudyArm,
-    StudyContent,
-    Verdict,
-)
+from lamella.reports.models import ArmMaps, ArmVerdict, CkaPair, Conclusion, Controls, Cost, Verdict
+from lamella.runs.metrics import NO_FIGURE, Figure, Score, StageTwoScore
+from lamella.runs.record import RunRecord
+from lamella.studies.record import ArmRecord, StudyRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,20 +115,20 @@ class Record:
     """
 
     folder: Path
-    run: RunContent | None
-    study: StudyContent | None
+    run: RunRecord | None
+    study: StudyRecord | None
     classes: tuple[str, ...]
     scored: str | None
     shown: str | None
     slides: tuple[SlideRecord, ...]
     predictions: pd.DataFrame
-    metrics: Mapping[str, ArmMetrics]
-    baselines: Mapping[str, ArmMetrics] = field(default_factory=dict)
-    left_out: ArmMetrics | None = None
-    stage_two: tuple[StageTwoArm, ...] = ()
+    metrics: Mapping[str, Score]
+    baselines: Mapping[str, Score] = field(default_factory=dict)
+    left_out: Score | None = None
+    stage_two: tuple[StageTwoScore, ...] = ()
     verdict: Verdict | None = None
     controls: Controls = field(default_factory=Controls)
-    within_batches: Estimate = field(default_factory=Estimate)
+    within_batches: Figure = field(default=NO_FIGURE)
     thresholds: Mapping[int, float]
     threshold_note: str = ""
     cka: tuple[CkaPair, ...] = ()
@@ -185,12 +174,12 @@ class Record:
         return Conclusion() if self.verdict is None else self.verdict.verdict
 
     @property
-    def described(self) -> Mapping[str, StudyArm]:
+    def described(self) -> Mapping[str, ArmRecord]:
         """Each arm of the design, by name."""
         return {} if self.study is None else {arm.arm: arm for arm in self.study.arms}
 
     @property
-    def shown_metrics(self) -> ArmMetrics | None:
+    def shown_metrics(self) -> Score | None:
         """Every measure of the shown arm."""
         return self.metrics.get(self.shown or "")
 

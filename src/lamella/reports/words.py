@@ -47,7 +47,7 @@ HEADS = {
 STAGE_TWO = {"stage 1": "frozen, the seeds fine-tuned", "head": "head only", "tuned": "fine-tuned"}
 
 
-class Figure(str):
+class Printed(str):
     """A printed number that still knows itself: a page shows the text, its data file holds the number.
 
     Attributes:
@@ -79,7 +79,7 @@ class Figure(str):
         return str(self), self.value, self.low, self.high
 
 
-def format_number(value: float | None, digits: int = 3) -> Figure:
+def format_number(value: float | None, digits: int = 3) -> Printed:
     """Return a number with so many digits, and no minus before a zero; a dash where there is none.
 
     Example:
@@ -87,12 +87,12 @@ def format_number(value: float | None, digits: int = 3) -> Figure:
         ('0.913', '0.000', '-')
     """
     if value is None or math.isnan(value):
-        return Figure(NONE)
+        return Printed(NONE)
     text = f"{value:.{digits}f}"
-    return Figure(text.removeprefix("-") if float(text) == 0 else text, value)
+    return Printed(text.removeprefix("-") if float(text) == 0 else text, value)
 
 
-def format_short(value: float | None) -> Figure:
+def format_short(value: float | None) -> Printed:
     """Return a number to three figures, never in powers of ten.
 
     Example:
@@ -100,12 +100,12 @@ def format_short(value: float | None) -> Figure:
         ('0.00631', '1234', '-')
     """
     if value is None:
-        return Figure(NONE)
+        return Printed(NONE)
     text = f"{value:.3g}"
-    return Figure(f"{value:.0f}" if "e+" in text else f"{value:.6f}" if "e-" in text else text, value)
+    return Printed(f"{value:.0f}" if "e+" in text else f"{value:.6f}" if "e-" in text else text, value)
 
 
-def format_interval(interval: Sequence[float] | None, *, signed: bool = False) -> Figure:
+def format_interval(interval: Sequence[float] | None, *, signed: bool = False) -> Printed:
     """Return an interval in words; a dash where there is none.
 
     Example:
@@ -113,13 +113,13 @@ def format_interval(interval: Sequence[float] | None, *, signed: bool = False) -
         '-0.120 to +0.034'
     """
     if interval is None:
-        return Figure(NONE)
+        return Printed(NONE)
     low, high = interval
     sign = "+" if signed else ""
-    return Figure(f"{low:{sign}.3f} to {high:{sign}.3f}", None, low, high)
+    return Printed(f"{low:{sign}.3f} to {high:{sign}.3f}", None, low, high)
 
 
-def format_estimate(value: float | None, interval: Sequence[float] | None) -> Figure:
+def format_estimate(value: float | None, interval: Sequence[float] | None) -> Printed:
     """Return a number with its interval in one cell; a dash where there is none.
 
     Example:
@@ -128,40 +128,40 @@ def format_estimate(value: float | None, interval: Sequence[float] | None) -> Fi
     """
     if value is None or interval is None:
         return format_number(value)
-    return Figure(f"{format_number(value)} ({format_interval(interval)})", value, *interval)
+    return Printed(f"{format_number(value)} ({format_interval(interval)})", value, *interval)
 
 
-def format_count(n: int | None) -> Figure:
+def format_count(n: int | None) -> Printed:
     """Return a whole number; a dash where it is not known.
 
     Example:
         >>> format_count(1200), format_count(None)
         ('1,200', '-')
     """
-    return Figure(NONE) if n is None else Figure(f"{n:,}", n)
+    return Printed(NONE) if n is None else Printed(f"{n:,}", n)
 
 
-def format_share(share: float | None, digits: int = 1) -> Figure:
+def format_share(share: float | None, digits: int = 1) -> Printed:
     """Return a share in per cent; a dash where there is none.
 
     Example:
         >>> format_share(0.0213)
         '2.1%'
     """
-    return Figure(NONE) if share is None else Figure(f"{share:.{digits}%}", share)
+    return Printed(NONE) if share is None else Printed(f"{share:.{digits}%}", share)
 
 
-def format_p(p: float | None) -> Figure:
+def format_p(p: float | None) -> Printed:
     """Return a p value as it is printed.
 
     Example:
         >>> format_p(0.00021), format_p(0.0421)
         ('<0.001', '0.042')
     """
-    return Figure(NONE) if p is None else Figure("<0.001" if p < 0.001 else f"{p:.3f}", p)
+    return Printed(NONE) if p is None else Printed("<0.001" if p < 0.001 else f"{p:.3f}", p)
 
 
-def format_seconds(seconds: float | None) -> Figure:
+def format_seconds(seconds: float | None) -> Printed:
     """Return a duration in words.
 
     Example:
@@ -169,13 +169,13 @@ def format_seconds(seconds: float | None) -> Figure:
         ('42 s', '13 min', '2.5 h', '-')
     """
     if seconds is None:
-        return Figure(NONE)
+        return Printed(NONE)
     minutes = seconds / 60
     text = f"{seconds:.0f} s" if seconds < 90 else f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
-    return Figure(text, seconds)
+    return Printed(text, seconds)
 
 
-def format_area(um2: float) -> Figure:
+def format_area(um2: float) -> Printed:
     """Return an area in mm², with three digits that matter.
 
     Example:
@@ -183,7 +183,7 @@ def format_area(um2: float) -> Figure:
         ('12.3', '2,500')
     """
     mm2 = um2 / 1e6
-    return Figure(f"{mm2:,.0f}" if mm2 >= 100 else f"{mm2:.3g}", mm2)
+    return Printed(f"{mm2:,.0f}" if mm2 >= 100 else f"{mm2:.3g}", mm2)
 
 
 def count(n: int, noun: str) -> str:

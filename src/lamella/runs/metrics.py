@@ -6,9 +6,9 @@
 In the file, `scores` are `arms`, and what was `finetuned` is the `arm`: so have they been called since 0.1.0.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lamella.analysis.thresholds import Threshold
 from lamella.runs.record import Record
@@ -23,12 +23,21 @@ class Figure(Record):
     `n` is what a share is of; `prevalence` is that at which the figure holds, where it depends on it.
     """
 
-    value: float | None
+    value: float | None = None
     interval: Interval | None = None
     method: str | None = None
     reason: str | None = None
     n: int | None = None
     prevalence: float | None = None
+
+    @model_validator(mode="after")
+    def _has_value_or_reason(self) -> Self:
+        if "value" not in self.model_fields_set and self.reason is None:
+            raise ValueError("neither a value nor a reason why there is none")
+        return self
+
+
+NO_FIGURE = Figure(value=None)
 
 
 class Calibration(Record):
@@ -119,6 +128,16 @@ class Score(Record):
     def headline_units(self) -> Units | None:
         """Figures over patients, or over slides where a patient's slides differ in label; None where there are none."""
         return self.slides if self.headline == "slides" else self.patients
+
+    @property
+    def auc(self) -> Figure:
+        """The headline figure, or why there is none."""
+        return Figure(reason=self.reason) if self.headline_units is None else self.headline_units.auc
+
+    @property
+    def counts_patients(self) -> bool:
+        """Whether patients were scored and are fewer than slides."""
+        return self.patients is not None and self.slides is not None and self.patients.n != self.slides.n
 
 
 class Scores(Record):

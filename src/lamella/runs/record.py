@@ -6,16 +6,41 @@
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lamella import __version__
 from lamella.errors import ModelError
 from lamella.files import parse_json_file, write_record
 
+_C = TypeVar("_C", bound=BaseModel)
 _PACKAGES = ("torch", "torchvision", "timm", "openvino", "numpy", "scikit-learn", "fastslide", "openslide-python",
              "openslide-bin", "pyvips", "h5py")  # fmt: skip
+
+
+def load_content(path: Path, kind: type[_C], *, made_by: str) -> _C | None:
+    """Return what a file of ours holds; None where there is no file.
+
+    Args:
+        path: The file.
+        kind: What it should hold.
+        made_by: The command that writes it, for the error.
+
+    Raises:
+        ModelError: Naming the file and the first value that cannot be.
+    """
+    if not path.is_file():
+        return None
+    remedy = f"Run `{made_by}` again: it makes what is missing."
+    try:
+        return kind.model_validate(parse_json_file(path))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise ModelError(f"'{path}' is damaged ({where}: {' '.join(first['msg'].split())[:120]}). {remedy}") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"'{path}' is damaged ({' '.join(str(error).split())[:120]}). {remedy}") from error
 
 
 class Record(BaseModel):
@@ -34,13 +59,10 @@ class Record(BaseModel):
         Raises:
             ModelError: If it is absent, cannot be read, was changed after it was written, or lacks something.
         """
-        try:
-            return cls.model_validate(parse_json_file(path))
-        except (OSError, ValueError) as error:
-            state = "damaged" if path.exists() else "absent"
-            raise ModelError(
-                f"'{path.name}' of '{path.parent}' is {state}. Run `{made_by}` again: it makes what is missing."
-            ) from error
+        content = load_content(path, cls, made_by=made_by)
+        if content is None:
+            raise ModelError(f"there is no '{path}'. Run `{made_by}` again: it makes what is missing.")
+        return content
 
     def save(self, path: Path) -> None:
         """Write it, whole or not at all."""
@@ -66,8 +88,8 @@ class RunRecord(Record):
 
     lamella_version: str = ""
     finished: str = ""
-    classes: tuple[str, ...]
-    positive: str | None
+    classes: tuple[str, ...] = Field(min_length=1)
+    positive: str | None = None
     settings: dict[str, Any]
     runtime: str = ""
     extraction: Extraction | None = None

@@ -251,8 +251,7 @@ class StudyBench(ArmBench):
             controls = {
                 "permutations": permutations,
                 "baselines": {
-                    name: (score if score.headline_units is None else score.headline_units.auc).as_json()
-                    for name, score in shown[1].analysis.metrics.scores.baselines.items()
+                    name: score.auc.as_json() for name, score in shown[1].analysis.metrics.scores.baselines.items()
                 },
                 "arm": shown[0].arm.name,
                 "batches": [batch.as_json() for batch in shown[0].metrics.batches],

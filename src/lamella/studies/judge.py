@@ -135,12 +135,12 @@ def _judge_folder(folder: StudyFolder) -> dict[str, Any]:
         ) from error
     declared = Declared(
         classes=record.classes,
-        margin=float(record.design["margin"]),
+        margin=record.design.margin,
         tables=[
             {**table, "rows": [(row["arm"], row["base"]) for row in table["rows"]]}
             for table in _read(folder.verdict).get("tables", ())
         ],
-        reference=tuple(record.design.get("reference") or ()),
+        reference=record.design.reference,
         slides=_read_rows(folder.path / "cohort.csv"),
     )
     costs = _restore_costs(folder, record, set(predictions["arm"]))

@@ -54,9 +54,70 @@ class ArmRecord(Record):
     licence: str | None = None
     chosen: tuple[ChosenArm, ...] = ()
 
+    @property
+    def series(self) -> tuple[str, ...]:
+        """What it shares with the arms that differ from it in depth or tuning alone."""
+        return self.encoder, self.weights, self.head, self.tiles
+
+
+class TilesRecord(Record):
+    """How slides were cut."""
+
+    tile_px: int
+    mpp: float
+    stride_px: int | None = None
+    min_tissue: float
+
+
+class TrainRecord(Record):
+    """How heads were trained."""
+
+    epochs: int
+    patience: int
+    lr: float
+    weight_decay: float
+
+
+class FinetuneRecord(Record):
+    """How encoders were fine-tuned."""
+
+    k: int
+    epochs: int
+    encoder_lr: float
+    head_lr: float
+    train_blocks: int | None = None
+    flips: bool = False
+    stain_jitter: float = 0.0
+    n_seeds: int
+
+
+class ComparisonRecord(Record):
+    """A comparison that the design declares."""
+
+    name: str
+    rule: str | None = None
+    encoders: tuple[str, ...] | None = None
+    pairs: tuple[tuple[str, str], ...] = ()
+
+
+class DesignRecord(Record):
+    """What a study was asked."""
+
+    tiles: dict[str, TilesRecord]
+    seeds: int
+    folds: int
+    split: str = "folds"
+    split_seed: int = 0
+    train: TrainRecord
+    finetune: FinetuneRecord
+    comparisons: tuple[ComparisonRecord, ...] = ()
+    margin: float
+    reference: tuple[str, ...] = ()
+    cam: bool = False
+
 
 class CohortCounts(Record):
-    """What a study's cohort holds; `own_division` is whether the table brought its folds or splits."""
+    """What a study's cohort holds; `own_division` is whether the table brought its division, None in version 0.1.0."""
 
     n_slides: int
     n_patients: int
@@ -64,7 +125,7 @@ class CohortCounts(Record):
     n_rounds: int
     n_failed: int = 0
     tiles_a_slide: dict[str, float] = Field(default_factory=dict)
-    own_division: bool = False
+    own_division: bool | None = None
 
 
 class WorkRecord(Record):
@@ -81,8 +142,8 @@ class StudyRecord(Record):
     format_version: Literal[1]
     status: str
     preset: str | None
-    design: dict[str, Any]
-    classes: tuple[str, ...]
+    design: DesignRecord
+    classes: tuple[str, ...] = Field(min_length=1)
     positive: str | None
     arms: tuple[ArmRecord, ...]
     cohort: CohortCounts
@@ -119,7 +180,7 @@ def describe_study(cohort: Cohort, design: Design, *, status: str, rows: Iterabl
         format_version=RECORD_FORMAT,
         status=status,
         preset=design.preset,
-        design=design.as_plain(),
+        design=DesignRecord.model_validate(design.as_plain()),
         classes=cohort.classes,
         positive=cohort.positive,
         arms=tuple(ArmRecord.model_validate(row) for row in rows),
@@ -164,9 +225,10 @@ def refuse_other_design(earlier: StudyRecord | None, design: Design, folder: Stu
     """Refuse to go on in a folder whose study was divided, cut or trained otherwise: its figures would be mixed."""
     if earlier is None:
         return
+    before = earlier.design.as_json()
     for key, value in design.as_plain().items():
-        if key not in _FREE and earlier.design.get(key) != value:
+        if key not in _FREE and before.get(key) != value:
             raise SettingsError(
-                f"'{folder.path}' holds a study whose '{key}' is {earlier.design.get(key)} and {value} is asked "
+                f"'{folder.path}' holds a study whose '{key}' is {before.get(key)} and {value} is asked "
                 "for. Name another --out; only arms may be added to a study."
             )

@@ -8,9 +8,12 @@ from tests.gallery.scenes.tables import write_cohort, write_table
 
 def save_undecided_study(folder: str) -> None:
     """Write the record and the verdict of a study that is inconclusive."""
+    from lamella.studies.design import check_design
+
+    plain = check_design({"arms": [{"encoders": ["resnet18"]}]}, "here").as_plain()
     arm = {"arm": "resnet18@2", "key": "0", "encoder": "resnet18", "depth": 2, "weights": "auto", "finetuned": "frozen",
            "head": "attention", "tiles": "default", "state": "done", "reason": None, "declared": True}  # fmt: skip
-    record = {"format": "lamella-study", "format_version": 1, "status": "finished", "preset": None, "design": {},
+    record = {"format": "lamella-study", "format_version": 1, "status": "finished", "preset": None, "design": plain,
               "classes": ["benign", "malignant"], "positive": "malignant", "arms": [arm],
               "cohort": {"n_slides": 12, "n_patients": 12, "per_class": {}, "n_rounds": 5}}  # fmt: skip
     write_json(Path(folder) / "study.json", record)

@@ -1,6 +1,6 @@
 """The first section in words: the answer, the figures behind it, and what a reader of the first figure must know."""
 
-from lamella.reports.models import ArmVerdict, Estimate
+from lamella.reports.models import ArmVerdict
 from lamella.reports.page.parts import Fact
 from lamella.reports.record import Record
 from lamella.reports.scrub import drop_folders
@@ -14,6 +14,7 @@ from lamella.reports.words import (
     join_words,
     say_reversed,
 )
+from lamella.runs.metrics import NO_FIGURE
 
 _ALONE = {
     "colour": "the mean and spread of colour alone reach",
@@ -61,7 +62,7 @@ def say_counts(record: Record) -> str:
 def _say_run(record: Record) -> str:
     """Return what the model of a run can do, in a figure with its interval."""
     metrics = record.shown_metrics
-    auc = Estimate() if metrics is None else metrics.auc
+    auc = NO_FIGURE if metrics is None else metrics.auc
     counts = say_counts(record)
     if auc.value is None:
         return f"Predictions for {counts}; there is no figure to say how good they are."
@@ -115,7 +116,7 @@ def list_facts(record: Record) -> list[Fact]:
 
 def _list_run_facts(record: Record) -> list[Fact]:
     metrics = record.shown_metrics
-    measures = None if metrics is None else metrics.headline_measures
+    measures = None if metrics is None else metrics.headline_units
     if measures is None:
         return []
     figures = {"AUC": measures.auc, "Sensitivity": measures.sensitivity, "Specificity": measures.specificity}

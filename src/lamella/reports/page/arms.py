@@ -87,10 +87,10 @@ def _tabulate_run(record: Record) -> Table:
     if metrics is not None:
         pairs = [(str(record.shown), "patients", metrics.patients), (str(record.shown), "slides", metrics.slides)]
         if not metrics.counts_patients:
-            pairs = [(str(record.shown), metrics.headline, metrics.headline_measures)]
+            pairs = [(str(record.shown), metrics.headline, metrics.headline_units)]
         if record.left_out is not None:
             left_out = record.left_out
-            pairs.append((f"{record.shown}, each batch left out", left_out.headline, left_out.headline_measures))
+            pairs.append((f"{record.shown}, each batch left out", left_out.headline, left_out.headline_units))
         for number, (name, unit, measures) in enumerate(pairs):
             if measures is None or measures.auc.value is None:
                 continue
@@ -123,7 +123,7 @@ def tabulate_stage_two(record: Record) -> Table:
     for arm in record.stage_two:
         difference = arm.less_stage_1
         cells = (
-            STAGE_TWO.get(arm.arm, arm.arm),
+            STAGE_TWO.get(arm.finetuned, arm.finetuned),
             readings.get(arm.reading, arm.reading),
             format_number(arm.auc),
             format_interval(arm.interval),

@@ -21,7 +21,7 @@ from lamella.files import replacing
 from lamella.reports.charts.marks import Mark
 from lamella.reports.page.drawings import DRAWN
 from lamella.reports.page.parts import Block, Chart, Charts, Page, Row, Table
-from lamella.reports.words import Figure
+from lamella.reports.words import Printed
 
 DATA, FORMAT = "report.parquet", 1
 _KEY = b"lamella.page"
@@ -92,7 +92,7 @@ def _list_cells(block: Block) -> Iterator[_Cell]:
     if isinstance(block, Table):
         for number, row in enumerate(block.rows):
             for position, (column, text) in enumerate(zip(block.head, row.cells, strict=True)):
-                figure = text if isinstance(text, Figure) else Figure(text)
+                figure = text if isinstance(text, Printed) else Printed(text)
                 yield _Cell(
                     part=block.key,
                     form="table",
@@ -159,7 +159,7 @@ def _fill(block: Block, groups: dict[Any, pd.DataFrame]) -> Block:
 def _restore_row(cells: pd.DataFrame) -> Row:
     texts = cells["text"].tolist()
     numbers = [[None if pd.isna(value) else float(value) for value in cells[name]] for name in ("value", "low", "high")]
-    figures = tuple(Figure(text, *three) for text, *three in zip(texts, *numbers, strict=True))
+    figures = tuple(Printed(text, *three) for text, *three in zip(texts, *numbers, strict=True))
     badges = str(cells["badges"].iloc[0])
     return Row(cells=figures, kind=str(cells["mark"].iloc[0]), badges=tuple(badges.split("\n")) if badges else ())
 

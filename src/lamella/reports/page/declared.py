@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 
-from lamella.reports.models import Comparison, DeclaredPair, DeclaredTable, StudyArm
+from lamella.reports.models import DeclaredPair, DeclaredTable
 from lamella.reports.page.arms import badge_arm
 from lamella.reports.page.paper_figures import COLUMNS, NOTE, PRESETS, Pair, find_paper_figure, format_pair
 from lamella.reports.page.parts import Row, Table
 from lamella.reports.record import Record
-from lamella.reports.words import NONE, NOT_ADJUSTED, Figure, format_interval, format_number, format_p
+from lamella.reports.words import NONE, NOT_ADJUSTED, Printed, format_interval, format_number, format_p
+from lamella.studies.record import ArmRecord, ComparisonRecord
 
 _HEAD = ("arm", "AUC", "95% interval", "against", "difference", "its 95% interval", "p", "p (Holm)")
 
@@ -66,24 +67,24 @@ def _say_difference(pair: DeclaredPair | None) -> tuple[str, ...]:
         return ("(reference)", NONE, NONE, NONE, NONE)
     return (
         pair.base,
-        Figure(f"{pair.difference:+.3f}{' *' if pair.starred else ''}", pair.difference),
+        Printed(f"{pair.difference:+.3f}{' *' if pair.starred else ''}", pair.difference),
         format_interval(pair.interval, signed=True),
         format_p(pair.p),
         format_p(pair.p_holm),
     )
 
 
-def _beside(arm: StudyArm | None, *, top1: bool, paper: bool) -> tuple[str, ...]:
+def _beside(arm: ArmRecord | None, *, top1: bool, paper: bool) -> tuple[str, ...]:
     """Return the further columns of an arm: its ImageNet accuracy, and what the paper found."""
     accuracy = (format_number(None if arm is None else arm.imagenet_top1, 1),) if top1 else ()
     return (*accuracy, *(format_pair(_find(arm)) if paper else ()))
 
 
-def _find(arm: StudyArm | None) -> Pair | None:
+def _find(arm: ArmRecord | None) -> Pair | None:
     return None if arm is None else find_paper_figure(arm.encoder, arm.depth, arm.finetuned, arm.weights)
 
 
-def _list_absent(record: Record, table: DeclaredTable) -> list[StudyArm]:
+def _list_absent(record: Record, table: DeclaredTable) -> list[ArmRecord]:
     """Return the arms that a table would list had they run."""
     comparisons = () if record.study is None else record.study.design.comparisons
     declared = next((comparison for comparison in comparisons if comparison.name == table.name), None)
@@ -99,7 +100,7 @@ def _list_absent(record: Record, table: DeclaredTable) -> list[StudyArm]:
     ]
 
 
-def _follows(arm: StudyArm, declared: Comparison) -> bool:
+def _follows(arm: ArmRecord, declared: ComparisonRecord) -> bool:
     """Say whether an arm is one that a rule of the design speaks of."""
     frozen, whole = arm.finetuned == "frozen", arm.depth == 4
     follows = {

@@ -3,7 +3,7 @@
 import re
 from dataclasses import replace
 
-from lamella.reports.models import ArmMetrics, CkaPair, Estimate, MapMeasures, Measures
+from lamella.reports.models import CkaPair, MapMeasures
 from lamella.reports.page.parts import Row, Table
 from lamella.reports.record import Record
 from lamella.reports.scrub import drop_folders
@@ -14,12 +14,13 @@ from lamella.reports.words import (
     MEASURES,
     NONE,
     NOT_ADJUSTED,
-    Figure,
+    Printed,
     format_count,
     format_estimate,
     format_interval,
     format_number,
 )
+from lamella.runs.metrics import NO_FIGURE, Figure, GroupScores, Score, Units
 
 
 def tabulate_measures(record: Record) -> Table:
@@ -32,7 +33,7 @@ def tabulate_measures(record: Record) -> Table:
         key="measures",
         title="Other measures",
         head=("arm", "of", "measure", "value", "95% interval", "CI method", "at a prevalence of"),
-        rows=tuple(row for name, arm in arms for row in _list_measures(name, arm.headline, arm.headline_measures)),
+        rows=tuple(row for name, arm in arms for row in _list_measures(name, arm.headline, arm.headline_units)),
         note=f"{NOT_ADJUSTED} {HELD_FIXED} Predictive values and average precision hold at the prevalence beside them. "
         f"Brier score and log-loss are better where lower. Calibration is perfect at intercept 0 (below it, "
         f"probabilities are too high) and slope 1 (below it, they are too extreme). {said}".strip(),
@@ -50,7 +51,7 @@ def tabulate_all_measures(record: Record) -> Table:
         if metrics.counts_patients:
             rows += _list_measures(name, "patients", metrics.patients) + _list_measures(name, "slides", metrics.slides)
         else:
-            rows += _list_measures(name, metrics.headline, metrics.headline_measures)
+            rows += _list_measures(name, metrics.headline, metrics.headline_units)
     return Table(
         key="all-measures",
         title="Measures by slide, with batches left out, and of the baselines",
@@ -60,7 +61,7 @@ def tabulate_all_measures(record: Record) -> Table:
     )
 
 
-def _list_measures(arm: str, unit: str, measures: Measures | None) -> list[Row]:
+def _list_measures(arm: str, unit: str, measures: Units | None) -> list[Row]:
     return [
         Row(
             cells=(
@@ -78,7 +79,7 @@ def _list_measures(arm: str, unit: str, measures: Measures | None) -> list[Row]:
     ]
 
 
-def _list_figures(measures: Measures) -> list[tuple[str, Estimate]]:
+def _list_figures(measures: Units) -> list[tuple[str, Figure]]:
     """List the measures of an arm but its AUC, which stands elsewhere: (name, figure)."""
     figures = [(word, getattr(measures, key)) for key, word in MEASURES.items() if key != "auc"]
     if measures.calibration is not None:
@@ -121,11 +122,11 @@ def tabulate_within_batches(record: Record) -> Table:
     beside = {name: metrics for name, metrics in record.baselines.items() if metrics.batches}
     rows = []
     for batch in record.controls.batches:
-        others = (_find_batch(metrics, batch.batch) for metrics in beside.values())
+        others = (_find_batch(metrics, str(batch.batch)) for metrics in beside.values())
         rows.append(Row(cells=_say_batch(batch, [format_estimate(auc.value, auc.interval) for auc in others])))
     within = record.within_batches
     if rows and within.value is not None:
-        pairs = [metrics.auc_within_batches for metrics in beside.values()]
+        pairs = [metrics.auc_within_batches or NO_FIGURE for metrics in beside.values()]
         cells = ("pairs within a batch", NONE, NONE, format_number(within.value), format_interval(within.interval))
         rows.append(Row(cells=(*cells, NONE, *(format_estimate(auc.value, auc.interval) for auc in pairs), NONE)))
     last = " The last row counts only pairs of the same batch: what a batch's look cannot explain."
@@ -144,14 +145,14 @@ def tabulate_within_batches(record: Record) -> Table:
     )  # fmt: skip
 
 
-def _find_batch(metrics: ArmMetrics, name: str) -> Estimate:
-    return next((batch.auc for batch in metrics.batches if batch.batch == name), Estimate())
+def _find_batch(metrics: Score, name: str) -> Figure:
+    return next((batch.auc for batch in metrics.batches if batch.batch == name), NO_FIGURE)
 
 
-def _say_batch(batch: Measures, others: list[Figure]) -> tuple[str, ...]:
+def _say_batch(batch: GroupScores, others: list[Printed]) -> tuple[str, ...]:
     intercept = None if batch.calibration is None else batch.calibration.intercept.value
     return (
-        batch.batch,
+        str(batch.batch),
         format_count(batch.n),
         ", ".join(f"{n} {name}" for name, n in batch.n_by_class.items()) or NONE,
         format_number(batch.auc.value),
@@ -167,10 +168,10 @@ def tabulate_robustness(record: Record) -> Table:
     measured = record.controls.robustness or ()
     rows = []
     for arm in measured:
-        gap = Figure(NONE)
+        gap = Printed(NONE)
         if arm.gap is not None and arm.gap.value is not None and arm.gap.standard_error is not None:
-            gap = Figure(f"{arm.gap.value:+.3f} (SE {arm.gap.standard_error:.3f})", arm.gap.value)
-        batch = arm.batch_auc or Estimate()
+            gap = Printed(f"{arm.gap.value:+.3f} (SE {arm.gap.standard_error:.3f})", arm.gap.value)
+        batch = arm.batch_auc or NO_FIGURE
         index = format_number(None if arm.index is None else arm.index.value)
         cells = (arm.arm, gap, index, format_number(batch.value), format_interval(batch.interval))
         rows.append(Row(cells=cells, kind=record.kind_of(arm.arm)))
@@ -233,12 +234,12 @@ def tabulate_cka(record: Record) -> Table:
     )  # fmt: skip
 
 
-def _say_bounds(pair: CkaPair, block: int) -> Figure:
+def _say_bounds(pair: CkaPair, block: int) -> Printed:
     low, high = (None if ends is None else ends[block] for ends in (pair.low, pair.high))
-    return Figure(NONE) if low is None or high is None else format_interval((low, high))
+    return Printed(NONE) if low is None or high is None else format_interval((low, high))
 
 
-def _pick(values: tuple[float | None, ...] | None, block: int, *, digits: int = 3) -> Figure:
+def _pick(values: tuple[float | None, ...] | None, block: int, *, digits: int = 3) -> Printed:
     return format_number(None if values is None else values[block], digits)
 
 
@@ -271,12 +272,12 @@ def tabulate_localisation(record: Record) -> Table:
     )
 
 
-def _say_map(measures: MapMeasures, key: str) -> Figure:
-    figure: Estimate | None = getattr(measures, key)
+def _say_map(measures: MapMeasures, key: str) -> Printed:
+    figure: Figure | None = getattr(measures, key)
     if figure is None:
-        return Figure(NONE)
+        return Printed(NONE)
     cell = format_estimate(figure.value, figure.interval)
-    return Figure(cell.replace(" to ", "\u00a0to\u00a0"), cell.value, cell.low, cell.high)  # stays on its line
+    return Printed(cell.replace(" to ", "\u00a0to\u00a0"), cell.value, cell.low, cell.high)  # stays on its line
 
 
 def _say_froc(record: Record) -> str:

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from lamella.reports.charts.marks import ArmMark, BlockMark, PairMark, PermutedMark, ScoreMark
-from lamella.reports.models import ArmVerdict, CkaPair, Estimate
+from lamella.reports.models import ArmVerdict, CkaPair
 from lamella.reports.page.arms import number_arms
 from lamella.reports.page.parts import Chart, Charts
 from lamella.reports.record import Record
 from lamella.reports.words import BASELINES
+from lamella.runs.metrics import Figure
 
 _MOST_CURVES = 6
 _MOST_TUNED = 8
@@ -50,7 +51,7 @@ def _chart_run(record: Record) -> Charts | None:
 def chart_batches(record: Record) -> Charts | None:
     """Return the AUC within each batch; None where no batch has any, or there are too many."""
     marks = tuple(
-        mark for batch in record.controls.batches if (mark := _mark_figure(batch.batch, batch.auc)) is not None
+        mark for batch in record.controls.batches if (mark := _mark_figure(str(batch.batch), batch.auc)) is not None
     )
     if not 0 < len(marks) <= _MOST_BATCHES:
         return None
@@ -146,7 +147,7 @@ def chart_curves(record: Record) -> Charts | None:
 def _find_point(record: Record) -> tuple[float, ...]:
     """Return (1 - specificity, sensitivity) at the thresholds in use; nothing where none are."""
     metrics = record.shown_metrics
-    measures = None if metrics is None or not record.thresholds else metrics.headline_measures
+    measures = None if metrics is None or not record.thresholds else metrics.headline_units
     if measures is None or measures.sensitivity.value is None or measures.specificity.value is None:
         return ()
     return 1 - measures.specificity.value, measures.sensitivity.value
@@ -224,7 +225,7 @@ def _alone(chart: Chart) -> Charts:
     return Charts(charts=(chart,))
 
 
-def _mark_figure(name: str, figure: Estimate, *, emphasised: bool = False) -> ArmMark | None:
+def _mark_figure(name: str, figure: Figure, *, emphasised: bool = False) -> ArmMark | None:
     if figure.value is None:
         return None
     low, high = figure.interval or (None, None)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from lamella import __version__
 from lamella.reports.charts.marks import ArmMark
 from lamella.reports.page.parts import Block, Chart, Charts, Page, Row, Section, Slides, Table, Text
-from lamella.reports.words import Figure, count
+from lamella.reports.words import Printed, count
 
 _BETWEEN = "--"
 
@@ -82,7 +82,7 @@ def _compare(pages: Sequence[Page], names: Sequence[str]) -> Section:
     return Section(key="together", title="Side by side", nav="Side by side", blocks=blocks)
 
 
-def _list_arms(page: Page) -> Iterator[tuple[str, Row, Figure, Figure]]:
+def _list_arms(page: Page) -> Iterator[tuple[str, Row, Printed, Printed]]:
     """Yield the arms of a page: what it is called, its row, its AUC and interval."""
     for block in page.list_blocks():
         if not (isinstance(block, Table) and block.key == "arms" and {"AUC", "95% interval"} <= set(block.head)):
@@ -91,7 +91,7 @@ def _list_arms(page: Page) -> Iterator[tuple[str, Row, Figure, Figure]]:
             cells = dict(zip(block.head, row.cells, strict=True))
             auc, interval = cells["AUC"], cells["95% interval"]
             unit = f", by {cells['of'].removesuffix('s')}" if number and "of" in cells else ""
-            if isinstance(auc, Figure) and isinstance(interval, Figure):
+            if isinstance(auc, Printed) and isinstance(interval, Printed):
                 yield f"{row.cells[0]}{unit}", row, auc, interval
 
 

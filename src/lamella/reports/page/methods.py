@@ -1,8 +1,9 @@
 """The methods, ready to paste, after TRIPOD+AI (Collins et al. 2024): what is not known is left as [state: ...]."""
 
-from lamella.reports.models import StudyContent, Verdict
+from lamella.reports.models import Verdict
 from lamella.reports.record import Record
 from lamella.reports.words import PRETRAINING, count, join_words
+from lamella.studies.record import StudyRecord
 
 SOURCES = (
     ("Bretz F et al. A graphical approach to sequentially rejective multiple test procedures. Stat Med "
@@ -63,7 +64,7 @@ def write_methods(record: Record) -> list[tuple[str, str]]:
     ]
 
 
-def _say_source(study: StudyContent) -> str:
+def _say_source(study: StudyRecord) -> str:
     per_class = ", ".join(f"{n} {name}" for name, n in study.cohort.per_class.items())
     return (
         f"{study.cohort.n_slides} digitised slides of {study.cohort.n_patients} patients ({per_class}) were studied. "
@@ -80,7 +81,7 @@ def _say_outcome(record: Record) -> str:
     )
 
 
-def _say_images(study: StudyContent) -> str:
+def _say_images(study: StudyRecord) -> str:
     tiles = "; ".join(
         f"{cut.tile_px} px at {cut.mpp:g} um per pixel, stride {cut.stride_px or cut.tile_px} px, at least "
         f"{cut.min_tissue:.0%} tissue"
@@ -103,7 +104,7 @@ def _say_images(study: StudyContent) -> str:
     )
 
 
-def _say_training(study: StudyContent) -> str:
+def _say_training(study: StudyRecord) -> str:
     train = study.design.train
     heads = dict.fromkeys(arm.head for arm in study.arms if arm.state == "done")
     named = ", ".join(_HEADS.get(head, head) for head in heads) or "no head"
@@ -116,7 +117,7 @@ def _say_training(study: StudyContent) -> str:
     return f"{text} {_say_finetuning(study)}".strip()
 
 
-def _say_finetuning(study: StudyContent) -> str:
+def _say_finetuning(study: StudyRecord) -> str:
     kinds = {arm.finetuned for arm in study.arms if arm.state == "done"}
     if "tuned" not in kinds:
         return ""
@@ -133,9 +134,9 @@ def _say_finetuning(study: StudyContent) -> str:
     return text + (", beside a control with the encoder frozen." if "head" in kinds else ".")
 
 
-def _say_validation(study: StudyContent) -> str:
+def _say_validation(study: StudyRecord) -> str:
     design, cohort = study.design, study.cohort
-    rounds = cohort.n_rounds or cohort.folds or design.folds
+    rounds = cohort.n_rounds
     split = (
         f"{rounds}-fold cross-validation by patient, in which fold k was tested, fold k+1 validated and the rest "
         "trained"
@@ -151,7 +152,7 @@ def _say_validation(study: StudyContent) -> str:
     )
 
 
-def _say_statistics(study: StudyContent, verdict: Verdict | None) -> str:
+def _say_statistics(study: StudyRecord, verdict: Verdict | None) -> str:
     margin = study.design.margin if verdict is None else verdict.margin
     crossed = verdict is None or verdict.cross_validated
     unit = "The patient was the unit: logits were averaged over a patient's slides and over seeds."
@@ -183,7 +184,7 @@ def _say_question(verdict: Verdict | None) -> str:
     )
 
 
-def _say_controls(record: Record, study: StudyContent) -> str:
+def _say_controls(record: Record, study: StudyRecord) -> str:
     said = "Colour, amount of tissue and batch alone were held against the same folds (Howard 2021)."
     control = record.controls.permutations
     if control is not None:
@@ -209,7 +210,7 @@ def _say_sample(record: Record) -> str:
     )
 
 
-def _say_software(study: StudyContent) -> str:
+def _say_software(study: StudyRecord) -> str:
     named = ", ".join(f"{name} {version}" for name, version in study.versions.items())
     return (
         f"Software: {named or '[state: versions]'}. [state: where code, models and data can be had]. [state: protocol "

@@ -75,7 +75,7 @@ class Row:
     """One row of a table.
 
     Attributes:
-        cells: Its texts, the first being its name; numbers are `Figure`s.
+        cells: Its texts, the first being its name; numbers are `Printed`s.
         kind: `recommended`, `best`, `starred`, `absent` (it did not run), or nothing.
         badges: Words beside the name, which are not part of it.
     """
