@@ -29,7 +29,11 @@ from tests.machine.server import Ended
 from tests.machine.verbs import READING, VERBS, Verb
 
 _SLOW = ("finetune", "study", "sample")  # 20 s and more each: they meet these alone, unless more are asked for
-_FOR_SLOW = ("disk full after 256", "a current folder that is read-only", "umask 077", "EIO reading the cohort")
+_FOR_SLOW = (
+    *("disk full after 256", "OUT on a read-only disk", "OUT removed after 50%", "a current folder that is read-only"),
+    *("another user than root", "HOME, cache and TMPDIR unwritable", "no /dev/shm", "umask 077", "LC_ALL=de_DE.UTF-8"),
+    *("EIO reading the cohort", "EIO writing OUT", "PYTHONOPTIMIZE=1"),
+)
 CUT = (
     ("disk full after 4 KiB", "tiles"),
     ("OUT on a read-only disk", "split"),
