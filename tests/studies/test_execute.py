@@ -19,6 +19,7 @@ from lamella.exports.source import find_source
 from lamella.features.failures import Failure
 from lamella.files import parse_json_file
 from lamella.pipeline.study import compare_arms
+from lamella.runs.folder import hash_tables
 from lamella.studies import execute
 from lamella.studies.design import StudyDesign, check_design
 from lamella.studies.execute import Study, execute_study
@@ -101,6 +102,12 @@ def test_results_open_in_pandas_and_hold_a_row_an_arm_fold_and_seed(study: Study
     test = predictions[predictions["side"] == "test"]
     assert (test.groupby(["arm", "seed"])["slide_id"].nunique() == 24).all()
     assert {"logit_benign", "logit_malignant"} <= {*predictions}
+
+
+def test_the_record_holds_the_hash_of_every_table_as_it_is(study: Study) -> None:
+    tables = {path.name for path in study.folder.path.iterdir() if path.suffix in (".csv", ".parquet")}
+    assert study.record["files"] == hash_tables(study.folder.path)
+    assert study.record["files"].keys() == tables - {"report.parquet"} >= {"ledger.csv", "predictions.parquet"}
 
 
 def test_comparisons_are_on_the_same_patients_and_declared(study: Study) -> None:

@@ -134,10 +134,10 @@ class _Execution:
         outcomes = bench.load_outcomes()
         bench.save_findings()
         self._tell_unfinished(plan, bench, unfinished)
-        record = self._save_record(bench, "budget spent" if self._is_over_budget() else "finished")
         frozen = [arm for arm in outcomes if arm.finetuned == "frozen" and not arm.is_chosen]
         if frozen:
             save_ledger(self._cohort, bench.load_frozen(frozen[0]).bags, RunFolder(self._folder.path))
+        record = self._save_record(bench, "budget spent" if self._is_over_budget() else "finished")
         bases = {base_of(arm): RunFolder(self._folder.models(base_of(arm))) for arm in outcomes if not arm.is_chosen}
         return Study(
             folder=self._folder,
