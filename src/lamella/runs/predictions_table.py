@@ -27,7 +27,20 @@ def load_predictions(path: Path, *, positive: str | None = None) -> PredictionTa
         CohortError: Naming the row and the cell that cannot be used.
     """
     rows = read_rows(Path(path), called="predictions")
-    whose = f"predictions '{Path(path).name}'"
+    return parse_predictions(rows, f"predictions '{Path(path).name}'", positive=positive)
+
+
+def parse_predictions(rows: Rows, whose: str, *, positive: str | None = None) -> PredictionTable:
+    """Return rows of text as predictions.
+
+    Args:
+        rows: With the columns that `load_predictions` takes.
+        whose: What they are of, for messages.
+        positive: As `load_predictions` takes it.
+
+    Raises:
+        CohortError: As `load_predictions`.
+    """
     kind = next((kind for kind in _KINDS if any(name.startswith(kind) for name in rows.columns)), None)
     missing = [name for name in ("slide_id", "label") if name not in rows.columns] + ([] if kind else ["prob_<class>"])
     if missing or kind is None:
