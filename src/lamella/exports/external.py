@@ -181,8 +181,7 @@ def predict_external(
     tables = [tabulate(predictions, first.classes).assign(arm=name) for name, predictions in by_arm.items()]
     # One model a slide: the judge is told of no folds and seeds.
     table = pd.concat(tables, ignore_index=True).drop(columns=["fold", "seed", "side"])
-    judged = judge_external(table, arms.claim, classes=first.classes)
-    del judged["verdict"]
+    judged = judge_external(table, arms.claim, classes=first.classes).as_json()
     for row in judged["arms"]:
         row["at_frozen_threshold"] = _find_decided(places[row["arm"]])
     content = {"format": EXTERNAL_FORMAT, "classes": list(first.classes), "positive": first.positive, **judged}

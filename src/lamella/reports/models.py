@@ -6,7 +6,7 @@ Keys that a page has no use for are passed over; those that folders of version 0
 
 from pydantic import BaseModel, ConfigDict
 
-from lamella.runs.metrics import Figure, GroupScores, Interval
+from lamella.runs.metrics import Figure, GroupScores
 
 
 class _Content(BaseModel):
@@ -88,96 +88,6 @@ class StudyLocalisation(_Content):
     reason: str | None = None
 
 
-class ArmVerdict(_Content):
-    """What the judge says of an arm that ran."""
-
-    arm: str
-    auc: float
-    interval: Interval
-    auc_pooled: float | None = None
-    auc_pooled_interval: Interval | None = None
-    chance_p_holm: float | None = None
-    deficit_upper: float | None = None
-    margin_to_whole: float | None = None
-    not_worse: bool
-    worse_than: tuple[str, ...] = ()
-    expected_loss: float | None = None
-    cost: float
-    gflops: float
-    added_later: bool = False
-    fold_auc: tuple[float | None, ...] = ()
-    fold_sd: float | None = None
-    seed_sd: float | None = None
-
-
-class DeclaredPair(_Content):
-    """One arm against another, as declared."""
-
-    arm: str
-    base: str
-    difference: float
-    interval: Interval | None
-    p: float | None
-    p_holm: float | None
-    starred: bool
-
-
-class DeclaredTable(_Content):
-    """A declared table."""
-
-    name: str
-    title: str
-    rows: tuple[DeclaredPair, ...]
-
-
-class Chain(_Content):
-    """The depths of one network."""
-
-    whole: str
-
-
-class Conclusion(_Content):
-    """What to use, what is shown to be worse, what is open."""
-
-    arm: str | None = None
-    best_arm: str | None = None
-    question: str | None = None
-    use: str | None = None
-    worse: str | None = None
-    open: str | None = None
-    sentence: str | None = None
-    patients_needed: int | None = None
-    patients_range: tuple[int, int | None] | None = None
-    patients_needed_for: str | None = None
-    best_auc_raw: float | None = None
-    best_auc_corrected: float | None = None
-
-
-class RankCorrelation(_Content):
-    """How AUC goes with ImageNet accuracy."""
-
-    rho: float
-    p: float
-    interval: Interval | None = None
-    caption: str
-
-
-class Verdict(_Content):
-    """`verdict.json`."""
-
-    margin: float
-    n_patients: int
-    units: str = "patients"
-    cross_validated: bool = True
-    arms: tuple[ArmVerdict, ...] = ()
-    tables: tuple[DeclaredTable, ...] = ()
-    chains: tuple[Chain, ...] = ()
-    verdict: Conclusion
-    imagenet: RankCorrelation | None = None
-    notes: tuple[str, ...] = ()
-    n_lost: int | None = None
-
-
 class Permutations(_Content):
     """The control with permuted labels."""
 
@@ -230,13 +140,3 @@ class Controls(_Content):
     baselines: dict[str, Figure] = {}
     batches: tuple[GroupScores, ...] = ()
     robustness: tuple[Robustness, ...] | None = None
-
-
-class Cost(_Content):
-    """What encoding a tile costs, and on what that was measured."""
-
-    runtime: str | None = None
-    precision: str | None = None
-    device: str | None = None
-    processor: str | None = None
-    n_cores: int | None = None

@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lamella.analysis.verdict import ArmVerdict, Conclusion, Verdict
 from lamella.reports.charts.marks import ScoreMark
-from lamella.reports.models import ArmMaps, ArmVerdict, CkaPair, Conclusion, Controls, Cost, Verdict
+from lamella.reports.models import ArmMaps, CkaPair, Controls
 from lamella.runs.metrics import NO_FIGURE, Figure, Score, StageTwoScore
 from lamella.runs.record import RunRecord
-from lamella.studies.record import ArmRecord, StudyRecord
+from lamella.studies.record import ArmRecord, EncoderCost, StudyRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +135,7 @@ class Record:
     cka: tuple[CkaPair, ...] = ()
     localisation: tuple[ArmMaps, ...] = ()
     no_localisation: str = ""
-    costs: tuple[Cost, ...] = ()
+    costs: tuple[EncoderCost, ...] = ()
     ledger: tuple[LedgerRow, ...] = ()
     failures: tuple[FailureRow, ...] = ()
     notes: tuple[str, ...] = ()

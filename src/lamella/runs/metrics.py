@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from lamella.analysis.thresholds import Threshold
-from lamella.runs.record import Record
+from lamella.records import Record
 
 METRICS_FORMAT = 1
 Interval = tuple[float, float]

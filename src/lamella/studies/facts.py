@@ -141,7 +141,7 @@ def _find_encoders(
                 tile_px = design.tiles[bags.tiles].tile_px
                 a_gflop[bags] = rates.seconds_per_gflop(bags.encoder, bags.weights, tile_px)
         known = list(a_gflop.values())
-        known += [costs[b.key]["seconds_per_tile"] / costs[b.key]["gflops"] for b in arms if b.key in costs]
+        known += [costs[b.key].seconds_per_tile / costs[b.key].gflops for b in arms if b.key in costs]
         usual = sorted(known)[len(known) // 2] if known else rates.seconds_per_gflop(_TIMED, "random", 224)
     facts = {}
     for bags in arms:
@@ -152,7 +152,7 @@ def _find_encoders(
             gflops=depths[deepest].gflops,
             gflops_below=tuple(depths[depth].gflops for depth in range(1, deepest) if depth in depths),
             dim=depths[deepest].dim,
-            seconds_per_tile=float(costs[bags.key]["seconds_per_tile"]) if bags.key in costs else seconds,
+            seconds_per_tile=costs[bags.key].seconds_per_tile if bags.key in costs else seconds,
             command=commands[bags],
         )
     return facts

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lamella.analysis.permutation import judge_permutations
+from lamella.analysis.verdict import Verdict
 from lamella.cohort import Cohort
 from lamella.errors import CohortError, LamellaError, LeakageError, OutputError
 from lamella.explain.localise import LocaliseSettings, localise_run
@@ -20,11 +21,12 @@ from lamella.studies.bench import ArmBench
 from lamella.studies.choice import FoldChoice, count_chosen, describe_chosen, run_choices, say_choices
 from lamella.studies.design import StudyDesign
 from lamella.studies.folder import StudyFolder, read_if_there
-from lamella.studies.judge import ArmCost, Declared, join_costs, judge_predictions
+from lamella.studies.judge import ArmCost, Declared, KnownSlide, join_costs, judge_predictions
 from lamella.studies.marks import load_marks
 from lamella.studies.options import StudyOptions
 from lamella.studies.outcome import ArmOutcome, list_predictions, save_outcomes
 from lamella.studies.plan import StudyPlan
+from lamella.studies.record import ArmRecord
 from lamella.studies.robustness import measure_features, measure_gap
 from lamella.studies.work import CKA, COST, EXTRACT, FINETUNE, LOCALISE, OF_ARMS, PERMUTE, TRAIN, WorkItem, base_of
 
@@ -38,7 +40,7 @@ class StudyBench(ArmBench):
         folder: The study's.
         options: Where encoders run, and what is localised.
         plan: All work of the study, finished or not.
-        rows: What `study.json` says of each arm, by name.
+        arms: What `study.json` says of each arm, by name; it is told which arms were chosen.
         progress: Where to report to.
     """
 
@@ -49,16 +51,16 @@ class StudyBench(ArmBench):
         folder: StudyFolder,
         options: StudyOptions,
         plan: StudyPlan,
-        rows: dict[str, dict[str, Any]],
+        arms: dict[str, ArmRecord],
         progress: Progress,
     ) -> None:
         super().__init__(cohort, design, folder, options, plan.items, progress)
-        self.plan, self.rows = plan, rows
+        self.plan, self.arms = plan, arms
         self.choices: tuple[FoldChoice, ...] = ()
         self.notes: list[str] = []
         self.lost_arms: dict[str, str] = {}
         self._outcomes: dict[Arm, ArmOutcome] | None = None
-        self._verdict: dict[str, Any] | None = None
+        self._verdict: Verdict | None = None
 
     def list_finished(self) -> tuple[WorkItem, ...]:
         """Return the work that is finished, as the folder says."""
@@ -127,7 +129,7 @@ class StudyBench(ArmBench):
             self.lost_arms |= {arm.name: "no frozen arm ran that could be chosen" for arm in CHOSEN_ARMS}
             return
         for arm in CHOSEN_ARMS:
-            self.rows[arm.name] = describe_chosen(arm, declared=self.rows[arm.name]["declared"], choices=choices)
+            self.arms[arm.name] = describe_chosen(arm, declared=self.arms[arm.name].declared, choices=choices)
         self.notes.append(say_choices(choices))
         self.progress.say(self.notes[-1])
         frozen = {choice.arm: self.load_frozen(choice.arm) for choice in choices}
@@ -145,13 +147,10 @@ class StudyBench(ArmBench):
         """Return what an arm costs: that of its encoder, frozen or fine-tuned."""
         if arm.is_chosen:
             chosen = sorted({choice.arm for choice in self.choices})
-            return join_costs([(self.rows[arm.name], self.price_arm(arm)) for arm in chosen])
-        cost = self.find_cost(arm)
-        a_tile = float(cost["seconds_per_tile"])
-        a_slide = a_tile * self.tiles_a_slide.get(arm.tiles, 1.0)
-        return ArmCost(a_slide=a_slide, a_tile=a_tile, gflops=float(cost["gflops"]))
+            return join_costs([(arm, self.price_arm(arm)) for arm in chosen])
+        return ArmCost.of(self.find_cost(arm), self.tiles_a_slide.get(arm.tiles, 1.0))
 
-    def judge(self) -> dict[str, Any] | None:
+    def judge(self) -> Verdict | None:
         """Judge the finished arms and write their predictions and the verdict; None where no arm is finished."""
         outcomes = list(self.load_outcomes().values())
         if self._verdict is not None or not outcomes:
@@ -162,11 +161,11 @@ class StudyBench(ArmBench):
             margin=self.design.margin,
             tables=self.design.list_tables([outcome.arm for outcome in outcomes]),
             reference=self.design.reference,
-            slides=[dataclasses.asdict(slide) for slide in self.cohort.slides],
+            slides=[KnownSlide.of(slide) for slide in self.cohort.slides],
         )
-        verdict = judge_predictions(list_predictions(outcomes), declared, rows=self.rows, costs=costs)
-        if verdict["n_lost"]:
-            self.notes.append(f"{verdict['n_lost']} patients could not be scored by every arm and are left out of all.")
+        verdict = judge_predictions(list_predictions(outcomes), declared, arms=self.arms, costs=costs)
+        if verdict.n_lost:
+            self.notes.append(f"{verdict.n_lost} patients could not be scored by every arm and are left out of all.")
         save_outcomes(
             outcomes,
             self.cohort,
@@ -175,7 +174,7 @@ class StudyBench(ArmBench):
             self.folder.results,
         )
         write_record(self.folder.metrics, {outcome.arm.name: outcome.metrics.as_json() for outcome in outcomes})
-        write_record(self.folder.verdict, verdict)
+        verdict.save(self.folder.verdict)
         self._verdict = verdict
         return verdict
 
@@ -191,7 +190,7 @@ class StudyBench(ArmBench):
         frozen = [arm for arm in outcomes if arm.finetuned == "frozen" and not arm.is_chosen]
         if verdict is None or not frozen:
             return None
-        name = verdict["verdict"]["arm"] or verdict["verdict"]["best_arm"]
+        name = verdict.verdict.arm or verdict.verdict.best_arm
         shown = next(outcome for arm, outcome in outcomes.items() if arm.name == name)
         base = count_chosen(self.choices) if shown.arm.is_chosen else base_of(shown.arm)
         return shown, self.load_frozen(base if base in frozen else frozen[0])

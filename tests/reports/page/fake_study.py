@@ -235,7 +235,7 @@ def _write_verdict(folder, arms, cohort, targets, logits):
         ],
     )
     tables = [{**table, "rows": list_rows(table["name"], arms)} for table in TABLES]
-    verdict = judge_contest(contest, facts, margin=0.05, tables=tables) | {"n_lost": 2}
+    verdict = judge_contest(contest, facts, margin=0.05, tables=tables).as_json() | {"n_lost": 2}
     write_json(folder / "verdict.json", verdict)
     costs = {
         f"default/auto/{e}@{d}": {"seconds_per_tile": seconds[n], "runs": [seconds[n]] * 5, "gflops": 1.0,

@@ -1,6 +1,6 @@
 """The first section in words: the answer, the figures behind it, and what a reader of the first figure must know."""
 
-from lamella.reports.models import ArmVerdict
+from lamella.analysis.verdict import ArmVerdict
 from lamella.reports.page.parts import Fact
 from lamella.reports.record import Record
 from lamella.reports.scrub import drop_folders
@@ -186,7 +186,7 @@ def _say_deficit(record: Record, chosen: ArmVerdict) -> Fact:
 
 def _say_cost(chosen: ArmVerdict, best: ArmVerdict) -> Fact:
     beside = ""
-    if chosen.arm != best.arm and chosen.cost > 0:
+    if chosen.arm != best.arm and chosen.cost and best.cost is not None:
         times = best.cost / chosen.cost
         beside = f"{times:.1f} times less than the highest's" if times > 1.05 else "no less than the highest's"
     return Fact(name="seconds a slide, encoding", value=format_short(chosen.cost), beside=beside)
