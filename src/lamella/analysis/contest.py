@@ -84,6 +84,7 @@ class ArmFacts:
         imagenet_top1: Per cent, of the arms whose encoders have one.
         added_later: Arms that were added after results were seen.
         chains: Arms that are equal in all but depth, of each declared reference encoder: the whole network first.
+        is_priced: Whether costs were given, and are not the order in which arms were named.
     """
 
     costs: Mapping[str, float]
@@ -91,6 +92,7 @@ class ArmFacts:
     imagenet_top1: Mapping[str, float | None]
     added_later: AbstractSet[str] = frozenset()
     chains: Sequence[Sequence[str]] = ()
+    is_priced: bool = True
 
 
 def judge_contest(contest: Contest, facts: ArmFacts, *, margin: float, tables: Sequence[PlannedTable] = ()) -> Verdict:
@@ -192,6 +194,7 @@ def _find_rules(contest: Contest, facts: ArmFacts, margin: float) -> Rules:
         chains=tuple(chains),
         costs=np.array([facts.costs[name] for name in contest.names], dtype=np.float64),
         gflops=gflops,
+        is_priced=facts.is_priced,
     )
 
 

@@ -86,6 +86,7 @@ def judge_arms(
             gflops=in_order,
             imagenet_top1=dict.fromkeys(contest.names),
             chains=chains,
+            is_priced=costs is not None,
         )
         _check_chains(contest.names, chains)
         _check_tables(contest.names, tables)

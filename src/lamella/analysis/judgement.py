@@ -30,12 +30,14 @@ class Rules:
         chains: Depths held against their whole network; the reference question is asked where there is one.
         costs: `(J,)` of the arms, in one unit.
         gflops: `(J,)` arithmetic a tile.
+        is_priced: Whether these are costs, and not the order in which arms were named.
     """
 
     margin: float
     chains: tuple[Chain, ...]
     costs: Floats
     gflops: Floats
+    is_priced: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

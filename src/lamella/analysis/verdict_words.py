@@ -102,12 +102,13 @@ def _say_contest(judgement: Judgement, names: Sequence[str]) -> str:
         return "No recommendation: the arms that are non-inferior to all others are not shown to beat chance."
     chosen = judgement.find_winner()
     assert chosen is not None
+    first = "cheapest arm" if judgement.rules.is_priced else "arm that was named first"
     if kind == "non-inferior":
-        return f"Use {names[chosen]}: it is the cheapest arm, and non-inferior to every other (margin {margin} AUC)."
-    return (
-        f"Use {names[chosen]}: it is the cheapest arm that is shown to be non-inferior to every other (margin {margin} "
-        "AUC)."
-    )
+        return f"Use {names[chosen]}: it is the {first}, and non-inferior to every other (margin {margin} AUC)."
+    shown = "shown to be non-inferior to every other"
+    if not judgement.rules.is_priced:
+        return f"Use {names[chosen]}: of the arms {shown} (margin {margin} AUC), it was named first."
+    return f"Use {names[chosen]}: it is the {first} that is {shown} (margin {margin} AUC)."
 
 
 def _say_general(judgement: Judgement, kind: str, names: Sequence[str], reference: int) -> str | None:

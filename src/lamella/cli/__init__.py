@@ -30,6 +30,7 @@ _VERBS = (
     "inspect",
     "train",
     "measure",
+    "compare",
     "cka",
     "run",
     "predict",

@@ -25,8 +25,13 @@ def print_json(content: Any) -> None:
     echo(json.dumps(content, indent=2, allow_nan=False))
 
 
-def print_verdict(verdict: "Verdict | None") -> None:
-    """Print a study's arms, and its verdict in three sentences; None where no arm ran."""
+def print_verdict(verdict: "Verdict | None", *, cost: str | None = "seconds a slide") -> None:
+    """Print a study's arms, and its verdict in three sentences.
+
+    Args:
+        verdict: None where no arm ran.
+        cost: What costs are in; None leaves them out.
+    """
     arms = () if verdict is None else verdict.arms
     is_reference = verdict is not None and verdict.verdict.question == "reference"
     rows = [
@@ -35,11 +40,11 @@ def print_verdict(verdict: "Verdict | None") -> None:
             "AUC": f"{arm.auc:.3f}",
             "95% interval": "{:.3f} to {:.3f}".format(*arm.interval),
             "smallest margin": _say_margin(arm.margin_to_whole if is_reference else arm.deficit_upper),
-            "seconds a slide": None if arm.cost is None else f"{arm.cost:.3g}",
+            **({} if cost is None else {cost: None if arm.cost is None else f"{arm.cost:.3g}"}),
         }
         for arm in arms
     ]
-    print_table(["arm", "AUC", "95% interval", "smallest margin", "seconds a slide"], rows)
+    print_table(["arm", "AUC", "95% interval", "smallest margin", *([] if cost is None else [cost])], rows)
     for arm in arms:
         if arm.interval[1] < 0.5:
             echo(

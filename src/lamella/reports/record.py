@@ -165,6 +165,12 @@ class Record:
         return {} if content is None else content.versions
 
     @property
+    def cost_unit(self) -> str:
+        """What costs are in, where they were given and not measured here; else nothing."""
+        given = None if self.study is None else self.study.given
+        return "" if given is None else given.cost_unit or ""
+
+    @property
     def arms(self) -> tuple[ArmVerdict, ...]:
         """What the verdict says of each arm that ran."""
         return () if self.verdict is None else self.verdict.arms

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lamella.analysis.contest import ArmFacts, Contest, judge_contest
-from lamella.analysis.frames import judge_with_lost
+from lamella.analysis.frames import judge_arms, judge_with_lost
 from lamella.analysis.verdict import DeclaredTable, PlannedTable, Verdict
 from lamella.cohort import CohortSlide
 from lamella.encoders.names import N_BLOCKS
@@ -27,7 +27,7 @@ from lamella.runs.folder import refuse_changed_tables
 from lamella.studies.arms import Arm
 from lamella.studies.costs import load_costs
 from lamella.studies.folder import StudyFolder
-from lamella.studies.record import ArmRecord, EncoderCost, StudyRecord
+from lamella.studies.record import ArmRecord, EncoderCost, GivenRecord, StudyRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,10 +170,15 @@ def _judge_folder(folder: StudyFolder) -> Verdict:
             "is missing."
         ) from error
     earlier = load_content(folder.verdict, DeclaredTables, made_by="lamella study")
+    tables = () if earlier is None else [table.declared for table in earlier.tables]
+    if record.given is not None:
+        verdict = judge_given(predictions, record.given, margin=record.design.margin, tables=tables)
+        verdict.save(folder.verdict)
+        return verdict
     declared = Declared(
         classes=record.classes,
         margin=record.design.margin,
-        tables=() if earlier is None else [table.declared for table in earlier.tables],
+        tables=tables,
         reference=record.design.reference,
         slides=_read_slides(folder.path / "cohort.csv"),
     )
@@ -181,6 +186,20 @@ def _judge_folder(folder: StudyFolder) -> Verdict:
     verdict = judge_predictions(predictions, declared, arms={arm.arm: arm for arm in record.arms}, costs=costs)
     verdict.save(folder.verdict)
     return verdict
+
+
+def judge_given(
+    predictions: pd.DataFrame, given: GivenRecord, *, margin: float, tables: Sequence[PlannedTable]
+) -> Verdict:
+    """Return the verdict on predictions that were made elsewhere.
+
+    Args:
+        predictions: The long table of `join_arms`.
+        given: Costs, if any, and how many folds a model did not learn from.
+        margin: How much AUC may be given up.
+        tables: Comparisons.
+    """
+    return judge_arms(predictions, margin=margin, costs=given.costs, tables=tables, n_left_out=given.n_left_out)
 
 
 def find_chains(
@@ -199,7 +218,8 @@ def find_chains(
     groups: dict[tuple[str, ...], dict[str, int]] = {}
     for name, arm in arms.items():
         same = (arm.encoder, arm.weights, arm.finetuned, arm.head, arm.tiles)
-        groups.setdefault(same, {})[name] = arm.depth
+        if arm.depth is not None:
+            groups.setdefault(same, {})[name] = arm.depth
     chains: dict[str, list[str]] = {}
     for (encoder, *_), depths in groups.items():
         whole = next((name for name, depth in depths.items() if depth == N_BLOCKS), None)

@@ -31,13 +31,14 @@ class ArmRecord(Record):
     """What a study says of one arm.
 
     `state` is `done`, `not run`, `waiting for weights` or `failed`, and `reason` says why it is not done;
-    `estimated_seconds` is what it took, once done; `chosen` is there where the arm is another one in each fold.
+    `estimated_seconds` is what it took, once done; `chosen` is there where the arm is another one in each fold. Of an
+    arm whose predictions were made elsewhere `depth` is None, and `weights`, `head` and `tiles` are "".
     """
 
     arm: str
     key: str
     encoder: str
-    depth: int
+    depth: int | None
     weights: str
     finetuned: Finetuned
     head: str
@@ -104,13 +105,13 @@ class ComparisonRecord(Record):
 class DesignRecord(Record):
     """What a study was asked."""
 
-    tiles: dict[str, TilesRecord]
+    tiles: dict[str, TilesRecord] = Field(default_factory=dict)
     seeds: int
     folds: int
     split: str = "folds"
     split_seed: int = 0
-    train: TrainRecord
-    finetune: FinetuneRecord
+    train: TrainRecord | None = None
+    finetune: FinetuneRecord | None = None
     comparisons: tuple[ComparisonRecord, ...] = ()
     margin: float
     reference: tuple[str, ...] = ()
@@ -136,8 +137,20 @@ class WorkRecord(Record):
     state: str
 
 
+class GivenRecord(Record):
+    """How predictions that were made elsewhere were taken: files by arm, costs and their unit, folds left out."""
+
+    files: dict[str, str]
+    costs: dict[str, float] | None = None
+    cost_unit: str | None = None
+    n_left_out: int
+
+
 class StudyRecord(Result):
-    """What `study.json` holds; its `status` is `running`, `finished` or `budget spent`."""
+    """What `study.json` holds; its `status` is `running`, `finished` or `budget spent`.
+
+    `given` is there where Lamella trained nothing, and compared predictions that were made elsewhere.
+    """
 
     format: Literal["lamella-study"] = "lamella-study"
     format_version: Literal[1]
@@ -151,6 +164,7 @@ class StudyRecord(Result):
     versions: dict[str, str] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     scope: str | None = None
+    given: GivenRecord | None = None
     work: tuple[WorkRecord, ...] = ()
     files: dict[str, str] = Field(default_factory=dict)
 

@@ -150,8 +150,8 @@ def _list_study_facts(record: Record) -> list[Fact]:
             beside += f"; {format_number(conclusion.best_auc_corrected)} corrected for having been the highest"
         value = format_number(conclusion.best_auc_raw)
         facts.append(Fact(name=f"highest AUC, {best.arm}", value=value, beside=beside))
-    if chosen is not None and best is not None:
-        facts.append(_say_cost(chosen, best))
+    if chosen is not None and best is not None and chosen.cost is not None:
+        facts.append(_say_cost(record, chosen, best))
     if conclusion.patients_needed is not None and conclusion.patients_range is not None:
         low, high = conclusion.patients_range
         facts.append(
@@ -184,12 +184,12 @@ def _say_deficit(record: Record, chosen: ArmVerdict) -> Fact:
     )
 
 
-def _say_cost(chosen: ArmVerdict, best: ArmVerdict) -> Fact:
+def _say_cost(record: Record, chosen: ArmVerdict, best: ArmVerdict) -> Fact:
     beside = ""
     if chosen.arm != best.arm and chosen.cost and best.cost is not None:
         times = best.cost / chosen.cost
         beside = f"{times:.1f} times less than the highest's" if times > 1.05 else "no less than the highest's"
-    return Fact(name="seconds a slide, encoding", value=format_short(chosen.cost), beside=beside)
+    return Fact(name=record.cost_unit or "seconds a slide, encoding", value=format_short(chosen.cost), beside=beside)
 
 
 def say_patients_needed(record: Record) -> str:

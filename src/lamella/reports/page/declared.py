@@ -81,7 +81,9 @@ def _beside(arm: ArmRecord | None, *, top1: bool, paper: bool) -> tuple[str, ...
 
 
 def _find(arm: ArmRecord | None) -> Pair | None:
-    return None if arm is None else find_paper_figure(arm.encoder, arm.depth, arm.finetuned, arm.weights)
+    if arm is None or arm.depth is None:
+        return None
+    return find_paper_figure(arm.encoder, arm.depth, arm.finetuned, arm.weights)
 
 
 def _list_absent(record: Record, table: DeclaredTable) -> list[ArmRecord]:

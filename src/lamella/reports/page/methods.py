@@ -51,11 +51,15 @@ def write_methods(record: Record) -> list[tuple[str, str]]:
     study = record.study
     if study is None:
         return []
+    if study.given is not None:
+        images, training = _say_given(study), "[state: how the models were trained, and on which patients]."
+    else:
+        images, training = _say_images(study), _say_training(study)
     return [
         ("Source of data and participants", _say_source(study)),
         ("Outcome", _say_outcome(record)),
-        ("Images and encoders", _say_images(study)),
-        ("Models and their training", _say_training(study)),
+        ("Images and encoders", images),
+        ("Models and their training", training),
         ("Validation", _say_validation(study)),
         ("Statistical analysis", _say_statistics(study, record.verdict)),
         ("Controls", _say_controls(record, study)),
@@ -81,6 +85,14 @@ def _say_outcome(record: Record) -> str:
     )
 
 
+def _say_given(study: StudyRecord) -> str:
+    arms = join_words([arm.arm for arm in study.arms])
+    return (
+        f"The predictions of {arms} were made with [state: software and versions; how slides were cut; encoders]. "
+        "Lamella trained nothing and compared what was predicted."
+    )
+
+
 def _say_images(study: StudyRecord) -> str:
     tiles = "; ".join(
         f"{cut.tile_px} px at {cut.mpp:g} um per pixel, stride {cut.stride_px or cut.tile_px} px, at least "
@@ -93,7 +105,7 @@ def _say_images(study: StudyRecord) -> str:
             continue
         weights = {"auto": f"{PRETRAINING.get(str(arm.pretraining), 'other')} weights", "random": "random weights"}
         label = f"{arm.encoder} ({weights.get(arm.weights, arm.weights)})"
-        trunks.setdefault(label, []).append(arm.depth)
+        trunks.setdefault(label, []).append(arm.depth or 0)
     named = "; ".join(
         f"{label} after block {join_words([str(depth) for depth in sorted(set(depths))])}"
         for label, depths in trunks.items()
@@ -106,6 +118,8 @@ def _say_images(study: StudyRecord) -> str:
 
 def _say_training(study: StudyRecord) -> str:
     train = study.design.train
+    if train is None:
+        return ""
     heads = dict.fromkeys(arm.head for arm in study.arms if arm.state == "done")
     named = ", ".join(_HEADS.get(head, head) for head in heads) or "no head"
     text = (
@@ -122,6 +136,8 @@ def _say_finetuning(study: StudyRecord) -> str:
     if "tuned" not in kinds:
         return ""
     stage = study.design.finetune
+    if stage is None:
+        return ""
     blocks = "all blocks" if stage.train_blocks is None else f"the last {count(stage.train_blocks, 'block')}"
     text = (
         f"Fine-tuned arms went on from the frozen ones: {blocks} and the head were trained end to end on each slide's "
@@ -137,6 +153,13 @@ def _say_finetuning(study: StudyRecord) -> str:
 def _say_validation(study: StudyRecord) -> str:
     design, cohort = study.design, study.cohort
     rounds = cohort.n_rounds
+    if study.given is not None:
+        split = f"{rounds}-fold cross-validation" if rounds > 1 else "one set of test patients"
+        return (
+            f"Models were compared on {split}, the same for all, by models that had not learned from those patients "
+            "[state: that this holds, and how validation was made]. [state: external validation, or that there was "
+            "none]."
+        )
     split = (
         f"{rounds}-fold cross-validation by patient, in which fold k was tested, fold k+1 validated and the rest "
         "trained"
@@ -158,13 +181,16 @@ def _say_statistics(study: StudyRecord, verdict: Verdict | None) -> str:
     unit = "The patient was the unit: logits were averaged over a patient's slides and over seeds."
     if verdict is not None and verdict.units == "slides":
         unit = "Slides of a patient differ in label, so slides were scored and errors clustered by patient."
+    cost = "Cost is encoding time on the same 64 tiles, arms in turn, median of 5."
+    if study.given is not None:
+        cost = f"Costs ({study.given.cost_unit}) were given." if study.given.cost_unit else "No costs were given."
     return (
         f"{unit} AUC counts pairs{' of the same fold (LeDell 2015)' if crossed else ''}, with score intervals "
         f"(Newcombe 2006){', widened for cross-validation' if crossed else ''}. Differences are paired "
         "(DeLong 1988), each pair of patients counted once, p values adjusted by Holm (1979) within a declared table; "
-        f"intervals are not adjusted. {_say_question(verdict)} was tested with a margin of {margin:g} AUC. Cost is "
-        "encoding time on the same 64 tiles, arms in turn, median of 5. The highest AUC was corrected for having been "
-        "picked (Tsamardinos 2018). Calibration: intercept, slope and curve (Van Calster 2019)."
+        f"intervals are not adjusted. {_say_question(verdict)} was tested with a margin of {margin:g} AUC. "
+        f"{cost} The highest AUC was corrected for having been picked (Tsamardinos 2018). Calibration: "
+        "intercept, slope and curve (Van Calster 2019)."
     )
 
 
@@ -185,6 +211,8 @@ def _say_question(verdict: Verdict | None) -> str:
 
 
 def _say_controls(record: Record, study: StudyRecord) -> str:
+    if study.given is not None:
+        return "[state: what colour, amount of tissue and batch alone predict on the same folds (Howard 2021)]."
     said = "Colour, amount of tissue and batch alone were held against the same folds (Howard 2021)."
     control = record.controls.permutations
     if control is not None:

@@ -7,6 +7,7 @@ from lamella.errors import SettingsError
 from lamella.files import refuse_links, remove, write_text
 from lamella.reports.damage import refusing_damage
 from lamella.reports.loading import load_record
+from lamella.reports.page.compare_page import build_compare_page
 from lamella.reports.page.data import DATA, load_data, save_data
 from lamella.reports.page.joined import join_pages
 from lamella.reports.page.parts import Page
@@ -64,6 +65,8 @@ def build_page(folder: Path, *, settings: PageSettings | None = None) -> Page:
     """
     record = load_record(folder)
     build = build_run_page if record.study is None else build_study_page
+    if record.study is not None and record.study.given is not None:
+        build = build_compare_page
     return build(record, max_rows=(settings or PageSettings()).max_rows)
 
 
