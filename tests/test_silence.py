@@ -95,6 +95,7 @@ cka\tresnet18@1\tresnet18@1\tslides/cohort.csv\t{CUT}\t--tiles\t2\t--first-weigh
 heatmap\tslides/S-00.tif\trun/attention/S-00.h5\t--out\tmaps
 localise\trun\t--lesions\tlesions\t--quiet
 report\trun
+compare\ta=run/predictions.csv\tb=run/predictions.csv\t--out\tcompared
 sample\t--slides\t2\t--out\tdrawn\t--quiet
 study\tstudy.yaml\t--cohort\tslides/cohort.csv\t--out\tstudy\t--quiet
 """

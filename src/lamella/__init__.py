@@ -94,6 +94,8 @@ _HOME = {
     "judge_arms": "analysis.frames",
     "judge_again": "studies.judge",
     "compare_arms": "pipeline.study",
+    "CompareSettings": "studies.compare",
+    "compare_tables": "pipeline.compare",
     "write_page": "reports.page",
     "write_report": "reports.page",
     "run": "pipeline.run",

@@ -38,6 +38,7 @@ from lamella.features.settings import ExtractSettings
 from lamella.finetune.settings import FinetuneSettings
 from lamella.mil import SlideModel, SlidePrediction, fit_model, load_model, save_model
 from lamella.mil.settings import TrainSettings
+from lamella.pipeline.compare import compare_tables
 from lamella.pipeline.predict import predict, predict_slides
 from lamella.pipeline.run import map_classes, run, run_cohort
 from lamella.pipeline.study import compare_arms
@@ -46,6 +47,7 @@ from lamella.runs.execute import Run, train_on_bags
 from lamella.runs.predict import open_run
 from lamella.runs.settings import CamSettings, RunSettings, StageTwo, TrainingSettings
 from lamella.slide import Slide, open_slide
+from lamella.studies.compare import CompareSettings
 from lamella.studies.design import StudyDesign, load_design
 from lamella.studies.execute import Study
 from lamella.studies.judge import judge_again
@@ -59,6 +61,7 @@ __all__ = [
     "CkaSettings",
     "Cohort",
     "CohortSlide",
+    "CompareSettings",
     "CutSettings",
     "EncoderCard",
     "EncoderSpec",
@@ -87,6 +90,7 @@ __all__ = [
     "add_weights",
     "compare_arms",
     "compare_encoders",
+    "compare_tables",
     "draw_tissue",
     "export_model",
     "extract_cohort",

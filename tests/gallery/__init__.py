@@ -5,6 +5,7 @@ A file for each step of the pipeline; `case` says what a case is and runs it, `s
 
 from tests.gallery import (
     bags,
+    comparisons,
     encoders,
     explanation,
     export,
@@ -34,6 +35,7 @@ STEPS = (
     heatmaps.STEP,
     explanation.STEP,
     studies.STEP,
+    comparisons.STEP,
     writing.STEP,
 )
 CASES = tuple(case for step in STEPS for case in step.cases)

@@ -43,7 +43,9 @@ def folder_removed() -> Iterator[None]:
 
     def remember(path: Path) -> None:
         remember_folders(path)
-        shutil.rmtree(path.parent)
+        gone = path.parent.with_name("gone")  # at once: another thread may be writing into it
+        path.parent.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
     with mock.patch("lamella.files.remember_folders", remember):
         yield

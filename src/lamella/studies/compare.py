@@ -189,7 +189,7 @@ def _declare(names: Sequence[str], reference: str | None) -> list[PlannedTable]:
     if reference is None:
         return []
     rows = [(name, reference) for name in names if name != reference]
-    return [{"name": "Declared", "title": f"Each arm against {reference}", "rows": rows}]
+    return [{"name": "A", "title": f"Each arm against {reference}", "rows": rows}]
 
 
 def _describe(

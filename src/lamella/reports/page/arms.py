@@ -26,18 +26,20 @@ def tabulate_ladder(record: Record) -> Table:
     """Return the smallest margin at which each arm is accepted, the cheapest arm first."""
     rows = []
     chained = any(arm.margin_to_whole is not None for arm in record.arms)
+    priced = any(arm.cost is not None for arm in record.arms)
     for arm in sort_by_cost(record.arms):
-        cells = [arm.arm, format_number(arm.auc), format_short(arm.cost)]
+        cells = [arm.arm, format_number(arm.auc), *([format_short(arm.cost)] if priced else [])]
         if chained:
             cells.append(format_number(arm.margin_to_whole))
         cells += [format_number(arm.deficit_upper), ", ".join(arm.worse_than) or NONE]
         rows.append(Row(cells=tuple(cells), kind=record.kind_of(arm.arm), badges=badge_arm(record, arm)))
+    cost = (record.cost_unit or "seconds a slide",) if priced else ()
     whole = ("smallest margin, against the whole network",) if chained else ()
     margin = 0 if record.verdict is None else record.verdict.margin
     return Table(
         key="ladder",
         title="Result by non-inferiority margin",
-        head=("arm", "AUC", "seconds a slide", *whole, "smallest margin, against every other arm",
+        head=("arm", "AUC", *cost, *whole, "smallest margin, against every other arm",
               "shown to be worse than"),
         rows=tuple(rows),
         note=f"The declared margin is {margin:g}. An arm is non-inferior at every margin above its smallest one. The "
