@@ -176,3 +176,15 @@ def test_a_file_that_a_passing_fault_keeps_from_being_read_is_not_called_damaged
 
 def _raise(error: OSError) -> bytes:
     raise error
+
+
+def test_a_folder_that_goes_while_a_file_is_written_is_named_and_not_the_temporary_file(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+
+    def write() -> None:
+        with replacing(folder / "a.csv") as temporary:
+            folder.rename(tmp_path / "gone")
+            temporary.write_text("whole")
+
+    with pytest.raises(OutputError, match=r"out' was removed or replaced"):
+        write()

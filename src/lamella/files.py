@@ -19,7 +19,7 @@ from lamella.errors import LamellaError, OutputError
 from lamella.machine import PASSING, find_errno, refuse_passing
 from lamella.regular import say_irregular
 from lamella.temporaries import drop_temporary, make_temporary
-from lamella.watching import forget_folder, refuse_removed, remember_folders
+from lamella.watching import forget_folder, refuse_removed, remember_folders, say_removed
 
 MAX_JSON_BYTES = 1 << 29
 _MAX_YAML_BYTES = 1 << 20
@@ -58,6 +58,10 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
         remember_folders(path)
+    except FileNotFoundError as error:
+        if path.parent.is_dir():
+            raise
+        raise OutputError(say_removed(path.parent)) from error
     finally:
         with contextlib.suppress(OSError):  # a disk that fails says so above
             drop_temporary(temporary)

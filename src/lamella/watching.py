@@ -38,10 +38,13 @@ def refuse_removed(path: Path) -> None:
         known = watched.get(folder)
         if known is not None and known != _identify(folder):
             watched.clear()
-            raise OutputError(
-                f"'{os.path.relpath(folder)}' was removed or replaced while results were written to it. Run the same "
-                "command again."
-            )
+            raise OutputError(say_removed(folder))
+
+
+def say_removed(folder: Path) -> str:
+    """Return the line for a folder that is gone, or another, since results were written to it."""
+    where = os.path.relpath(folder)
+    return f"'{where}' was removed or replaced while results were written to it. Run the same command again."
 
 
 def remember_folders(path: Path) -> None:
