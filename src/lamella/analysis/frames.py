@@ -93,10 +93,7 @@ def judge_arms(
         return judge_contest(replace(contest, n_left_out=n_left_out), facts, margin=float(margin), tables=tables)
 
     judged = judge_with_lost(predictions, judge, positive=None if positive is None else str(positive).strip())
-    if costs is not None:
-        return judged
-    without = {"cost": None, "gflops": None}
-    return judged.model_copy(update={"arms": tuple(arm.model_copy(update=without) for arm in judged.arms)})
+    return judged if costs is not None else judged.without_costs()
 
 
 def judge_with_lost(

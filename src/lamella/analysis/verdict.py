@@ -4,7 +4,7 @@ Fields with a default are those that version 0.1.0 did not write, or that are no
 """
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Self, TypedDict
 
 from lamella.records import Record, Result
 
@@ -198,6 +198,11 @@ class Verdict(Result):
     notes: tuple[str, ...] = ()
     n_lost: int | None = None
     lost_as_wrong: Summary | None = None
+
+    def without_costs(self) -> Self:
+        """Return it where costs stood for the order in which arms were named, and are none."""
+        without = {"cost": None, "gflops": None}
+        return self.model_copy(update={"arms": tuple(arm.model_copy(update=without) for arm in self.arms)})
 
     @property
     def summary(self) -> Summary:

@@ -1,6 +1,7 @@
 """lamella study."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,6 +41,24 @@ def study(
     ] = None,
     cohort: Annotated[
         Path | None, typer.Option("--cohort", metavar="TABLE", help="Cohort of a STUDY.yaml.", show_default=False)
+    ] = None,
+    features: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--features",
+            metavar="NAME=DIR",
+            help="An arm whose bags are there already, of any tool that `lamella inspect` knows. May be given again.",
+            show_default=False,
+        ),
+    ] = None,
+    costs: Annotated[
+        Path | None,
+        typer.Option(
+            "--costs",
+            metavar="TABLE",
+            help="What those arms cost: arm, and seconds_a_slide or gflops.",
+            show_default="GFLOPs, where a card has that name",
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for everything.", show_default=False)] = None,
     tile_px: Annotated[
@@ -139,7 +158,7 @@ def study(
         return
     progress = talk.open()
     trusted.apply()
-    table, design = _find_design(what, cohort, preset)
+    table, design = _find_design(what, cohort, preset, features or ())
     design = design.with_changes(
         tile_px=tile_px,
         stride_px=stride,
@@ -148,6 +167,7 @@ def study(
         permutations=permutations,
         margin=margin,
         budget=budget,
+        costs=None if costs is None else str(costs),
     )
 
     from lamella.cohort import give_resolution
@@ -179,7 +199,10 @@ def study(
         judged = (None, []) if verdict is None else (verdict["verdict"], verdict["arms"])
         print_json({"out": str(folder), "verdict": judged[0], "arms": judged[1]})
     else:
-        print_verdict(verdict)
+        unit = result.record.cost_unit
+        print_verdict(verdict, cost="seconds a slide" if unit is None else unit or None)
+        if unit == "":
+            progress.say(result.record.notes[-1])
         progress.say(f"The page is '{result.folder.page}'.")
     tell_failures(result.failures, result.folder.path / "failures.csv")
 
@@ -222,20 +245,25 @@ def _load(table: Path, columns: ColumnOptions, progress: "RichProgress") -> "Coh
     return cohort
 
 
-def _find_design(what: Path | None, cohort: Path | None, preset: str | None) -> "tuple[Path, StudyDesign]":
-    """Return the cohort's table and the design: of a preset, or of a declared file."""
+def _find_design(
+    what: Path | None, cohort: Path | None, preset: str | None, features: Sequence[str]
+) -> "tuple[Path, StudyDesign]":
+    """Return the cohort's table and the design: of a preset, of a declared file, or of bags that are there."""
     from lamella.errors import SettingsError
-    from lamella.studies.design import load_design
+    from lamella.studies.design import add_features, load_design
     from lamella.studies.presets import find_preset
 
-    first = _need(what, "Name a cohort and --preset quick, or a study's file and --cohort TABLE")
+    first = _need(what, "Name a cohort and --preset quick or --features, or a study's file and --cohort")
     if first.suffix.lower() in (".yaml", ".yml"):
         if preset is not None:
             raise SettingsError("a study's file and --preset are both given. Leave one out.")
-        return _need(cohort, f"Name the cohort of '{first.name}': --cohort TABLE"), load_design(first)
-    if preset is None:
-        raise SettingsError("it is not said what to compare. Pass --preset quick, or a study's file and --cohort.")
-    return first, find_preset(preset)
+        table = _need(cohort, f"Name the cohort of '{first.name}': --cohort TABLE")
+        return table, add_features(load_design(first), features)
+    if preset is None and not features:
+        raise SettingsError(
+            "it is not said what to compare. Pass --preset quick, --features NAME=DIR, or a study's file and --cohort."
+        )
+    return first, add_features(None if preset is None else find_preset(preset), features)
 
 
 def _need(path: Path | None, remedy: str) -> Path:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lamella.cohort import Cohort, CohortSlide, load_cohort
+from lamella.cohort import Cohort, CohortSlide, find_missing, load_cohort
 from lamella.encoders.trust import trusting
-from lamella.errors import LamellaError, OutputError
+from lamella.errors import LamellaError, OutputError, SettingsError
 from lamella.explain.cam import map_run
 from lamella.explain.cam_record import CamRecord
 from lamella.explain.outlines import SUFFIXES
@@ -65,6 +65,11 @@ def compare_arms(
         cohort = load_cohort(cohort)
     if not isinstance(design, StudyDesign):
         design = load_design(Path(design)) if Path(design).suffix in (".yaml", ".yml") else find_preset(str(design))
+    if pseudonyms and any(arm.features for arm in design.list_arms()):
+        raise SettingsError(
+            "bags that are there go by the slides' ids, which --pseudonyms would replace. Leave --pseudonyms out, or "
+            "rename the bags and the table before."
+        )
     if pseudonyms:
         renamed = rename_cohort(cohort, out)
         lesions = rename_outlines(options.lesions, cohort, renamed, out, kind="lesions", suffixes=SUFFIXES)
@@ -87,10 +92,14 @@ def _draw_pictures(outcome: Study, *, maps: bool, progress: Progress) -> list[Fa
     shown = _choose_arm(outcome)
     run = outcome.runs[base_of(shown.arm).name]
     slides = {slide.slide_id: slide for slide in outcome.cohort.slides}
-    chosen = rank_errors(shown, outcome.cohort)[:N_PICTURES]
+    missing = {slide.slide_id for slide in find_missing(outcome.cohort)} if shown.arm.features else set()
+    ranked = rank_errors(shown, outcome.cohort)
+    chosen = [i for i in ranked if i not in missing and (run.attention / f"{i}.h5").exists()][:N_PICTURES]
+    if not chosen and shown.arm.features:
+        progress.say("no slide is drawn: its file is not there, or the bags do not say where their tiles lie")
     records: dict[str, CamRecord] = {}
     failures: list[Failure] = []
-    if maps:
+    if maps and not shown.arm.features:
         try:
             mapped, lost = map_run(open_run(run.path), CamSettings(), slide_ids=chosen, progress=progress)
             records, failures = {record.slide_id: record for record in mapped}, list(lost)

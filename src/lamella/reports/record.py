@@ -167,8 +167,7 @@ class Record:
     @property
     def cost_unit(self) -> str:
         """What costs are in, where they were given and not measured here; else nothing."""
-        given = None if self.study is None else self.study.given
-        return "" if given is None else given.cost_unit or ""
+        return "" if self.study is None else self.study.cost_unit or ""
 
     @property
     def arms(self) -> tuple[ArmVerdict, ...]:

@@ -89,6 +89,16 @@ def load_bag_folder(folder: Path, slide_ids: Sequence[str]) -> RunBags:
     return RunBags(features=features, corners_l0=corners, provenance=provenance)
 
 
+def find_missing_bags(folder: Path, slide_ids: Sequence[str]) -> list[str]:
+    """Return the slides of which a folder of bags has none.
+
+    Raises:
+        BagError: If several bags could be a slide's.
+    """
+    index = _BagIndex(folder)
+    return [slide_id for slide_id in slide_ids if _find_bag(folder, slide_id, index) is None]
+
+
 class _BagIndex:
     """The bags of a folder by name, sorted once: 2,000 ids against 2,000 names, each with each, would take a minute."""
 

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from lamella.encoders import find_encoder
+from lamella.encoders.names import N_BLOCKS
 from lamella.encoders.profile import profile_encoder
 from lamella.encoders.weights import find_weights
-from lamella.errors import WeightsError
+from lamella.errors import LamellaError, WeightsError
 from lamella.studies.arms import Arm
 from lamella.studies.record import ArmRecord
 
@@ -20,6 +21,8 @@ def describe_arm(arm: Arm, *, declared: bool) -> ArmRecord:
     Raises:
         EncoderError: If no encoder has that name, or it cannot be cut there.
     """
+    if arm.features:
+        return _describe_features(arm, declared=declared)
     card = find_encoder(arm.trunk)
     (profile,) = profile_encoder(arm.encoder, depths=(arm.depth,), seconds=0)
     command = find_command(arm)
@@ -46,8 +49,40 @@ def describe_arm(arm: Arm, *, declared: bool) -> ArmRecord:
     )
 
 
+def _describe_features(arm: Arm, *, declared: bool) -> ArmRecord:
+    """Return the row of an arm whose bags are there already."""
+    command = find_command(arm)
+    return ArmRecord(
+        arm=arm.name,
+        key=arm.key,
+        encoder=arm.encoder,
+        depth=None,
+        weights="",
+        finetuned=arm.finetuned,
+        head=arm.head,
+        tiles="",
+        features=Path(arm.features).name,
+        state="not run",
+        reason=command,
+        command=command,
+        declared=declared,
+        gflops=find_gflops(arm),
+    )
+
+
+def find_gflops(arm: Arm) -> float | None:
+    """Return the arithmetic of a tile where bags are called as an encoder that has a card; None where none is."""
+    try:
+        (profile,) = profile_encoder(find_encoder(arm.encoder).name, depths=(N_BLOCKS,), seconds=0)
+    except LamellaError:
+        return None
+    return profile.gflops
+
+
 def find_command(arm: Arm) -> str | None:
     """Return why an arm's weights are not here and the command that gets them; None where they are."""
+    if arm.features:
+        return None if Path(arm.features).is_dir() else f"there is no folder '{arm.features}'. Correct the path."
     try:
         find_weights(find_encoder(arm.trunk), arm.weights)
     except WeightsError as error:

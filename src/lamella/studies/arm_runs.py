@@ -47,7 +47,7 @@ class FrozenRun:
         arm: Which arm.
         folder: Its run folder.
         bags: Of its encoder.
-        extract: How they were made.
+        extract: How they were made; None of bags that were there.
         training: How its heads were trained.
         analysis: Its rounds, models, predictions and metrics.
         outcome: What came out.
@@ -56,7 +56,7 @@ class FrozenRun:
     arm: Arm
     folder: RunFolder
     bags: RunBags
-    extract: ExtractSettings
+    extract: ExtractSettings | None
     training: TrainingSettings
     analysis: Analysis
     outcome: ArmOutcome
@@ -68,6 +68,7 @@ class FrozenRun:
 
     def begin(self, *folds: int) -> StageOne:
         """Return what stage 2 goes on from, in some folds or, where none is named, in all."""
+        assert self.extract is not None, "bags that were there have no encoder to train"
         rounds = [round_ for round_ in self.rounds if not folds or round_.fold in folds]
         return StageOne(rounds=rounds, models=self.analysis.models, bags=self.bags, extract=self.extract)
 
@@ -113,6 +114,32 @@ def run_frozen(
     analysis.metrics.save(folder.metrics)
     settings = join_settings(training, extract)
     describe_run(settings, cohort, place.report, bags, notes, folder).save(folder.settings)
+    return _finish(arm, folder, bags, extract, training, analysis)
+
+
+def run_given(
+    arm: Arm, cohort: Cohort, folder: RunFolder, bags: RunBags, training: TrainingSettings, progress: Progress
+) -> FrozenRun:
+    """Train, predict and measure an arm whose bags are there; what is finished is kept.
+
+    Raises:
+        CohortError: If too little of the cohort is left.
+        LeakageError: If the encoder has seen what it is tested on.
+    """
+    save_run_cohort(cohort, folder)
+    analysis = analyse_bags(cohort, list_rounds(cohort), bags, training, folder, progress)
+    analysis.metrics.save(folder.metrics)
+    return _finish(arm, folder, bags, None, training, analysis)
+
+
+def _finish(
+    arm: Arm,
+    folder: RunFolder,
+    bags: RunBags,
+    extract: ExtractSettings | None,
+    training: TrainingSettings,
+    analysis: Analysis,
+) -> FrozenRun:
     models = [(fold, model) for fold, several in analysis.models.items() for model in several]
     outcome = ArmOutcome(
         arm=arm,
@@ -216,6 +243,7 @@ def compare_blocks(base: FrozenRun, arm: Arm, cohort: Cohort, progress: Progress
     """Compare an arm's fine-tuned encoders with the frozen one, block by block, over the test slides of each fold."""
     slides = {slide.slide_id: slide for slide in cohort.slides}
     tests = {round_.fold: [slides[i] for i in round_.test] for round_ in base.rounds}
+    assert base.extract is not None
     rows = compare_tuned(base.folder, base.extract.encoder, tests, base.extract.cut, progress=progress)
     return [{"arm": arm.name, "base": base.arm.name, **row} for row in rows]
 

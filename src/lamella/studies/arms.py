@@ -29,6 +29,8 @@ class Arm:
         finetuned: `frozen` (stage 1), `head` (stage 2 with the encoder frozen: the control) or `tuned`.
         head: How tiles are pooled: `attention`, `ilse`, `gated`, `mean` or `max`.
         tiles: Name of the tile spec in the study's design; `default` where there is one.
+        features: Folder of bags that are there already, whoever made them; empty where slides are encoded. `encoder` is
+            then what the design calls them, and they are not cut.
 
     Raises:
         SettingsError: If there is no such depth or way of fine-tuning.
@@ -47,6 +49,7 @@ class Arm:
     finetuned: Finetuned = "frozen"
     head: str = HEAD
     tiles: str = "default"
+    features: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what no study can run."""
@@ -57,8 +60,8 @@ class Arm:
 
     @property
     def trunk(self) -> str:
-        """The encoder with its depth, as `lamella extract --encoder` takes it."""
-        return f"{self.encoder}@{self.depth}"
+        """The encoder with its depth, as `lamella extract --encoder` takes it; bags that are there by their name."""
+        return self.encoder if self.features else f"{self.encoder}@{self.depth}"
 
     @property
     def is_chosen(self) -> bool:
@@ -91,7 +94,8 @@ class Arm:
         free = [
             part for part, usual in ((weights, ("auto", "random")), (self.tiles, ("default",))) if part not in usual
         ]
-        parts = [f"{encoder}@{self.depth}", weights, self.finetuned, self.head, self.tiles]
+        trunk = encoder if self.features else f"{encoder}@{self.depth}"
+        parts = [trunk, weights, self.finetuned, self.head, self.tiles]
         left_out = ("", "auto", "frozen", "attention", "default")
         said = "-".join(part for part, usual in zip(parts, left_out, strict=True) if part != usual)
         is_plain = re.fullmatch(r"[a-z0-9][a-z0-9._-]*", encoder) and all(
@@ -105,7 +109,10 @@ class Arm:
     @property
     def key(self) -> str:
         """12 hex digits by which version 0.1.0 named folders."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        content = asdict(self)
+        if not self.features:
+            del content["features"]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _strip(path: str) -> str:

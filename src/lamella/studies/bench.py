@@ -5,6 +5,7 @@ whether this process made it, an earlier one that was killed, or another machine
 """
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from lamella.cohort import Cohort
 from lamella.encoders import EncoderSpec
@@ -13,10 +14,10 @@ from lamella.features.extract import ExtractReport, extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.settings import ExtractSettings
 from lamella.progress import AlikeOnce, Progress
-from lamella.runs.bags import load_bags
+from lamella.runs.bags import find_missing_bags, load_bag_folder, load_bags
 from lamella.runs.folder import RunFolder
 from lamella.runs.settings import TrainingSettings
-from lamella.studies.arm_runs import ArmPlace, FrozenRun, continue_fold, run_frozen
+from lamella.studies.arm_runs import ArmPlace, FrozenRun, continue_fold, run_frozen, run_given
 from lamella.studies.arms import Arm
 from lamella.studies.choice import FoldChoice, choose_in_folds
 from lamella.studies.costs import draw_cost_tiles, load_costs, measure_costs, name_cost
@@ -55,6 +56,7 @@ class ArmBench:
         self._reports: dict[tuple[BagSet, ...], ExtractReport] = {}
         self._frozen: dict[Arm, FrozenRun] = {}
         self.tiles_a_slide: dict[str, float] = {}
+        self._missing: dict[str, Failure] | None = None
 
     # Bags and costs -----------------------------------------------------------------------------------------------
 
@@ -82,7 +84,21 @@ class ArmBench:
 
     def list_lost(self) -> dict[str, Failure]:
         """Return the slides that any encoder could not encode, by id: they are left out of every arm."""
-        return {failure.slide_id: failure for report in self.list_reports() for failure in report.failures}
+        lost = {failure.slide_id: failure for report in self.list_reports() for failure in report.failures}
+        return lost | self._find_missing()
+
+    def _find_missing(self) -> dict[str, Failure]:
+        """Return the slides of which a folder of bags that are there has none."""
+        if self._missing is None:
+            self._missing = {}
+            for folder in dict.fromkeys(arm.features for arm in self.design.list_arms() if arm.features):
+                if not Path(folder).is_dir():  # the arm waits for it
+                    continue
+                missing = find_missing_bags(Path(folder), [slide.slide_id for slide in self.cohort.slides])
+                for slide_id in missing if len(missing) < len(self.cohort.slides) else ():
+                    said = f"'{Path(folder).name}' holds no bag of it, so it is left out of every arm."
+                    self._missing[slide_id] = Failure(slide_id, "bags", said)
+        return self._missing
 
     def cost(self, item: WorkItem) -> Sequence[Failure]:
         """Measure what encoders cost that have no cost yet."""
@@ -112,6 +128,8 @@ class ArmBench:
 
     def load_frozen(self, arm: Arm) -> FrozenRun:
         """Return stage 1 of an arm; what is missing of it is trained."""
+        if arm not in self._frozen and arm.features:
+            self._frozen[arm] = self._load_given(arm)
         if arm not in self._frozen:
             features = self.folder.features_of(arm.weights)
             bags, lost = bags_of(arm), self.list_lost()
@@ -127,6 +145,17 @@ class ArmBench:
             place = ArmPlace(cohort=self.cohort, folder=run, features=features, report=report)
             self._frozen[arm] = run_frozen(arm, place, loaded, settings, training, self.progress)
         return self._frozen[arm]
+
+    def _load_given(self, arm: Arm) -> FrozenRun:
+        """Return stage 1 of an arm whose bags are there; slides that an encoder of the study lost are left out."""
+        lost = self.list_lost()
+        kept = [slide.slide_id for slide in self.cohort.slides if slide.slide_id not in lost]
+        loaded = load_bag_folder(Path(arm.features), kept)
+        self.tiles_a_slide[arm.features] = sum(map(len, loaded.features.values())) / len(loaded.features)
+        training = TrainingSettings(
+            train=self.design.train.settings(arm.head, 0), n_seeds=self.design.seeds, by_batch=False
+        )
+        return run_given(arm, self.cohort, RunFolder(self.folder.models(arm)), loaded, training, self.progress)
 
     def finetune(self, item: WorkItem) -> Sequence[Failure]:
         """Train on in one fold: from the arm that is named, or from the one that is best there."""
@@ -146,8 +175,11 @@ class ArmBench:
         return choose_in_folds([self.load_frozen(arm).outcome for arm in self.sort_by_cost(frozen)])
 
     def sort_by_cost(self, arms: Iterable[Arm]) -> list[Arm]:
-        """Return arms, those that cost least a tile first."""
-        return sorted(arms, key=lambda arm: (self.find_cost(arm).seconds_per_tile, arm.name))
+        """Return arms, those that cost least a tile first; those whose bags were there follow, as they are declared."""
+        listed = list(arms)
+        encoded = [arm for arm in listed if not arm.features]
+        encoded.sort(key=lambda arm: (self.find_cost(arm).seconds_per_tile, arm.name))
+        return [*encoded, *(arm for arm in listed if arm.features)]
 
 
 def _spec(bags: BagSet) -> EncoderSpec:

@@ -5,7 +5,6 @@ The folder is that of a study without slides, bags or models: `lamella report` m
 """
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,21 +14,19 @@ import pandas as pd
 from lamella.analysis.auc import estimate_auc
 from lamella.analysis.metrics import measure
 from lamella.analysis.verdict import PlannedTable, Verdict
-from lamella.cohort.rows import read_rows
-from lamella.cohort.spelling import tidy
 from lamella.errors import CohortError, SettingsError
 from lamella.files import refuse_links, replacing, write_record, write_table
 from lamella.runs.folder import hash_tables
 from lamella.runs.metrics import Score
 from lamella.runs.predictions import average_models
 from lamella.runs.record import list_versions
+from lamella.studies.costs import load_given_costs
 from lamella.studies.folder import StudyFolder
 from lamella.studies.given import GivenArm, join_arms, load_given
 from lamella.studies.given_columns import Known, load_known
 from lamella.studies.judge import judge_given
 from lamella.studies.record import RECORD_FORMAT, ArmRecord, CohortCounts, DesignRecord, GivenRecord, StudyRecord
 
-COST_UNITS = {"seconds_a_slide": "seconds a slide", "gflops": "GFLOPs a tile", "cost": "cost"}
 _FACTS = ("slide_id", "patient_id", "label", "batch", "fold")
 
 
@@ -68,7 +65,7 @@ class Comparison:
     @property
     def cost_unit(self) -> str | None:
         """What costs are in; None where none were given."""
-        return None if self.record.given is None else self.record.given.cost_unit
+        return self.record.cost_unit or None
 
 
 def name_tables(named: Sequence[str]) -> dict[str, Path]:
@@ -90,37 +87,6 @@ def name_tables(named: Sequence[str]) -> dict[str, Path]:
             raise CohortError(f"two arms are called '{name}'. Name them: NAME={path}.")
         tables[name] = Path(path)
     return tables
-
-
-def load_given_costs(path: Path | str, names: Sequence[str]) -> tuple[dict[str, float], str]:
-    """Return what each arm costs, and in which unit, from a table of `arm` and `seconds_a_slide`, `gflops` or `cost`.
-
-    Raises:
-        CohortError: If an arm has no cost, two, or one that is no positive number.
-    """
-    rows = read_rows(Path(path), called="costs")
-    whose = f"costs '{Path(path).name}'"
-    column = next((name for name in COST_UNITS if name in rows.columns), None)
-    if "arm" not in rows.columns or column is None:
-        there = ", ".join(f"'{name}'" for name in rows.columns)
-        raise CohortError(
-            f"{whose} has {there} and needs the columns arm and seconds_a_slide (or gflops, or cost). Name them so."
-        )
-    costs: dict[str, float] = {}
-    for number, row in zip(rows.numbers, rows.cells, strict=True):
-        name, cell = tidy(row.get("arm", "")), row.get(column, "")
-        try:
-            cost = float(cell)
-        except ValueError:
-            cost = math.nan
-        if not 0 < cost < math.inf:
-            raise CohortError(f"{whose}: '{column}' in row {number} is '{cell}'. Write a number above 0.")
-        if costs.setdefault(name, cost) != cost:
-            raise CohortError(f"{whose}: arm '{name}' stands in two rows. Keep one.")
-    missing = next((name for name in names if name not in costs), None)
-    if missing is not None:
-        raise CohortError(f"{whose} has no cost of arm '{missing}'. Add a row for each of {', '.join(names)}.")
-    return {name: costs[name] for name in names}, COST_UNITS[column]
 
 
 def compare_predictions(
@@ -160,7 +126,6 @@ def compare_predictions(
     given = GivenRecord(
         files={name: Path(path).name for name, path in tables.items()},
         costs=priced,
-        cost_unit=unit,
         n_left_out=settings.n_left_out,
     )
     verdict = judge_given(frame, given, margin=settings.margin, tables=_declare(names, settings.reference))
@@ -180,7 +145,7 @@ def compare_predictions(
     rows = [dict(zip(_FACTS, row, strict=True)) for row in slides[list(_FACTS)].fillna("").itertuples(index=False)]
     write_table(folder.path / "cohort.csv", _FACTS, rows)
     record = _describe(arms, slides, settings, given, classes=classes, positive=positive)
-    record = record.model_copy(update={"files": hash_tables(folder.path)})
+    record = record.model_copy(update={"cost_unit": unit or "", "files": hash_tables(folder.path)})
     record.save(folder.record)
     return Comparison(folder=folder, record=record, verdict=verdict)
 

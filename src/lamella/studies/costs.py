@@ -3,6 +3,7 @@
 DIR/costs.json    by tile spec, weights and encoder: seconds a tile (median of the runs), arithmetic, what computed it
 """
 
+import math
 import platform
 import statistics
 import time
@@ -13,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamella.cohort import CohortSlide
+from lamella.cohort.rows import read_rows
+from lamella.cohort.spelling import tidy
 from lamella.cores import count_threads
 from lamella.encoders import EncoderSpec, Runtime, RuntimeSettings, open_runtime
 from lamella.encoders.names import split_name
 from lamella.encoders.profile import profile_encoder
-from lamella.errors import LamellaError, ModelError, TileError
+from lamella.errors import CohortError, LamellaError, ModelError, TileError
 from lamella.features.plan import CutSettings, plan_slide
 from lamella.files import write_record
 from lamella.finetune.tiles import ChosenTiles, SlideTiles
@@ -28,6 +31,7 @@ from lamella.studies.record import Costs, EncoderCost
 N_TILES = 64
 N_RUNS = 5
 _MOST_SLIDES = 8
+COST_UNITS = {"seconds_a_slide": "seconds a slide", "gflops": "GFLOPs a tile", "cost": "cost"}  # by column
 
 
 def name_cost(tiles: str, encoder: EncoderSpec) -> str:
@@ -141,3 +145,34 @@ def _describe(spec: EncoderSpec, runs: list[float], runtime: Runtime, tile_px: i
         processor=platform.processor() or platform.machine(),
         n_cores=count_threads(),
     )
+
+
+def load_given_costs(path: Path | str, names: Sequence[str]) -> tuple[dict[str, float], str]:
+    """Return what each arm costs, and in which unit, from a table of `arm` and `seconds_a_slide`, `gflops` or `cost`.
+
+    Raises:
+        CohortError: If an arm has no cost, two, or one that is no positive number.
+    """
+    rows = read_rows(Path(path), called="costs")
+    whose = f"costs '{Path(path).name}'"
+    column = next((name for name in COST_UNITS if name in rows.columns), None)
+    if "arm" not in rows.columns or column is None:
+        there = ", ".join(f"'{name}'" for name in rows.columns)
+        raise CohortError(
+            f"{whose} has {there} and needs the columns arm and seconds_a_slide (or gflops, or cost). Name them so."
+        )
+    costs: dict[str, float] = {}
+    for number, row in zip(rows.numbers, rows.cells, strict=True):
+        name, cell = tidy(row.get("arm", "")), row.get(column, "")
+        try:
+            cost = float(cell)
+        except ValueError:
+            cost = math.nan
+        if not 0 < cost < math.inf:
+            raise CohortError(f"{whose}: '{column}' in row {number} is '{cell}'. Write a number above 0.")
+        if costs.setdefault(name, cost) != cost:
+            raise CohortError(f"{whose}: arm '{name}' stands in two rows. Keep one.")
+    missing = next((name for name in names if name not in costs), None)
+    if missing is not None:
+        raise CohortError(f"{whose} has no cost of arm '{missing}'. Add a row for each of {', '.join(names)}.")
+    return {name: costs[name] for name in names}, COST_UNITS[column]

@@ -47,6 +47,7 @@ _COMMENTS = {
     "localise": "folder of lesion outlines, <slide_id>.geojson or .xml, or masks; null measures none",
     "lesion_class": "classes of outlines that are lesions; [] takes the only one there is",
     "lesion_value": "values of masks that are lesions; [] takes the only one besides the background",
+    "costs": "table of arm and seconds_a_slide or gflops, of arms that are features; null takes GFLOPs of known names",
     "budget": "time that may be spent, such as 3h or 90m; null is no limit",
 }
 
@@ -77,6 +78,7 @@ class StudyDesign(Part):
         lesion_class: Which classes of outlines are lesions.
         lesion_value: Which values of masks are lesions.
         budget: Time that may be spent, such as `3h`.
+        costs: Table of `arm` and `seconds_a_slide` or `gflops`, of arms whose bags are there already.
     """
 
     preset: str | None = None
@@ -100,6 +102,7 @@ class StudyDesign(Part):
     lesion_class: tuple[str, ...] = ()
     lesion_value: tuple[str, ...] = ()
     budget: str | None = None
+    costs: str | None = None
 
     @field_validator("budget")
     @classmethod
@@ -130,10 +133,17 @@ class StudyDesign(Part):
         """Return it as plain data without folders: of what lies on this machine, names alone."""
         plain = self.model_dump(mode="json")
         plain["localise"] = None if self.localise is None else _strip(self.localise)
+        if self.costs is None:
+            del plain["costs"]
+        else:
+            plain["costs"] = _strip(self.costs)
         for block in plain["arms"]:
             block["encoders"] = [
                 _strip(name) if ".py:" in name or _is_file(name) else name for name in block["encoders"]
             ]
+            block["features"] = {name: _strip(path) for name, path in block["features"].items()}
+            if not block["features"]:
+                del block["features"]
             block["weights"] = [name if name in ("auto", "random") else _strip(name) for name in block["weights"]]
         return plain
 
@@ -185,6 +195,27 @@ def check_design(content: Mapping[str, Any], where: str, node: yaml.Node | None 
     if mistake is not None:
         raise SettingsError(f"{_at(where, node, mistake[0])}: {mistake[1]}")
     return design
+
+
+def add_features(design: StudyDesign | None, named: Sequence[str]) -> StudyDesign:
+    """Return a design with arms whose bags are there already, each `NAME=DIR`; None begins a design of them alone.
+
+    Raises:
+        SettingsError: If one is no `NAME=DIR`, or a name stands twice.
+    """
+    features: dict[str, str] = {}
+    for text in named:
+        name, separator, folder = text.partition("=")
+        if not (name and separator and folder):
+            raise SettingsError(f"--features is '{text}' and must be a name and a folder, such as uni2=bags/uni2.")
+        if features.setdefault(name, folder) != folder:
+            raise SettingsError(f"--features names '{name}' twice. Give each folder a name of its own.")
+    if design is None:
+        return check_design({"arms": [{"features": features}]}, "the command line")
+    if not features:
+        return design
+    content = design.model_dump()
+    return check_design(content | {"arms": [*content["arms"], {"features": features}]}, "the command line")
 
 
 def find_mistake(design: StudyDesign) -> tuple[Place, str] | None:
@@ -244,7 +275,10 @@ def _find_wrong_table(design: StudyDesign, table: Comparison, arms: Sequence[Arm
 
 def dump_design(design: StudyDesign) -> str:
     """Return a design as YAML with comments that `load_design` reads back to the same."""
-    text = yaml.safe_dump(design.model_dump(mode="json"), sort_keys=False, width=100, default_flow_style=None)
+    content = design.model_dump(mode="json")
+    for block in content["arms"]:
+        del block["features" if block["encoders"] else "encoders"]
+    text = yaml.safe_dump(content, sort_keys=False, width=100, default_flow_style=None)
     for key, comment in _COMMENTS.items():
         text = re.sub(rf"^(?={key}:)", f"\n# {comment}\n", text, flags=re.MULTILINE)
     return f"# A study for `lamella study FILE --cohort TABLE`; docs/study.md tells more of every key.\n{text}"

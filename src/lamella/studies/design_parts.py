@@ -3,9 +3,9 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from lamella import defaults
 from lamella.encoders import find_encoder
@@ -46,9 +46,10 @@ class TileDesign(Part):
 
 
 class ArmBlock(Part):
-    """Arms that are the product of some lists."""
+    """Arms that are the product of some lists: of encoders, or of folders of bags by name."""
 
-    encoders: tuple[str, ...] = Field(min_length=1)
+    encoders: tuple[str, ...] = ()
+    features: dict[str, str] = Field(default_factory=dict)
     depths: tuple[Depth, ...] = (4,)
     weights: tuple[str, ...] = ("auto",)
     finetuned: tuple[Finetuned, ...] = ("frozen",)
@@ -67,8 +68,23 @@ class ArmBlock(Part):
                 raise ValueError(str(error)) from error
         return names
 
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if bool(self.encoders) == bool(self.features):
+            raise ValueError("a block of arms has encoders or features, one of the two.")
+        whole = (self.depths, self.weights, self.finetuned, self.tiles) == ((4,), ("auto",), ("frozen",), ("default",))
+        if self.features and not whole:
+            raise ValueError("features are bags that are there: they have heads, and no depths, weights or tiles.")
+        for name in self.features:
+            if not name.strip() or any(mark in name for mark in "@/\\"):
+                raise ValueError(f"features cannot be called '{name}'. Write a name without @ or slashes.")
+        return self
+
     def expand(self) -> tuple[Arm, ...]:
         """Return the arms."""
+        if self.features:
+            named = itertools.product(self.features.items(), self.heads)
+            return tuple(Arm(encoder=name, head=head, features=folder) for (name, folder), head in named)
         product = itertools.product(self.tiles, self.encoders, self.weights, self.heads, self.depths, self.finetuned)
         return tuple(
             Arm(encoder=encoder, depth=depth, weights=weights, finetuned=finetuned, head=head, tiles=tiles)
@@ -142,6 +158,8 @@ class Comparison(Part):
             return None if arm.depth == 4 else _find(arms, replace(arm, depth=4))
         if arm.finetuned != "frozen" or _is_imagenet(arm):
             return None
+        if arm.features:
+            return None
         network = find_encoder(arm.encoder).network
         alike = [a for a in arms if _is_imagenet(a) and a == replace(arm, encoder=a.encoder)]
         return next((a for a in alike if find_encoder(a.encoder).network == network), None)
@@ -152,5 +170,7 @@ def _find(arms: Sequence[Arm], wanted: Arm) -> Arm | None:
 
 
 def _is_imagenet(arm: Arm) -> bool:
+    if arm.features:
+        return False
     seen = find_encoder(arm.encoder).trained_on
     return bool(seen) and all("imagenet" in name.lower() for name in seen)

@@ -142,7 +142,7 @@ class _Execution:
         outcomes = bench.load_outcomes()
         bench.save_findings()
         self._tell_unfinished(plan, bench, unfinished)
-        frozen = [arm for arm in outcomes if arm.finetuned == "frozen" and not arm.is_chosen]
+        frozen = [arm for arm in outcomes if arm.finetuned == "frozen" and not arm.is_chosen and not arm.features]
         if frozen:
             save_ledger(self._cohort, bench.load_frozen(frozen[0]).bags, RunFolder(self._folder.path))
         record = self._save_record(bench, "budget spent" if self._is_over_budget() else "finished")
@@ -245,6 +245,7 @@ class _Execution:
                     WorkRecord(item=item.key, state=states.get(item.key, "to do")) for item in bench.plan.items
                 ),
                 **tables,
+                **({} if bench.cost_unit is None else {"cost_unit": bench.cost_unit}),
             }
         )
         record.save(self._folder.record)

@@ -7,7 +7,8 @@ from lamella.cohort import Cohort, list_rounds, split_folds, split_holdout
 from lamella.errors import CohortError, LamellaError
 from lamella.features.plan import CutSettings, plan_slide
 from lamella.runs.bags import hash_json
-from lamella.studies.arm_rows import find_command
+from lamella.studies.arm_rows import find_command, find_gflops
+from lamella.studies.arms import Arm
 from lamella.studies.costs import load_costs
 from lamella.studies.design import StudyDesign
 from lamella.studies.folder import StudyFolder, read_if_there
@@ -19,6 +20,7 @@ from lamella.studies.rates import Rates
 from lamella.studies.work import BagSet, PlanFacts, bags_of, base_of
 
 _LOOKED_AT = 8  # slides whose tiles are counted; the others are taken to be alike
+_USUAL_DIM = 1024  # of features that are there, for what training takes
 _TIMED = "resnet18"  # what is timed where no encoder of the design has its weights here
 
 
@@ -84,6 +86,7 @@ def gather_facts(
         tiles_a_slide={
             name: float(counted[name]) if name in counted else count_tiles(cohort, tiles.cut())
             for name, tiles in design.tiles.items()
+            if any(arm.tiles == name and not arm.features for arm in design.list_arms())
         }
         if prices
         else {},
@@ -94,6 +97,7 @@ def gather_facts(
             [(s.slide_id, s.patient_id, s.label, s.fold, s.split, s.batch) for s in cohort.slides]
             + [cohort.classes, cohort.positive]
         ),
+        features={folder_: _hash_names(folder_) for folder_ in list_features(design)},
         lesions=None if options.lesions is None else hash_json([*asked, _list_files(options.lesions)]),
     )
 
@@ -112,6 +116,23 @@ def count_tiles(cohort: Cohort, cut: CutSettings) -> float:
     return sum(counts) / len(counts) if counts else 0.0
 
 
+def list_features(design: StudyDesign) -> list[str]:
+    """List the folders of bags that a design names."""
+    return list(dict.fromkeys(arm.features for arm in design.list_arms() if arm.features))
+
+
+def _hash_names(folder: str) -> str:
+    """Return what tells a folder of bags from others: the names and sizes of its files."""
+    return hash_json(_list_files(Path(folder)))
+
+
+def _describe_features(arm: Arm) -> EncoderFacts:
+    """Return what is known of bags that are there: nothing is encoded; arithmetic where a card has the name."""
+    there = Path(arm.features).is_dir()
+    command = None if there else f"there is no folder '{arm.features}'. Correct the path."
+    return EncoderFacts(gflops=find_gflops(arm) or 0.0, dim=_USUAL_DIM, seconds_per_tile=0.0, command=command)
+
+
 def _find_size(path: Path) -> int | None:
     """Return the size of a slide's file; None where it is not there or is a folder."""
     try:
@@ -128,7 +149,8 @@ def _find_encoders(
     design: StudyDesign, folder: StudyFolder | None, options: StudyOptions, *, prices: bool
 ) -> dict[BagSet, EncoderFacts]:
     """Return what is known of the encoders of a design; an encoder is timed whole, its depths by their arithmetic."""
-    arms = {bags_of(arm): base_of(arm) for arm in design.list_arms()}
+    every = {bags_of(arm): base_of(arm) for arm in design.list_arms()}
+    arms = {bags: arm for bags, arm in every.items() if not arm.features}
     costs = {} if folder is None else load_costs(folder.costs)
     rates = Rates(options.runtime)
     commands = {bags: find_command(arm) for bags, arm in arms.items()}
@@ -143,7 +165,7 @@ def _find_encoders(
         known = list(a_gflop.values())
         known += [costs[b.key].seconds_per_tile / costs[b.key].gflops for b in arms if b.key in costs]
         usual = sorted(known)[len(known) // 2] if known else rates.seconds_per_gflop(_TIMED, "random", 224)
-    facts = {}
+    facts = {bags: _describe_features(arm) for bags, arm in every.items() if arm.features}
     for bags in arms:
         depths = profiles[bags]
         deepest = min(bags.depth, max(depths))

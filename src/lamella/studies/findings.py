@@ -7,6 +7,7 @@ from typing import Any
 
 from lamella.analysis.permutation import judge_permutations
 from lamella.analysis.verdict import Verdict
+from lamella.analysis.verdict_words import join_names
 from lamella.cohort import Cohort
 from lamella.errors import CohortError, LamellaError, LeakageError, OutputError
 from lamella.explain.localise import LocaliseSettings, localise_run
@@ -15,10 +16,12 @@ from lamella.files import write_record
 from lamella.progress import Progress
 from lamella.runs.predict import open_run
 from lamella.runs.settings import CamSettings
+from lamella.studies.arm_rows import find_gflops
 from lamella.studies.arm_runs import FrozenRun, compare_blocks, permute_arm, run_stage_two
 from lamella.studies.arms import CHOSEN_ARMS, Arm
 from lamella.studies.bench import ArmBench
 from lamella.studies.choice import FoldChoice, count_chosen, describe_chosen, run_choices, say_choices
+from lamella.studies.costs import COST_UNITS, load_given_costs
 from lamella.studies.design import StudyDesign
 from lamella.studies.folder import StudyFolder, read_if_there
 from lamella.studies.judge import ArmCost, Declared, KnownSlide, join_costs, judge_predictions
@@ -61,6 +64,7 @@ class StudyBench(ArmBench):
         self.lost_arms: dict[str, str] = {}
         self._outcomes: dict[Arm, ArmOutcome] | None = None
         self._verdict: Verdict | None = None
+        self.cost_unit: str | None = None
 
     def list_finished(self) -> tuple[WorkItem, ...]:
         """Return the work that is finished, as the folder says."""
@@ -150,12 +154,44 @@ class StudyBench(ArmBench):
             return join_costs([(arm, self.price_arm(arm)) for arm in chosen])
         return ArmCost.of(self.find_cost(arm), self.tiles_a_slide.get(arm.tiles, 1.0))
 
+    def price_all(self, outcomes: Sequence[ArmOutcome]) -> dict[str, ArmCost] | None:
+        """Return what arms cost, in one unit; None where that of an arm is not known.
+
+        Where the bags of some were there already, their costs are given; else arithmetic stands for time in all.
+        """
+        given = [outcome.arm for outcome in outcomes if outcome.arm.features]
+        if not given:
+            return {outcome.arm.name: self.price_arm(outcome.arm) for outcome in outcomes}
+        names = [arm.name for arm in given]
+        priced, unit = ({}, "") if self.design.costs is None else load_given_costs(self.design.costs, names)
+        if unit == COST_UNITS["seconds_a_slide"]:
+            self.cost_unit = unit
+            costs = {outcome.arm.name: self.price_arm(outcome.arm) for outcome in outcomes if not outcome.arm.features}
+            return costs | {name: ArmCost(a_slide=priced[name], a_tile=0.0, gflops=0.0) for name in names}
+        gflops = {arm.name: priced.get(arm.name) or find_gflops(arm) for arm in given}
+        gflops |= {o.arm.name: self.price_arm(o.arm).gflops for o in outcomes if not o.arm.features}
+        unknown = [name for name, value in gflops.items() if value is None]
+        if unknown:
+            self.cost_unit = ""
+            self.notes.append(
+                f"What {join_names(unknown)} costs is not known (costs: TABLE), so nothing is recommended for being "
+                "cheap: of arms that are equally good, the one that was named first."
+            )
+            return None
+        self.cost_unit = "GFLOPs a slide"
+        tiles = {o.arm.name: self.tiles_a_slide.get(o.arm.features or o.arm.tiles, 1.0) for o in outcomes}
+        return {
+            name: ArmCost(a_slide=value * tiles[name], a_tile=0.0, gflops=value)
+            for name, value in gflops.items()
+            if value is not None
+        }
+
     def judge(self) -> Verdict | None:
         """Judge the finished arms and write their predictions and the verdict; None where no arm is finished."""
         outcomes = list(self.load_outcomes().values())
         if self._verdict is not None or not outcomes:
             return self._verdict
-        costs = {outcome.arm.name: self.price_arm(outcome.arm) for outcome in outcomes}
+        costs = self.price_all(outcomes)
         declared = Declared(
             classes=self.cohort.classes,
             margin=self.design.margin,
@@ -169,7 +205,7 @@ class StudyBench(ArmBench):
         save_outcomes(
             outcomes,
             self.cohort,
-            {name: cost.a_tile for name, cost in costs.items()},
+            {o.arm.name: self.price_arm(o.arm).a_tile for o in outcomes if not o.arm.features},
             self.folder.predictions,
             self.folder.results,
         )

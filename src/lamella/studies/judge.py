@@ -103,7 +103,7 @@ def judge_predictions(
     declared: Declared,
     *,
     arms: Mapping[str, ArmRecord],
-    costs: Mapping[str, ArmCost],
+    costs: Mapping[str, ArmCost] | None,
 ) -> Verdict:
     """Return the verdict on the arms that ran.
 
@@ -111,16 +111,18 @@ def judge_predictions(
         predictions: The long table of the arms that ran.
         declared: Margin, tables, reference encoders.
         arms: What `study.json` says of each, by name.
-        costs: Of each arm, by name.
+        costs: Of each arm, by name; None where that of an arm is not known: then those named first are preferred.
     """
 
     def judge(contest: Contest) -> Verdict:
         ran = {name: arms[name] for name in contest.names}
         whole = [name for name, arm in ran.items() if arm.finetuned == "frozen" and arm.depth == N_BLOCKS]
         added_later = {name for name, arm in arms.items() if not arm.declared}
+        order = {name: 2.0 * number for number, name in enumerate(arms, 1)}  # no two within a tenth
         facts = ArmFacts(
-            costs={name: costs[name].a_slide for name in contest.names},
-            gflops={name: costs[name].gflops for name in contest.names},
+            costs=order if costs is None else {name: costs[name].a_slide for name in contest.names},
+            gflops=order if costs is None else {name: costs[name].gflops for name in contest.names},
+            is_priced=costs is not None,
             imagenet_top1={name: arms[name].imagenet_top1 for name in whole},
             added_later=added_later,
             chains=find_chains(ran, declared.reference, added_later=added_later),
@@ -128,7 +130,8 @@ def judge_predictions(
         known = _know_training(contest, declared)
         return judge_contest(known, facts, margin=declared.margin, tables=declared.tables)
 
-    return judge_with_lost(predictions, judge, classes=declared.classes)
+    verdict = judge_with_lost(predictions, judge, classes=declared.classes)
+    return verdict if costs is not None else verdict.without_costs()
 
 
 def judge_again(path: Path) -> Verdict:
@@ -182,7 +185,7 @@ def _judge_folder(folder: StudyFolder) -> Verdict:
         reference=record.design.reference,
         slides=_read_slides(folder.path / "cohort.csv"),
     )
-    costs = _restore_costs(folder, record, set(predictions["arm"]))
+    costs = None if record.cost_unit == "" else _restore_costs(folder, record, set(predictions["arm"]))
     verdict = judge_predictions(predictions, declared, arms={arm.arm: arm for arm in record.arms}, costs=costs)
     verdict.save(folder.verdict)
     return verdict
@@ -260,6 +263,9 @@ def _restore_costs(folder: StudyFolder, record: StudyRecord, names: set[str]) ->
         ModelError: If an arm's cost was never measured.
     """
     measured = load_costs(folder.costs)
+    if record.cost_unit is not None:  # of some arms they were given: the verdict has them
+        verdict = Verdict.load(folder.verdict, made_by="lamella study")
+        return {arm.arm: ArmCost(a_slide=arm.cost or 0.0, a_tile=0.0, gflops=arm.gflops or 0.0) for arm in verdict.arms}
     rows = {row.arm: row for row in record.arms}
     costs: dict[str, ArmCost] = {}
     for name in sorted(names, key=lambda name: (bool(rows[name].chosen), name)):  # what is chosen from goes first

@@ -50,13 +50,16 @@ class Marks:
     def __init__(self, design: StudyDesign, facts: PlanFacts) -> None:
         self._cuts = {name: tiles.model_dump() for name, tiles in design.tiles.items()}
         self._train, self._tune = [design.seeds, design.train.model_dump()], design.finetune.model_dump()
-        self._slides, self._table = facts.slides, facts.table
+        self._slides, self._table, self._features = facts.slides, facts.table, facts.features
         self._known: dict[tuple[object, ...], Mark] = {}
 
     def of_bags(self, bags: BagSet) -> Mark:
         """Return the mark of bags."""
         if bags not in self._known:
-            made_of = _hash(bags.arm.folder, self._cuts[bags.tiles], self._slides)
+            if bags.features:
+                made_of = _hash(bags.arm.folder, self._features.get(bags.features, ""))
+            else:
+                made_of = _hash(bags.arm.folder, self._cuts[bags.tiles], self._slides)
             self._known[bags] = Mark(f"bags {bags.arm.folder}", made_of)
         return self._known[bags]
 
@@ -94,7 +97,7 @@ class _List:
             self._by_base.setdefault(base_of(arm), []).append(arm)
         self._bases = sorted(self._by_base, key=by_cost)
         self._groups: dict[str, list[BagSet]] = {}  # by what is extracted in one pass into one folder
-        for bags in dict.fromkeys(bags_of(arm) for arm in chosen):
+        for bags in dict.fromkeys(bags_of(arm) for arm in chosen if not arm.features):
             weights = Arm(encoder="", weights=bags.weights).name.removeprefix("@4")
             self._groups.setdefault(f"{bags.tiles}{weights}", []).append(bags)
 
@@ -147,7 +150,7 @@ class _List:
         mark = self._marks.of_training(arm)
         seconds = None
         if self._facts.tiles_a_slide:
-            n_tiles = self._facts.n_slides * self._facts.tiles_a_slide[arm.tiles]
+            n_tiles = self._facts.n_slides * self._facts.tiles_a_slide.get(arm.features or arm.tiles, 0.0)
             dim = self._facts.encoders[bags_of(arm)].dim
             seconds = price_training(self._design, dim, self._facts.n_slides, n_tiles, len(self._facts.folds))
         return WorkItem(
@@ -201,7 +204,7 @@ class _List:
 
     def _list_choices(self, planned: Sequence[WorkItem]) -> list[WorkItem]:
         """List the fine-tuning of what is best in each fold, which is not known yet: the dearest stands in for it."""
-        frozen = [arm for arm in self._chosen if arm.finetuned == "frozen"]
+        frozen = [arm for arm in self._chosen if arm.finetuned == "frozen" and not arm.features]
         items = []
         for fold in self._facts.folds if frozen else ():
             mark = self._marks.of_choice(frozen, fold)
@@ -262,6 +265,7 @@ class _List:
             (CKA, [arm for arm in self._chosen if self._design.cka and arm.finetuned == "tuned"]),
             (LOCALISE, [arm for arm in self._chosen if self._facts.lesions is not None and arm.finetuned != "head"]),
         ):
+            arms = [arm for arm in arms if not arm.features]  # their networks are not here
             for arm in arms:
                 base, folds = base_of(arm), self._facts.folds if arm.finetuned == "tuned" else ()
                 after = [f"finetune {base.folder} fold{fold}" for fold in folds] or [f"train {base.folder}"]

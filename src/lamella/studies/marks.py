@@ -96,6 +96,8 @@ def _find_bags(
     """Return the marks of bags that are there, of all slides but those that could not be encoded."""
     there: dict[str, None] = {}
     for bags, work in wanted.items():
+        if bags.features:
+            continue
         spec = EncoderSpec(f"{bags.encoder}@{bags.depth}", bags.weights)
         settings = ExtractSettings(cut=design.tiles[bags.tiles].cut(), encoders=(spec,))
         files = settings.folder(folder.features_of(bags.weights))

@@ -109,9 +109,10 @@ def _list_results(outcome: ArmOutcome, cohort: Cohort, costs: Mapping[str, float
             rows.append(
                 {
                     "arm": arm.name,
-                    **asdict(arm),
+                    **{name: value for name, value in asdict(arm).items() if name != "features"},
                     "weights": arm.weights if arm.weights in ("auto", "random") else Path(arm.weights).name,
                     **({"depth": "", "weights": "", "head": "", "tiles": ""} if arm.is_chosen else {}),
+                    **({"depth": "", "weights": "", "tiles": ""} if arm.features else {}),
                     "fold": fold,
                     "seed": seed,
                     "n_patients": len(set(part.patient_ids)),

@@ -16,7 +16,7 @@ from lamella.studies.folder import StudyFolder
 RECORD_FORMAT: Final = 1
 # What may change while a study goes on: its figures stay those of the same folds, seeds, tiles and training.
 _FREE = {"arms", "comparisons", "margin", "budget", "preset", "permutations", "cka", "cam", "localise",
-         "lesion_class", "lesion_value", "finetune_best", "control_arm", "reference"}  # fmt: skip
+         "lesion_class", "lesion_value", "costs", "finetune_best", "control_arm", "reference"}  # fmt: skip
 
 
 class ChosenArm(Record):
@@ -32,7 +32,7 @@ class ArmRecord(Record):
 
     `state` is `done`, `not run`, `waiting for weights` or `failed`, and `reason` says why it is not done;
     `estimated_seconds` is what it took, once done; `chosen` is there where the arm is another one in each fold. Of an
-    arm whose predictions were made elsewhere `depth` is None, and `weights`, `head` and `tiles` are "".
+    arm whose bags or predictions were made elsewhere `depth` is None, and `weights`, `head` and `tiles` are "".
     """
 
     arm: str
@@ -54,6 +54,7 @@ class ArmRecord(Record):
     gflops: float | None = None
     dim: int | None = None
     licence: str | None = None
+    features: str | None = None
     chosen: tuple[ChosenArm, ...] = ()
 
     @property
@@ -138,18 +139,18 @@ class WorkRecord(Record):
 
 
 class GivenRecord(Record):
-    """How predictions that were made elsewhere were taken: files by arm, costs and their unit, folds left out."""
+    """How predictions that were made elsewhere were taken: files by arm, costs, folds left out."""
 
     files: dict[str, str]
     costs: dict[str, float] | None = None
-    cost_unit: str | None = None
     n_left_out: int
 
 
 class StudyRecord(Result):
     """What `study.json` holds; its `status` is `running`, `finished` or `budget spent`.
 
-    `given` is there where Lamella trained nothing, and compared predictions that were made elsewhere.
+    `given` is there where Lamella trained nothing, and compared predictions that were made elsewhere. `cost_unit` is
+    there where costs were not all measured here: "" where an arm has none.
     """
 
     format: Literal["lamella-study"] = "lamella-study"
@@ -165,6 +166,7 @@ class StudyRecord(Result):
     notes: tuple[str, ...] = ()
     scope: str | None = None
     given: GivenRecord | None = None
+    cost_unit: str | None = None
     work: tuple[WorkRecord, ...] = ()
     files: dict[str, str] = Field(default_factory=dict)
 

@@ -6,7 +6,7 @@ lists them, `plan` chooses within a budget, `walk` does them, `bench` and `findi
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 from lamella.features.failures import Failure
@@ -26,16 +26,19 @@ class BagSet(NamedTuple):
     weights: str
     encoder: str
     depth: int
+    features: str = ""
 
     @property
     def key(self) -> str:
         """How `costs.json` names it: `default/auto/resnet18@3`."""
-        return f"{self.tiles}/{self.weights}/{self.encoder}@{self.depth}"
+        return f"{self.tiles}/{self.weights}/{self.arm.trunk}"
 
     @property
     def arm(self) -> Arm:
         """The arm that needs no more to be told apart from other bags."""
-        return Arm(encoder=self.encoder, depth=self.depth, weights=self.weights, tiles=self.tiles)
+        return Arm(
+            encoder=self.encoder, depth=self.depth, weights=self.weights, tiles=self.tiles, features=self.features
+        )
 
 
 class Mark(NamedTuple):
@@ -59,6 +62,7 @@ class PlanFacts:
         slides: What tells the slides' files from others.
         table: What tells labels, patients, folds and splits from others.
         lesions: What tells the outlines from others; None where nothing is localised.
+        features: What tells folders of bags that are there from others, by folder.
     """
 
     n_slides: int
@@ -69,6 +73,7 @@ class PlanFacts:
     slides: str = ""
     table: str = ""
     lesions: str | None = None
+    features: Mapping[str, str] = field(default_factory=dict)
 
     def has(self, mark: Mark) -> bool:
         """Say whether what a mark speaks of is finished."""
@@ -128,7 +133,7 @@ class WorkItem:
 
 def bags_of(arm: Arm) -> BagSet:
     """Return the bags an arm reads."""
-    return BagSet(tiles=arm.tiles, weights=arm.weights, encoder=arm.encoder, depth=arm.depth)
+    return BagSet(tiles=arm.tiles, weights=arm.weights, encoder=arm.encoder, depth=arm.depth, features=arm.features)
 
 
 def base_of(arm: Arm) -> Arm:

@@ -81,12 +81,13 @@ def _draw_line(axes: Axes, line: int, arm: ArmMark) -> None:
               color=colour)  # fmt: skip
 
 
-def draw_cost(arms: Sequence[ArmMark], *, name: str, narrow: bool = False) -> str:
+def draw_cost(arms: Sequence[ArmMark], *, name: str, unit: str = "", narrow: bool = False) -> str:
     """Draw AUC with its interval against cost, on a logarithmic axis, each arm under its number.
 
     Args:
         arms: Numbered, with their costs.
         name: Of the chart, unique on its page.
+        unit: Of the costs; "" is seconds of encoding, measured by the study.
         narrow: Whether it is for a phone.
 
     Returns:
@@ -111,9 +112,8 @@ def draw_cost(arms: Sequence[ArmMark], *, name: str, narrow: bool = False) -> st
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set(xlabel="seconds a slide (encoding, on the machine of the study)", ylabel="AUC with 95% interval")
-    if narrow:
-        axes.set_xlabel("seconds a slide (encoding)")
+    where = "" if narrow else ", on the machine of the study"
+    axes.set(xlabel=unit or f"seconds a slide (encoding{where})", ylabel="AUC with 95% interval")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower right", frameon=False, labelcolor=INK, fontsize=9, handletextpad=0.2)
     figure.subplots_adjust(left=0.17 if narrow else 0.08, right=0.98, top=0.98, bottom=0.13 if narrow else 0.12)

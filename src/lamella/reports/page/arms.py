@@ -204,8 +204,8 @@ def tabulate_costs(record: Record) -> Table:
     return Table(
         key="costs",
         title="What each arm costs",
-        head=("arm", "no.", "AUC", "seconds a slide", "GFLOPs a tile", "million weights", "width", "pretraining",
-              "ImageNet top-1, %"),
+        head=("arm", "no.", "AUC", record.cost_unit or "seconds a slide", "GFLOPs a tile", "million weights", "width",
+              "pretraining", "ImageNet top-1, %"),
         rows=tuple(rows),
         note=say_costs(record),
         empty="No arm ran, so none was timed.",
@@ -214,6 +214,10 @@ def tabulate_costs(record: Record) -> Table:
 
 def say_costs(record: Record) -> str:
     """Return how costs were measured, and on what."""
+    if record.study is not None and record.study.cost_unit is not None:
+        if not record.cost_unit:
+            return "Of bags that were there the costs are not known (lamella study --costs TABLE)."
+        return f"{record.cost_unit[0].upper()}{record.cost_unit[1:]}; those of bags that were there as given."
     said = (
         "Seconds of encoding an average slide, measured once (each arm alone on the same 64 tiles, arms in turn, "
         "median of 5) and kept; within a tenth, fewer GFLOPs count as cheaper."

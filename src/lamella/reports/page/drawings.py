@@ -43,7 +43,8 @@ def _draw_forest(chart: Chart, marks: Sequence[ArmMark]) -> list[str]:
 
 
 def _draw_cost(chart: Chart, marks: Sequence[ArmMark]) -> list[str]:
-    return [draw_cost(marks, name=f"{chart.key}{end}", narrow=bool(end)) for end in ("", "-narrow")]
+    unit = next(iter(chart.labels), "")
+    return [draw_cost(marks, name=f"{chart.key}{end}", unit=unit, narrow=bool(end)) for end in ("", "-narrow")]
 
 
 def _draw_permuted(chart: Chart, marks: Sequence[PermutedMark]) -> list[str]:

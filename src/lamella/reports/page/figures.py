@@ -61,15 +61,16 @@ def chart_batches(record: Record) -> Charts | None:
 
 
 def chart_cost(record: Record) -> Charts | None:
-    """Return what arms reach against what they cost; None where no arm ran."""
-    if not record.arms:
+    """Return what arms reach against what they cost; None where no arm ran, or that of one is not known."""
+    if not record.arms or any(arm.cost is None for arm in record.arms):
         return None
     caption = (
         "What an arm reaches against what it costs; numbers are those of the list. A line joins the depths of one "
         "encoder, frozen. Bars are 95% intervals, not adjusted; ringed: what is recommended, and the highest."
     )
     marks = sorted(_mark_arms(record), key=lambda mark: mark.number)
-    return _alone(Chart(key="cost-chart", drawn="cost", marks=tuple(marks), caption=caption))
+    labels = (record.cost_unit,) if record.cost_unit else ()
+    return _alone(Chart(key="cost-chart", drawn="cost", marks=tuple(marks), caption=caption, labels=labels))
 
 
 def chart_baselines(record: Record) -> Charts | None:

@@ -101,7 +101,7 @@ def _say_images(study: StudyRecord) -> str:
     )
     trunks: dict[str, list[int]] = {}
     for arm in study.arms:
-        if arm.state != "done" or arm.chosen:
+        if arm.state != "done" or arm.chosen or arm.features is not None:
             continue
         weights = {"auto": f"{PRETRAINING.get(str(arm.pretraining), 'other')} weights", "random": "random weights"}
         label = f"{arm.encoder} ({weights.get(arm.weights, arm.weights)})"
@@ -110,10 +110,15 @@ def _say_images(study: StudyRecord) -> str:
         f"{label} after block {join_words([str(depth) for depth in sorted(set(depths))])}"
         for label, depths in trunks.items()
     )
-    return (
+    given = list(dict.fromkeys(arm.encoder for arm in study.arms if arm.state == "done" and arm.features is not None))
+    said = f"Features of {join_words(given)} were made with [state: software; tiles; encoders]." if given else ""
+    if given and not trunks:
+        return said
+    text = (
         f"Tissue was found on a thumbnail and cut into tiles ({tiles}). Encoders, whole (block 4) or cut after an "
         f"earlier one of their four blocks, turned each tile into features: {named or 'none ran'}."
     )
+    return f"{text} {said}".strip()
 
 
 def _say_training(study: StudyRecord) -> str:
@@ -183,7 +188,7 @@ def _say_statistics(study: StudyRecord, verdict: Verdict | None) -> str:
         unit = "Slides of a patient differ in label, so slides were scored and errors clustered by patient."
     cost = "Cost is encoding time on the same 64 tiles, arms in turn, median of 5."
     if study.given is not None:
-        cost = f"Costs ({study.given.cost_unit}) were given." if study.given.cost_unit else "No costs were given."
+        cost = f"Costs ({study.cost_unit}) were given." if study.cost_unit else "No costs were given."
     return (
         f"{unit} AUC counts pairs{' of the same fold (LeDell 2015)' if crossed else ''}, with score intervals "
         f"(Newcombe 2006){', widened for cross-validation' if crossed else ''}. Differences are paired "
