@@ -6,8 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lamella.errors import ModelError
 from lamella.mil.heads import HEADS, Head
 from lamella.mil.settings import HEAD_NAMES
+from tests.mil.heads import ADDING_UP, ANY_ORDER
 
 every_head = pytest.mark.parametrize("name", sorted(HEADS))
 
@@ -29,7 +31,7 @@ def test_padding_and_shuffling_a_bag_change_nothing(name: str, lengths: list[int
     head = make_head(name)
     rng = np.random.default_rng(seed)
     bags = [rng.normal(size=(n, 7)).astype(np.float32) for n in lengths]
-    orders = [rng.permutation(n) for n in lengths]
+    orders = [rng.permutation(n) if name in ANY_ORDER else np.arange(n) for n in lengths]
     longest = max(lengths) + extra
     padded = torch.full((len(bags), longest, 7), 1e6)  # a loud padding: any use of it shows
     real = torch.zeros(len(bags), longest, dtype=torch.bool)
@@ -87,3 +89,51 @@ def test_attention_pooling_equals_its_formula() -> None:
         slide = sum(weights[i] * tiles[i] for i in range(4))
         expected = head.classify.weight @ slide + head.classify.bias
     torch.testing.assert_close(out.logits[0], expected)
+
+
+def test_only_the_head_that_says_so_heeds_the_order_of_tiles() -> None:
+    assert set(HEADS) - set(ANY_ORDER) == {"transmil"}
+    bag = torch.randn(1, 7, 7, generator=torch.Generator().manual_seed(8))
+    head, real = make_head("transmil"), torch.ones(1, 7, dtype=torch.bool)
+    with torch.no_grad():
+        first, second = head(bag, real), head(bag.flip(1), real)
+    assert float((first.logits - second.logits).abs().max()) > 1e-4
+
+
+@pytest.mark.parametrize("name", ADDING_UP)
+def test_what_tiles_add_sums_to_the_logits(name: str) -> None:
+    real = torch.tensor([[True] * 9, [True] * 4 + [False] * 5])
+    bag = torch.randn(2, 9, 7, generator=torch.Generator().manual_seed(4))
+    head = make_head(name)
+    with torch.no_grad():
+        tiles = head.embed_bag(bag, real)
+        parts = head.split_logits(tiles, real)
+        logits = head(bag, real).logits
+    assert parts.shape == (2, 9, 3)
+    assert parts[~real].eq(0).all()
+    torch.testing.assert_close(parts.sum(dim=1), logits, rtol=1e-5, atol=1e-5)
+
+
+def test_a_head_whose_tiles_act_on_each_other_refuses_to_split() -> None:
+    with pytest.raises(ModelError, match="--head additive"):
+        make_head("transmil").split_logits(torch.randn(1, 4, 512), torch.ones(1, 4, dtype=torch.bool))
+
+
+def test_an_additive_tile_says_by_attention_what_it_says_alone() -> None:
+    """A tile's part of the logit is its attention times the logit of a slide that holds nothing else."""
+    head, real = make_head("additive"), torch.ones(1, 6, dtype=torch.bool)
+    bag = torch.randn(1, 6, 7, generator=torch.Generator().manual_seed(6))
+    with torch.no_grad():
+        parts = head.split_logits(head.embed_bag(bag, real), real)[0]
+        attention = head(bag, real).attention[0]
+        alone = head(bag[0, :, None], torch.ones(6, 1, dtype=torch.bool)).logits
+    torch.testing.assert_close(parts, attention[:, None] * alone)
+
+
+def test_a_slide_of_each_tile_twice_says_the_same() -> None:
+    head, bag = make_head("additive"), torch.randn(1, 6, 7, generator=torch.Generator().manual_seed(6))
+    with torch.no_grad():
+        once, twice = (
+            head(tiles, torch.ones(tiles.shape[:2], dtype=torch.bool)).logits for tiles in (bag, bag.repeat(1, 2, 1))
+        )
+    torch.testing.assert_close(once, twice)

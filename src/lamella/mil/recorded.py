@@ -54,9 +54,8 @@ class RecordedSteps:
             slides = order[start : start + settings.batch_size]
             optimiser.zero_grad(set_to_none=True)
             for bag, real, target in self._list_batches(slides, draw=settings.tiles_per_slide, rng=rng):
-                logits = self._head(bag, real).logits
                 # Divided by the slides, not by their weights: that would undo the weights within a step.
-                loss = nn.functional.cross_entropy(logits, target, self._weights, reduction="none")
+                loss = self._weights[target] * self._head.find_losses(bag, real, target)
                 (loss.sum() / len(slides)).backward()  # type: ignore[no-untyped-call]
                 total += float(loss.detach().sum())
             optimiser.step()
