@@ -130,6 +130,26 @@ def test_an_additive_tile_says_by_attention_what_it_says_alone() -> None:
     torch.testing.assert_close(parts, attention[:, None] * alone)
 
 
+def test_the_additive_head_equals_its_formula() -> None:
+    """The sum over tiles of `psi(a_i h_i, a_i)`, tile by tile."""
+    head, bag = make_head("additive"), torch.randn(1, 6, 7, generator=torch.Generator().manual_seed(6))
+    weights = {name: weight.detach().double().numpy() for name, weight in head.named_parameters()}
+
+    def layer(name: str, rows: np.ndarray, bias: float | np.ndarray = 1.0) -> np.ndarray:
+        return rows @ weights[f"{name}.weight"].T + bias * weights[f"{name}.bias"]
+
+    tiles = np.maximum(layer("embed.3", np.maximum(layer("embed.0", bag[0].double().numpy()), 0)), 0)  # (6, 64)
+    scores = layer("pool.score", np.tanh(layer("pool.value", tiles)))[:, 0]
+    attention = np.exp(scores) / np.exp(scores).sum()
+    wanted = np.zeros(3)
+    for tile, share in zip(tiles, attention, strict=True):
+        attended = share * tile
+        wanted += layer("classify", np.maximum(layer("pool.read.0", attended, share), 0), share)
+    with torch.no_grad():
+        logits = head(bag, torch.ones(1, 6, dtype=torch.bool)).logits[0]
+    np.testing.assert_allclose(logits.numpy(), wanted, atol=1e-6)
+
+
 def test_a_slide_of_each_tile_twice_says_the_same() -> None:
     head, bag = make_head("additive"), torch.randn(1, 6, 7, generator=torch.Generator().manual_seed(6))
     with torch.no_grad():
@@ -137,3 +157,23 @@ def test_a_slide_of_each_tile_twice_says_the_same() -> None:
             head(tiles, torch.ones(tiles.shape[:2], dtype=torch.bool)).logits for tiles in (bag, bag.repeat(1, 2, 1))
         )
     torch.testing.assert_close(once, twice)
+
+
+@pytest.mark.parametrize("name", ["attention", "ilse", "gated"])
+def test_attention_heads_are_torchmils_abmil_with_the_same_weights(name: str) -> None:
+    models = pytest.importorskip("torchmil.models")
+    ours = make_head(name, n_classes=2)
+    gated = name == "gated"
+    hidden = ours.pool.value.out_features
+    theirs = models.ABMIL(in_shape=(7,), att_dim=hidden, gated=gated, feat_ext=ours.embed).eval()
+    theirs.pool.fc1.module.load_state_dict(ours.pool.value.state_dict())
+    theirs.pool.fc2.load_state_dict({"weight": ours.pool.score.weight})
+    if gated:
+        theirs.pool.fc_gated.module.load_state_dict(ours.pool.gate.state_dict())
+    theirs.classifier.module.load_state_dict({name: w[1:] - w[:1] for name, w in ours.classify.state_dict().items()})
+    bag = torch.randn(1, 33, 7, generator=torch.Generator().manual_seed(9))
+    with torch.no_grad():
+        logits, attention = ours(bag, torch.ones(1, 33, dtype=torch.bool))
+        logit, scores = theirs(bag, return_att=True)
+    assert float(logits[0, 1] - logits[0, 0]) == pytest.approx(float(logit), abs=1e-5)
+    torch.testing.assert_close(attention, scores.softmax(dim=1), rtol=0, atol=1e-5)
