@@ -149,14 +149,14 @@ MUTANTS = (
     ),
     Mutant(
         "attention not normalised",
-        "mil/heads.py",
+        "mil/pools.py",
         "attention = scores.masked_fill(~real, -torch.inf).softmax(dim=1)",
         "attention = scores.masked_fill(~real, -torch.inf).exp()",
         "tests/test_laws.py",
     ),
     Mutant(
         "padding attended to",
-        "mil/heads.py",
+        "mil/pools.py",
         "attention = scores.masked_fill(~real, -torch.inf).softmax(dim=1)",
         "attention = scores.softmax(dim=1)",
         "tests/test_laws.py",

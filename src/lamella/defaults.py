@@ -3,7 +3,7 @@
 from typing import Final, Literal
 
 TissueName = Literal["glass", "otsu"]
-HeadName = Literal["attention", "ilse", "gated", "mean", "max"]
+HeadName = Literal["attention", "ilse", "gated", "mean", "max", "clam-sb", "transmil", "additive"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 FinetunedName = Literal["tuned", "head"]

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from lamella.analysis.cam import split_contrast
+from lamella.analysis.cam import find_gradient, split_contrast
+from lamella.errors import ModelError
 from lamella.mil import fit_model
-from lamella.mil.settings import HEAD_NAMES, TrainSettings
+from lamella.mil.settings import TrainSettings
+from tests.mil.heads import ADDING_UP
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +18,7 @@ def slides():
     return maps, labels
 
 
-@pytest.mark.parametrize("head", HEAD_NAMES)
+@pytest.mark.parametrize("head", ADDING_UP)
 def test_cells_tile_biases_and_constant_sum_to_the_contrast(slides, head):
     maps, labels = slides
     bags = {name: one.mean(axis=(2, 3)) for name, one in maps.items()}
@@ -43,6 +45,20 @@ def test_cells_tile_biases_and_constant_sum_to_the_contrast(slides, head):
             total = cells.sum(dtype=np.float64) + split.tile_bias.sum() + split.constant
             scale = max(abs(split.contrast), np.abs(cells).sum(), np.abs(split.tile_bias).sum())
             assert abs(total - split.contrast) <= 1e-4 * scale
+
+
+def test_a_head_whose_tiles_act_on_each_other_has_a_gradient_and_no_exact_map(slides):
+    maps, labels = slides
+    bags = {name: tiles.mean(axis=(2, 3)) for name, tiles in maps.items()}
+    names = list(maps)
+    train = TrainSettings(head="transmil", epochs=1, lr=1e-4)
+    model = fit_model(bags, labels, train=names[:6], val=names[6:], classes=("a", "b", "c"), settings=train)
+    with pytest.raises(ModelError, match=r"head 'transmil' lets tiles act on each other.*--method grad"):
+        split_contrast([model], bags["S0"], target=1)
+    gradient, contrast = find_gradient([model], bags["S0"], target=1)
+    logits = model.predict(bags["S0"]).logits
+    assert contrast == pytest.approx(logits[1] - np.delete(logits, 1).mean(), abs=1e-5)
+    assert np.abs(gradient).max() > 0
 
 
 def test_the_tile_that_matters_gets_the_contrast(slides):

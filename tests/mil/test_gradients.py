@@ -8,6 +8,7 @@ from torch import Tensor
 from lamella.mil import gradients as module
 from lamella.mil.gradients import HeadGradients, count_rows, find_loss, multiply
 from lamella.mil.heads import HEADS, Head
+from tests.mil.heads import WRITTEN_OUT
 
 
 def make_head(name: str, dim: int) -> Head:
@@ -24,7 +25,7 @@ def make_rows(n_tiles: int, dim: int, n_rows: int) -> Tensor:
 
 @pytest.mark.parametrize("onednn", [True, False])
 @pytest.mark.parametrize("n_tiles", [1, 7, 33])
-@pytest.mark.parametrize("name", sorted(HEADS))
+@pytest.mark.parametrize("name", WRITTEN_OUT)
 def test_they_are_what_autograd_finds(name: str, n_tiles: int, onednn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not onednn:
         monkeypatch.setattr(module, "_has_onednn", lambda: False)
@@ -42,7 +43,7 @@ def test_they_are_what_autograd_finds(name: str, n_tiles: int, onednn: bool, mon
         torch.testing.assert_close(gradient, parameter.grad, rtol=1e-4, atol=1e-6, msg=label)
 
 
-@pytest.mark.parametrize("name", sorted(HEADS))
+@pytest.mark.parametrize("name", WRITTEN_OUT)
 def test_rows_after_the_tiles_change_nothing(name: str) -> None:
     head = make_head(name, 9)
     with torch.no_grad():

@@ -13,9 +13,11 @@ from lamella.errors import BagError, CohortError, ModelError, SettingsError
 from lamella.mil import HEADS, SlideModel, fit_model, together
 from lamella.mil import settings as mil_settings
 from lamella.mil.heads import Head
+from lamella.mil.pools import TilePool
 from lamella.mil.settings import TrainSettings
 from lamella.mil.together import FitJob, fit_together
 from lamella.mil.written import is_written_out
+from tests.mil.heads import WRITTEN_OUT
 
 CLASSES = ("benign", "malignant")
 
@@ -86,7 +88,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Callable[..., SlideModel]:
 
 @pytest.mark.parametrize("n_classes", [2, 3])
 @pytest.mark.parametrize("seed", [0, 7])
-@pytest.mark.parametrize("head", sorted(HEADS))
+@pytest.mark.parametrize("head", WRITTEN_OUT)
 def test_written_out_steps_train_the_model_that_recorded_ones_train(
     recorded: Callable[..., SlideModel], head: str, seed: int, n_classes: int
 ) -> None:
@@ -129,7 +131,7 @@ def test_what_is_not_written_out_is_recorded(monkeypatch: pytest.MonkeyPatch, ch
         assert np.isfinite(model.predict(bags["S0"]).logits).all()
 
 
-class LastPool(nn.Module):
+class LastPool(TilePool):
     """A pool that the written-out gradients do not know: the last tile alone."""
 
     def forward(self, tiles: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -167,7 +169,7 @@ def test_what_is_standardised_at_each_read_gives_the_same_bits(monkeypatch: pyte
     bags, labels = make_bags()
     jobs = make_jobs(labels)[:2]
     held = fit_together(bags, jobs, CLASSES)
-    monkeypatch.setattr(together, "_HELD_BYTES", 0)
+    monkeypatch.setattr(together, "HELD_BYTES", 0)
     for one, other in zip(held, fit_together(bags, jobs, CLASSES), strict=True):
         assert_same_bits(one, other)
 

@@ -16,7 +16,7 @@ ARMS = st.builds(
     depth=st.integers(1, 4),
     weights=st.one_of(st.sampled_from(["auto", "random"]), TEXTS),
     finetuned=st.sampled_from(FINETUNED),
-    head=st.sampled_from(["attention", "mean"]),
+    head=st.sampled_from(["attention", "mean", "clam-sb"]),
     tiles=st.one_of(st.just("default"), TEXTS),
 )
 
@@ -25,6 +25,7 @@ ARMS = st.builds(
 @example(Arm(encoder="net", tiles="random"), Arm(encoder="net", weights="random"))
 @example(Arm(encoder="net", tiles="mean"), Arm(encoder="net", tiles="Mean"))
 @example(Arm(encoder="net", weights="a", tiles="b-c"), Arm(encoder="net", weights="a-b", tiles="c"))
+@example(Arm(encoder="net", head="clam-sb"), Arm(encoder="net", weights="clam", tiles="sb"))
 @example(Arm(encoder="a/net"), Arm(encoder="b/net"))
 def test_arms_of_other_names_have_other_folders_on_every_system(first: Arm, second: Arm) -> None:
     for arm in (first, second):

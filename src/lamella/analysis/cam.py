@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from lamella.errors import ModelError
 from lamella.mil import SlideModel
-from lamella.mil.heads import MaxPool
+from lamella.mil.pools import MaxPool
 
 _ROWS = 4096
 
@@ -111,21 +111,30 @@ def _split_one(
     share: float,
 ) -> tuple[float, float]:
     """Add one model's gradients `(N, D)` and what each tile adds beside them `(N,)`; return constant and contrast."""
+    if not model.head.pool.adds_up:
+        raise ModelError(
+            f"head '{model.settings.head}' lets tiles act on each other, so its contrast does not split into cells. "
+            "Use Grad-CAM: --method grad."
+        )
     head = copy.deepcopy(model.head).double()
     mean, sd = (torch.from_numpy(v).double() for v in (model.standardisation.mean, model.standardisation.sd))
     layers = _list_layers(head.embed)
-    embedded, masks = [], []
+    n_embedding = len(layers)
+    layers += _list_layers(head.pool.read)
+    embedded, pooled, masks = [], [], []
     for start in range(0, len(features), _ROWS):  # in pieces: a huge bag is not held in float64
         rows = torch.from_numpy(features[start : start + _ROWS].astype(np.float64))
         hidden, parts = (rows - mean) / sd, []
-        for layer in layers:
+        for number, layer in enumerate(layers, start=1):
             hidden = layer(hidden)
             if isinstance(layer, nn.ReLU):
                 parts.append(hidden > 0)
-        embedded.append(hidden)
+            if number == n_embedding:
+                embedded.append(hidden)  # what attention is found from
+        pooled.append(hidden)
         masks.append(parts)
-    inner_features = torch.cat(embedded)  # (N, E)
-    shares = _share_by_feature(head.pool, inner_features)  # (N, E)
+    inner_features = torch.cat(pooled)  # (N, E)
+    shares = _share_by_feature(head.pool, torch.cat(embedded)).expand_as(inner_features)  # (N, E)
     direction = _contrast(head.classify.weight, target)  # (E,)
     inner = (shares * direction * inner_features).sum(dim=1)  # (N,)
     gradients, offsets = values
@@ -147,8 +156,8 @@ def _split_one(
 
 
 def _list_layers(embed: nn.Module) -> list[nn.Module]:
-    """List the layers before the pooling: linear ones and ReLUs, nothing else; dropout is off."""
-    layers = [layer for layer in embed.modules() if not isinstance(layer, (nn.Sequential, nn.Dropout))]
+    """List the layers of a tile: linear ones and ReLUs, nothing else; dropout is off."""
+    layers = [layer for layer in embed.modules() if not isinstance(layer, (nn.Sequential, nn.Dropout, nn.Identity))]
     for layer in layers:
         if not isinstance(layer, (nn.Linear, nn.ReLU)):
             raise ModelError(
@@ -159,13 +168,13 @@ def _list_layers(embed: nn.Module) -> list[nn.Module]:
 
 
 def _share_by_feature(pool: nn.Module, hidden: Tensor) -> Tensor:
-    """Return how much of each inner feature of each tile enters the slide's, `(N, E)`, held as it is."""
+    """Return how much of each inner feature of each tile enters the slide's, `(N, E)` or `(N, 1)`, held as it is."""
     real = torch.ones(1, len(hidden), dtype=torch.bool)
     if isinstance(pool, MaxPool):
         largest = hidden >= hidden.amax(dim=0) - 1e-12 * hidden.amax(dim=0).abs()
         return largest.double() / largest.sum(dim=0)
     attention: Tensor = pool(hidden.unsqueeze(0), real)[1][0]  # (N,)
-    return attention.unsqueeze(1).expand_as(hidden)
+    return attention.unsqueeze(1)
 
 
 def _contrast(rows: Tensor, target: int) -> Tensor:

@@ -88,6 +88,12 @@ def save_onnx(
     """
     if find_spec("onnx") is None or find_spec("onnxscript") is None:
         raise SettingsError("--onnx needs packages that are not installed. Run: pip install 'lamella[onnx]'")
+    kinds = {member.model.settings.head for member in source.members if not member.model.head.pool.any_order}
+    if kinds:
+        raise SettingsError(
+            f"head '{min(kinds)}' cannot be written as ONNX: its computation depends on the number of tiles. Leave "
+            "--onnx out."
+        )
     tile_px, check = int(source.settings["tile_px"]), find_spec("onnxruntime") is not None
     with progress.stage("write ONNX", len(names) + 1, "files") as stage:
         for encoder, name in names.items():

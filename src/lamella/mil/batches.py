@@ -12,6 +12,7 @@ from lamella.errors import BagError
 from lamella.mil.standardise import Standardisation
 
 Bag = NDArray[np.floating]
+HELD_BYTES = 3 * 2**30  # of bags that are kept standardised
 
 
 class Batch(NamedTuple):
@@ -94,11 +95,17 @@ class Bags:
         bags: Per slide `(N, D)`, float16 or float32; kept as they are, turned into float32 batch by batch.
         standardisation: Applied to each batch.
         device: Where batches go.
+        hold: Keep what was standardised of slides that make a batch alone; without, it is done at each epoch, with the
+            same result.
     """
 
-    def __init__(self, bags: Sequence[Bag], standardisation: Standardisation, device: torch.device) -> None:
+    def __init__(
+        self, bags: Sequence[Bag], standardisation: Standardisation, device: torch.device, *, hold: bool = False
+    ) -> None:
         self.bags = list(bags)
         self.device = device
+        self._hold = hold
+        self._held: dict[int, Tensor] = {}
         self.mean = torch.from_numpy(standardisation.mean).to(device)  # (D,)
         self.sd = torch.from_numpy(standardisation.sd).to(device)  # (D,)
 
@@ -115,6 +122,10 @@ class Bags:
         """
         rows = [self._draw(self.bags[i], draw, rng) for i in order]
         for group in split_batch([len(bag) for bag in rows], max_tiles):
+            if len(group) == 1 and rows[group[0]] is self.bags[order[group[0]]]:
+                bag = self._read(order[group[0]])
+                yield Batch(bag, torch.ones(bag.shape[:2], dtype=torch.bool, device=self.device), group)
+                continue
             longest = max(len(rows[place]) for place in group)
             padded = np.zeros((len(group), longest, self.bags[0].shape[1]), np.float32)
             real = np.zeros((len(group), longest), bool)
@@ -125,6 +136,16 @@ class Bags:
             # In place: a bag of 10^5 tiles is held once, not four times.
             bag = torch.from_numpy(padded).to(self.device).sub_(self.mean).div_(self.sd).mul_(mask.unsqueeze(-1))
             yield Batch(bag, mask, group)
+
+    def _read(self, number: int) -> Tensor:
+        """Return a whole slide, `(1, N, D)` float32, standardised."""
+        bag = self._held.get(number)
+        if bag is None:
+            rows = torch.from_numpy(self.bags[number].astype(np.float32)).to(self.device)
+            bag = rows.sub_(self.mean).div_(self.sd).unsqueeze(0)
+            if self._hold:
+                self._held[number] = bag
+        return bag
 
     @staticmethod
     def _draw(bag: Bag, draw: int | None, rng: np.random.Generator | None) -> Bag:

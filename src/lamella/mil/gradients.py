@@ -2,7 +2,7 @@
 
 A slide's step is a few matrix products and many small operations, each of which costs more to record and replay than to
 compute. Here the products are called as they are, in fp32 or bf16, and nothing is recorded. The weights stay those of a
-`Head`: what is computed here and what the head computes agree up to rounding, for every head of `HEADS`.
+`Head`: what is computed here and what the head computes agree up to rounding, for every pool of `_make_pool`.
 
 Shapes: N tiles of a slide; P rows, N of them real and zeros after; D embedding width, E width inside the head, V of the
 attention branch, C classes.
@@ -16,7 +16,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from lamella.mil.heads import AttentionPool, GatedAttentionPool, Head, MaxPool, MeanPool
+from lamella.mil.heads import Head
+from lamella.mil.pools import AttentionPool, GatedAttentionPool, MaxPool, MeanPool
 
 _SMALL = 2**14
 _STEPS = 16

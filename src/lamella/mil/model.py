@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lamella.cores import using_threads
 from lamella.errors import ModelError
@@ -86,19 +87,43 @@ class SlideModel:
             BagError: If the bag is empty or holds NaN.
             ModelError: If it is of another width.
         """
-        check_bag(features)
-        self._check_width(features.shape[1])
         with using_threads(self.settings.n_threads), torch.inference_mode():
-            pieces = []
-            for start in range(0, len(features), _ROWS):
-                rows = features[start : start + _ROWS].astype(np.float32)
-                rows = (rows - self.standardisation.mean) / self.standardisation.sd
-                pieces.append(self.head.embed(torch.from_numpy(rows)))
-            tiles = torch.cat(pieces).unsqueeze(0)  # (1, N, E)
-            output = self.head.pool_and_classify(tiles, torch.ones(tiles.shape[:2], dtype=torch.bool))
+            output = self.head.pool_and_classify(*self._embed(features))
         logits = output.logits[0].double().numpy() - np.log(self.training.class_weights)
         attention = output.attention[0].double().numpy()
         return make_prediction(logits, attention)
+
+    def split_logits(self, features: Bag) -> NDArray[np.float64]:
+        """Split the logits of a slide over its tiles, whatever the encoder.
+
+        Args:
+            features: `(N, D)` float16 or float32, N at least 1.
+
+        Returns:
+            `(N, C)` float64, what each tile adds to each logit; they sum to the `logits` of `predict` over the tiles.
+            What the logits hold besides (the classifier's bias, the class weights) goes to the tiles by attention.
+
+        Raises:
+            BagError: If the bag is empty or holds NaN.
+            ModelError: If it is of another width, or the head lets tiles act on each other (`transmil`).
+        """
+        with using_threads(self.settings.n_threads), torch.inference_mode():
+            tiles, real = self._embed(features)
+            parts = self.head.split_logits(tiles, real)[0].double().numpy()
+            attention = self.head.pool(tiles, real)[1][0].double().numpy()
+        return parts - attention[:, None] * np.log(self.training.class_weights)
+
+    def _embed(self, features: Bag) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the tiles `(1, N, E)` inside the head, embedded in pieces, and that all are real, `(1, N)`."""
+        check_bag(features)
+        self._check_width(features.shape[1])
+        pieces = []
+        for start in range(0, len(features), _ROWS):
+            rows = features[start : start + _ROWS].astype(np.float32)
+            rows = (rows - self.standardisation.mean) / self.standardisation.sd
+            pieces.append(self.head.embed(torch.from_numpy(rows)))
+        tiles = torch.cat(pieces).unsqueeze(0)
+        return tiles, torch.ones(tiles.shape[:2], dtype=torch.bool)
 
     def _check_width(self, width: int) -> None:
         """Refuse embeddings of another width."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lamella.cores import using_threads
 from lamella.errors import SettingsError
-from lamella.mil.batches import Bag, Bags
+from lamella.mil.batches import HELD_BYTES, Bag, Bags
 from lamella.mil.heads import Head
 from lamella.mil.settings import TrainSettings
 from lamella.mil.standardise import Standardisation
@@ -41,7 +41,9 @@ class RecordedSteps:
     ) -> None:
         self._head, self._targets, self._settings, self._device = head, targets, settings, device
         self._number = {slide_id: number for number, slide_id in enumerate(bags)}
-        self._bags = Bags(list(bags.values()), standardisation, device)
+        n_bytes = 4 * sum(bag.size for bag in bags.values())
+        hold = device.type == "cpu" and n_bytes <= HELD_BYTES
+        self._bags = Bags(list(bags.values()), standardisation, device, hold=hold)
         self._weights = torch.as_tensor(weights, dtype=torch.float32, device=device)  # (C,)
         self._log_weights = torch.as_tensor(np.log(weights), dtype=torch.float64, device=device)  # (C,)
 
@@ -54,9 +56,8 @@ class RecordedSteps:
             slides = order[start : start + settings.batch_size]
             optimiser.zero_grad(set_to_none=True)
             for bag, real, target in self._list_batches(slides, draw=settings.tiles_per_slide, rng=rng):
-                logits = self._head(bag, real).logits
                 # Divided by the slides, not by their weights: that would undo the weights within a step.
-                loss = nn.functional.cross_entropy(logits, target, self._weights, reduction="none")
+                loss = self._weights[target] * self._head.find_losses(bag, real, target)
                 (loss.sum() / len(slides)).backward()  # type: ignore[no-untyped-call]
                 total += float(loss.detach().sum())
             optimiser.step()

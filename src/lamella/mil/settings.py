@@ -16,7 +16,8 @@ class TrainSettings:
     """How a head is trained.
 
     Attributes:
-        head: How tiles are pooled: "attention" (HistoTransfer 2021), "ilse", "gated" (Ilse et al. 2018), "mean", "max".
+        head: How tiles are pooled: "attention" (HistoTransfer 2021), "ilse", "gated" (Ilse et al. 2018), "mean", "max",
+            "clam-sb" (Lu et al. 2021), "transmil" (Shao et al. 2021), "additive" (Javed et al. 2022).
         epochs: Most passes over the training slides.
         patience: Training stops when the validation log-loss has not improved for this many epochs.
         lr: Learning rate of Adam.

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from lamella.cores import count_threads, using_threads
 from lamella.errors import SettingsError
-from lamella.mil.batches import Bag, check_widths
+from lamella.mil.batches import HELD_BYTES, Bag, check_widths
 from lamella.mil.gradients import count_rows
 from lamella.mil.heads import HEADS, Head
 from lamella.mil.loop import train_head
@@ -34,7 +34,6 @@ from lamella.progress import Progress, SilentProgress, Stage
 
 _BF16_FROM_FLOPS = 1e12  # of one job; below this nothing is gained that one would notice
 _THREADS_FROM_FLOPS = 1e11  # of all jobs
-_HELD_BYTES = 3 * 2**30
 
 Keep = Callable[[int, SlideModel], None]
 
@@ -204,7 +203,7 @@ class _Work:
     def _prepare(self, n_threads: int) -> list["_Trainee"]:
         """Return the jobs whose steps are written out, with first weights and bags, in the order of training."""
         readers = Counter((self._jobs[place].train, dtype) for place, dtype in self._dtypes.items())
-        hold = n_threads * self._count_bytes() <= _HELD_BYTES
+        hold = n_threads * self._count_bytes() <= HELD_BYTES
         shared: dict[tuple[tuple[str, ...], torch.dtype], StandardRows] = {}
         trainees = []
         with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""Steps by written-out gradients, a slide a step: the fast way for the heads of `HEADS` on a processor."""
+"""Steps by written-out gradients, a slide a step: the fast way for heads of one pool and one loss on a processor."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from lamella.mil.batches import Bag
 from lamella.mil.gradients import HeadGradients, count_rows, find_loss
-from lamella.mil.heads import HEADS, AttentionPool, GatedAttentionPool, Head, MaxPool, MeanPool
+from lamella.mil.heads import HEADS, Head
+from lamella.mil.pools import AttentionPool, GatedAttentionPool, MaxPool, MeanPool
 from lamella.mil.settings import TrainSettings
 from lamella.mil.standardise import Standardisation
 
@@ -35,7 +36,11 @@ def is_written_out(settings: TrainSettings) -> bool:
 def _knows_head(name: str) -> bool:
     with torch.device("meta"):  # no weights, and nothing drawn
         head = HEADS[name](1, 2, 0.0)
-    return type(head.pool) in _POOLS and all(type(layer) in _LAYERS for layer in head.embed.children())
+    return (
+        type(head) is Head
+        and type(head.pool) in _POOLS
+        and all(type(layer) in _LAYERS for layer in head.embed.children())
+    )
 
 
 class Stopped(Exception):

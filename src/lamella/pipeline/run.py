@@ -52,7 +52,7 @@ def run(
         tile_px: Side of a tile, in pixels at `mpp`.
         mpp: Resolution the encoder sees, in um per pixel.
         stride_px: Distance between neighbouring tiles, in pixels at `mpp`; None is `tile_px`.
-        head: How tiles are pooled: attention, ilse, gated, mean or max.
+        head: How tiles are pooled, as `lamella train --head` takes it.
 
     Raises:
         LamellaError: Whatever cannot be done, in one line.

@@ -43,6 +43,9 @@ HEADS = {
     "gated": "Gated attention",
     "mean": "Mean pooling",
     "max": "Max pooling",
+    "clam-sb": "CLAM-SB",
+    "transmil": "TransMIL",
+    "additive": "Additive attention",
 }
 STAGE_TWO = {"stage 1": "frozen, the seeds fine-tuned", "head": "head only", "tuned": "fine-tuned"}
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
-from lamella.defaults import HEAD
+from lamella.defaults import HEAD, HeadName
 from lamella.errors import SettingsError
 
 Finetuned = Literal["frozen", "head", "tuned"]
@@ -14,7 +14,7 @@ FINETUNED: tuple[Finetuned, ...] = get_args(Finetuned)
 CHOSEN = "best of each fold"
 """In place of an encoder: the arm is whichever frozen one did best on each fold's own validation patients."""
 _SAID = {"frozen": "", "head": ", head only", "tuned": ", tuned"}
-_WORDS = {*FINETUNED, "random", "attention", "ilse", "gated", "mean", "max"}  # say something else in a folder's name
+_WORDS = {*FINETUNED, "random", "clam", *get_args(HeadName)}  # say something else in a folder's name
 _LONGEST = 80  # characters of a folder's name, before digits
 
 
@@ -27,7 +27,7 @@ class Arm:
         depth: How many of its four blocks are kept, 1 to 4.
         weights: `auto` (those its card names), `random`, or a path.
         finetuned: `frozen` (stage 1), `head` (stage 2 with the encoder frozen: the control) or `tuned`.
-        head: How tiles are pooled: `attention`, `ilse`, `gated`, `mean` or `max`.
+        head: How tiles are pooled, as `lamella train --head` takes it.
         tiles: Name of the tile spec in the study's design; `default` where there is one.
         features: Folder of bags that are there already, whoever made them; empty where slides are encoded. `encoder` is
             then what the design calls them, and they are not cut.

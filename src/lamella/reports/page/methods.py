@@ -18,11 +18,15 @@ SOURCES = (
     ("Hsu JC. Simultaneous confidence intervals for all distances from the best. Ann Stat 1981;9:1026-1034.",
      "10.1214/aos/1176345582"),
     ("Ilse M, Tomczak JM, Welling M. Attention-based deep multiple instance learning. ICML 2018.", ""),
+    ("Javed SA et al. Additive MIL: intrinsically interpretable multiple instance learning for pathology. NeurIPS "
+     "2022.", ""),
     ("King G, Zeng L. Logistic regression in rare events data. Polit Anal 2001;9:137-163.",
      "10.1093/oxfordjournals.pan.a004868"),
     ("Kornblith S et al. Similarity of neural network representations revisited. ICML 2019.", ""),
     ("LeDell E, Petersen M, van der Laan M. Computationally efficient confidence intervals for cross-validated area "
      "under the ROC curve estimates. Electron J Stat 2015;9:1583-1607.", "10.1214/15-EJS1035"),
+    ("Lu MY et al. Data-efficient and weakly supervised computational pathology on whole-slide images. Nat Biomed Eng "
+     "2021;5:555-570.", "10.1038/s41551-020-00682-w"),
     ("Newcombe RG. Confidence intervals for an effect size measure based on the Mann-Whitney statistic. Part 2. Stat "
      "Med 2006;25:559-573.", "10.1002/sim.2324"),
     ("Romano JP, Wolf M. Exact and approximate stepdown methods for multiple hypothesis testing. J Am Stat Assoc "
@@ -31,6 +35,8 @@ SOURCES = (
      "2014;82:1979-2002.", "10.3982/ECTA11011"),
     ("Selvaraju RR et al. Grad-CAM: visual explanations from deep networks via gradient-based localization. ICCV 2017.",
      "10.1109/ICCV.2017.74"),
+    ("Shao Z et al. TransMIL: transformer based correlated multiple instance learning for whole slide image "
+     "classification. NeurIPS 2021.", ""),
     ("Tsamardinos I, Greasidou E, Borboudakis G. Bootstrapping the out-of-sample predictions for efficient and "
      "accurate cross-validation. Mach Learn 2018;107:1895-1922.", "10.1007/s10994-018-5714-4"),
     ("Van Calster B et al. Calibration: the Achilles heel of predictive analytics. BMC Med 2019;17:230.",
@@ -43,6 +49,9 @@ _HEADS = {
     "gated": "gated attention pooling",
     "mean": "mean pooling",
     "max": "max pooling",
+    "clam-sb": "CLAM with one attention branch (Lu 2021)",
+    "transmil": "TransMIL (Shao 2021)",
+    "additive": "additive attention pooling (Javed 2022)",
 }
 
 
