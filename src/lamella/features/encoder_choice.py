@@ -5,6 +5,8 @@ from pathlib import Path
 
 from lamella.errors import BagError
 
+OF_SEVERAL = ("atlaspatch", "lazyslide")  # layouts that hold embeddings of several encoders
+
 
 def split_address(path: Path | str) -> tuple[Path, str | None]:
     """Return a path without `#ENCODER` at its end, and the encoder; None where none is named.

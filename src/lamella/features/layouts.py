@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lamella.errors import BagError
 from lamella.features.atlaspatch import is_atlaspatch, open_atlaspatch
 from lamella.features.bag import FeatureBag, read_seen_patients
-from lamella.features.encoder_choice import refuse_other_encoder, split_address
+from lamella.features.encoder_choice import OF_SEVERAL, refuse_other_encoder, split_address
 from lamella.features.h5_reading import (
     find_size,
     mark_file,
@@ -28,6 +28,7 @@ from lamella.features.h5_reading import (
 )
 from lamella.features.h5_rows import find_shape, is_vector, read_rows, read_slice
 from lamella.features.h5_seal import is_sealed, refuse_changed
+from lamella.features.lazyslide import open_lazyslide
 from lamella.features.mussel import is_mussel, open_mussel
 from lamella.features.slide2vec import add_meta, is_slide2vec, open_npz
 from lamella.features.slide_embeddings import open_slide_embedding
@@ -85,13 +86,16 @@ def open_bag(path: Path, *, slide_mpp: float | None = None, encoder: str | None 
     path, named = split_address(path)
     encoder = named if encoder is None else encoder
     bag = _open(path, slide_mpp, encoder)
-    refuse_other_encoder(path.name, bag.encoder, None if bag.is_slide_embedding else encoder)
+    if bag.layout not in OF_SEVERAL:
+        refuse_other_encoder(path.name, bag.encoder, encoder)
     return bag
 
 
 def _open(path: Path, slide_mpp: float | None, encoder: str | None) -> FeatureBag:
     if path.suffix in (".pt", ".pth"):
         return _check(path, _read_tensor(path, slide_mpp))
+    if path.suffix == ".zarr":
+        return _check(path, open_lazyslide(path, slide_mpp, encoder))
     if path.suffix == ".npz":
         return _check(path, open_npz(path, slide_mpp))
     with open_h5(path) as file:
