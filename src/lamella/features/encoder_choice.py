@@ -45,7 +45,7 @@ def choose_encoder(name: str, encoders: Sequence[str], encoder: str | None) -> s
     if len(encoders) > 1:
         raise BagError(
             f"'{name}' holds embeddings of {len(encoders)} encoders: {listed}. Name one after a #: "
-            f"'{name}#{encoders[0]}'."
+            f"'{name}#{encoders[0]}', or of a folder of such files 'FOLDER#{encoders[0]}'."
         )
     return encoders[0]
 
