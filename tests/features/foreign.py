@@ -1,4 +1,4 @@
-"""Bags of other tools, made to the layouts of their own writers (docs/formats.md says which versions), width != height."""
+"""Bags of other tools, made to the layouts of their own writers (docs/formats.md); width is not height."""
 
 import json
 from collections.abc import Mapping
@@ -51,7 +51,9 @@ def write_atlaspatch(path: Path, encoders: Mapping[str, NDArray[Any]], *, slide:
         passports = [f"S-1__x{x}_y{y}_rw256_rh256_lv1_mag40_tmag20_total5" for x, y in COORDS]
         file.create_dataset("passports", data=np.array(passports, "S160"), chunks=(8192,), maxshape=(None,))
         for name, rows in encoders.items():
-            file.create_dataset(f"features/{name}", data=rows, chunks=(2, rows.shape[1]), maxshape=(None, rows.shape[1]))
+            file.create_dataset(
+                f"features/{name}", data=rows, chunks=(2, rows.shape[1]), maxshape=(None, rows.shape[1])
+            )
         if slide:
             dataset = file.create_dataset("slide_features/titan", data=VECTOR)
             dataset.attrs.update({"encoder_name": "titan", "source_patch_encoder": "conch_v15", "num_patches": N_TILES})
@@ -151,7 +153,9 @@ def write_lazyslide(
     }  # fmt: skip
     slide = {"shape": [SLIDE_SIZE[1], SLIDE_SIZE[0]], "n_level": 1, "mpp": SLIDE_MPP, "magnification": 40.0}
     root = zarr.open_group(str(path), mode="w", zarr_format=zarr_format)
-    root.attrs.update({"spatialdata_attrs": {"version": "0.2"}, "slide_properties": slide, "tile_spec": {"tiles": spec}})
+    root.attrs.update(
+        {"spatialdata_attrs": {"version": "0.2"}, "slide_properties": slide, "tile_spec": {"tiles": spec}}
+    )
     ids = np.arange(1, N_TILES + 1) if tile_ids is None else np.array(tile_ids)
     root.create_group("tables")
     for encoder, rows in tables.items():

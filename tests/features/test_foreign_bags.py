@@ -1,4 +1,4 @@
-"""Bags of AtlasPatch, Mussel, slide2vec and LazySlide, and embeddings of whole slides, are read as their tools mean them."""
+"""Bags of AtlasPatch, Mussel, slide2vec and LazySlide, and embeddings of whole slides, are read as is meant."""
 
 from pathlib import Path
 
@@ -113,7 +113,7 @@ def test_embeddings_that_lie_in_another_file_are_refused(tmp_path: Path, inner: 
     with h5py.File(path, "a") as file:
         del file[inner]
         file[inner] = h5py.ExternalLink(str(other), inner)
-    with pytest.raises(BagError, match="another file|no embeddings"):
+    with pytest.raises(BagError, match=r"another file|no embeddings"):
         open_bag(path)
 
 
@@ -157,7 +157,7 @@ def test_slide2vec_s_slide_embedding_is_read(tmp_path: Path, suffix: str):
 def test_slide2vec_s_metadata_of_another_run_are_told(tmp_path: Path):
     path = write_slide2vec(tmp_path)
     np.savez_compressed(path, features=FEATURES[:3])
-    with pytest.raises(BagError, match="num_tiles 3 and 'S-1.meta.json' states 5"):
+    with pytest.raises(BagError, match=r"num_tiles 3 and 'S-1\.meta\.json' states 5"):
         open_bag(path)
 
 
@@ -236,7 +236,9 @@ def test_a_name_with_a_number_sign_is_a_name(tmp_path: Path):
     assert open_bag(path).shape == (5, 8)
 
 
-@pytest.mark.parametrize("layout", ["atlaspatch", "mussel", "npz", "npz, columns first", "batch of one", "lazyslide", "pt"])
+@pytest.mark.parametrize(
+    "layout", ["atlaspatch", "mussel", "npz", "npz, columns first", "batch of one", "lazyslide", "pt"]
+)
 def test_rows_are_read_by_slices(tmp_path: Path, layout: str):
     path = tmp_path / "S-1.h5"
     if layout == "atlaspatch":

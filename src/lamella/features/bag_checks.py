@@ -16,7 +16,7 @@ TOOLS = {
     "npz": "not stated",
     "slide embedding": "not stated",
 }
-_MOST_OFF = 0.02  # of a tile's resolution
+_MOST_OFF = 0.05  # of a tile's resolution; hs2p allows as much
 
 
 def find_slide_mpp(bag: FeatureBag) -> tuple[float, float] | None:

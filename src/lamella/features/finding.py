@@ -42,7 +42,9 @@ def find_bags(folder: Path | str) -> list[tuple[str, Path]]:
         bags.setdefault(path.stem.removesuffix(_INNER_SUFFIX), path)
     if not bags:
         below = sorted({path for pattern in _BELOW for path in folder.glob(pattern) if any(_list_files(path))})
-        named = f" Its folder '{below[0].relative_to(folder)}' does: name that." if below else " Name the folder of bags."
+        named = (
+            f" Its folder '{below[0].relative_to(folder)}' does: name that." if below else " Name the folder of bags."
+        )
         raise BagError(f"'{folder}' holds no bag ({', '.join(BAG_SUFFIXES)}).{named}")
     return [
         (slide_id, path if encoder is None else path.with_name(f"{path.name}#{encoder}"))
@@ -57,6 +59,5 @@ def _list_files(folder: Path) -> Iterator[Path]:
     for path in folder.iterdir():
         if path.suffix not in BAG_SUFFIXES or path.name.startswith(".") or path.stem.endswith(_NO_BAGS):
             continue
-        if path.is_dir() if path.suffix == ".zarr" else not path.is_dir():
-            if path.suffix != ".zarr" or is_lazyslide(path):  # an OME-Zarr is a slide
-                yield path
+        if is_lazyslide(path) if path.suffix == ".zarr" else not path.is_dir():  # an OME-Zarr is a slide
+            yield path

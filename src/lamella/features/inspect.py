@@ -70,7 +70,11 @@ def _describe(path: Path, bag: FeatureBag) -> dict[str, Any]:
             "constant columns": 0 if len(finite) == 1 else int((np.ptp(bag.features, axis=0) == 0).sum()),
         }
     missing, doubts = list_missing(bag), list_doubts(bag)
-    return described | ({"missing": "; ".join(missing)} if missing else {}) | ({"wrong": "; ".join(doubts)} if doubts else {})
+    return (
+        described
+        | ({"missing": "; ".join(missing)} if missing else {})
+        | ({"wrong": "; ".join(doubts)} if doubts else {})
+    )
 
 
 def _place(bag: FeatureBag) -> dict[str, Any]:

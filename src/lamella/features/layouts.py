@@ -2,8 +2,8 @@
 
 They are told apart by content, not by name: STAMP has `feats`, AtlasPatch a group `features`, ours states a
 `fingerprint`, TRIDENT's coordinates state `patch_size_level0`, Mussel's what they are resized to, and a file of
-`features` and `coords` without any attribute is CLAM's. Ours, TRIDENT's, CLAM's and STAMP's are read here, each other in
-a module of its name.
+`features` and `coords` without any attribute is CLAM's. Ours, TRIDENT's, CLAM's and STAMP's are read here, each other
+in a module of its name.
 """
 
 from functools import partial

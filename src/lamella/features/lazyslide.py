@@ -1,9 +1,8 @@
 """LazySlide's stores: SpatialData folders (.zarr) as wsidata writes them, one table of embeddings an encoder.
 
-    tables/<encoder>_<tiles>/X                (N, D)
-    tables/<encoder>_<tiles>/obs/tile_id      which tile each row is of
-    shapes/<tiles>/shapes.parquet             tile_id, x, y of each tile, level-0 px
-    attributes of the store                   tile_spec.<tiles>: sizes and mpp; slide_properties: shape (height, width), mpp
+`tables/<encoder>_<tiles>/X` is `(N, D)`, `obs/tile_id` says which tile each row is of, and
+`shapes/<tiles>/shapes.parquet` holds `tile_id`, `x` and `y` of each tile, level-0 px. Attributes of the store:
+`tile_spec.<tiles>` (sizes, mpp) and `slide_properties` (`shape` as (height, width), `mpp`).
 """
 
 import math
@@ -70,7 +69,9 @@ def open_lazyslide(path: Path, slide_mpp: float | None, encoder: str | None) -> 
     table = next(table for table in tables if table.folder.name == chosen)
     stored = open_array(table.folder / "X", path, is_whole=True)
     if len(stored.shape) != 2:
-        raise BagError(f"'X' of table '{chosen}' in '{path.name}' has shape {stored.shape}, and a bag is (tiles, width).")
+        raise BagError(
+            f"'X' of table '{chosen}' in '{path.name}' has shape {stored.shape}, and a bag is (tiles, width)."
+        )
     try:
         return _build(path, attributes, table, stored, slide_mpp)
     except (TypeError, ValueError, AttributeError, KeyError, IndexError, OverflowError) as error:
@@ -128,7 +129,7 @@ def _list_tables(path: Path, attributes: Mapping[str, Any]) -> list[_Table]:
 
 
 def _read_corners(path: Path, table: _Table, n_rows: int) -> NDArray[np.int64] | None:
-    """Return the corner of each row's tile, `(N, 2)` int64, level-0 px; None where the store does not hold them as x and y.
+    """Return the corner of each row's tile, `(N, 2)` int64, level-0 px; None where the store has no columns x and y.
 
     Raises:
         BagError: If a row is of a tile that is not there, or a corner is no pixel.
@@ -160,7 +161,7 @@ def _read_corners(path: Path, table: _Table, n_rows: int) -> NDArray[np.int64] |
         rows = np.arange(n_rows)
     order = np.argsort(ids, kind="stable")
     places = np.searchsorted(ids[order], rows)
-    if len(ids) == 0 and n_rows or (places >= len(ids)).any() or (ids[order][places] != rows).any():
+    if (places >= len(ids)).any() or (ids[order][places] != rows).any():
         raise BagError(
             f"table '{table.folder.name}' of '{path.name}' has rows of tiles that '{table.region}' does not hold: the "
             "tiles were made again since. Extract that slide's features again."

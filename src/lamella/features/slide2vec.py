@@ -130,7 +130,9 @@ def _load_json(path: Path) -> dict[str, Any]:
             raise ValueError("no object")
     except (OSError, ValueError) as error:
         said = " ".join(str(error).split())[:120]
-        raise BagError(f"'{path.name}' is damaged ({said}). Get it again, or remove it to read the bag alone.") from error
+        raise BagError(
+            f"'{path.name}' is damaged ({said}). Get it again, or remove it to read the bag alone."
+        ) from error
     return content
 
 
@@ -171,10 +173,15 @@ def _pick(path: Path, corners: NDArray[np.int64], index: NDArray[Any] | None) ->
     """Return the corners of the tiles that `tile_index` names."""
     if index is None:
         return corners
-    if index.ndim != 1 or index.dtype.kind not in "iu" or index.min(initial=0) < 0 or index.max(initial=-1) >= len(corners):
+    if (
+        index.ndim != 1
+        or index.dtype.kind not in "iu"
+        or index.min(initial=0) < 0
+        or index.max(initial=-1) >= len(corners)
+    ):
         raise BagError(
-            f"'tile_index' of '{path.name}' names tiles that are not among the {len(corners):,} of its coordinates. Run "
-            "slide2vec again for that slide."
+            f"'tile_index' of '{path.name}' names tiles that are not among the {len(corners):,} of its coordinates. "
+            "Run slide2vec again for that slide."
         )
     return corners[index]
 
@@ -184,7 +191,9 @@ def _number(path: Path, stated: Mapping[str, Any], key: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise BagError(f"the metadata of '{path.name}' state {key} = {str(value)[:40]!r}, not a number above 0. Mend it.")
+        raise BagError(
+            f"the metadata of '{path.name}' state {key} = {str(value)[:40]!r}, not a number above 0. Mend it."
+        )
     return float(value)
 
 
@@ -193,5 +202,7 @@ def _find_size(path: Path, stated: Mapping[str, Any]) -> tuple[int, int] | None:
     if size is None:
         return None
     if not isinstance(size, list) or len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
-        raise BagError(f"the coordinates' metadata of '{path.name}' state a slide of {str(size)[:40]} px. Run hs2p again.")
+        raise BagError(
+            f"the coordinates' metadata of '{path.name}' state a slide of {str(size)[:40]} px. Run hs2p again."
+        )
     return size[0], size[1]

@@ -42,7 +42,8 @@ def load_tensor_bag(path: Path) -> TensorBag:
     the field's tools write them.
 
     Raises:
-        BagError: If the file is absent or damaged, holds Python objects besides tensors, or no `(N, D)` or `(D,)` tensor.
+        BagError: If the file is absent or damaged, holds Python objects besides tensors, or no `(N, D)` or `(D,)`
+            tensor.
     """
     refuse_irregular(path, f"'{path.name}'", BagError)
     if not path.exists():

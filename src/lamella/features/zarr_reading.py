@@ -1,7 +1,7 @@
 """Reading arrays of numbers from a Zarr folder (2 or 3), rows at a time.
 
-A folder's metadata choose how its chunks are decoded, and a codec may run what it decodes: metadata may name none but mere
-compression. A chunk that is not there would be read as zeros, so all must be.
+A folder's metadata choose how its chunks are decoded, and a codec may run what it decodes: metadata may name none but
+mere compression. A chunk that is not there would be read as zeros, so all must be.
 """
 
 import math
@@ -22,8 +22,8 @@ _CODECS_2 = {"blosc", "zlib", "gzip", "zstd", "lz4", "bz2", "lzma", "shuffle", "
 _CODECS_3 = {"bytes", "gzip", "zstd", "blosc", "crc32c", "transpose", "sharding_indexed"}
 _METADATA = {"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"}
 _MOST_CHUNK_BYTES = 1 << 30
-_DAMAGE = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, OverflowError, MemoryError,
-           NotImplementedError)  # fmt: skip
+_DAMAGE = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, OverflowError,
+           MemoryError, NotImplementedError)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +161,8 @@ def _refuse_codecs(folder: Path, store: str) -> None:
         unknown = {str(codec["id"]) for codec in used if codec is not None} - _CODECS_2
     if unknown:
         raise BagError(
-            f"'{folder.name}' of '{store}' is encoded by '{sorted(unknown)[0]}', and only compression is decoded. Write "
-            "the store again with zstd, blosc or gzip."
+            f"'{folder.name}' of '{store}' is encoded by '{sorted(unknown)[0]}', and only compression is decoded. "
+            "Write the store again with zstd, blosc or gzip."
         )
 
 
