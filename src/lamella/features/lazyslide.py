@@ -19,6 +19,7 @@ from lamella.errors import BagError
 from lamella.features.bag import FeatureBag
 from lamella.features.encoder_choice import choose_encoder
 from lamella.features.zarr_reading import ZarrArray, damaged, load_attributes, open_array
+from lamella.regular import say_irregular
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,10 @@ def open_lazyslide(path: Path, slide_mpp: float | None, encoder: str | None) -> 
         BagError: If the store is damaged, holds none, or several and none is named.
     """
     if not path.is_dir():
-        raise BagError(f"there is no folder '{path}'. Check the name.")
+        kind = say_irregular(path) or ("a file" if path.exists() else None)
+        if kind is None:
+            raise BagError(f"there is no folder '{path}'. Check the name.")
+        raise BagError(f"'{path.name}' is {kind} and a store is a folder. Name the folder that wsidata wrote.")
     if not is_lazyslide(path):
         raise BagError(f"'{path.name}' is no SpatialData store with tables of embeddings. Name one that wsidata wrote.")
     attributes = load_attributes(path, path.name)

@@ -22,6 +22,7 @@ _CODECS_2 = {"blosc", "zlib", "gzip", "zstd", "lz4", "bz2", "lzma", "shuffle", "
 _CODECS_3 = {"bytes", "gzip", "zstd", "blosc", "crc32c", "transpose", "sharding_indexed"}
 _METADATA = {"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"}
 _MOST_CHUNK_BYTES = 1 << 30
+_MOST_COMPRESSED, _ALWAYS_READ_BYTES = 200, 256 << 20  # as of HDF5 files
 _DAMAGE = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, OverflowError,
            MemoryError, NotImplementedError)  # fmt: skip
 
@@ -125,8 +126,14 @@ def open_array(folder: Path, store: Path, *, is_whole: bool = False) -> ZarrArra
             f"'{inner}' of '{store.name}' claims chunks of {chunk_bytes / 2**30:.1f} GiB, and at most "
             f"{_MOST_CHUNK_BYTES >> 30} GiB is read. Write the store again in smaller chunks."
         )
+    n_there, there_bytes = _count_chunks(folder)
+    if n_bytes > max(_ALWAYS_READ_BYTES, _MOST_COMPRESSED * there_bytes):
+        raise BagError(
+            f"'{inner}' of '{store.name}' claims {n_bytes / 2**30:,.1f} GiB in files of {there_bytes:,} bytes: the "
+            "store is damaged. Get it again."
+        )
     if is_whole and n_bytes:
-        n_chunks, n_there = math.prod(-(-side // part) for side, part in zip(shape, chunk, strict=True)), _count(folder)
+        n_chunks = math.prod(-(-side // part) for side, part in zip(shape, chunk, strict=True))
         if n_there < n_chunks:
             raise BagError(
                 f"'{inner}' of '{store.name}' lacks {n_chunks - n_there:,} of its {n_chunks:,} chunks, which would be "
@@ -147,9 +154,10 @@ def _open(folder: Path) -> Any:
     return zarr.open_array(store=str(folder), mode="r")
 
 
-def _count(folder: Path) -> int:
-    """Count the files of chunks."""
-    return sum(name not in _METADATA for _, _, names in os.walk(folder) for name in names)
+def _count_chunks(folder: Path) -> tuple[int, int]:
+    """Count the files of chunks and their bytes."""
+    files = [Path(at) / name for at, _, names in os.walk(folder) for name in names if name not in _METADATA]
+    return len(files), sum(path.stat().st_size for path in files)
 
 
 def _refuse_codecs(folder: Path, store: str) -> None:
