@@ -1,6 +1,5 @@
 """Bags written by the tools' own writers, where they are installed, are read to the last value."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ def test_what_atlaspatch_writes_is_read(tmp_path: Path):
     writer = storage.H5PatchWriter(chunk_rows=8, **sizes, **about)
     writer.write_coords(path, BOXES, batch=2)
     for name, rows in (("uni_v1", FEATURES), ("resnet50", OTHERS)):
-        left: Iterator[np.ndarray] = iter(rows)
+        left = iter(rows)
         writer.append_features(
             output_path=path,
             entries=BOXES,

@@ -120,7 +120,10 @@ def _read_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any
     version = np.lib.format.read_magic(member)
     if version not in _HEADERS:
         raise ValueError(f"an array of format {version}")
-    shape, is_fortran, dtype = _HEADERS[version](member)
+    try:
+        shape, is_fortran, dtype = _HEADERS[version](member)
+    except Exception as error:  # NumPy parses it as Python, and raises whatever the damage makes of it
+        raise ValueError(f"its header is none: {type(error).__name__}") from error
     if min(shape, default=0) < 0:
         raise ValueError(f"an array of shape {shape}")
     return shape, is_fortran, dtype
