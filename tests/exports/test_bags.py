@@ -86,8 +86,6 @@ def test_the_verb_writes_a_bag_as_anndata(tmp_path: Path):
     out = tmp_path / "S-1.h5ad"
     address = f"{write_bag(tmp_path)}#uni_v1"
     result = CliRunner().invoke(build_app(), ["bag", "export", address, "--to", "anndata", "-o", str(out)])
-        app, ["bag", "export", f"{write_bag(tmp_path)}#uni_v1", "--to", "anndata", "-o", str(out)]
-    )
     assert result.exit_code == 0, result.output
     assert "5 tiles x 8" in result.output
     assert anndata.read_h5ad(out).shape == (5, 8)
