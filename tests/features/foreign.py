@@ -80,7 +80,7 @@ def write_mussel(path: Path, *, features: NDArray[Any] = FEATURES) -> Path:
         place = file.create_dataset("coords", data=COORDS, chunks=(128, 2), maxshape=(None, 2), compression="gzip")
         place.attrs.update(
             {
-                "seg_level": 2, "segment_threshold": 15, "use_otsu": False, "patch_size": TILE_L0, "step_size": TILE_L0,
+                "seg_level": 2, "segment_threshold": 15, "use_otsu": False, "patch_size": 448, "step_size": 512,
                 "patch_size_to_resize_to_for_desired_mpp": 224, "patch_level": 0, "mpp": 0.5, "native_mpp": SLIDE_MPP,
                 "mpp_is_fallback": False, "level_dim": np.array(SLIDE_SIZE), "name": "S-1", "overlap": 0.0,
             }

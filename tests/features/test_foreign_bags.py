@@ -119,7 +119,7 @@ def test_embeddings_that_lie_in_another_file_are_refused(tmp_path: Path, inner: 
 
 def test_mussel_states_the_slide_s_pixels_and_the_encoder_s(tmp_path: Path):
     bag = load_bag(write_mussel(tmp_path / "S-1.features.h5"))
-    assert (bag.layout, bag.slide_id, bag.tile_px, bag.tile_l0) == ("mussel", "S-1", 224, (512, 512))
+    assert (bag.layout, bag.slide_id, bag.tile_px, bag.tile_l0) == ("mussel", "S-1", 224, (448, 448))
     assert (bag.mpp, bag.slide_size) == (0.5, SLIDE_SIZE)
     assert (bag.features == FEATURES).all()
     assert (bag.coords_l0 == COORDS).all()
