@@ -56,7 +56,7 @@ def at_once(seconds: int = 10) -> Iterator[None]:
 
 READERS: dict[str, Callable[[Path], object]] = {
     "svs tif png jpg dcm mrxs vms czi ndpi": lamella.open_slide,
-    "h5 pt": lamella.load_bag,
+    "h5 pt npz zarr": lamella.load_bag,
     "csv tsv parquet": lamella.load_cohort,
     "geojson xml": lamella.load_regions,
     "yaml": lamella.load_design,

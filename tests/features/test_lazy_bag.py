@@ -73,8 +73,8 @@ def test_a_bag_written_anew_since_it_was_opened_is_told(tmp_path: Path):
 @pytest.mark.parametrize(
     ("features", "said"),
     [
-        (np.zeros(768, np.float32), "one embedding of a whole slide"),
-        (np.zeros((2, 4, 3), np.float32), r"features of shape \(2, 4, 3\)"),
+        (np.zeros(768, np.float32), "1 feature rows and 4 coordinates"),
+        (np.zeros((2, 4, 3), np.float32), r"has shape \(2, 4, 3\)"),
         (np.zeros((4, 3), "S3"), "must be an array of numbers"),
         (np.zeros((3, 3), np.float32), "3 feature rows and 4 coordinates"),
     ],

@@ -12,7 +12,7 @@ import tifffile
 import yaml
 from PIL import Image
 
-from tests.fuzz.originals import Original
+from tests.fuzz.originals import Original, list_files
 
 _PROVENANCE = {
     **{"slide_quickhash": "ab" * 32, "slide_sha256": "cd" * 32, "slide_image": "", "slide_mpp_x": 0.25},
@@ -28,6 +28,7 @@ def make_bags(folder: Path) -> list[Original]:
     import torch
 
     from lamella.features.bag import BagWriter, save_patches
+    from tests.features import foreign
     from tests.gallery.scenes.runs import save_attention_file
 
     folder.mkdir()
@@ -67,14 +68,38 @@ def make_bags(folder: Path) -> list[Original]:
         writer.finish(_PROVENANCE | {"slide_id": f"S{k}"}, seen_patients=["0" * 16] if k == 1 else ())
     kinds = {"TRIDENT": "trident.h5", "STAMP": "stamp.h5", "STAMP 1": "stamp1.h5", "lamella": "ours/S1.h5"}
     kinds |= {"CLAM tensor": "clam.pt", "dict": "dict.pt", "CLAM tensor, before torch 1.6": "legacy.pt"}
+    foreign.write_atlaspatch(folder / "atlaspatch.h5", {"uni_v1": foreign.FEATURES}, slide=True)
+    foreign.write_mussel(folder / "mussel.h5")
+    foreign.write_trident_slide(folder)
+    np.savez_compressed(folder / "any.npz", features=features)
+    kinds |= {"AtlasPatch": "atlaspatch.h5", "Mussel": "mussel.h5", "NumPy": "any.npz"}
+    kinds |= {"TRIDENT, of a slide": "slide_features_titan/S-1.h5"}
     clam = Original("bag: CLAM", "bag", folder / "clam", ("h5_files/S1.h5", "patches/S1.h5"), opened="h5_files/S1.h5")
     return [
         *(Original(f"bag: {name}", "bag", folder / file) for name, file in kinds.items()),
         clam,
+        *_make_bag_folders(folder),
         Original("bags: folder", "train", folder / "ours", ("S0.h5", "S1.h5", "S3.h5")),
         Original("tiles", "patches", folder / "S1_patches.h5"),
         Original("attention", "attention", folder / "attention.h5"),
     ]
+
+
+def _make_bag_folders(folder: Path) -> list[Original]:
+    """Write the bags that are several files: slide2vec's with their metadata and tiles, and LazySlide's stores."""
+    from tests.features import foreign
+
+    originals = []
+    for suffix in (".npz", ".pt"):
+        out = folder / f"slide2vec{suffix}"
+        opened = foreign.write_slide2vec(out, suffix=suffix).relative_to(out).as_posix()
+        originals.append(Original(f"bag: slide2vec, {suffix}", "bag", out, list_files(out), opened=opened))
+    for zarr_format in (2, 3):
+        out = folder / f"lazyslide{zarr_format}"
+        foreign.write_lazyslide(out / "S-1.zarr", {"uni2": foreign.FEATURES}, zarr_format=zarr_format)
+        name = f"bag: LazySlide, Zarr {zarr_format}"
+        originals.append(Original(name, "bag", out, list_files(out), share=1.5, opened="S-1.zarr"))
+    return originals
 
 
 def make_weights(folder: Path) -> list[Original]:

@@ -330,6 +330,7 @@ def _change_dataset(file: h5py.File, name: str, rng: np.random.Generator) -> str
         values.reshape(-1)[int(rng.integers(values.size))] = _pick(rng, [0, 1, 127, 3])
         file[name] = values
     else:
+        values = values if values.dtype.kind in "biufc" else np.arange(max(1, values.size))  # of texts there is no sum
         compound = np.zeros(3, dtype=[("x", "i4"), ("y", "f8")])
         odd: tuple[Any, ...] = (
             *(values[:1], values[:0], values[..., None], values[::-1].copy(), values.astype("S8"), compound),

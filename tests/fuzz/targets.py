@@ -44,7 +44,7 @@ def read_bag(path: Path) -> str:
     bag = load_bag(path, slide_mpp=0.5)
     inspect_file(path)
     trained = _train({"a": bag.features, "b": bag.features + 1, "c": bag.features - 1})
-    stated = [getattr(bag, field.name) for field in dataclasses.fields(bag) if field.name != "read_stored"]
+    stated = [getattr(bag, field.name) for field in dataclasses.fields(bag) if not field.name.startswith("read_")]
     return digest([bag.features, *stated, trained])
 
 

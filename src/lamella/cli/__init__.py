@@ -28,6 +28,7 @@ _VERBS = (
     "weights",
     "extract",
     "inspect",
+    "bag",
     "train",
     "measure",
     "compare",

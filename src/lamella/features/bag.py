@@ -45,7 +45,8 @@ class FeatureBag:
         coords_l0: `(N, 2)` int64 top-left corners `(x, y)`, level-0 pixels; None where the file states um and the
             slide's resolution is not known (STAMP).
         coords_um: `(N, 2)` float64 top-left corners `(x, y)` in um from the slide's corner; None where unknown.
-        layout: Who wrote it: `lamella`, `trident`, `clam` or `stamp`.
+        layout: Who wrote it: `lamella`, `trident`, `clam`, `stamp`, `atlaspatch`, `mussel`, `slide2vec` or `lazyslide`;
+            `slide embedding` where a single vector states no tool.
         encoder: Name of the encoder, None where the file does not say.
         tile_px: Side of a tile as the encoder saw it, in pixels; None where the file does not say.
         mpp: Resolution the encoder saw, in um per pixel; None where the file does not say.
@@ -54,6 +55,9 @@ class FeatureBag:
         provenance: All attributes of the file.
         read_stored: Reads the embeddings, `(N, D)`, anew and holds nothing: of a bag of ours as they are stored, half
             the memory in float16; of others float32.
+        read_slice: Reads the embeddings from one row to before another so, without the rest; None where the file must
+            be read whole.
+        is_slide_embedding: True where the one instance is an embedding of the whole slide.
     """
 
     slide_id: str
@@ -68,6 +72,8 @@ class FeatureBag:
     slide_size: tuple[int, int] | None
     provenance: Mapping[str, Any]
     read_stored: Callable[[], NDArray[Any]] = field(repr=False)
+    read_slice: Callable[[int, int], NDArray[Any]] | None = field(default=None, repr=False)
+    is_slide_embedding: bool = False
 
     @cached_property
     def features(self) -> NDArray[np.float32]:
@@ -78,6 +84,17 @@ class FeatureBag:
         """
         with np.errstate(over="ignore"):  # what overflows is infinite, and refused before it is used
             return self.read_stored().astype(np.float32, copy=False)
+
+    def read_rows(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Return embeddings `start` to before `stop`, float32, and hold nothing; the others are not read, or checked.
+
+        Raises:
+            BagError: If the file is damaged.
+        """
+        if self.read_slice is None:
+            return self.features[start:stop]
+        with np.errstate(over="ignore"):
+            return self.read_slice(start, stop).astype(np.float32, copy=False)
 
     @property
     def corners_l0(self) -> NDArray[np.int64]:

@@ -1,7 +1,9 @@
-"""Reading bags of any layout: our own, TRIDENT's, CLAM's (.h5 and .pt) and STAMP's.
+"""Reading bags of any layout: our own and those of the field's tools.
 
-They are told apart by content, not by name: STAMP has `feats`, ours states a `fingerprint`, TRIDENT's coordinates state
-`patch_size_level0`, and a file of `features` and `coords` without any attribute is CLAM's.
+They are told apart by content, not by name: STAMP has `feats`, AtlasPatch a group `features`, ours states a
+`fingerprint`, TRIDENT's coordinates state `patch_size_level0`, Mussel's what they are resized to, and a file of
+`features` and `coords` without any attribute is CLAM's. Ours, TRIDENT's, CLAM's and STAMP's are read here, each other
+in a module of its name.
 """
 
 from functools import partial
@@ -13,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamella.errors import BagError
+from lamella.features.atlaspatch import is_atlaspatch, open_atlaspatch
 from lamella.features.bag import FeatureBag, read_seen_patients
+from lamella.features.encoder_choice import OF_SEVERAL, refuse_other_encoder, split_address
 from lamella.features.h5_reading import (
-    FileMark,
-    find_array,
     find_size,
     mark_file,
     open_h5,
@@ -24,25 +26,31 @@ from lamella.features.h5_reading import (
     read_attributes,
     read_corners,
 )
+from lamella.features.h5_rows import find_shape, is_vector, read_rows, read_slice
 from lamella.features.h5_seal import is_sealed, refuse_changed
+from lamella.features.lazyslide import open_lazyslide
+from lamella.features.mussel import is_mussel, open_mussel
+from lamella.features.slide2vec import add_meta, is_slide2vec, open_npz
+from lamella.features.slide_embeddings import open_slide_embedding
 from lamella.features.torch_bags import load_tensor_bag
 
 # STAMP 1 placed tiles of 256 um and wrote their corners in pixels of 224 to a tile, without a unit.
 STAMP_TILE_UM, STAMP_TILE_PX = 256.0, 224
 
 
-def load_bag(path: Path, *, slide_mpp: float | None = None) -> FeatureBag:
-    """Return the bag in a file of ours, TRIDENT's, CLAM's (.h5, .pt) or STAMP's, its features in memory.
+def load_bag(path: Path, *, slide_mpp: float | None = None, encoder: str | None = None) -> FeatureBag:
+    """Return the bag in a file of ours or of another tool (docs/formats.md lists them), its features in memory.
 
     Args:
-        path: The file.
+        path: The file; `FILE#ENCODER` names the encoder where the file holds embeddings of several.
         slide_mpp: Resolution of the slide's level 0, in um per pixel, for layouts that do not state it; only then
             can STAMP's coordinates (um) be given in level-0 pixels.
+        encoder: The encoder, as after the `#`.
 
     Raises:
         BagError: If the file is absent, in use, damaged, of none of these layouts, or its parts contradict each other.
     """
-    bag = open_bag(path, slide_mpp=slide_mpp)
+    bag = open_bag(path, slide_mpp=slide_mpp, encoder=encoder)
     _ = bag.features  # read now, so that damage is told here
     return bag
 
@@ -62,42 +70,64 @@ def open_own_bag(path: Path) -> FeatureBag:
     return bag
 
 
-def open_bag(path: Path, *, slide_mpp: float | None = None) -> FeatureBag:
+def open_bag(path: Path, *, slide_mpp: float | None = None, encoder: str | None = None) -> FeatureBag:
     """Return a bag as `load_bag` does, its features still in the file.
 
     Type and size of the features are checked here; that the file is as it was written, when they are read.
 
     Args:
-        path: The file.
+        path: As `load_bag` takes it.
         slide_mpp: As `load_bag` takes it.
+        encoder: As `load_bag` takes it.
 
     Raises:
         BagError: As `load_bag`.
     """
-    path = Path(path)
+    path, named = split_address(path)
+    encoder = named if encoder is None else encoder
+    bag = _open(path, slide_mpp, encoder)
+    if bag.layout not in OF_SEVERAL:
+        refuse_other_encoder(path.name, bag.encoder, encoder)
+    return bag
+
+
+def _open(path: Path, slide_mpp: float | None, encoder: str | None) -> FeatureBag:
     if path.suffix in (".pt", ".pth"):
-        return _check(path, _read_tensor(path))
+        return _check(path, _read_tensor(path, slide_mpp))
+    if path.suffix == ".zarr":
+        return _check(path, open_lazyslide(path, slide_mpp, encoder))
+    if path.suffix == ".npz":
+        return _check(path, open_npz(path, slide_mpp))
     with open_h5(path) as file:
         try:
-            return _check(path, _open_layout(path, file, slide_mpp))
+            return _check(path, _open_layout(path, file, slide_mpp, encoder))
         except Exception:
             refuse_changed(file, {}, made_by="lamella extract")  # the cause, where it is a bag of ours
             raise
 
 
-def _open_layout(path: Path, file: h5py.File, slide_mpp: float | None) -> FeatureBag:
+def _open_layout(path: Path, file: h5py.File, slide_mpp: float | None, encoder: str | None) -> FeatureBag:
     if "feats" in file:
-        return _read_stamp(path, file, slide_mpp)
+        return open_slide_embedding(path, file, "feats") if _is_of_slide(file) else _read_stamp(path, file, slide_mpp)
+    if is_atlaspatch(file):
+        return open_atlaspatch(path, file, slide_mpp, encoder)
     if "features" not in file:
         raise BagError(
             f"'{path.name}' holds {_names(file)} but no 'features' or 'feats', so it is not a feature bag. Name "
-            "a file made by `lamella extract`, TRIDENT, CLAM or STAMP."
+            "a file made by `lamella extract`, TRIDENT, CLAM, STAMP, AtlasPatch or Mussel."
         )
     if "fingerprint" in file.attrs or is_sealed(file):
         return _read_lamella(path, file)
+    if is_vector(file, "features"):
+        return open_slide_embedding(path, file, "features")
     if "coords" in file and "patch_size_level0" in file["coords"].attrs:
         return _read_trident(path, file, slide_mpp)
-    return _read_clam(path, file)
+    return open_mussel(path, file, slide_mpp) if is_mussel(file) else _read_clam(path, file)
+
+
+def _is_of_slide(file: h5py.File) -> bool:
+    """Tell whether STAMP's `feats` are of a slide or a patient, not of tiles."""
+    return is_vector(file, "feats") or str(file.attrs.get("feat_type", "tile")) in ("slide", "patient")
 
 
 def _check(path: Path, bag: FeatureBag) -> FeatureBag:
@@ -139,8 +169,9 @@ def _read_lamella(path: Path, file: h5py.File) -> FeatureBag:
         tile_l0=(tile_px * mpp / slide_mpp[0], tile_px * mpp / slide_mpp[1]),
         slide_size=(int(attributes["slide_width"]), int(attributes["slide_height"])),
         provenance=attributes,
-        shape=_find_shape(file, "features"),
-        read_stored=partial(_read_features, path, "features", "lamella", mark_file(path)),
+        shape=find_shape(file, "features"),
+        read_stored=partial(read_rows, path, "features", "lamella", mark_file(path)),
+        read_slice=partial(read_slice, path, "features", "lamella", mark_file(path)),
     )
 
 
@@ -164,8 +195,9 @@ def _read_trident(path: Path, file: h5py.File, slide_mpp: float | None) -> Featu
         tile_l0=None if side_l0 is None else (side_l0, side_l0),
         slide_size=_slide_size(attributes),
         provenance=attributes,
-        shape=_find_shape(file, "features"),
-        read_stored=partial(_read_features, path, "features", "trident", mark_file(path)),
+        shape=find_shape(file, "features"),
+        read_stored=partial(read_rows, path, "features", "trident", mark_file(path)),
+        read_slice=partial(read_slice, path, "features", "trident", mark_file(path)),
     )
 
 
@@ -196,18 +228,21 @@ def _read_clam(path: Path, file: h5py.File) -> FeatureBag:
         tile_l0=tile_l0,
         slide_size=None,
         provenance={key: value for key, value in attributes.items() if not isinstance(value, np.ndarray)},
-        shape=_find_shape(file, "features"),
-        read_stored=partial(_read_features, path, "features", "clam", mark_file(path)),
+        shape=find_shape(file, "features"),
+        read_stored=partial(read_rows, path, "features", "clam", mark_file(path)),
+        read_slice=partial(read_slice, path, "features", "clam", mark_file(path)),
     )
 
 
-def _read_tensor(path: Path) -> FeatureBag:
-    features, coords_l0 = load_tensor_bag(path)
-    return FeatureBag(
-        slide_id=path.stem, shape=(features.shape[0], features.shape[1]), coords_l0=coords_l0, coords_um=None,
-        layout="clam", encoder=None, tile_px=None, mpp=None, tile_l0=None, slide_size=None, provenance={},
-        read_stored=partial(np.asarray, features),
+def _read_tensor(path: Path, slide_mpp: float | None) -> FeatureBag:
+    tensor = load_tensor_bag(path)
+    bag = FeatureBag(
+        slide_id=path.stem, shape=(tensor.features.shape[0], tensor.features.shape[1]), coords_l0=tensor.coords_l0,
+        coords_um=None, layout="slide embedding" if tensor.is_vector else "clam", encoder=None, tile_px=None, mpp=None,
+        tile_l0=None, slide_size=None, provenance={}, read_stored=partial(np.asarray, tensor.features),
+        is_slide_embedding=tensor.is_vector,
     )  # fmt: skip
+    return add_meta(path, bag, slide_mpp) if is_slide2vec(path) else bag
 
 
 def _read_stamp(path: Path, file: h5py.File, slide_mpp: float | None) -> FeatureBag:
@@ -228,8 +263,9 @@ def _read_stamp(path: Path, file: h5py.File, slide_mpp: float | None) -> Feature
         tile_l0=None if side_l0 is None else (side_l0, side_l0),
         slide_size=None,
         provenance=attributes,
-        shape=_find_shape(file, "feats"),
-        read_stored=partial(_read_features, path, "feats", "stamp", mark_file(path)),
+        shape=find_shape(file, "feats"),
+        read_stored=partial(read_rows, path, "feats", "stamp", mark_file(path)),
+        read_slice=partial(read_slice, path, "feats", "stamp", mark_file(path)),
     )
 
 
@@ -276,34 +312,6 @@ def _find_step(corners: NDArray[np.float64]) -> float | None:
     """Return the smallest distance between columns or rows of tiles; None where there is but one of each."""
     steps = [np.diff(np.unique(corners[:, axis])) for axis in (0, 1)]
     return min((float(step.min()) for step in steps if step.size), default=None)
-
-
-def _find_shape(file: h5py.File, name: str) -> tuple[int, int]:
-    """Return `(N, D)` of stored features: a leading axis of one goes, and (0,) is TRIDENT's empty slide."""
-    shape = find_array(file, name).shape
-    if len(shape) == 3 and shape[0] == 1:
-        shape = shape[1:]
-    if shape == (0,):
-        return 0, 0
-    if len(shape) != 2:
-        what = "one embedding of a whole slide" if len(shape) == 1 else f"features of shape {shape}"
-        raise BagError(
-            f"'{Path(file.filename).name}' holds {what} and a bag's are (tiles, width). "
-            "Name a file made by `lamella extract`, TRIDENT, CLAM or STAMP."
-        )
-    return int(shape[0]), int(shape[1])
-
-
-def _read_features(path: Path, name: str, layout: str, mark: FileMark) -> NDArray[Any]:
-    """Return the features of a bag that was opened before, `(N, D)`, all of the file checked."""
-    with open_h5(path, survived=mark) as file:
-        if mark_file(path) != mark:
-            raise BagError(f"'{path.name}' was written anew while it was read. Run the same command again.")
-        stored = read_array(file, name)
-        refuse_changed(file, {name: stored}, made_by="lamella extract")
-        rows = stored.reshape(_find_shape(file, name))
-        with np.errstate(over="ignore"):
-            return rows if layout == "lamella" else rows.astype(np.float32, copy=False)
 
 
 def _slide_size(attributes: dict[str, Any]) -> tuple[int, int] | None:

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +21,29 @@ COORD_NAMES = ("coords", "coordinates")
 _MOST_EXPANDED, _ALWAYS_READ = 200, 1 << 26
 
 
-def load_tensor_bag(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
-    """Return the features `(N, D)` float32 of a torch file and, where it holds them, its corners `(N, 2)` int64.
+class TensorBag(NamedTuple):
+    """What a torch file holds.
+
+    Attributes:
+        features: `(N, D)` float32.
+        coords_l0: `(N, 2)` int64 corners, where it holds them.
+        is_vector: Whether it is one embedding of a whole slide, `(D,)`, and N is 1.
+    """
+
+    features: NDArray[np.float32]
+    coords_l0: NDArray[np.int64] | None
+    is_vector: bool
+
+
+def load_tensor_bag(path: Path) -> TensorBag:
+    """Return the features of a torch file and, where it holds them, the corners of its tiles.
 
     Gradients, sparse storage, half precision and a leading axis of one are taken off. Corners are level-0 pixels, as
     the field's tools write them.
 
     Raises:
-        BagError: If the file is absent or damaged, holds Python objects besides tensors, or no `(N, D)` tensor.
+        BagError: If the file is absent or damaged, holds Python objects besides tensors, or no `(N, D)` or `(D,)`
+            tensor.
     """
     refuse_irregular(path, f"'{path.name}'", BagError)
     if not path.exists():
@@ -55,8 +70,10 @@ def load_tensor_bag(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64] 
     if isinstance(content, Mapping):
         stored = _choose(path, content, FEATURE_NAMES)
         corners = next((content[name] for name in COORD_NAMES if name in content), None)
-    features = _as_matrix(path, stored)
-    return features, None if corners is None else _as_corners(path, corners)
+    tensor = _as_tensor(path, stored)
+    is_vector = tensor.ndim == 1
+    features = (tensor[None] if is_vector else tensor).float().contiguous().numpy()
+    return TensorBag(features, None if corners is None or is_vector else _as_corners(path, corners), is_vector)
 
 
 def _refuse_size(path: Path, n_bytes: int) -> None:
@@ -76,8 +93,8 @@ def _choose(path: Path, content: Mapping[Any, Any], names: tuple[str, ...]) -> A
     return content[there[0]]
 
 
-def _as_matrix(path: Path, stored: Any) -> NDArray[np.float32]:
-    """Return a stored tensor, or a list of a slide's embeddings, as `(N, D)` float32."""
+def _as_tensor(path: Path, stored: Any) -> "torch.Tensor":
+    """Return a stored tensor, or a list of a slide's embeddings, as `(N, D)`; `(D,)` where it is of a whole slide."""
     import torch
 
     if isinstance(stored, (list, tuple)) and stored and all(isinstance(part, torch.Tensor) for part in stored):
@@ -94,10 +111,12 @@ def _as_matrix(path: Path, stored: Any) -> NDArray[np.float32]:
     tensor = _dense(path, stored)
     if tensor.ndim == 3 and tensor.shape[0] == 1:
         tensor = tensor[0]
-    if tensor.ndim != 2:
-        what = "one embedding of a whole slide" if tensor.ndim == 1 else f"a tensor of shape {tuple(tensor.shape)}"
-        raise BagError(f"'{path.name}' holds {what}, and a bag is (tiles, width). Save the embeddings of the tiles.")
-    return tensor.float().contiguous().numpy()
+    if tensor.ndim not in (1, 2):
+        raise BagError(
+            f"'{path.name}' holds a tensor of shape {tuple(tensor.shape)}, and a bag is (tiles, width). Save the "
+            "embeddings of the tiles."
+        )
+    return tensor
 
 
 def _dense(path: Path, tensor: "torch.Tensor") -> "torch.Tensor":
