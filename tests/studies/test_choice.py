@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 
 from lamella.analysis.auc import estimate_auc
+from lamella.analysis.scores import Score
 from lamella.cohort import Cohort, load_cohort
 from lamella.encoders import RuntimeSettings
 from lamella.errors import ModelError
 from lamella.exports.source import find_source
 from lamella.pipeline.study import compare_arms
-from lamella.runs.metrics import Score
 from lamella.runs.predictions import tabulate
 from lamella.studies.arms import CHOSEN_ARMS, Arm
 from lamella.studies.choice import choose_in_folds, count_chosen, say_choices

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from lamella.analysis.auc import estimate_auc, find_auc_interval
 from lamella.analysis.comparisons import LEVEL, judge_against_chance
+from lamella.analysis.figure import Interval
 from lamella.analysis.judgement import LEAST_PATIENTS, Judgement, Rules, ScoredArms, judge_pairs
-from lamella.analysis.verdict import BatchBaseline, BatchVerdict, Interval, PlannedTable
+from lamella.analysis.verdict import BatchBaseline, BatchVerdict, PlannedTable
 
 Floats = NDArray[np.float64]
 

@@ -15,6 +15,7 @@ from lamella.analysis.batches import BatchCheck, Batches, check_batches
 from lamella.analysis.chains import Chain
 from lamella.analysis.choices import find_expected_loss
 from lamella.analysis.comparisons import correlate_with_imagenet
+from lamella.analysis.figure import Interval
 from lamella.analysis.intervals import draw_patients, find_bootstrap_interval
 from lamella.analysis.judgement import Judgement, Rules, ScoredArms, find_needed, judge_pairs
 from lamella.analysis.predictions import find_log_odds
@@ -25,7 +26,6 @@ from lamella.analysis.verdict import (
     ChainVerdict,
     Conclusion,
     ContestVerdict,
-    Interval,
     PlannedTable,
     RankCorrelation,
     Rung,

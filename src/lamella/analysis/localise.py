@@ -16,6 +16,7 @@ from scipy.spatial import KDTree
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from lamella.defaults import SMALLEST_UM
+from lamella.records import Record
 
 JOIN_UM = 75.0
 FALSE_POSITIVES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -217,8 +218,7 @@ def judge_detections(places: NDArray[np.int64], values: NDArray[np.float64], les
     return Detections(hits=hits, false=values[lesion_labels == 0])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Froc:
+class Froc(Record):
     """A free-response curve at CAMELYON16's operating points.
 
     Attributes:

@@ -6,9 +6,8 @@ Fields with a default are those that version 0.1.0 did not write, or that are no
 from collections.abc import Sequence
 from typing import Self, TypedDict
 
+from lamella.analysis.figure import Interval
 from lamella.records import Record, Result
-
-Interval = tuple[float, float]
 
 
 class PlannedTable(TypedDict):

@@ -221,7 +221,7 @@ def _summarise(
         ranking = rank_values(values, inside)
         map_["pooled_tile_auc"] = None if ranking is None else ranking.auc
         froc = score_froc(detections[name])
-        map_["froc"] = None if froc is None else dataclasses.asdict(froc)
+        map_["froc"] = None if froc is None else froc.as_json()
         maps[name] = map_
     return {"maps": maps}
 

@@ -13,16 +13,18 @@ import numpy as np
 import pandas as pd
 from pydantic import RootModel
 
+from lamella.analysis.figure import NO_FIGURE
+from lamella.analysis.scores import Score
 from lamella.analysis.verdict import Conclusion, Verdict
 from lamella.cells import unescape_cell
 from lamella.errors import ModelError
 from lamella.records import load_content
-from lamella.reports.models import ArmMaps, CkaContent, Controls, LocalisationSettings, StudyLocalisation
 from lamella.reports.record import FailureRow, LedgerRow, Record, SlideRecord, find_shares
 from lamella.runs.folder import RunFolder, refuse_changed_tables
-from lamella.runs.metrics import NO_FIGURE, Metrics, Score
+from lamella.runs.metrics import Metrics
 from lamella.runs.record import RunRecord
 from lamella.studies.folder import StudyFolder
+from lamella.studies.looks import ArmMaps, CkaContent, Controls, LocalisationSettings, StudyLocalisation
 from lamella.studies.record import Costs, StudyRecord
 
 _LEAST_SHARE = 1e-7

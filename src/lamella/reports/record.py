@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lamella.analysis.figure import NO_FIGURE, Figure
+from lamella.analysis.scores import Score
 from lamella.analysis.verdict import ArmVerdict, Conclusion, Verdict
 from lamella.reports.charts.marks import ScoreMark
-from lamella.reports.models import ArmMaps, CkaPair, Controls
-from lamella.runs.metrics import NO_FIGURE, Figure, Score, StageTwoScore
+from lamella.runs.metrics import StageTwoScore
 from lamella.runs.record import RunRecord
+from lamella.studies.looks import ArmMaps, CkaPair, Controls
 from lamella.studies.record import ArmRecord, EncoderCost, StudyRecord
 
 

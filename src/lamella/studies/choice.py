@@ -14,7 +14,6 @@ import pandas as pd
 from lamella.analysis.metrics import measure
 from lamella.cohort import Cohort
 from lamella.progress import Progress
-from lamella.runs.metrics import Score
 from lamella.runs.settings import StageTwo
 from lamella.studies.arm_runs import FrozenRun, continue_fold
 from lamella.studies.arms import CHOSEN_ARMS, Arm
@@ -128,7 +127,7 @@ def say_choices(choices: Sequence[FoldChoice]) -> str:
 
 
 def _join(arm: Arm, predictions: pd.DataFrame, cohort: Cohort) -> ArmOutcome:
-    measured = Score.model_validate(measure(average_arm(predictions, cohort)))
+    measured = measure(average_arm(predictions, cohort))
     return ArmOutcome(arm=arm, predictions=predictions, best_epochs={}, val_losses={}, metrics=measured)
 
 

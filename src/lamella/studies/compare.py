@@ -17,7 +17,6 @@ from lamella.analysis.verdict import PlannedTable, Verdict
 from lamella.errors import CohortError, SettingsError
 from lamella.files import refuse_links, replacing, write_record, write_table
 from lamella.runs.folder import hash_tables
-from lamella.runs.metrics import Score
 from lamella.runs.predictions import average_models
 from lamella.runs.record import list_versions
 from lamella.studies.costs import load_given_costs
@@ -137,9 +136,7 @@ def compare_predictions(
     positive = settings.positive or classes[-1] if len(classes) == 2 else None
     averaged = {name: average_models(frame[frame["arm"] == name], classes, positive) for name in names}
     _save_results(folder, frame, classes)
-    write_record(
-        folder.metrics, {name: Score.model_validate(measure(table)).as_json() for name, table in averaged.items()}
-    )
+    write_record(folder.metrics, {name: measure(table).as_json() for name, table in averaged.items()})
     verdict.save(folder.verdict)
     slides = frame.drop_duplicates("slide_id")
     rows = [dict(zip(_FACTS, row, strict=True)) for row in slides[list(_FACTS)].fillna("").itertuples(index=False)]

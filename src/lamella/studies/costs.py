@@ -20,12 +20,12 @@ from lamella.cores import count_threads
 from lamella.encoders import EncoderSpec, Runtime, RuntimeSettings, open_runtime
 from lamella.encoders.names import split_name
 from lamella.encoders.profile import profile_encoder
-from lamella.errors import CohortError, LamellaError, ModelError, TileError
+from lamella.errors import CohortError, LamellaError, TileError
 from lamella.features.plan import CutSettings, plan_slide
 from lamella.files import write_record
 from lamella.finetune.tiles import ChosenTiles, SlideTiles
 from lamella.progress import Progress
-from lamella.records import load_content
+from lamella.studies.folder import load_if_whole
 from lamella.studies.record import Costs, EncoderCost
 
 N_TILES = 64
@@ -41,10 +41,7 @@ def name_cost(tiles: str, encoder: EncoderSpec) -> str:
 
 def load_costs(path: Path) -> dict[str, EncoderCost]:
     """Return the costs measured so far; none where there is no file, or a damaged one."""
-    try:
-        costs = load_content(path, Costs, made_by="lamella study")
-    except ModelError:
-        return {}
+    costs = load_if_whole(path, Costs)
     return {} if costs is None else dict(costs.root)
 
 

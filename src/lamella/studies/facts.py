@@ -11,12 +11,13 @@ from lamella.studies.arm_rows import find_command, find_gflops
 from lamella.studies.arms import Arm
 from lamella.studies.costs import load_costs
 from lamella.studies.design import StudyDesign
-from lamella.studies.folder import StudyFolder, read_if_there
+from lamella.studies.folder import StudyFolder, load_if_whole
 from lamella.studies.marks import find_done
 from lamella.studies.options import StudyOptions
 from lamella.studies.plan import StudyPlan, plan_work
 from lamella.studies.prices import EncoderFacts
 from lamella.studies.rates import Rates
+from lamella.studies.record import StudyRecord
 from lamella.studies.work import BagSet, PlanFacts, bags_of, base_of
 
 _LOOKED_AT = 8  # slides whose tiles are counted; the others are taken to be alike
@@ -76,15 +77,15 @@ def gather_facts(
         LamellaError: If an encoder is unknown.
     """
     folder = None if out is None else StudyFolder(Path(out))
-    record = read_if_there(folder.record) if folder is not None else {}
-    counted = record.get("cohort", {}).get("tiles_a_slide", {})
+    record = None if folder is None else load_if_whole(folder.record, StudyRecord)
+    counted = {} if record is None else record.cohort.tiles_a_slide
     folds = tuple(round_.fold for round_ in list_rounds(cohort))
     asked = [options.lesion_classes, options.lesion_values]
     return PlanFacts(
         n_slides=len(cohort.slides),
         folds=folds,
         tiles_a_slide={
-            name: float(counted[name]) if name in counted else count_tiles(cohort, tiles.cut())
+            name: counted[name] if name in counted else count_tiles(cohort, tiles.cut())
             for name, tiles in design.tiles.items()
             if any(arm.tiles == name and not arm.features for arm in design.list_arms())
         }

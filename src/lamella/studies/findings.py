@@ -1,11 +1,8 @@
 """What a study finds over its arms: outcomes, verdict, controls, and what the models saw."""
 
-import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
-from lamella.analysis.permutation import judge_permutations
 from lamella.analysis.verdict import Verdict
 from lamella.analysis.verdict_words import join_names
 from lamella.cohort import Cohort
@@ -23,8 +20,9 @@ from lamella.studies.bench import ArmBench
 from lamella.studies.choice import FoldChoice, count_chosen, describe_chosen, run_choices, say_choices
 from lamella.studies.costs import COST_UNITS, load_given_costs
 from lamella.studies.design import StudyDesign
-from lamella.studies.folder import StudyFolder, read_if_there
+from lamella.studies.folder import StudyFolder, load_if_whole
 from lamella.studies.judge import ArmCost, Declared, KnownSlide, join_costs, judge_predictions
+from lamella.studies.looks import ArmMaps, CkaContent, CkaPair, Controls, Robustness, StudyLocalisation
 from lamella.studies.marks import load_marks
 from lamella.studies.options import StudyOptions
 from lamella.studies.outcome import ArmOutcome, list_predictions, save_outcomes
@@ -32,6 +30,8 @@ from lamella.studies.plan import StudyPlan
 from lamella.studies.record import ArmRecord
 from lamella.studies.robustness import measure_features, measure_gap
 from lamella.studies.work import CKA, COST, EXTRACT, FINETUNE, LOCALISE, OF_ARMS, PERMUTE, TRAIN, WorkItem, base_of
+
+_OfArm = TypeVar("_OfArm", CkaPair, ArmMaps)
 
 
 class StudyBench(ArmBench):
@@ -237,20 +237,18 @@ class StudyBench(ArmBench):
         if shown is None:
             return ()
         control = shown[1] if item.arm is None else self.load_frozen(item.arm)
-        runs = permute_arm(control, self.cohort, self.design.permutations, self.progress)
-        permutations = {
-            "arm": control.arm.name,
-            **dataclasses.asdict(runs),
-            **judge_permutations(runs.auc, runs.aucs, within=runs.within),
-        }
-        write_record(self.folder.controls, read_if_there(self.folder.controls) | {"permutations": permutations})
+        permutations = permute_arm(control, self.cohort, self.design.permutations, self.progress)
+        controls = load_if_whole(self.folder.controls, Controls) or Controls()
+        controls.model_copy(update={"permutations": permutations}).save(self.folder.controls)
         return ()
 
     def cka(self, item: WorkItem) -> Sequence[Failure]:
         """Compare an arm's fine-tuned encoders with the frozen one, block by block."""
         assert item.arm is not None
         pairs = compare_blocks(self.load_frozen(base_of(item.arm)), item.arm, self.cohort, self.progress)
-        _put_rows(self.folder.cka, "pairs", item.arm, pairs)
+        content = load_if_whole(self.folder.cka, CkaContent) or CkaContent()
+        others = [pair for pair in content.pairs if pair.arm != item.arm.name]
+        CkaContent(pairs=(*others, *pairs)).save(self.folder.cka)
         return ()
 
     def localise(self, item: WorkItem) -> Sequence[Failure]:
@@ -270,38 +268,47 @@ class StudyBench(ArmBench):
             content, failures = localise_run(run, settings, progress=self.progress)
         except CohortError as error:  # of no tested slide, say: the arms can be compared all the same
             self.notes.append(f"Where the maps of {item.arm.name} light up was not measured: {error}")
-            _put_rows(self.folder.localisation, "arms", item.arm, [], reason=self.notes[-1])
+            self._put_maps(item.arm, None, reason=self.notes[-1])
             return ()
-        _put_rows(self.folder.localisation, "arms", item.arm, [{"arm": item.arm.name, **content}])
+        self._put_maps(item.arm, ArmMaps.model_validate({"arm": item.arm.name, **content}))
         return failures
+
+    def _put_maps(self, arm: Arm, maps: ArmMaps | None, *, reason: str | None = None) -> None:
+        """Put an arm's maps in place of those that the study's file holds of it; None says why there are none."""
+        content = load_if_whole(self.folder.localisation, StudyLocalisation) or StudyLocalisation()
+        others = [other for other in content.arms if other.arm != arm.name]
+        kept = None if f"maps of {arm.name} light" in str(content.reason) else content.reason
+        arms = (*others, *([] if maps is None else [maps]))
+        StudyLocalisation(arms=arms, reason=reason or kept).save(self.folder.localisation)
 
     def save_findings(self) -> None:
         """Write what was found over all arms; of looks and controls, what belongs to arms that are finished."""
         kinds = {item.kind for item in self.list_finished()}
         verdict = self.judge()
         shown = self._find_shown()
-        controls: dict[str, Any] = {"permutations": None, "baselines": {}, "batches": []}
+        controls = Controls(permutations=None, baselines={}, batches=())
         if shown is not None:
-            permutations = read_if_there(self.folder.controls).get("permutations") if PERMUTE in kinds else None
-            controls = {
-                "permutations": permutations,
-                "baselines": {
-                    name: score.auc.as_json() for name, score in shown[1].analysis.metrics.scores.baselines.items()
-                },
-                "arm": shown[0].arm.name,
-                "batches": [batch.as_json() for batch in shown[0].metrics.batches],
-                "robustness": self._measure_robustness(),
-            }
-        write_record(self.folder.controls, controls)
+            earlier = load_if_whole(self.folder.controls, Controls) if PERMUTE in kinds else None
+            controls = Controls(
+                permutations=None if earlier is None else earlier.permutations,
+                baselines={name: score.auc for name, score in shown[1].analysis.metrics.scores.baselines.items()},
+                arm=shown[0].arm.name,
+                batches=shown[0].metrics.batches,
+                robustness=self._measure_robustness(),
+            )
+        controls.save(self.folder.controls)
         names = [arm.name for arm in self.load_outcomes()] if verdict is not None else []
-        pairs = _sort_rows(read_if_there(self.folder.cka).get("pairs", ()), names)
-        write_record(self.folder.cka, {"pairs": pairs} if CKA in kinds else {})
-        located = read_if_there(self.folder.localisation)
-        arms = _sort_rows(located.get("arms", ()), names)
-        found = {"arms": arms, "reason": located.get("reason")} if LOCALISE in kinds else {}
-        write_record(self.folder.localisation, found)
+        cka, maps = CkaContent(), StudyLocalisation()
+        if CKA in kinds:
+            cka = load_if_whole(self.folder.cka, CkaContent) or cka
+            cka = CkaContent(pairs=_sort(cka.pairs, names))
+        if LOCALISE in kinds:
+            maps = load_if_whole(self.folder.localisation, StudyLocalisation) or maps
+            maps = StudyLocalisation(arms=_sort(maps.arms, names), reason=maps.reason)
+        cka.save(self.folder.cka)
+        maps.save(self.folder.localisation)
 
-    def _measure_robustness(self) -> list[dict[str, Any]]:
+    def _measure_robustness(self) -> tuple[Robustness, ...]:
         """Measure how far each arm follows the batch; none where the cohort names no two batches."""
         rows = []
         for arm, outcome in self.load_outcomes().items():
@@ -311,19 +318,11 @@ class StudyBench(ArmBench):
                 features = measure_features(frozen.bags.features, frozen.rounds, self.cohort)
             gap = measure_gap(outcome, self.cohort)
             if features is not None or gap is not None:
-                rows.append({"arm": arm.name, "gap": gap, **(features or {"index": None, "batch_auc": None})})
-        return rows
+                index, batch_auc = features or (None, None)
+                rows.append(Robustness(arm=arm.name, gap=gap, index=index, batch_auc=batch_auc))
+        return tuple(rows)
 
 
-def _put_rows(path: Path, name: str, arm: Arm, rows: Iterable[Mapping[str, Any]], *, reason: str | None = None) -> None:
-    """Put an arm's rows in place of those that a file holds of it."""
-    content = read_if_there(path)
-    others = [row for row in content.get(name, ()) if row["arm"] != arm.name]
-    kept = None if f"maps of {arm.name} light" in str(content.get("reason")) else content.get("reason")
-    reasons = {"reason": reason or kept} if name == "arms" else {}
-    write_record(path, {name: [*others, *rows], **reasons})
-
-
-def _sort_rows(rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> list[Mapping[str, Any]]:
-    """Return the rows of some arms, in the order of their names."""
-    return sorted((row for row in rows if row["arm"] in names), key=lambda row: names.index(row["arm"]))
+def _sort(rows: Iterable[_OfArm], names: Sequence[str]) -> tuple[_OfArm, ...]:
+    """Return what was found of some arms, in the order of their names."""
+    return tuple(sorted((row for row in rows if row.arm in names), key=lambda row: names.index(row.arm)))

@@ -1,5 +1,6 @@
 """The first section in words: the answer, the figures behind it, and what a reader of the first figure must know."""
 
+from lamella.analysis.figure import NO_FIGURE
 from lamella.analysis.verdict import ArmVerdict
 from lamella.reports.page.parts import Fact
 from lamella.reports.record import Record
@@ -14,7 +15,6 @@ from lamella.reports.words import (
     join_words,
     say_reversed,
 )
-from lamella.runs.metrics import NO_FIGURE
 
 _ALONE = {
     "colour": "the mean and spread of colour alone reach",

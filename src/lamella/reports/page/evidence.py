@@ -3,7 +3,8 @@
 import re
 from dataclasses import replace
 
-from lamella.reports.models import CkaPair, MapMeasures
+from lamella.analysis.figure import NO_FIGURE, Figure
+from lamella.analysis.scores import GroupScores, Score, Units
 from lamella.reports.page.parts import Row, Table
 from lamella.reports.record import Record
 from lamella.reports.scrub import drop_folders
@@ -20,7 +21,7 @@ from lamella.reports.words import (
     format_interval,
     format_number,
 )
-from lamella.runs.metrics import NO_FIGURE, Figure, GroupScores, Score, Units
+from lamella.studies.looks import CkaPair, MapMeasures
 
 
 def tabulate_measures(record: Record) -> Table:
