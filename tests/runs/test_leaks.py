@@ -12,14 +12,15 @@ from lamella.progress import SilentProgress
 from lamella.runs.bags import load_bag_folder
 from lamella.runs.leaks import refuse_seen_by_encoder
 from lamella.runs.predictor import Predictor, SeenBefore, refuse_seen
+from lamella.runs.record import SettingsRecord
 
 SPELLINGS = ["P-07", "p-07", "P-7", "P 7", "P-07 ", "\uff30-07"]
 
 
 def make_predictor(seen: SeenBefore) -> Predictor:
     return Predictor(
-        called="run", folder=Path("run"), classes=("a", "b"), positive="b", settings={}, members=(), threshold=None,
-        seen=seen,
+        called="run", folder=Path("run"), classes=("a", "b"), positive="b", settings=SettingsRecord.model_construct(),
+        members=(), threshold=None, seen=seen,
     )  # fmt: skip
 
 

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from lamella.cohort import Cohort, list_rounds
 from lamella.cohort.permute import permute_labels
 from lamella.encoders import EncoderSpec
@@ -77,8 +79,8 @@ def control_source(
     available = [row.slide_id for row in cohort.slides if bag_folder.features_path(row.slide_id).exists()]
     bags = load_bags(bag_folder, available)
     protocol = Protocol(name="fold", rounds=keep_available(list_rounds(labelled), bags.features, labelled))
-    train = TrainSettings(**run.settings["train"])
-    seeds = [dataclasses.replace(train, seed=train.seed + i) for i in range(int(run.settings["n_seeds"]))]
+    train = TypeAdapter(TrainSettings).validate_python(run.settings.train)
+    seeds = [dataclasses.replace(train, seed=train.seed + i) for i in range(run.settings.n_seeds)]
     models = train_protocol(protocol, bags, labelled, seeds, folder, progress)
     fold_of = {slide_id: round_.fold for round_ in protocol.rounds for slide_id in round_.test}
 

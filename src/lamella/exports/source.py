@@ -3,17 +3,20 @@
 import csv
 import dataclasses
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import RootModel
 
+from lamella.analysis.thresholds import Threshold
 from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder
 from lamella.encoders.packing import refuse_own_code, refuse_own_name
 from lamella.errors import ModelError
+from lamella.exports.card import AmongArms, Figures
 from lamella.exports.validation import encode_validation, find_arm_threshold
 from lamella.features.bag import BagFolder
 from lamella.features.layouts import open_own_bag
@@ -22,12 +25,15 @@ from lamella.machine import refuse_passing
 from lamella.mil import SlideModel
 from lamella.progress import Progress, SilentProgress
 from lamella.runs.folder import RunFolder
+from lamella.runs.metrics import Figure, Metrics, Score
 from lamella.runs.predict import FinishedRun, open_run, read_run_encoder
 from lamella.runs.predictor import Member
+from lamella.runs.record import SettingsRecord, load_content
 from lamella.runs.reference import find_mean_embedding
 from lamella.runs.settings import restore_extract_settings
 from lamella.studies.arms import Arm
 from lamella.studies.folder import StudyFolder
+from lamella.studies.record import ArmRecord, StudyRecord
 
 _FIGURES = ("auc", "auc_pooled", "balanced_accuracy", "sensitivity", "specificity", "ppv", "npv", "average_precision",
             "brier", "log_loss", "calibration")  # fmt: skip
@@ -61,12 +67,12 @@ class ExportSource:
         finetuned: `frozen`, `head` or `tuned`.
         classes: In the order of the logits.
         positive: The class whose probability is scored.
-        settings: How slides were cut and encoded, as `describe_settings` gives it.
+        settings: How slides were cut and encoded.
         threshold: What was frozen for new slides; None where there is none.
         members: Models, each beside its encoder.
         slides: What they have learned from.
         embeddings: By encoder, mean embeddings of slides of the cohort by slide id; empty where there are no bags.
-        figures: What is known of how good it is, as JSON.
+        figures: What is known of how good it is.
         notes: What must be said of these figures, a sentence each.
         patients: Whose each slide of the cohort is.
         local: Folder for what is not passed on.
@@ -76,12 +82,12 @@ class ExportSource:
     finetuned: str
     classes: tuple[str, ...]
     positive: str | None
-    settings: Mapping[str, Any]
-    threshold: Mapping[str, Any] | None
+    settings: SettingsRecord
+    threshold: Threshold | None
     members: tuple[Member, ...]
     slides: tuple[SourceSlide, ...]
     embeddings: Mapping[EncoderSpec, Mapping[str, NDArray[np.float64]]]
-    figures: Mapping[str, Any]
+    figures: Figures
     notes: tuple[str, ...]
     patients: Mapping[str, str]
     local: Path
@@ -118,53 +124,72 @@ def _find_in_run(folder: RunFolder, arm: str | None, progress: Progress) -> Expo
     if kind not in ("frozen", "head", "tuned"):
         raise ModelError(f"a run has the arms frozen, head and tuned, not '{arm}'. Pass one of those, or leave it out.")
     run = open_run(folder.path)
-    metrics = _read_json(folder.metrics)
-    model = metrics.get("arms", {}).get("model", {})
-    figures = _choose_figures(model)
-    notes = [str(note) for note in model.get("notes", ())]
-    if kind != "frozen":
-        rows = [row for row in metrics.get("stage_two", {}).get("arms", ()) if row["arm"] == kind]
-        whole: Mapping[str, Any] = next((row for row in rows if row["reading"] == "all"), {})
-        figures = {"auc": {"value": whole.get("auc"), "interval": whole.get("interval")}} if whole else {}
-        figures["less_stage_1"] = whole.get("less_stage_1")
+    metrics = load_content(folder.metrics, Metrics, made_by="lamella run")
+    model = None if metrics is None else metrics.scores.model
+    figures = choose_figures(model) if kind == "frozen" else _find_stage_two(metrics, kind)
     name = {"frozen": "", "head": ", head only", "tuned": ", tuned"}[kind]
-    source = _gather(run, kind, progress)
-    return dataclasses.replace(source, arm=f"{run.settings['encoder']}{name}", figures=figures, notes=tuple(notes))
+    return dataclasses.replace(
+        _gather(run, kind, progress),
+        arm=f"{run.settings.encoder}{name}",
+        figures=figures,
+        notes=() if model is None else model.notes,
+    )
+
+
+def _find_stage_two(metrics: Metrics | None, kind: str) -> Figures:
+    """Return what stage 2 of a run reaches on all tiles, and what more than stage 1."""
+    scores = () if metrics is None or metrics.stage_two is None else metrics.stage_two.scores
+    whole = next((score for score in scores if (score.finetuned, score.reading) == (kind, "all")), None)
+    if whole is None:
+        return Figures(less_stage_1=None)
+    return Figures(auc=Figure(value=whole.auc, interval=whole.interval), less_stage_1=whole.less_stage_1)
 
 
 def _find_in_study(folder: StudyFolder, name: str | None, progress: Progress) -> ExportSource:
-    record, verdict = _read_json(folder.record), _read_json(folder.verdict)
-    rows = {str(row["arm"]): row for row in record.get("arms", ())}
-    name = name or _find_recommended(folder, verdict)
+    record, verdict = StudyRecord.load(folder.record, made_by="lamella study"), read_verdict(folder)
+    said = verdict.get("verdict") or {}
+    rows = {row.arm: row for row in record.arms}
+    name = name or _find_recommended(folder, said)
     if name not in rows:
         raise ModelError(f"the study has no arm '{name}'. Its arms: {'; '.join(rows)}.")
     row = rows[name]
-    if row["state"] != "done":
-        raise ModelError(f"arm '{name}' is '{row['state']}': {row['reason']}. Run it first: lamella study.")
-    if row.get("chosen"):
-        folds = ", ".join(f"{row_['arm']} in fold {row_['fold']}" for row_ in row["chosen"])
-        first = row["chosen"][0]["arm"]
-        raise ModelError(f"arm '{name}' is no one network: {folds}. Export one of them: --arm '{first}'")
-    run = find_arm_run(folder, row, rows)
-    metrics = _read_json(folder.metrics).get(name, {})
-    judged: Mapping[str, Any] = next((row_ for row_ in verdict.get("arms", ()) if row_["arm"] == name), {})
-    said = verdict.get("verdict") or {}
-    figures = _choose_figures(metrics)
-    figures["among_arms"] = {
-        key: judged.get(key)
-        for key in ("auc", "interval", "auc_pooled", "auc_pooled_interval", "seed_sd", "deficit", "deficit_upper")
-    }
-    notes = [str(note) for note in metrics.get("notes", ())]
+    if row.state != "done":
+        raise ModelError(f"arm '{name}' is '{row.state}': {row.reason}. Run it first: lamella study.")
+    if row.chosen:
+        folds = ", ".join(f"{choice.arm} in fold {choice.fold}" for choice in row.chosen)
+        raise ModelError(f"arm '{name}' is no one network: {folds}. Export one of them: --arm '{row.chosen[0].arm}'")
+    run = find_arm_run(folder, row, record.arms)
+    metrics = load_content(folder.metrics, RootModel[dict[str, Score]], made_by="lamella study")
+    score = None if metrics is None else metrics.root.get(name)
+    judged = {row_["arm"]: row_ for row_ in verdict.get("arms", ())}.get(name, {})
+    among = AmongArms(**{key: judged.get(key) for key in AmongArms.model_fields})
+    notes = [] if score is None else list(score.notes)
     if said:
         notes.append(f"The study of {len(rows)} arms: {said.get('sentence')}")
     if len(rows) > 1:
         notes.append("An arm chosen among several looks better than it is; only slides of elsewhere tell.")
-    source = _gather(run, str(row["finetuned"]), progress)
-    return dataclasses.replace(source, arm=name, figures=figures, notes=tuple(notes), local=folder.local)
+    return dataclasses.replace(
+        _gather(run, row.finetuned, progress),
+        arm=name,
+        figures=choose_figures(score).model_copy(update={"among_arms": among}),
+        notes=tuple(notes),
+        local=folder.local,
+    )
 
 
-def _find_recommended(folder: StudyFolder, verdict: Mapping[str, Any]) -> str:
-    said = verdict.get("verdict") or {}
+def read_verdict(folder: StudyFolder) -> dict[str, Any]:
+    """Return what `verdict.json` holds; nothing where it is not there.
+
+    Raises:
+        ModelError: If it is damaged.
+    """
+    try:
+        return dict(parse_json_file(folder.verdict)) if folder.verdict.exists() else {}
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"'{folder.verdict}' is damaged. Run the same command again that wrote it.") from error
+
+
+def _find_recommended(folder: StudyFolder, said: Mapping[str, str | None]) -> str:
     if not said:
         raise ModelError(f"the study in '{folder.path}' is not finished. Run it again: it makes what is missing.")
     if said.get("arm") is None:
@@ -175,24 +200,25 @@ def _find_recommended(folder: StudyFolder, verdict: Mapping[str, Any]) -> str:
     return str(said["arm"])
 
 
-def find_arm_run(folder: StudyFolder, row: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]]) -> FinishedRun:
+def find_arm_run(folder: StudyFolder, row: ArmRecord, rows: Iterable[ArmRecord]) -> FinishedRun:
     """Return the run of the frozen arm in whose folder an arm of a study lies.
 
     Args:
         folder: The study's.
         row: What `study.json` says of the arm.
-        rows: What it says of all arms, by name.
+        rows: What it says of all arms.
 
     Raises:
         ModelError: If its models are not there.
     """
-    same = ("encoder", "depth", "weights", "head", "tiles")
     alike = (
-        other for other in rows.values() if other["finetuned"] == "frozen" and all(other[n] == row[n] for n in same)
+        other
+        for other in rows
+        if other.finetuned == "frozen" and (other.series, other.depth) == (row.series, row.depth)
     )
     base = next(alike, None)
-    arm = Arm(**{name: row[name] for name in same})
-    return open_run(folder.models(arm, key=None if base is None else str(base["key"])))
+    arm = Arm(encoder=row.encoder, depth=row.depth, weights=row.weights, head=row.head, tiles=row.tiles)
+    return open_run(folder.models(arm, key=None if base is None else base.key))
 
 
 def _gather(run: FinishedRun, kind: str, progress: Progress) -> ExportSource:
@@ -220,7 +246,7 @@ def _gather(run: FinishedRun, kind: str, progress: Progress) -> ExportSource:
         members=members,
         slides=slides,
         embeddings=by_encoder,
-        figures={},
+        figures=Figures(),
         notes=(),
         patients={slide_id: patient_id for slide_id, (patient_id, _) in cohort.items()},
         local=run.folder.local,
@@ -298,24 +324,16 @@ def _read_cohort(folder: RunFolder) -> dict[str, tuple[str, str]]:
         raise ModelError(f"'{folder.cohort}' cannot be read. Run `lamella run` again.") from error
 
 
-def _choose_figures(measured: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the headline figures of what `measure` gave, without what names batches or folds."""
-    unit = str(measured.get("headline") or "patients")
-    of_unit = measured.get(unit) or {}
-    figures = {name: of_unit[name] for name in _FIGURES if of_unit.get(name) is not None}
-    return {
-        "unit": unit,
-        "cross_validated": measured.get("cross_validated"),
-        "n_patients": of_unit.get("n_patients"),
-        "n_by_class": of_unit.get("n_by_class"),
-        **figures,
-    }
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        return dict(parse_json_file(path))
-    except (OSError, ValueError, TypeError) as error:
-        raise ModelError(f"'{path}' is damaged. Run the same command again that wrote it.") from error
+def choose_figures(score: Score | None) -> Figures:
+    """Return the headline figures, without what names batches or folds."""
+    if score is None:
+        return Figures(unit="patients", cross_validated=None, n_patients=None, n_by_class=None)
+    units = score.headline_units
+    known = {name: value for name in _FIGURES if (value := getattr(units, name, None)) is not None}
+    return Figures(
+        unit=score.headline,
+        cross_validated=score.cross_validated,
+        n_patients=None if units is None else units.n_patients,
+        n_by_class=None if units is None else units.n_by_class,
+        **known,
+    )

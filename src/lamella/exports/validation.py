@@ -6,8 +6,8 @@ encoded first, a fold's with its own encoder. Their bags are kept beside those o
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from lamella.analysis.thresholds import Threshold
 from lamella.cohort import Cohort, CohortSlide, Round, load_cohort
 from lamella.encoders import EncoderSpec
 from lamella.errors import LamellaError, OutputError
@@ -61,7 +61,7 @@ def find_arm_threshold(
     members: Sequence[Member],
     bags: Mapping[EncoderSpec, BagFolder],
     cohort: Mapping[str, tuple[str, str]],
-) -> dict[str, Any] | None:
+) -> Threshold | None:
     """Return the threshold of an arm, as that of a run is found; None where validation slides have no bags.
 
     Args:
@@ -90,5 +90,4 @@ def find_arm_threshold(
     outcome = ProtocolOutcome(
         protocol=Protocol(name="fold", rounds=tuple(rounds)), predictions=tabulate(predictions, run.classes)
     )
-    sensitivity = run.settings.get("sensitivity")
-    return find_frozen_threshold(outcome, whole, None if sensitivity is None else float(sensitivity))
+    return find_frozen_threshold(outcome, whole, run.settings.sensitivity)

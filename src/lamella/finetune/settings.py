@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import get_args
 
 from lamella import defaults
 from lamella.encoders.names import N_BLOCKS
@@ -80,7 +80,7 @@ class FinetuneSettings:
         """True where the network sees other pixels in each epoch."""
         return self.flips or self.stain_jitter > 0
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, str | int | float | bool | None]:
         """Return them as files hold them, where what is trained is the `arm`."""
         fields = asdict(self)
         return {"arm": fields.pop("finetuned"), **fields}

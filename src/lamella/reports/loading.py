@@ -60,7 +60,7 @@ def _load_run(folder: RunFolder) -> Record:
     run = load_content(folder.settings, RunRecord, made_by="lamella run")
     verb = "lamella predict" if run is not None and run.external else "lamella run"
     metrics = load_content(folder.metrics, Metrics, made_by=verb)
-    refuse_changed_tables(path, {} if run is None else {"files": run.files}, made_by=verb)
+    refuse_changed_tables(path, {} if run is None else run.files, made_by=verb)
     ledger = _read_rows(folder.ledger, verb)
     present = {
         "the cohort (cohort.csv)": cohort,
@@ -72,7 +72,7 @@ def _load_run(folder: RunFolder) -> Record:
     classes = run.classes if run is not None else _list_classes(predictions or [])
     if not classes:
         raise ModelError(f"'{path}' names no classes (run.json, predictions.csv). Run `{verb}` again.")
-    arm = str(run.settings.get("encoder") or "model") if run is not None else "model"
+    arm = "model" if run is None else run.settings.encoder
     content = load_content(folder.cka, CkaContent, made_by=verb)
     if content is None:  # version 0.1.0 kept them in metrics.json
         content = CkaContent(pairs=(getattr(metrics, "model_extra", None) or {}).get("cka") or ())
@@ -122,7 +122,7 @@ def _load_study(folder: StudyFolder) -> Record:
     study = load_content(folder.record, StudyRecord, made_by=verb)
     if study is None:
         raise ModelError(f"'{path}' holds no study (study.json). Name the --out folder of a `lamella study`.")
-    refuse_changed_tables(path, {"files": study.files}, made_by=verb)
+    refuse_changed_tables(path, study.files, made_by=verb)
     verdict = load_content(folder.verdict, Verdict, made_by=verb)
     conclusion = Conclusion() if verdict is None else verdict.verdict
     shown = conclusion.arm or conclusion.best_arm

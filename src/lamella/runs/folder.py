@@ -23,7 +23,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lamella.errors import ModelError
 from lamella.files import find_sha256
@@ -137,20 +136,17 @@ def hash_tables(folder: Path) -> dict[str, str]:
     return {name: find_sha256(folder / name) for name in _TABLES if (folder / name).is_file()}
 
 
-def refuse_changed_tables(folder: Path, record: Mapping[str, Any], *, made_by: str) -> None:
+def refuse_changed_tables(folder: Path, stated: Mapping[str, str], *, made_by: str) -> None:
     """Refuse a folder of which a table is not the one that its record speaks of; one that is not there is no matter.
 
     Args:
         folder: Of the run or study.
-        record: Its record, of which `files` holds what `hash_tables` returned; earlier versions hold nothing.
+        stated: What its record has as `files`: what `hash_tables` returned; of earlier versions nothing.
         made_by: The command that wrote it.
 
     Raises:
         ModelError: Naming the table.
     """
-    stated = record.get("files")
-    if not isinstance(stated, Mapping):
-        return
     for name, sha256 in hash_tables(folder).items():
         if name in stated and stated[name] != sha256:
             raise ModelError(

@@ -90,7 +90,7 @@ def measure_external(
     predictions: Sequence[SlidePrediction],
     classes: tuple[str, ...],
     positive: str | None,
-    frozen: Mapping[str, Any] | None,
+    frozen: Threshold | None,
     *,
     prevalence: float | None = None,
 ) -> Metrics:
@@ -114,8 +114,7 @@ def measure_external(
                 f"{', '.join(classes)}. Name the labels as the run's cohort did, or leave them out."
             )
     table = average_models(tabulate(predictions, classes), classes, positive)
-    threshold = None if frozen is None else Threshold(**frozen)
-    model = _score(table, decisions=Decisions(thresholds=None if threshold is None else {0: threshold}))
+    model = _score(table, decisions=Decisions(thresholds=None if frozen is None else {0: frozen}))
     metrics = Metrics(
         format=METRICS_FORMAT,
         classes=classes,
@@ -123,12 +122,12 @@ def measure_external(
         external=True,
         scores=Scores(model=model, baselines={}),
         thresholds=model.thresholds,
-        frozen_threshold=threshold,
+        frozen_threshold=frozen,
         notes=model.notes,
     )
     if prevalence is None:
         return metrics
-    return metrics.model_copy(update={"at_prevalence": _restate(model, table, prevalence, threshold)})
+    return metrics.model_copy(update={"at_prevalence": _restate(model, table, prevalence, frozen)})
 
 
 def _restate(model: Score, table: PredictionTable, prevalence: float, frozen: Threshold | None) -> AtPrevalence:
@@ -151,7 +150,7 @@ def _restate(model: Score, table: PredictionTable, prevalence: float, frozen: Th
     return AtPrevalence.model_validate({"prevalence": prevalence, "net_benefit": benefit, **values})
 
 
-def find_frozen_threshold(outcome: ProtocolOutcome, cohort: Cohort, sensitivity: float | None) -> dict[str, Any] | None:
+def find_frozen_threshold(outcome: ProtocolOutcome, cohort: Cohort, sensitivity: float | None) -> Threshold | None:
     """Return the threshold for new slides, found on each round's validation slides; None without two classes.
 
     Args:
@@ -159,8 +158,7 @@ def find_frozen_threshold(outcome: ProtocolOutcome, cohort: Cohort, sensitivity:
         cohort: Labels, classes.
         sensitivity: The least that it must reach on validation; None is Youden's.
     """
-    threshold = _freeze(_decide(outcome, cohort, sensitivity))
-    return None if threshold is None else threshold.as_json()
+    return _freeze(_decide(outcome, cohort, sensitivity))
 
 
 def measure_table(path: Path, *, positive: str | None = None) -> Metrics:

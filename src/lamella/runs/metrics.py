@@ -6,12 +6,12 @@
 In the file, `scores` are `arms`, and what was `finetuned` is the `arm`: so have they been called since 0.1.0.
 """
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from lamella.analysis.thresholds import Threshold
-from lamella.runs.record import Record
+from lamella.runs.record import Record, StageTwoRecord
 
 METRICS_FORMAT = 1
 Interval = tuple[float, float]
@@ -119,7 +119,7 @@ class Score(Record):
     batches: tuple[GroupScores, ...] = ()
     auc_within_batches: Figure | None = None
     thresholds: dict[str, Threshold] = Field(default_factory=dict)
-    curves: dict[str, Any] = Field(default_factory=dict)
+    curves: dict[str, JsonValue] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     baselines: dict[str, "Score"] = Field(default_factory=dict)
     next_site: NextSite | None = None
@@ -184,7 +184,7 @@ class StageTwoScores(Record):
     scores: tuple[StageTwoScore, ...] = Field(validation_alias="arms", serialization_alias="arms")
     n_patients: int
     n_seeds: int
-    settings: dict[str, Any]
+    settings: StageTwoRecord
     best_epochs: tuple[KeptEpoch, ...]
     notes: tuple[str, ...]
 

@@ -73,7 +73,7 @@ def finetune_rounds(
         scores=rows,
         n_patients=n_patients,
         n_seeds=whole["seed"].nunique(),
-        settings=stage.as_json(),
+        settings=stage.describe(),
         best_epochs=tuple(
             KeptEpoch(
                 fold=training.fold,
