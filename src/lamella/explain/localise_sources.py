@@ -18,6 +18,7 @@ from lamella.features.settings import ExtractSettings
 from lamella.mil.settings import TrainSettings
 from lamella.progress import Progress
 from lamella.runs.bags import load_bags
+from lamella.runs.facts import read_facts
 from lamella.runs.folder import RunFolder
 from lamella.runs.leaks import refuse_seen_by_encoder
 from lamella.runs.predict import FinishedRun
@@ -49,13 +50,13 @@ def refuse_seen(source: Source, slide_ids: Sequence[str], cohort: Cohort) -> Non
     Raises:
         LeakageError: Naming the slide, and how it was seen.
     """
-    provenance = {}
+    facts = {}
     for slide_id in slide_ids:
         for part in source.find_parts(slide_id):
             path = part.bags / f"{slide_id}.h5"
             if path.exists():
-                provenance[slide_id] = part.open_bag(slide_id).provenance
-    refuse_seen_by_encoder(list(provenance), provenance, cohort)
+                facts[slide_id] = read_facts(part.open_bag(slide_id))
+    refuse_seen_by_encoder(list(facts), facts, cohort)
 
 
 def control_source(

@@ -24,6 +24,7 @@ from lamella.files import parse_json_file, refuse_links
 from lamella.machine import refuse_passing
 from lamella.mil import SlideModel
 from lamella.progress import Progress, SilentProgress
+from lamella.runs.facts import BagFacts, read_facts
 from lamella.runs.folder import RunFolder
 from lamella.runs.metrics import Figure, Metrics, Score
 from lamella.runs.predict import FinishedRun, open_run, read_run_encoder
@@ -44,17 +45,15 @@ class SourceSlide:
     """A slide that at least one of the models has learned from.
 
     Attributes:
-        slide_id: Which slide.
         patient_id: Whose it is.
         label: Its class.
-        provenance: Attributes of its bag.
+        facts: What its bag states of itself.
         n_tiles: How many tiles it has.
     """
 
-    slide_id: str
     patient_id: str
     label: str
-    provenance: Mapping[str, Any]
+    facts: BagFacts
     n_tiles: int
 
 
@@ -296,11 +295,7 @@ def _read_slides(
         bag = open_own_bag(path)
         embeddings[slide_id] = find_mean_embedding(bag.read_stored())
         patient_id, label = cohort[slide_id]
-        slides.append(
-            SourceSlide(
-                slide_id=slide_id, patient_id=patient_id, label=label, provenance=bag.provenance, n_tiles=bag.shape[0]
-            )
-        )
+        slides.append(SourceSlide(patient_id=patient_id, label=label, facts=read_facts(bag), n_tiles=bag.shape[0]))
     return tuple(slides), embeddings
 
 

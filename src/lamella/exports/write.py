@@ -52,7 +52,7 @@ from lamella.mil import SlideModel, save_model
 from lamella.progress import Progress, SilentProgress
 from lamella.runs.predictor import list_seen
 from lamella.runs.record import list_versions
-from lamella.runs.reference import build_reference, save_reference
+from lamella.runs.reference import Reference, build_reference, save_reference
 from lamella.temporaries import sweep_temporaries
 
 _log = logging.getLogger(__name__)
@@ -130,12 +130,12 @@ def _write_all(source: ExportSource, out: Path, settings: ExportSettings, progre
         heads.append(head)
     _save_seen(source, out, salt=None if settings.pseudonyms else salt)
     reference = build_reference(
-        {slide.slide_id: slide.provenance for slide in source.slides},
+        {slide.facts.slide_id: slide.facts for slide in source.slides},
         {PurePosixPath(names[encoder]).name: vectors for encoder, vectors in source.embeddings.items()},
         source.patients,
     )
     save_reference(reference, out / REFERENCE)
-    card = _describe(source, described, heads, settings)
+    card = _describe(source, described, heads, reference, settings)
     if settings.onnx:
         card = card.model_copy(update={"onnx": save_onnx(source, names, out, progress=progress)})
     write_text(out / "README.md", write_readme(card))
@@ -290,19 +290,19 @@ def _describe(
     source: ExportSource,
     encoders: Mapping[str, ExportedEncoder],
     heads: Sequence[ExportedHead],
+    reference: Reference,
     settings: ExportSettings,
 ) -> ExportCard:
     """Return the card, but for the files' hashes."""
     slides = source.slides
-    mpps = [max(float(s.provenance["slide_mpp_x"]), float(s.provenance["slide_mpp_y"])) for s in slides]
     trained_on = TrainedOn(
         n_slides=len(slides),
         n_patients=len({slide.patient_id for slide in slides}),
         n_tiles=sum(slide.n_tiles for slide in slides),
         n_slides_by_class={name: sum(slide.label == name for slide in slides) for name in source.classes},
-        slide_mpp=(min(mpps), max(mpps)),
-        formats=dict(sorted(Counter(str(s.provenance.get("slide_format") or "not stated") for s in slides).items())),
-        in_regions=any(str(s.provenance.get("regions") or "") for s in slides),
+        slide_mpp=reference.mpp,
+        formats=dict(sorted(Counter(slide.facts.slide_format or "not stated" for slide in slides).items())),
+        in_regions=any(slide.facts.regions for slide in slides),
     )
     card = ExportCard(
         format=FORMAT,

@@ -78,12 +78,12 @@ class AttendedTiles:
         path = self._folder / f"after-{epoch}.npz"
         if not path.exists():
             model = dataclasses.replace(self._model, head=head)
-            places: dict[str, Any] = {
+            places = {
                 slide_id: choose_top(model.predict(self._tiles.encode(network, slide_id)).attention, self._k)
                 for slide_id in self._slide_ids
             }
             with replacing(path) as temporary, temporary.open("wb") as file:
-                np.savez(file, **places)
+                np.savez(file, **places)  # type: ignore[arg-type]  # no slide is called `allow_pickle`
         with np.load(path, allow_pickle=False) as kept:
             return self._tiles.take({name: kept[name] for name in kept.files})
 

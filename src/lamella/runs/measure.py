@@ -3,9 +3,9 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from lamella.analysis.baselines import predict_from_batches, predict_from_vectors
@@ -138,7 +138,7 @@ def _restate(model: Score, table: PredictionTable, prevalence: float, frozen: Th
             f"a prevalence is of one class of two and there are {len(table.classes)}. Leave --prevalence out."
         )
     values = find_at_prevalence(units.sensitivity.as_json(), units.specificity.as_json(), prevalence)
-    benefit: list[dict[str, Any]] = []
+    benefit = []
     if frozen is not None:
         rows = table if table.mixed_patients else average_by_patient(table)
         benefit = find_net_benefit(
@@ -230,7 +230,7 @@ def _measure_baselines(protocol: Protocol, bags: RunBags, cohort: Cohort) -> dic
     return measured
 
 
-def _measure_baseline(protocol: Protocol, cohort: Cohort, vectors: Mapping[str, Any] | None) -> Score:
+def _measure_baseline(protocol: Protocol, cohort: Cohort, vectors: Mapping[str, NDArray[np.float64]] | None) -> Score:
     """Measure one baseline: logistic regression on vectors, or the batch's training prevalence where there are none."""
     labels, batches = _labels(cohort), {slide.slide_id: slide.batch for slide in cohort.slides}
     by_id = {slide.slide_id: slide for slide in cohort.slides}
@@ -249,15 +249,15 @@ def _measure_baseline(protocol: Protocol, cohort: Cohort, vectors: Mapping[str, 
     return _score(table, n_draws=_BASELINE_DRAWS)
 
 
-def _find_vectors(bags: RunBags) -> dict[str, dict[str, Any]]:
+def _find_vectors(bags: RunBags) -> dict[str, dict[str, NDArray[np.float64]]]:
     """Return each slide's colour (mean and SD of red, green, blue) and amount of tissue, where bags state them."""
-    colour: dict[str, Any] = {}
-    tissue: dict[str, Any] = {}
-    for slide_id, provenance in bags.provenance.items():
-        if "colour" not in provenance or "tissue_um2" not in provenance:
+    colour: dict[str, NDArray[np.float64]] = {}
+    tissue: dict[str, NDArray[np.float64]] = {}
+    for slide_id, facts in bags.facts.items():
+        if facts.colours is None or facts.tissue_um2 is None:
             return {"colour": {}, "tissue": {}}
-        colour[slide_id] = np.array([float(value) for value in str(provenance["colour"]).strip("[]").split(",")])
-        tissue[slide_id] = np.log([float(provenance["tissue_um2"]) + 1, len(bags.features[slide_id])])
+        colour[slide_id] = facts.colours
+        tissue[slide_id] = np.log([float(facts.tissue_um2) + 1, len(bags.features[slide_id])])
     return {"colour": colour, "tissue": tissue}
 
 

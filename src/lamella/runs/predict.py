@@ -208,7 +208,7 @@ def predict_cohort(
     bags = {encoder: load_bags(home, ids) for encoder, home in zip(predictor.encoders, report.folders, strict=True)}
     if labelled:
         for loaded in bags.values():
-            refuse_seen_by_encoder(ids, loaded.provenance, cohort)
+            refuse_seen_by_encoder(ids, loaded.facts, cohort)
     predictions = [_predict(predictor, slide, bags, folder) for slide in done]
     save_predictions(predictions, predictor.classes, folder.predictions)
     if labelled and predictions:
@@ -232,16 +232,16 @@ def _predict(
 ) -> SlidePrediction:
     predictions = []
     for member in predictor.members:
-        provenance = bags[member.encoder].provenance[slide.slide_id]
+        facts = bags[member.encoder].facts[slide.slide_id]
         features = bags[member.encoder].features[slide.slide_id]
         try:
             check_bag_fits(
                 member.model,
-                fingerprint=str(provenance["fingerprint"]),
-                mpp=float(provenance["mpp"]),
-                tile_px=int(provenance["tile_px"]),
+                fingerprint=facts.fingerprint,
+                mpp=facts.mpp,
+                tile_px=facts.tile_px,
                 embedding_dim=features.shape[1],
-                encoder=str(provenance["encoder"]),
+                encoder=facts.encoder,
             )
         except ModelError as error:
             raise ModelError(
@@ -251,13 +251,13 @@ def _predict(
     mean = average_predictions(predictions)
     first = bags[predictor.encoders[0]]
     key = hash_json([np.asarray(mean.attention).tobytes().hex(), first.key(slide.slide_id)])
-    provenance = first.provenance[slide.slide_id]
-    record = locate_attention(mean.attention, first.corners_l0[slide.slide_id], provenance, key=key)
+    facts = first.facts[slide.slide_id]
+    record = locate_attention(mean.attention, first.corners_l0[slide.slide_id], facts, key=key)
     save_attention(record, folder.attention / f"{slide.slide_id}.h5")
     unlike = None
     if predictor.reference is not None:
         features_by_name = {name_in_files(encoder): loaded.features[slide.slide_id] for encoder, loaded in bags.items()}
-        unlike = predictor.reference.judge(provenance, features_by_name)
+        unlike = predictor.reference.judge(facts, features_by_name)
     return dataclasses.replace(mean, spread=measure_spread(predictor.members, predictions), unlike=unlike)
 
 
