@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ class Threshold:
         prevalence: Share of the positive class in training.
     """
 
+    __pydantic_config__: ClassVar = {"extra": "ignore"}  # in a record, keys of other versions
     value: float
     rule: str
     note: str

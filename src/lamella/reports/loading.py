@@ -15,13 +15,11 @@ from pydantic import RootModel
 
 from lamella.cells import unescape_cell
 from lamella.errors import ModelError
+from lamella.explain.records import CkaRecord, Localisation, LocalisationSettings
 from lamella.reports.models import (
-    ArmMaps,
-    CkaContent,
     Conclusion,
     Controls,
     Cost,
-    LocalisationSettings,
     StudyLocalisation,
     Verdict,
 )
@@ -73,9 +71,9 @@ def _load_run(folder: RunFolder) -> Record:
     if not classes:
         raise ModelError(f"'{path}' names no classes (run.json, predictions.csv). Run `{verb}` again.")
     arm = "model" if run is None else run.settings.encoder
-    content = load_content(folder.cka, CkaContent, made_by=verb)
+    content = load_content(folder.cka, CkaRecord, made_by=verb)
     if content is None:  # version 0.1.0 kept them in metrics.json
-        content = CkaContent(pairs=(getattr(metrics, "model_extra", None) or {}).get("cka") or ())
+        content = CkaRecord(pairs=(getattr(metrics, "model_extra", None) or {}).get("cka") or ())
     scores = None if metrics is None else metrics.scores
     model = None if scores is None else scores.model
     thresholds = {} if metrics is None else metrics.scores.model.thresholds or metrics.thresholds
@@ -84,7 +82,7 @@ def _load_run(folder: RunFolder) -> Record:
         *(() if run is None else run.notes),
         *(() if metrics is None else (*metrics.notes, *metrics.scores.model.notes)),
     ]
-    maps = [(name, load_content(path / f"localisation{end}.json", ArmMaps, made_by="lamella localise"))
+    maps = [(name, load_content(path / f"localisation{end}.json", Localisation, made_by="lamella localise"))
             for name, end in ((arm, ""), (f"{arm}, tuned", "-tuned"))]  # fmt: skip
     record = Record(
         folder=path,
@@ -128,7 +126,7 @@ def _load_study(folder: StudyFolder) -> Record:
     shown = conclusion.arm or conclusion.best_arm
     metrics = load_content(folder.metrics, RootModel[dict[str, Score]], made_by=verb)
     by_arm = {} if metrics is None else metrics.root
-    cka = load_content(folder.cka, CkaContent, made_by=verb) or CkaContent()
+    cka = load_content(folder.cka, CkaRecord, made_by=verb) or CkaRecord()
     localisation = load_content(folder.localisation, StudyLocalisation, made_by=verb) or StudyLocalisation()
     costs = load_content(folder.costs, RootModel[dict[str, Cost]], made_by=verb)
     ledger = _read_rows(path / "ledger.csv", verb)
@@ -161,7 +159,7 @@ def _load_study(folder: StudyFolder) -> Record:
     return replace(record, slides=_list_slides(record, rows, ledger or [], verb), missing=missing)
 
 
-def _share_settings(content: StudyLocalisation) -> tuple[ArmMaps, ...]:
+def _share_settings(content: StudyLocalisation) -> tuple[Localisation, ...]:
     """Return the arms' maps, each with the settings that the study says once for all."""
     stated = content.settings
     return tuple(

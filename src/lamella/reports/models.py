@@ -1,11 +1,12 @@
-"""What the JSON files hold that no other room reads, typed: verdict, controls, CKA, localisation, costs.
+"""What the JSON files hold that no other room reads, typed: verdict, controls, a study's localisation, costs.
 
-`lamella.runs.record`, `lamella.runs.metrics` and `lamella.studies.record` have the others.
+`lamella.runs.record`, `lamella.runs.metrics`, `lamella.explain.records` and `lamella.studies.record` have the others.
 Keys that a page has no use for are passed over; those that folders of version 0.1.0 lack have a default.
 """
 
 from pydantic import BaseModel, ConfigDict
 
+from lamella.explain.records import Localisation, LocalisationSettings
 from lamella.runs.metrics import Figure, GroupScores, Interval
 
 
@@ -15,74 +16,10 @@ class _Content(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
 
-class CkaPair(_Content):
-    """A fine-tuned encoder against its frozen one, of a fold and seed, by block; or why they were not compared."""
-
-    arm: str = "fine-tuned"
-    base: str = "frozen"
-    fold: int | str = 0
-    seed: int = 0
-    cka: tuple[float | None, ...] = ()
-    low: tuple[float | None, ...] | None = None
-    high: tuple[float | None, ...] | None = None
-    one_block: tuple[float | None, ...] | None = None
-    another_seed: tuple[float | None, ...] | None = None
-    random: tuple[float | None, ...] | None = None
-    weight_change: tuple[float | None, ...] | None = None
-    matrix: tuple[tuple[float, ...], ...] | None = None
-    note: str | None = None
-
-
-class CkaContent(_Content):
-    """`cka.json`."""
-
-    pairs: tuple[CkaPair, ...] = ()
-
-
-class Froc(_Content):
-    """FROC, by the rules of CAMELYON16."""
-
-    score: float
-    n_lesions: int
-    n_slides: int
-
-
-class MapMeasures(_Content):
-    """What one map reaches against outlines."""
-
-    n_slides: int | None = None
-    n_patients: int | None = None
-    tile_auc: Figure | None = None
-    tile_ap: Figure | None = None
-    pixel_auc: Figure | None = None
-    pixel_ap: Figure | None = None
-    pointing: Figure | None = None
-    top_k: Figure | None = None
-    tile_share: Figure | None = None
-    froc: Froc | None = None
-
-
-class LocalisationSettings(_Content):
-    """How maps were held against outlines."""
-
-    k: int | None = None
-    radius_um: float | None = None
-    smallest_um: float | None = None
-
-
-class ArmMaps(_Content):
-    """The maps of an arm; `localisation.json` of a run holds one, which it does not name."""
-
-    arm: str = ""
-    maps: dict[str, MapMeasures] = {}
-    settings: LocalisationSettings = LocalisationSettings()
-    notes: tuple[str, ...] = ()
-
-
 class StudyLocalisation(_Content):
     """`localisation.json` of a study."""
 
-    arms: tuple[ArmMaps, ...] = ()
+    arms: tuple[Localisation, ...] = ()
     settings: LocalisationSettings = LocalisationSettings()
     notes: tuple[str, ...] = ()
     reason: str | None = None

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lamella.explain.records import CkaPair, Localisation
 from lamella.reports.charts.marks import ScoreMark
-from lamella.reports.models import ArmMaps, ArmVerdict, CkaPair, Conclusion, Controls, Cost, Verdict
+from lamella.reports.models import ArmVerdict, Conclusion, Controls, Cost, Verdict
 from lamella.runs.metrics import NO_FIGURE, Figure, Score, StageTwoScore
 from lamella.runs.record import RunRecord
 from lamella.studies.record import ArmRecord, StudyRecord
@@ -132,7 +133,7 @@ class Record:
     thresholds: Mapping[int, float]
     threshold_note: str = ""
     cka: tuple[CkaPair, ...] = ()
-    localisation: tuple[ArmMaps, ...] = ()
+    localisation: tuple[Localisation, ...] = ()
     no_localisation: str = ""
     costs: tuple[Cost, ...] = ()
     ledger: tuple[LedgerRow, ...] = ()

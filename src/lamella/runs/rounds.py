@@ -1,10 +1,9 @@
 """Training and predicting the rounds of a study: every model that is needed, none twice."""
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -43,7 +42,7 @@ class ProtocolOutcome:
     tested: tuple[SlidePrediction, ...] = ()
 
 
-def keep_available(rounds: Sequence[Round], available: Mapping[str, Any], cohort: Cohort) -> tuple[Round, ...]:
+def keep_available(rounds: Sequence[Round], available: Container[str], cohort: Cohort) -> tuple[Round, ...]:
     """Take slides without a bag out of the rounds.
 
     Raises:

@@ -216,8 +216,8 @@ def compare_blocks(base: FrozenRun, arm: Arm, cohort: Cohort, progress: Progress
     """Compare an arm's fine-tuned encoders with the frozen one, block by block, over the test slides of each fold."""
     slides = {slide.slide_id: slide for slide in cohort.slides}
     tests = {round_.fold: [slides[i] for i in round_.test] for round_ in base.rounds}
-    rows = compare_tuned(base.folder, base.extract.encoder, tests, base.extract.cut, progress=progress)
-    return [{"arm": arm.name, "base": base.arm.name, **row} for row in rows]
+    pairs = compare_tuned(base.folder, base.extract.encoder, tests, base.extract.cut, progress=progress)
+    return [pair.model_copy(update={"arm": arm.name, "base": base.arm.name}).as_json() for pair in pairs]
 
 
 def _find_losses(records: Sequence[tuple[int, TrainingRecord]]) -> dict[int, float]:

@@ -237,7 +237,7 @@ class StudyBench(ArmBench):
             self.notes.append(f"Where the maps of {item.arm.name} light up was not measured: {error}")
             _put_rows(self.folder.localisation, "arms", item.arm, [], reason=self.notes[-1])
             return ()
-        _put_rows(self.folder.localisation, "arms", item.arm, [{"arm": item.arm.name, **content}])
+        _put_rows(self.folder.localisation, "arms", item.arm, [{"arm": item.arm.name, **content.as_json()}])
         return failures
 
     def save_findings(self) -> None:

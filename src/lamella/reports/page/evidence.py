@@ -3,7 +3,7 @@
 import re
 from dataclasses import replace
 
-from lamella.reports.models import CkaPair, MapMeasures
+from lamella.explain.records import CkaPair, MapMeasures, PatientMean
 from lamella.reports.page.parts import Row, Table
 from lamella.reports.record import Record
 from lamella.reports.scrub import drop_folders
@@ -273,7 +273,7 @@ def tabulate_localisation(record: Record) -> Table:
 
 
 def _say_map(measures: MapMeasures, key: str) -> Printed:
-    figure: Figure | None = getattr(measures, key)
+    figure: PatientMean | None = getattr(measures, key)
     if figure is None:
         return Printed(NONE)
     cell = format_estimate(figure.value, figure.interval)

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lamella.explain.records import CkaPair
 from lamella.reports.charts.marks import ArmMark, BlockMark, PairMark, PermutedMark, ScoreMark
-from lamella.reports.models import ArmVerdict, CkaPair
+from lamella.reports.models import ArmVerdict
 from lamella.reports.page.arms import number_arms
 from lamella.reports.page.parts import Chart, Charts
 from lamella.reports.record import Record
