@@ -184,9 +184,9 @@ class _Comparison:
             self._refuse_seen(item, plan.slide)
             rng = np.random.default_rng([settings.seed, *hash_quickly(item.path).encode()])
             n = len(plan.corners_l0)
-            places = np.concatenate([rng.permutation(n) for _ in range(-(-settings.n_tiles // n))])[: settings.n_tiles]
+            drawn = np.concatenate([rng.permutation(n) for _ in range(-(-settings.n_tiles // n))])[: settings.n_tiles]
             side, rows = settings.cut.spec.tile_px, []
-            for start in range(0, len(places), _TILES_AT_ONCE):
+            for start in range(0, len(drawn), _TILES_AT_ONCE):
                 tiles = np.stack(
                     [
                         plan.slide.read_box(
@@ -195,7 +195,7 @@ class _Comparison:
                             settings.cut.spec.mpp,
                             max_upsample=settings.cut.max_upsample,
                         )
-                        for x, y in plan.corners_l0[places[start : start + _TILES_AT_ONCE]]
+                        for x, y in plan.corners_l0[drawn[start : start + _TILES_AT_ONCE]]
                     ]
                 )
                 rows.append(self._activate(tiles))
