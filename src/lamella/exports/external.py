@@ -17,6 +17,7 @@ from pydantic import JsonValue
 
 from lamella.analysis.external import Claim, judge_external
 from lamella.cohort import Cohort
+from lamella.defaults import MARGIN
 from lamella.errors import ModelError, SettingsError
 from lamella.exports.card import CARD, load_card
 from lamella.exports.open import open_predictor
@@ -113,7 +114,7 @@ def open_beside(paths: Sequence[Path], *, margin: float | None = None) -> Extern
 
     Args:
         paths: The whole network first, then its depths, the dearest first; the last is what was recommended.
-        margin: How much AUC may be given up; None is 0.05.
+        margin: How much AUC may be given up; None is the default of studies.
 
     Raises:
         ModelError: If a folder is neither a run nor an export.
@@ -143,7 +144,7 @@ def open_beside(paths: Sequence[Path], *, margin: float | None = None) -> Extern
         arms=names,
         arm=names[-1],
         chain=True,
-        margin=0.05 if margin is None else margin,
+        margin=MARGIN if margin is None else margin,
         costs={name: float(len(names) - index) for index, name in enumerate(names)},
     )
     return ExternalArms(predictors=opened, claim=claim)

@@ -72,7 +72,7 @@ class FinetuneSettings:
                 raise SettingsError(f"{name} is {value} and must be above 0. Leave it out for the default.")
         if not 0 <= self.stain_jitter <= 0.5:
             raise SettingsError(f"stain jitter is {self.stain_jitter} and must be from 0 to 0.5. Pass 0.05.")
-        if self.precision not in ("fp32", "bf16"):
+        if self.precision not in get_args(defaults.TrainPrecision):
             raise SettingsError(f"training precision is '{self.precision}' and must be fp32 or bf16. Pass fp32.")
 
     @property

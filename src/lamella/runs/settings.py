@@ -2,8 +2,19 @@
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import get_args
 
-from lamella.defaults import CAM_ARM, CAM_METHOD, EVALUATE, FINETUNE_SEEDS, N_FOLDS, N_SEEDS
+from lamella.defaults import (
+    CAM_ARM,
+    CAM_METHOD,
+    EVALUATE,
+    FINETUNE_SEEDS,
+    N_FOLDS,
+    N_SEEDS,
+    CamArm,
+    CamMethod,
+    Evaluation,
+)
 from lamella.encoders import EncoderSpec, RuntimeSettings
 from lamella.errors import SettingsError
 from lamella.features.plan import CutSettings
@@ -60,7 +71,7 @@ class StageTwo:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
-        if self.evaluate not in ("all", "top-k"):
+        if self.evaluate not in get_args(Evaluation):
             raise SettingsError(f"--evaluate is '{self.evaluate}' and must be all or top-k. Pass --evaluate all.")
         if self.n_seeds < 1:
             raise SettingsError(f"{self.n_seeds} seeds are to be fine-tuned and at least 1 is needed. Pass 1.")
@@ -94,9 +105,9 @@ class CamSettings:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be computed."""
-        if self.method not in ("exact", "grad"):
+        if self.method not in get_args(CamMethod):
             raise SettingsError(f"a map by '{self.method}' is not known. Pass --method exact or --method grad.")
-        if self.finetuned not in ("frozen", "tuned"):
+        if self.finetuned not in get_args(CamArm):
             raise SettingsError(f"arm '{self.finetuned}' is not known. Pass --arm frozen or --arm tuned.")
 
 
