@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import RootModel
 
 from lamella.analysis.thresholds import Threshold
+from lamella.cohort import CohortSlide
 from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder
 from lamella.encoders.packing import refuse_own_code, refuse_own_name
 from lamella.errors import ModelError
@@ -22,7 +23,6 @@ from lamella.features.bag import BagFolder
 from lamella.features.layouts import open_own_bag
 from lamella.files import parse_json_file, refuse_links
 from lamella.machine import refuse_passing
-from lamella.mil import SlideModel
 from lamella.progress import Progress, SilentProgress
 from lamella.runs.facts import BagFacts, read_facts
 from lamella.runs.folder import RunFolder
@@ -36,23 +36,18 @@ from lamella.studies.arms import Arm
 from lamella.studies.folder import StudyFolder
 from lamella.studies.record import ArmRecord, StudyRecord
 
-_FIGURES = ("auc", "auc_pooled", "balanced_accuracy", "sensitivity", "specificity", "ppv", "npv", "average_precision",
-            "brier", "log_loss", "calibration")  # fmt: skip
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceSlide:
     """A slide that at least one of the models has learned from.
 
     Attributes:
-        patient_id: Whose it is.
-        label: Its class.
+        slide: Its patient and label.
         facts: What its bag states of itself.
         n_tiles: How many tiles it has.
     """
 
-    patient_id: str
-    label: str
+    slide: CohortSlide
     facts: BagFacts
     n_tiles: int
 
@@ -125,14 +120,10 @@ def _find_in_run(folder: RunFolder, arm: str | None, progress: Progress) -> Expo
     run = open_run(folder.path)
     metrics = load_content(folder.metrics, Metrics, made_by="lamella run")
     model = None if metrics is None else metrics.scores.model
-    figures = choose_figures(model) if kind == "frozen" else _find_stage_two(metrics, kind)
+    figures = _choose_figures(model) if kind == "frozen" else _find_stage_two(metrics, kind)
     name = {"frozen": "", "head": ", head only", "tuned": ", tuned"}[kind]
-    return dataclasses.replace(
-        _gather(run, kind, progress),
-        arm=f"{run.settings.encoder}{name}",
-        figures=figures,
-        notes=() if model is None else model.notes,
-    )
+    notes = () if model is None else model.notes
+    return _gather(run, kind, progress, arm=f"{run.settings.encoder}{name}", figures=figures, notes=notes)
 
 
 def _find_stage_two(metrics: Metrics | None, kind: str) -> Figures:
@@ -167,13 +158,9 @@ def _find_in_study(folder: StudyFolder, name: str | None, progress: Progress) ->
         notes.append(f"The study of {len(rows)} arms: {said.get('sentence')}")
     if len(rows) > 1:
         notes.append("An arm chosen among several looks better than it is; only slides of elsewhere tell.")
-    return dataclasses.replace(
-        _gather(run, row.finetuned, progress),
-        arm=name,
-        figures=choose_figures(score).model_copy(update={"among_arms": among}),
-        notes=tuple(notes),
-        local=folder.local,
-    )
+    figures = _choose_figures(score).model_copy(update={"among_arms": among})
+    source = _gather(run, row.finetuned, progress, arm=name, figures=figures, notes=tuple(notes))
+    return dataclasses.replace(source, local=folder.local)
 
 
 def read_verdict(folder: StudyFolder) -> dict[str, Any]:
@@ -220,8 +207,10 @@ def find_arm_run(folder: StudyFolder, row: ArmRecord, rows: Iterable[ArmRecord])
     return open_run(folder.models(arm, key=None if base is None else base.key))
 
 
-def _gather(run: FinishedRun, kind: str, progress: Progress) -> ExportSource:
-    """Bring models and bags of one arm together; name, figures and notes are left to whoever knows them."""
+def _gather(
+    run: FinishedRun, kind: str, progress: Progress, *, arm: str, figures: Figures, notes: tuple[str, ...]
+) -> ExportSource:
+    """Bring models and bags of one arm together."""
     encoder = read_run_encoder(run)
     refuse_own_name(encoder.name)  # before anything of it is built
     refuse_own_code(find_encoder(encoder.name))
@@ -236,7 +225,7 @@ def _gather(run: FinishedRun, kind: str, progress: Progress) -> ExportSource:
         bags = encode_validation(run, members, progress)
         by_encoder = {spec: _read_embeddings(folder, cohort) for spec, folder in bags.items()}
     return ExportSource(
-        arm="",
+        arm=arm,
         finetuned=kind,
         classes=run.classes,
         positive=run.positive,
@@ -245,9 +234,9 @@ def _gather(run: FinishedRun, kind: str, progress: Progress) -> ExportSource:
         members=members,
         slides=slides,
         embeddings=by_encoder,
-        figures=Figures(),
-        notes=(),
-        patients={slide_id: patient_id for slide_id, (patient_id, _) in cohort.items()},
+        figures=figures,
+        notes=notes,
+        patients={slide_id: slide.patient_id for slide_id, slide in cohort.items()},
         local=run.folder.local,
     )
 
@@ -281,11 +270,12 @@ def _refuse_other_weights(members: Sequence[Member]) -> None:
 
 
 def _read_slides(
-    members: Sequence[Member], bags: BagFolder, cohort: Mapping[str, tuple[str, str]]
+    members: Sequence[Member], bags: BagFolder, cohort: Mapping[str, CohortSlide]
 ) -> tuple[tuple[SourceSlide, ...], dict[str, NDArray[np.float64]]]:
     """Return the slides that the models have learned from, and their mean embeddings."""
     slides, embeddings = [], {}
-    for slide_id in sorted({i for member in members for i in _list_learned(member.model)}):
+    learned = (member.model.training for member in members)
+    for slide_id in sorted({i for training in learned for i in (*training.train, *training.val)}):
         path = bags.features_path(slide_id)
         if not path.exists() or slide_id not in cohort:
             raise ModelError(
@@ -294,41 +284,33 @@ def _read_slides(
             )
         bag = open_own_bag(path)
         embeddings[slide_id] = find_mean_embedding(bag.read_stored())
-        patient_id, label = cohort[slide_id]
-        slides.append(SourceSlide(patient_id=patient_id, label=label, facts=read_facts(bag), n_tiles=bag.shape[0]))
+        slides.append(SourceSlide(slide=cohort[slide_id], facts=read_facts(bag), n_tiles=bag.shape[0]))
     return tuple(slides), embeddings
 
 
-def _read_embeddings(bags: BagFolder, cohort: Mapping[str, tuple[str, str]]) -> dict[str, NDArray[np.float64]]:
+def _read_embeddings(bags: BagFolder, cohort: Mapping[str, CohortSlide]) -> dict[str, NDArray[np.float64]]:
     """Return the mean embeddings of all slides of the cohort that have a bag."""
     paths = {path.stem: path for path in sorted(bags.features.glob("*.h5")) if path.stem in cohort}
     return {slide_id: find_mean_embedding(open_own_bag(path).read_stored()) for slide_id, path in paths.items()}
 
 
-def _list_learned(model: SlideModel) -> tuple[str, ...]:
-    return (*model.training.train, *model.training.val)
-
-
-def _read_cohort(folder: RunFolder) -> dict[str, tuple[str, str]]:
-    """Return patient and label of each slide."""
+def _read_cohort(folder: RunFolder) -> dict[str, CohortSlide]:
+    """Return the slides with patient and label; where they lie is not known."""
     try:
         with folder.cohort.open(encoding="utf-8", newline="") as stream:
-            return {row["slide_id"]: (row["patient_id"], row["label"]) for row in csv.DictReader(stream)}
+            rows = [(row["slide_id"], row["patient_id"], row["label"]) for row in csv.DictReader(stream)]
+            return {i: CohortSlide(slide_id=i, patient_id=who, label=label, path=Path(i)) for i, who, label in rows}
     except (OSError, KeyError) as error:
         refuse_passing(error, str(folder.cohort))
         raise ModelError(f"'{folder.cohort}' cannot be read. Run `lamella run` again.") from error
 
 
-def choose_figures(score: Score | None) -> Figures:
+def _choose_figures(score: Score | None) -> Figures:
     """Return the headline figures, without what names batches or folds."""
-    if score is None:
-        return Figures(unit="patients", cross_validated=None, n_patients=None, n_by_class=None)
-    units = score.headline_units
-    known = {name: value for name in _FIGURES if (value := getattr(units, name, None)) is not None}
+    units = None if score is None else score.headline_units
+    known = {name: value for name in Figures.model_fields if (value := getattr(units, name, None)) is not None}
     return Figures(
-        unit=score.headline,
-        cross_validated=score.cross_validated,
-        n_patients=None if units is None else units.n_patients,
-        n_by_class=None if units is None else units.n_by_class,
-        **known,
+        unit="patients" if score is None else score.headline,
+        cross_validated=None if score is None else score.cross_validated,
+        **{"n_patients": None, "n_by_class": None, **known},
     )

@@ -297,9 +297,9 @@ def _describe(
     slides = source.slides
     trained_on = TrainedOn(
         n_slides=len(slides),
-        n_patients=len({slide.patient_id for slide in slides}),
+        n_patients=len({slide.slide.patient_id for slide in slides}),
         n_tiles=sum(slide.n_tiles for slide in slides),
-        n_slides_by_class={name: sum(slide.label == name for slide in slides) for name in source.classes},
+        n_slides_by_class={name: sum(slide.slide.label == name for slide in slides) for name in source.classes},
         slide_mpp=reference.mpp,
         formats=dict(sorted(Counter(slide.facts.slide_format or "not stated" for slide in slides).items())),
         in_regions=any(slide.facts.regions for slide in slides),
