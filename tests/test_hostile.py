@@ -20,12 +20,14 @@ from lamella.encoders.timm_trunk import create_trunk
 from lamella.encoders.trust import trusting
 from lamella.encoders.tuned import SeenSlides, save_encoder_file
 from lamella.errors import BagError, EncoderError, LamellaError, ModelError, OutputError
+from lamella.exports.card import hash_card
 from lamella.exports.open import open_export
-from lamella.exports.write import export_model, hash_card
+from lamella.exports.write import export_model
 from lamella.features.h5_reading import open_h5, read_array
 from lamella.files import find_inside, find_sha256, parse_json_file, refuse_links, write_json
 from lamella.runs.folder import RunFolder
 from lamella.runs.predict import open_run
+from tests.exports.cards import make_card
 from tests.tiny import draw_cohort, draw_tissue, save_slide
 
 OWN = """\
@@ -186,7 +188,7 @@ def test_a_study_file_makes_no_code_run(run: Path, bait: Path, tmp_path: Path) -
     code, said = invoke("study", design, "--cohort", table, "--out", tmp_path / "study", "--quiet")
     assert (code, "--trust PATH/mine.py" in said) == (1, True)
     assert not (tmp_path / "ran").exists()
-    assert open_run(run).settings["encoder"] == "mine.py:build"
+    assert open_run(run).settings.encoder == "mine.py:build"
 
 
 @pytest.fixture
@@ -259,7 +261,7 @@ def test_an_arm_has_its_bags_in_its_study(tmp_path: Path, said: str) -> None:
 def test_an_export_lists_files_of_an_export_only(tmp_path: Path, canaries: Path, listed: str) -> None:
     model = tmp_path / "model"
     model.mkdir()
-    card = {"format": "lamella-export", "format_version": 1, "files": {listed: "0" * 64}}
+    card = make_card({listed: "0" * 64})
     write_json(model / "model.json", card | {"card_sha256": hash_card(card)})
     with pytest.raises(ModelError, match="which is no file of an export"):
         open_export(model)
@@ -269,12 +271,12 @@ def test_a_file_of_an_export_that_is_a_link_or_not_listed_is_not_opened(tmp_path
     model = tmp_path / "model"
     model.mkdir()
     (model / "seen.json").symlink_to(canaries / "a.txt")
-    card = {"format": "lamella-export", "format_version": 1, "files": {"seen.json": find_sha256(canaries / "a.txt")}}
+    card = make_card({"seen.json": find_sha256(canaries / "a.txt")})
     write_json(model / "model.json", card | {"card_sha256": hash_card(card)})
     with pytest.raises(ModelError, match=r"lacks 'seen.json' \(no such file, or a link\)"):
         open_export(model)
     (model / "seen.json").unlink()
-    card |= {"files": {}, "encoders": {"encoder": {}}, "members": []}
+    card |= {"files": {}}
     write_json(model / "model.json", card | {"card_sha256": hash_card(card)})
     with pytest.raises(ModelError, match=r"does not list 'encoder.safetensors'"):
         open_export(model)

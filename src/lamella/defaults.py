@@ -44,6 +44,9 @@ STAIN_JITTER: Final = 0.0
 TRAIN_PRECISION: Final = "fp32"
 EVALUATE: Final = "all"
 
+# Comparing
+MARGIN: Final = 0.05
+
 # Explaining and showing
 CAM_METHOD: Final = "exact"
 CAM_ARM: Final = "frozen"

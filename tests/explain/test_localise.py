@@ -17,9 +17,9 @@ from lamella.errors import CohortError, SettingsError, TissueError
 from lamella.explain.localise import LocaliseSettings, localise_run
 from lamella.explain.localise_scene import SlideMap, average_over_tiles, find_detections
 from lamella.explain.outlines import load_truth
+from lamella.explain.records import Localisation
 from lamella.features.extract import ExtractSettings
 from lamella.features.plan import CutSettings
-from lamella.files import parse_json_file
 from lamella.mil.settings import TrainSettings
 from lamella.reports.page import write_page
 from lamella.runs.execute import execute_run
@@ -82,22 +82,23 @@ def test_attention_and_cam_find_the_lesion_and_the_controls_do_not_reach_them(ru
     out, folder = run
     content, failures = localise_run(open_run(out), LocaliseSettings(lesions=folder, cam=CAM, controls=True))
     assert failures == ()
-    maps = content["maps"]
+    maps = content.maps
     assert list(maps) == [
         *("attention", "cam", "attention, random weights", "cam, random weights"),
         *("attention, permuted labels", "cam, permuted labels", "darkness"),
     ]
-    for name, one in maps.items():
-        assert one["n_slides"] == 6, name
+    for name, measures in maps.items():
+        assert measures.n_slides == 6, name
         for measure in ("tile_auc", "pixel_auc", "tile_ap", "pixel_ap", "pointing", "top_k"):
-            low, high = one[measure]["interval"]
-            assert 0 <= low <= one[measure]["value"] <= high <= 1
-    assert maps["attention"]["tile_auc"]["value"] > 0.9
-    assert maps["cam"]["pixel_auc"]["value"] > 0.85
-    assert maps["darkness"]["tile_auc"]["value"] > 0.9  # the lesions are dark, and this says so
-    assert maps["attention, permuted labels"]["tile_auc"]["value"] < maps["attention"]["tile_auc"]["value"]
-    assert parse_json_file(out / "localisation.json") == content
-    assert content["settings"]["radius_um"] == 1.5 * 32 * 0.5
+            mean = getattr(measures, measure)
+            low, high = mean.interval
+            assert 0 <= low <= mean.value <= high <= 1
+    assert maps["attention"].tile_auc.value > 0.9
+    assert maps["cam"].pixel_auc.value > 0.85
+    assert maps["darkness"].tile_auc.value > 0.9  # the lesions are dark, and this says so
+    assert maps["attention, permuted labels"].tile_auc.value < maps["attention"].tile_auc.value
+    assert Localisation.load(out / "localisation.json") == content
+    assert content.settings.radius_um == 1.5 * 32 * 0.5
     with (out / "localisation.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 6 * 7
@@ -115,8 +116,8 @@ def test_run_again_it_finds_the_same_and_makes_no_map_anew(run):
     assert localise_run(open_run(out), wanted)[0] == first
     assert {path: path.stat().st_mtime_ns for path in out.glob("cam/*/cam.tiff")} == times
     alone = localise_run(open_run(out), LocaliseSettings(lesions=folder, cam=None))[0]
-    assert list(alone["maps"]) == ["attention", "darkness"]
-    assert alone["maps"]["attention"] == first["maps"]["attention"]
+    assert list(alone.maps) == ["attention", "darkness"]
+    assert alone.maps["attention"] == first.maps["attention"]
 
 
 def test_outlines_of_every_kind_mean_the_same(tmp_path):
@@ -160,9 +161,9 @@ def test_a_folder_without_outlines_is_refused_and_a_slide_without_them_is_named(
         LocaliseSettings(lesions=tmp_path, k=0)
     write_geojson(tmp_path / "S-01.geojson", shapely.box(*LESION))
     content = localise_run(open_run(out), LocaliseSettings(lesions=tmp_path, cam=None))[0]
-    assert content["notes"][0].startswith("5 of 6 tested slides labelled tumour have no outlines and were left out")
-    assert "'S-11'" in content["notes"][0]
-    assert content["maps"]["attention"]["n_slides"] == 1
+    assert content.notes[0].startswith("5 of 6 tested slides labelled tumour have no outlines and were left out")
+    assert "'S-11'" in content.notes[0]
+    assert content.maps["attention"].n_slides == 1
 
 
 def save_labels(path, *, lesion=2, other=1):
@@ -181,10 +182,10 @@ def test_masks_measure_what_outlines_do(run, tmp_path):
     for number in range(1, 12, 2):
         save_labels(masks / f"S-{number:02}.tiff_mask.PNG", lesion=255, other=0)
         save_labels(labels / f"s-{number:02}.png")
-    expected = localise_run(open_run(out), LocaliseSettings(lesions=folder, cam=None))[0]["maps"]
-    assert localise_run(open_run(out), LocaliseSettings(lesions=masks, cam=None))[0]["maps"] == expected
+    expected = localise_run(open_run(out), LocaliseSettings(lesions=folder, cam=None))[0].maps
+    assert localise_run(open_run(out), LocaliseSettings(lesions=masks, cam=None))[0].maps == expected
     chosen = LocaliseSettings(lesions=labels, cam=None, values=("2",))
-    assert localise_run(open_run(out), chosen)[0]["maps"] == expected
+    assert localise_run(open_run(out), chosen)[0].maps == expected
     with pytest.raises(CohortError, match=r"no lesion in 'labels' could be measured. .*values 0, 1, 2, so it is not"):
         localise_run(open_run(out), LocaliseSettings(lesions=labels, cam=None))
 
@@ -197,7 +198,7 @@ def test_masks_without_a_lesion_are_failures_and_where_all_are_it_is_an_error(ru
         localise_run(open_run(out), LocaliseSettings(lesions=tmp_path, cam=None))
     save_labels(tmp_path / "S-05.png", lesion=255, other=0)
     content, failures = localise_run(open_run(out), LocaliseSettings(lesions=tmp_path, cam=None))
-    assert content["maps"]["attention"]["n_slides"] == 1
+    assert content.maps["attention"].n_slides == 1
     assert sorted(one.slide_id for one in failures) == ["S-01", "S-03", "S-07", "S-09", "S-11"]
     assert all("marks no lesion" in one.reason for one in failures)
 
@@ -232,11 +233,11 @@ def test_only_the_class_that_is_lesion_counts(run, tmp_path):
     for number in range(1, 12, 2):
         features = [{"type": "Feature", **one} for one in (square, other)[: 1 + number % 3]]
         (tmp_path / f"S-{number:02}.tiff.geojson").write_text(json.dumps(features))
-    expected = localise_run(open_run(out), LocaliseSettings(lesions=folder, cam=None))[0]["maps"]
+    expected = localise_run(open_run(out), LocaliseSettings(lesions=folder, cam=None))[0].maps
     chosen = LocaliseSettings(lesions=tmp_path, cam=None, classes=("Tumor",))
     content = localise_run(open_run(out), chosen)[0]
-    assert content["maps"] == expected
-    assert content["settings"]["lesion_classes"] == ["Tumor"]
+    assert content.maps == expected
+    assert content.settings.lesion_classes == ("Tumor",)
     with pytest.raises(SettingsError, match=r"--lesions: the files hold 2 classes .*--lesion-class Tumor"):
         localise_run(open_run(out), LocaliseSettings(lesions=tmp_path, cam=None))
     (tmp_path / "S-01.png").write_bytes(b"")
@@ -250,8 +251,8 @@ def test_lesions_smaller_than_the_raster_are_noted(run, tmp_path):
         edge = 90 if number > 1 else 0.5
         write_geojson(tmp_path / f"S-{number:02}.geojson", shapely.box(180.1, 100.1, 180.1 + edge, 100.1 + edge))
     content = localise_run(open_run(out), LocaliseSettings(lesions=tmp_path, cam=None))[0]
-    assert content["maps"]["attention"]["n_slides"] == 5
-    assert content["notes"][0] == "lesions of 'S-01' are smaller than a sixteenth of a tile: left out."
+    assert content.maps["attention"].n_slides == 5
+    assert content.notes[0] == "lesions of 'S-01' are smaller than a sixteenth of a tile: left out."
 
 
 def test_a_mean_over_tiles_counts_cut_pixels_by_their_share():

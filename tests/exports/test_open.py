@@ -12,8 +12,8 @@ import torch
 from lamella.encoders import find_encoder
 from lamella.encoders.tuned import SeenSlides, save_encoder_file
 from lamella.errors import ModelError
-from lamella.exports.open import load_card, open_export, open_predictor
-from lamella.exports.write import hash_card
+from lamella.exports.card import hash_card, load_card
+from lamella.exports.open import open_export, open_predictor
 from lamella.files import find_sha256, parse_json_file
 
 
@@ -23,7 +23,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_a_file_that_differs_or_is_gone_is_refused(model: Path, tmp_path: Path) -> None:
-    names = load_card(model)["files"]
+    names = load_card(model).files
     assert {"encoder.safetensors", "encoder.xml", "encoder.bin", "encoder.json", "reference.npz", "seen.json"} <= {
         *names
     }

@@ -10,7 +10,8 @@ import pytest
 from lamella.cohort import Cohort
 from lamella.errors import LeakageError, ModelError
 from lamella.exports import source
-from lamella.exports.open import load_card, open_export
+from lamella.exports.card import load_card
+from lamella.exports.open import open_export
 from lamella.exports.write import ExportSettings, export_model
 from lamella.files import parse_json_file
 from lamella.pipeline.predict import predict_slides
@@ -52,12 +53,13 @@ def test_the_recommended_arm_of_a_study_is_exported_and_none_where_it_cannot_tel
     verdict["verdict"] |= {"kind": "non-inferior", "arm": best}
     (copy / "verdict.json").write_text(json.dumps(verdict))
     card = load_card(export_model(copy, tmp_path / "model"))
-    assert card["arm"] == best
-    assert card["encoders"]["encoder"]["depth"] == 1
-    assert card["encoders"]["encoder"]["licence"] == "not stated"
-    assert any("weights are random" in limit for limit in card["limits"])
-    assert card["figures"]["among_arms"]["auc"] is not None
-    assert any("chosen among several" in note for note in card["notes"])
+    assert card.arm == best
+    assert card.encoders["encoder"].depth == 1
+    assert card.encoders["encoder"].licence == "not stated"
+    assert any("weights are random" in limit for limit in card.limits)
+    assert card.figures.among_arms is not None
+    assert card.figures.among_arms.auc is not None
+    assert any("chosen among several" in note for note in card.notes)
 
 
 def test_a_tuned_arm_brings_an_encoder_a_fold_and_averages_over_them(
@@ -67,13 +69,14 @@ def test_a_tuned_arm_brings_an_encoder_a_fold_and_averages_over_them(
     model = export_model(study.folder.path, tmp_path / "model", ExportSettings(arm=arm))
     card = load_card(model)
     names = [f"encoders/fold{fold}-seed0" for fold in range(3)]
-    assert list(card["encoders"]) == names
-    assert [member["encoder"] for member in card["members"]] == names
+    assert list(card.encoders) == names
+    assert [head.encoder for head in card.members] == names
     reference = load_reference(model / "reference.npz")
     assert sorted(reference.embeddings) == [f"fold{fold}-seed0" for fold in range(3)]
     # Of each fold the 4 test slides and those of validation, which were encoded for the threshold.
     assert all(len(likeness.distances) > 4 for likeness in reference.embeddings.values())
-    assert card["threshold"]["n_positive"] + card["threshold"]["n_negative"] == sum(
+    assert card.threshold is not None
+    assert card.threshold.n_positive + card.threshold.n_negative == sum(
         len(member.model.training.val) for member in open_export(model).members
     )
     found, failures = predict_slides(model, dataclasses.replace(new, slides=new.slides[:2]), tmp_path / "out")
@@ -89,7 +92,7 @@ def test_a_tuned_arm_brings_an_encoder_a_fold_and_averages_over_them(
 def test_the_head_only_arm_shares_the_frozen_encoder(study: Study, new: Cohort, tmp_path: Path) -> None:
     arm = "resnet18@1, random weights, head only"
     model = export_model(study.folder.path, tmp_path / "model", ExportSettings(arm=arm))
-    assert list(load_card(model)["encoders"]) == ["encoder"]
-    assert load_card(model)["threshold"] is not None
+    assert list(load_card(model).encoders) == ["encoder"]
+    assert load_card(model).threshold is not None
     found, _ = predict_slides(model, unlabelled(dataclasses.replace(new, slides=new.slides[:1])), tmp_path / "out")
     assert found[0].unlike is not None

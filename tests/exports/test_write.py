@@ -17,13 +17,16 @@ from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder, wei
 from lamella.encoders.trust import trusting
 from lamella.errors import EncoderError, LeakageError, ModelError, OutputError, WeightsError
 from lamella.exports import write
-from lamella.exports.open import load_card, open_export, open_predictor
-from lamella.exports.write import ExportSettings, export_model, hash_card
+from lamella.exports.card import hash_card, load_card
+from lamella.exports.open import open_export, open_predictor
+from lamella.exports.write import ExportSettings, export_model
 from lamella.features.layouts import open_own_bag
 from lamella.files import find_sha256, parse_json_file
 from lamella.pipeline.predict import predict_slides
 from lamella.runs.execute import execute_run
+from lamella.runs.metrics import Metrics
 from lamella.runs.predict import open_run
+from lamella.runs.record import RunRecord
 from tests.exports.conftest import EXTRACT, SETTINGS, unlabelled
 
 
@@ -83,7 +86,7 @@ def test_a_compiled_network_of_an_export_is_never_used(
     one = dataclasses.replace(new, slides=new.slides[:1])
     poisoned = shutil.copytree(model, tmp_path / "poisoned")
     (poisoned / "encoder.xml").write_bytes(b"<net/>")
-    card = load_card(model)
+    card = parse_json_file(model / "model.json")
     victim = fingerprint_encoder(EncoderSpec("resnet18", "random"))
     card["encoders"]["encoder"]["fingerprint"] = victim  # as if it were another encoder's
     card["files"]["encoder.xml"] = find_sha256(poisoned / "encoder.xml")
@@ -167,18 +170,19 @@ def test_under_pseudonyms_files_are_known_again_and_ids_cannot_be_tried(
 
 def test_the_card_says_what_it_was_trained_on_its_figures_and_limits(model: Path, run: Path) -> None:
     card = load_card(model)
-    assert card["trained_on"]["n_slides_by_class"] == {"benign": 6, "malignant": 6}
-    assert (card["trained_on"]["n_slides"], card["trained_on"]["n_patients"]) == (12, 12)
-    assert card["trained_on"]["slide_mpp"] == [0.5, 0.5]
-    assert list(card["trained_on"]["formats"].values()) == [12]
-    metrics = parse_json_file(run / "metrics.json")
-    assert card["figures"]["auc"] == metrics["arms"]["model"]["patients"]["auc"]
-    assert card["threshold"] == metrics["frozen_threshold"]
-    assert card["settings"]["tile_px"] == 64
-    encoder = card["encoders"]["encoder"]
-    assert (encoder["network"], encoder["depth"], encoder["width"]) == ("tf_efficientnet_lite0", 2, 40)
-    assert encoder == json.loads((model / "encoder.json").read_text())
-    assert any("not a medical device" in limit for limit in card["limits"])
+    assert card.trained_on.n_slides_by_class == {"benign": 6, "malignant": 6}
+    assert (card.trained_on.n_slides, card.trained_on.n_patients) == (12, 12)
+    assert card.trained_on.slide_mpp == (0.5, 0.5)
+    assert list(card.trained_on.formats.values()) == [12]
+    metrics = Metrics.load(run / "metrics.json")
+    assert metrics.scores.model.patients is not None
+    assert card.figures.auc == metrics.scores.model.patients.auc
+    assert card.threshold == metrics.frozen_threshold
+    assert card.settings == RunRecord.load(run / "run.json").settings
+    encoder = card.encoders["encoder"]
+    assert (encoder.network, encoder.depth, encoder.width) == ("tf_efficientnet_lite0", 2, 40)
+    assert encoder.as_json() == json.loads((model / "encoder.json").read_text())
+    assert any("not a medical device" in limit for limit in card.limits)
     page = (model / "README.md").read_text(encoding="utf-8")
     for text in ("12 slides of 12 patients", "AUC within folds", "apache-2.0", "Tiles of 64 px at 0.5 um/px"):
         assert text in page
@@ -213,7 +217,7 @@ def test_an_earlier_export_is_replaced_and_other_folders_are_left_alone(run: Pat
     with pytest.raises(OutputError, match="not empty"):
         export_model(run, tmp_path / "full")
     model = export_model(run, tmp_path / "model")
-    card = load_card(model)
+    card = parse_json_file(model / "model.json")
     (model / "encoder.onnx").write_text("of an earlier one")
     card["files"]["encoder.onnx"] = ""
     (model / "model.json").write_text(json.dumps(card))
@@ -222,7 +226,7 @@ def test_an_earlier_export_is_replaced_and_other_folders_are_left_alone(run: Pat
     open_export(model)
 
 
-@pytest.mark.parametrize("step", ["_save_encoder", "save_model", "save_reference", "write_readme", "hash_card"])
+@pytest.mark.parametrize("step", ["_save_encoder", "save_model", "save_reference", "write_readme", "find_sha256"])
 def test_an_export_that_was_killed_goes_on_by_the_same_command(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -239,7 +243,7 @@ def test_an_export_that_was_killed_goes_on_by_the_same_command(
     export_model(run, out)
     assert not (out / "unfinished.json").exists()
     written = [path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()]
-    assert set(load_card(out)["files"]) == {name for name in written if name != "model.json" and name[0] != "."}
+    assert set(load_card(out).files) == {name for name in written if name != "model.json" and name[0] != "."}
     open_export(out)
 
 
@@ -263,8 +267,9 @@ def test_onnx_computes_the_same_and_says_nothing_of_this_machine(run: Path, new:
     onnxruntime = pytest.importorskip("onnxruntime")
     model = export_model(run, tmp_path / "model", ExportSettings(onnx=True))
     card = load_card(model)
-    assert card["onnx"]["checked"]
-    assert {"encoder.onnx", "heads.onnx"} <= {*card["files"]}
+    assert card.onnx is not None
+    assert card.onnx.checked
+    assert {"encoder.onnx", "heads.onnx"} <= {*card.files}
     predictor = open_run(run).predictor()
     features = np.random.default_rng(0).normal(size=(29, 40)).astype(np.float32)
     session = onnxruntime.InferenceSession(model / "heads.onnx", providers=["CPUExecutionProvider"])

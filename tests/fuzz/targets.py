@@ -56,7 +56,7 @@ def train_on_bags(path: Path) -> str:
     bags = load_bag_folder(path, [f"S{k}" for k in range(6)])
     keys = [bags.key(slide_id) for slide_id in bags.features]
     # What is stated under names that no one reads, such as that of a hash with a letter changed, is no result.
-    stated = [[own.get(name) for name in sorted(FEATURE_KEYS)] for own in bags.provenance.values()]
+    stated = [[getattr(bag, name, None) for name in sorted(FEATURE_KEYS)] for bag in bags.facts.values()]
     return digest([keys, *bags.corners_l0.values(), repr(stated), _train(bags.features)])
 
 

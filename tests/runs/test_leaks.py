@@ -10,16 +10,18 @@ from lamella.encoders.tuned import SeenSlides, hash_id
 from lamella.errors import LeakageError
 from lamella.progress import SilentProgress
 from lamella.runs.bags import load_bag_folder
+from lamella.runs.facts import BagFacts
 from lamella.runs.leaks import refuse_seen_by_encoder
 from lamella.runs.predictor import Predictor, SeenBefore, refuse_seen
+from lamella.runs.record import SettingsRecord
 
 SPELLINGS = ["P-07", "p-07", "P-7", "P 7", "P-07 ", "\uff30-07"]
 
 
 def make_predictor(seen: SeenBefore) -> Predictor:
     return Predictor(
-        called="run", folder=Path("run"), classes=("a", "b"), positive="b", settings={}, members=(), threshold=None,
-        seen=seen,
+        called="run", folder=Path("run"), classes=("a", "b"), positive="b", settings=SettingsRecord.model_construct(),
+        members=(), threshold=None, seen=seen,
     )  # fmt: skip
 
 
@@ -36,9 +38,9 @@ def test_predict_refuses_a_learned_patient_in_any_spelling(spelling: str) -> Non
     hashed = SeenBefore(patients=frozenset({hash_id("P-07", "salt")}), images=frozenset(), salt="salt")
     with pytest.raises(LeakageError):
         refuse_seen(make_predictor(hashed), make_cohort(spelling), labelled=True, progress=SilentProgress())
-    bag = {"new": {"seen_salt": "salt", "seen_patients": [hash_id("P-07", "salt")]}}
+    facts = BagFacts(slide_id="new", seen_salt="salt", seen_patients=(hash_id("P-07", "salt"),))
     with pytest.raises(LeakageError, match="its patient was among those"):
-        refuse_seen_by_encoder(["new"], bag, make_cohort(spelling))
+        refuse_seen_by_encoder(["new"], {"new": facts}, make_cohort(spelling))
 
 
 @pytest.mark.parametrize("patient_id", ["P-70", "P-8", "Q-07", "P07"])

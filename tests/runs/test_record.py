@@ -14,6 +14,10 @@ from lamella.files import parse_json_file, write_record
 from lamella.runs.metrics import Metrics, StageTwoScores
 from lamella.runs.record import RunRecord
 
+SETTINGS = {
+    "encoder": "mine", "tile_px": 64, "mpp": 0.5, "stride_px": 64, "min_tissue": 0.5, "tissue": "glass",
+    "max_upsample": 1.1, "dtype": "float16", "precision": "auto", "of_tomorrow": 3,
+}  # fmt: skip
 STAGE_TWO = {
     "arms": [
         {"arm": "stage 1", "reading": "all", "auc": 0.75, "interval": [0.5, 0.9], "less_stage_1": None},
@@ -96,7 +100,7 @@ def test_what_was_fine_tuned_is_an_arm_in_the_file_and_not_in_python() -> None:
 
 
 def test_a_record_of_another_version_keeps_its_keys_and_may_lack_ours(tmp_path: Path) -> None:
-    old = {"classes": ["a", "b"], "positive": "b", "settings": {"encoder": "mine"}, "of_tomorrow": {"x": [1]}}
+    old = {"classes": ["a", "b"], "positive": "b", "settings": SETTINGS, "of_tomorrow": {"x": [1]}}
     write_record(tmp_path / "run.json", old)
     record = RunRecord.load(tmp_path / "run.json")
     assert (record.notes, record.external, record.extraction) == ((), False, None)

@@ -17,6 +17,7 @@ from lamella.analysis.contest import ArmFacts, Contest, judge_contest
 from lamella.analysis.predictions import number_groups
 from lamella.analysis.predictions_frame import find_logits, prepare_frame
 from lamella.analysis.verdict import ExternalVerdict, PlannedTable, Summary, Verdict
+from lamella.defaults import MARGIN
 from lamella.errors import CohortError, SettingsError
 
 _Judged = TypeVar("_Judged", Verdict, ExternalVerdict)
@@ -26,7 +27,7 @@ _LOST = 1e3  # log-odds beyond those of any model
 def judge_arms(
     predictions: pd.DataFrame,
     *,
-    margin: float = 0.05,
+    margin: float = MARGIN,
     costs: Mapping[str, float] | None = None,
     chains: Sequence[Sequence[str]] = (),
     tables: Sequence[PlannedTable] = (),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ class Threshold(Record):
         prevalence: Share of the positive class in training.
     """
 
+    __pydantic_config__: ClassVar = {"extra": "ignore"}  # in a record, keys of other versions
     value: float
     rule: str
     note: str

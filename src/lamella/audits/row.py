@@ -2,7 +2,6 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +60,7 @@ class AuditRow:
     problems: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
-    def cells(self) -> dict[str, Any]:
+    def cells(self) -> dict[str, str | float | bool | None]:
         """Return the row as cells of a table; several problems are parted by " | "."""
         cells = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         rounded = {name: float(f"{value:.5g}") for name, value in cells.items() if isinstance(value, float)}

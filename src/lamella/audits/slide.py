@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -51,15 +52,15 @@ def audit_slide(item: CohortSlide, cut: Cut) -> AuditRow:
     visit.attempt(visit.find_file)
     if not visit.problems:
         visit.attempt(visit.look_inside)
-    return AuditRow(slide_id=item.slide_id, problems=tuple(visit.problems), remarks=tuple(visit.remarks), **visit.found)
+    return replace(visit.row, problems=tuple(visit.problems), remarks=tuple(visit.remarks))
 
 
 class _Visit:
-    """What one visit to a slide finds."""
+    """What one visit to a slide tells."""
 
     def __init__(self, item: CohortSlide, cut: Cut) -> None:
         self.item, self.cut = item, cut
-        self.found: dict[str, Any] = {}
+        self.row = AuditRow(slide_id=item.slide_id)
         self.problems: list[str] = []
         self.remarks: list[str] = []
         self.is_fine_enough = False
@@ -83,28 +84,28 @@ class _Visit:
             )
             return
         files = list_slide_files(path)
-        self.found["n_bytes"] = sum(file.stat().st_size for file in files)
-        self.found["quick_hash"] = hash_quickly(path)
+        self.row = replace(self.row, n_bytes=sum(file.stat().st_size for file in files), quick_hash=hash_quickly(path))
 
     def look_inside(self) -> None:
         """Everything that needs the slide open."""
         try_slide(self.item.path, slide_mpp=self.item.slide_mpp, image=self.item.slide_image)
         with open_slide(self.item.path, slide_mpp=self.item.slide_mpp, image=self.item.slide_image) as slide:
-            self.found |= {
-                "format": slide.format,
-                "reader": slide.reader,
-                "width": slide.size[0],
-                "height": slide.size[1],
-                "n_levels": len(slide.level_dimensions),
-                "magnification": slide.magnification,
-                "notes": slide.notes,
-            }
+            self.row = replace(
+                self.row,
+                format=slide.format,
+                reader=slide.reader,
+                width=slide.size[0],
+                height=slide.size[1],
+                n_levels=len(slide.level_dimensions),
+                magnification=slide.magnification,
+                notes=slide.notes,
+            )
             self.attempt(self.look_at_levels, slide)
             self.attempt(self.find_resolution, slide)
-            if "mpp_x" in self.found:
+            if self.row.mpp_x is not None:
                 self.attempt(self.find_level, slide)
                 self.attempt(self.find_tiles, slide)
-            elif not self.found.get("readable"):
+            elif not self.row.readable:
                 self.attempt(self.read_tiles, slide, np.array([[slide.size[0] // 2, slide.size[1] // 2]]))
 
     def look_at_levels(self, slide: Slide) -> None:
@@ -120,7 +121,7 @@ class _Visit:
     def find_resolution(self, slide: Slide) -> None:
         """The resolution, its source, and whether the nominal magnification tells the same."""
         resolution = slide.resolution
-        self.found |= {"mpp_x": resolution.x, "mpp_y": resolution.y, "mpp_source": resolution.source}
+        self.row = replace(self.row, mpp_x=resolution.x, mpp_y=resolution.y, mpp_source=resolution.source)
         if slide.overruled_mpp is not None:
             self.remarks.append(
                 f"the file states {slide.overruled_mpp[0]:.4g} um/px and {resolution.x:.4g} is given, which is used."
@@ -129,7 +130,7 @@ class _Visit:
             expected = 10 / slide.magnification
             ratio = (resolution.x * resolution.y) ** 0.5 / expected
             agrees = 1 / (1 + MAGNIFICATION_TOLERANCE) <= ratio <= 1 + MAGNIFICATION_TOLERANCE
-            self.found["magnification_agrees"] = agrees
+            self.row = replace(self.row, magnification_agrees=agrees)
             if not agrees:
                 self.remarks.append(
                     f"{slide.magnification:g}x would be about {expected:.3g} um/px but the resolution is "
@@ -150,7 +151,7 @@ class _Visit:
             corners = place_tiles(
                 tissue.mask, spec, slide_size=slide.size, slide_mpp=slide.mpp, bounds_l0=slide.bounds_l0
             )
-            self.found["n_tiles"] = len(corners) if self.is_fine_enough else 0
+            self.row = replace(self.row, n_tiles=len(corners) if self.is_fine_enough else 0)
             if not len(corners):
                 self.say_empty(tissue)
         finally:
@@ -167,11 +168,12 @@ class _Visit:
         tissue = restrict_to_choices(keep_scan(tissue, slide.bounds_l0), self.cut.regions, slide_id, slide.bounds_l0)
         whole_um2 = slide.bounds_l0[2] * slide.bounds_l0[3] * slide.mpp[0] * slide.mpp[1]
         pen_um2 = sum(step.removed_um2 for step in tissue.ledger if step.step == "pen")
-        self.found |= {
-            "tissue_mm2": tissue.tissue_um2 / 1e6,
-            "tissue_share": min(tissue.tissue_um2 / whole_um2, 1.0),
-            "pen_share": pen_um2 / whole_um2,
-        }
+        self.row = replace(
+            self.row,
+            tissue_mm2=tissue.tissue_um2 / 1e6,
+            tissue_share=min(tissue.tissue_um2 / whole_um2, 1.0),
+            pen_share=pen_um2 / whole_um2,
+        )
         self.remarks.extend(tissue.notes)
         if pen_um2 > MANY_PEN * whole_um2:
             self.remarks.append(f"{pen_um2 / whole_um2:.1%} of the slide has the colours of pen ink and is left out.")
@@ -200,13 +202,14 @@ class _Visit:
         for x, y in chosen:
             corner = (min(int(x), slide.size[0] - size[0]), min(int(y), slide.size[1] - size[1]))
             tile = slide.read_region(corner, 0, size)
-            if "mpp_x" in self.found:
-                blurs.append(measure_blur(tile, self.found["mpp_x"]))
+            if self.row.mpp_x is not None:
+                blurs.append(measure_blur(tile, self.row.mpp_x))
         seconds = (time.perf_counter() - start) / len(chosen)
-        self.found["readable"] = True
-        if "mpp_x" in self.found:
-            self.found["tile_seconds"] = seconds * self.pixels_of_tile(slide) / (size[0] * size[1])
-            self.note_blur([blur for blur in blurs if blur is not None])
+        self.row = replace(self.row, readable=True)
+        if self.row.mpp_x is not None:
+            tile_seconds = seconds * self.pixels_of_tile(slide) / (size[0] * size[1])
+            self.note_blur([blur for blur in blurs if blur is not None], self.row.mpp_x)
+            self.row = replace(self.row, tile_seconds=tile_seconds)
 
     def pixels_of_tile(self, slide: Slide) -> float:
         """Return how many new pixels one tile takes at the level it is read from; overlap is decoded once."""
@@ -215,11 +218,11 @@ class _Visit:
         finest: float = max((d for d in slide.level_downsamples if d * slide.mpp[0] <= spec.mpp * 1.001), default=1.0)
         return float(step_um**2 / (slide.mpp[0] * slide.mpp[1] * finest**2))
 
-    def note_blur(self, blurs: list[float]) -> None:
+    def note_blur(self, blurs: list[float], mpp: float) -> None:
         """Keep the median blur."""
         if not blurs:
             return
         blur_um = float(np.median(blurs))
-        self.found["blur_um"] = blur_um
-        if blur_um > max(BLURRED_UM, BLURRED_PX * self.found["mpp_x"]):
+        self.row = replace(self.row, blur_um=blur_um)
+        if blur_um > max(BLURRED_UM, BLURRED_PX * mpp):
             self.remarks.append(f"edges are blurred by {blur_um:.2g} um: out of focus? Look at it before using it.")

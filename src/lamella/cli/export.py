@@ -50,14 +50,12 @@ def export(
     """
     progress = talk.open()
 
-    from lamella.exports.open import load_card
+    from lamella.exports.card import load_card
     from lamella.exports.write import ExportSettings, export_model
 
     export_model(source, out, ExportSettings(arm=arm, onnx=onnx, pseudonyms=pseudonyms), progress=progress)
     card = load_card(out)
     if as_json:
-        print_json({"out": str(out), "arm": card["arm"], "files": card["files"]})
+        print_json({"out": str(out), "arm": card.arm, "files": card.files})
         return
-    progress.say(
-        f"The model '{card['arm']}' is in '{out}'; README.md there says what it was trained on and its limits."
-    )
+    progress.say(f"The model '{card.arm}' is in '{out}'; README.md there says what it was trained on and its limits.")

@@ -72,17 +72,17 @@ def localise(
     save_failures(failures, run / "localisation-failures.csv")
     rewrite_page(run)
     if as_json:
-        print_json(content | {"failures": len(failures)})
+        print_json(content.as_json() | {"failures": len(failures)})
     else:
         rows = [
             {"map": name}
-            | {key: None if one[key] is None else round(one[key]["value"], 3) for key in _SHOWN}
-            | {"FROC": None if one["froc"] is None else round(one["froc"]["score"], 3)}
-            | {"tile_ap by chance": None if one["tile_share"] is None else round(one["tile_share"]["value"], 3)}
-            for name, one in content["maps"].items()
+            | {key: None if (mean := getattr(map_, key)) is None else round(mean.value, 3) for key in _SHOWN}
+            | {"FROC": None if map_.froc is None else round(map_.froc.score, 3)}
+            | {"tile_ap by chance": None if map_.tile_share is None else round(map_.tile_share.value, 3)}
+            for name, map_ in content.maps.items()
         ]
         print_table(["map", *_SHOWN, "FROC", "tile_ap by chance"], rows)
-        for note in content["notes"]:
+        for note in content.notes:
             progress.say(note)
     tell_failures(failures, run / "localisation-failures.csv")
 

@@ -1,6 +1,5 @@
 """Computing the class activation map of a slide: its tiles are read once, their cells weighed and laid on the slide."""
 
-import dataclasses
 import itertools
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ from lamella.explain.cam_record import CamRecord, load_cam_record
 from lamella.features.bag import FeatureBag
 from lamella.features.blocks import list_blocks, order_by_block, read_block
 from lamella.features.settings import ExtractSettings
-from lamella.files import remove, replacing, write_record
+from lamella.files import remove, replacing
 from lamella.maps import CellStitcher, plan_map_grid, save_map
 from lamella.progress import Stage
 from lamella.runs.bags import hash_json
@@ -134,8 +133,8 @@ class CamMapper:
             if not np.array_equal(ordered, corners_l0):
                 raise BagError(f"the tiles of slide '{item.slide_id}' are in another order. Run `lamella run` again.")
             record = self._compute(_Placed(slide, corners_l0, blocks), item.slide_id, readers, weights, folder, stage)
-        record = dataclasses.replace(record, key=key)
-        write_record(folder / "cam.json", dataclasses.asdict(record) | {"residual": record.residual})  # last
+        record = record.model_copy(update={"key": key})
+        record.save(folder / "cam.json")  # last
         return record
 
     def _refuse_other_weights(self, parts: Sequence[CamPart], bags: Sequence[FeatureBag]) -> None:

@@ -1,14 +1,14 @@
 """What a class activation map says, as kept beside it; read without torch."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
-from lamella.errors import OutputError
-from lamella.files import parse_json_file
+from pydantic import ConfigDict, computed_field
+
+from lamella.errors import ModelError, OutputError
+from lamella.records import Record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CamRecord:
+class CamRecord(Record):
     """What one map says.
 
     Attributes:
@@ -26,6 +26,8 @@ class CamRecord:
         frame: What the map covers: `scan`, or, by earlier versions, `canvas`, which is larger for some formats.
     """
 
+    model_config = ConfigDict(extra="ignore")
+
     slide_id: str
     target: str
     others: str
@@ -39,6 +41,7 @@ class CamRecord:
     key: str
     frame: str = "canvas"
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def residual(self) -> float | None:
         """By how much the parts miss the contrast (float16 bags leave a little); None in Grad-CAM."""
@@ -54,8 +57,6 @@ def load_cam_record(folder: Path) -> CamRecord:
         OutputError: If it is absent or damaged.
     """
     try:
-        content = parse_json_file(folder / "cam.json")
-        content.pop("residual", None)
-        return CamRecord(**content | {"slide_um": tuple(content["slide_um"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        return CamRecord.load(folder / "cam.json", made_by="lamella cam")
+    except ModelError as error:
         raise OutputError(f"'{folder.name}' holds no class activation map. Run `lamella cam` to make it.") from error

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder
 from lamella.encoders.network import TileNetwork, build_network, pool
 from lamella.encoders.tuned import load_seen
 from lamella.errors import EncoderError, LamellaError, LeakageError, OutputError, SettingsError
+from lamella.explain.records import AlignmentRecord, ComparisonRecord
 from lamella.features.failures import Failure, save_failures
 from lamella.features.leaks import find_leak
 from lamella.features.plan import CutSettings, plan_slide, refuse_empty
@@ -28,7 +29,7 @@ from lamella.features.settings import name_in_files
 from lamella.files import refuse_links, replacing, write_json, write_table
 from lamella.progress import Progress, SilentProgress
 from lamella.runs.bags import hash_json
-from lamella.slide import hash_quickly
+from lamella.slide import Slide, hash_quickly
 from lamella.temporaries import sweep_temporaries
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from lamella.encoders.blocks import Blocks, ChainBlocks
 
 _TILES_AT_ONCE = 8
+_COLUMNS = ("against", "first_block", "second_block", "cka", "low", "high")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,9 +184,9 @@ class _Comparison:
             self._refuse_seen(item, plan.slide)
             rng = np.random.default_rng([settings.seed, *hash_quickly(item.path).encode()])
             n = len(plan.corners_l0)
-            places = np.concatenate([rng.permutation(n) for _ in range(-(-settings.n_tiles // n))])[: settings.n_tiles]
+            drawn = np.concatenate([rng.permutation(n) for _ in range(-(-settings.n_tiles // n))])[: settings.n_tiles]
             side, rows = settings.cut.spec.tile_px, []
-            for start in range(0, len(places), _TILES_AT_ONCE):
+            for start in range(0, len(drawn), _TILES_AT_ONCE):
                 tiles = np.stack(
                     [
                         plan.slide.read_box(
@@ -193,7 +195,7 @@ class _Comparison:
                             settings.cut.spec.mpp,
                             max_upsample=settings.cut.max_upsample,
                         )
-                        for x, y in plan.corners_l0[places[start : start + _TILES_AT_ONCE]]
+                        for x, y in plan.corners_l0[drawn[start : start + _TILES_AT_ONCE]]
                     ]
                 )
                 rows.append(self._activate(tiles))
@@ -202,7 +204,7 @@ class _Comparison:
         with replacing(folder / f"{item.slide_id}.npy") as temporary, temporary.open("wb") as file:
             np.save(file, np.concatenate(rows))
 
-    def _refuse_seen(self, item: CohortSlide, slide: Any) -> None:
+    def _refuse_seen(self, item: CohortSlide, slide: Slide) -> None:
         if self.settings.allow_seen:
             return
         for spec in (self.settings.first, self.settings.second, *self.settings.controls):
@@ -238,24 +240,23 @@ class _Comparison:
         """Stream minibatches out of the activations, a tile of each slide at a time."""
         rows = [np.load(path, mmap_mode="r", allow_pickle=False) for path in paths]
         widths = self._widths()
-        own = [BlockAligner(self.depths[0], depth) for depth in self.depths]
+        aligners = [BlockAligner(self.depths[0], depth) for depth in self.depths]
         alone = [BlockAligner(1, 1) for _ in range(self.depths[0])] if self.swaps else []
-        for place in range(self.settings.n_tiles):
-            batch = np.stack([one[place] for one in rows]).astype(np.float64)  # (slides, D)
+        for tile in range(self.settings.n_tiles):
+            batch = np.stack([row[tile] for row in rows]).astype(np.float64)  # (slides, D)
             parts = np.split(batch, np.cumsum(widths)[:-1], axis=1)
             networks, start = [], 0
             for depth in self.depths:
                 networks.append(parts[start : start + depth])
                 start += depth
-            for aligner, other in zip(own, networks, strict=True):
+            for aligner, other in zip(aligners, networks, strict=True):
                 aligner.add(networks[0], other)
             for block, aligner in enumerate(alone):
                 aligner.add([networks[0][block]], [parts[start + block]])
-        itself, second, *controls = (aligner.align() for aligner in own)
-        found = {self.names[1]: second, f"{self.names[0]} (itself)": itself}
-        found |= dict(zip(self.names[2:], controls, strict=True))
+        itself, second, *controls = (aligner.align() for aligner in aligners)
+        alignments = {self.names[1]: second, f"{self.names[0]} (itself)": itself}
         return CkaResult(
-            alignments=found,
+            alignments=alignments | dict(zip(self.names[2:], controls, strict=True)),
             one_block=_join_diagonal([aligner.align() for aligner in alone]) if alone else None,
             weight_change=self._find_weight_change() if self.swaps else None,
             failures=(),
@@ -310,38 +311,30 @@ def _name(spec: EncoderSpec) -> str:
 
 
 def _save(result: CkaResult, settings: CkaSettings, slide_ids: Sequence[str], out: Path) -> None:
-    content: dict[str, Any] = {
-        "first": _name(settings.first),
-        "second": _name(settings.second),
-        "slides": list(slide_ids),
-        "n_tiles_a_slide": settings.n_tiles,
-        "alignments": {name: _describe(one) for name, one in result.alignments.items()},
-        "one_block": None if result.one_block is None else _describe(result.one_block),
-        "weight_change": None if result.weight_change is None else result.weight_change.tolist(),
-    }
-    write_json(out / "cka.json", content)
+    content = ComparisonRecord(
+        first=_name(settings.first),
+        second=_name(settings.second),
+        slides=tuple(slide_ids),
+        n_tiles_a_slide=settings.n_tiles,
+        alignments={name: _describe(alignment) for name, alignment in result.alignments.items()},
+        one_block=None if result.one_block is None else _describe(result.one_block),
+        weight_change=None if result.weight_change is None else tuple(result.weight_change.tolist()),
+    )
+    write_json(out / "cka.json", content.as_json())
     rows = [
-        {
-            "against": name,
-            "first_block": a + 1,
-            "second_block": b + 1,
-            "cka": one.values[a, b],
-            "low": one.low[a, b],
-            "high": one.high[a, b],
-        }
-        for name, one in result.alignments.items()
-        for a in range(one.values.shape[0])
-        for b in range(one.values.shape[1])
+        dict(zip(_COLUMNS, (name, a + 1, b + 1, cka, alignment.low[a, b], alignment.high[a, b]), strict=True))
+        for name, alignment in result.alignments.items()
+        for (a, b), cka in np.ndenumerate(alignment.values)
     ]
-    write_table(out / "cka.csv", ["against", "first_block", "second_block", "cka", "low", "high"], rows)
+    write_table(out / "cka.csv", _COLUMNS, rows)
 
 
-def _describe(one: BlockAlignment) -> dict[str, Any]:
-    return {
-        "cka": one.values.tolist(),
-        "low": one.low.tolist(),
-        "high": one.high.tolist(),
-        "undefined": one.undefined.tolist(),
-        "n_slides": one.n_slides,
-        "n_batches": one.n_batches,
-    }
+def _describe(alignment: BlockAlignment) -> AlignmentRecord:
+    return AlignmentRecord(
+        cka=alignment.values.tolist(),
+        low=alignment.low.tolist(),
+        high=alignment.high.tolist(),
+        undefined=alignment.undefined.tolist(),
+        n_slides=alignment.n_slides,
+        n_batches=alignment.n_batches,
+    )

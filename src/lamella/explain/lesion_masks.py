@@ -238,8 +238,8 @@ def _list_values(values: NDArray[Any]) -> list[int]:
     if (values == first).all():
         return [int(first)]
     if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
-        found: list[int] = np.flatnonzero(np.bincount(values.ravel())).tolist()
-        return found
+        present: list[int] = np.flatnonzero(np.bincount(values.ravel())).tolist()
+        return present
     return [int(value) for value in np.unique(values)]
 
 
@@ -262,7 +262,7 @@ def _open_picture(path: Path) -> _Picture:
         # Entries, not colours: label images are kept as palettes. `Image.open` would refuse large ones.
         with (BmpImageFile if path.suffix.lower() == ".bmp" else PngImageFile)(path) as image:
             given = image.info.get("transparency", ())
-            clear = (given,) if isinstance(given, int) else tuple(i for i, one in enumerate(given) if one < 128)
+            clear = (given,) if isinstance(given, int) else tuple(i for i, alpha in enumerate(given) if alpha < 128)
             _refuse_size(path, math.prod(image.size) * 2, size=image.size)
             _refuse_claims(image.size)
             _refuse_claim(path, image.size)
@@ -336,7 +336,7 @@ def _drop_band(pixels: NDArray[Any]) -> NDArray[Any]:
 def _open_tiff(path: Path) -> _Picture:
     """Open the finest level of a TIFF; values are as stored, also where 0 is shown white."""
     with tifffile.TiffFile(path) as file:
-        series = max(file.series, key=lambda one: int(np.prod(one.shape)))
+        series = max(file.series, key=lambda image: int(np.prod(image.shape)))
         level = series.levels[0]
         page = level.keyframe
         colormap = page.colormap if page.photometric == tifffile.PHOTOMETRIC.PALETTE else None
@@ -359,9 +359,9 @@ def _open_tiff(path: Path) -> _Picture:
             )
         _refuse_claims((sizes["X"], sizes["Y"]))
         pixels = level.asarray()
-        for place in reversed(range(pixels.ndim)):
-            if level.axes[place] not in "YX" and pixels.shape[place] == 1:
-                pixels = pixels.squeeze(place)
+        for axis in reversed(range(pixels.ndim)):
+            if level.axes[axis] not in "YX" and pixels.shape[axis] == 1:
+                pixels = pixels.squeeze(axis)
         return _hold(np.moveaxis(pixels, 0, 2) if level.axes[-1] == "X" else pixels)
 
 

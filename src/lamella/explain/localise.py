@@ -10,37 +10,31 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lamella.analysis.localise import (
-    APART,
-    Detections,
-    rank_values,
-    score_froc,
-)
+from lamella.analysis.localise import APART, Detections, rank_values, score_froc
 from lamella.cohort import Cohort, CohortSlide, list_rounds
 from lamella.defaults import CAM_ARM, LOCALISED_TILES, SMALLEST_UM
 from lamella.encoders.trust import trusting
 from lamella.errors import CohortError, LamellaError, OutputError, SettingsError
 from lamella.explain.cam import load_paths
-from lamella.explain.localise_scene import find_detections, list_maps, measure_map, set_scene
+from lamella.explain.localise_scene import SlideScores, find_detections, list_maps, measure_map, set_scene
 from lamella.explain.localise_sources import control_source, refuse_seen, run_source
 from lamella.explain.outlines import LesionFolder
+from lamella.explain.records import Localisation, LocalisationSettings, MapMeasures, PatientMean
 from lamella.features.failures import Failure
-from lamella.files import write_record, write_table
+from lamella.files import write_table
 from lamella.progress import Progress, SilentProgress
 from lamella.runs.predict import FinishedRun, find_run_encoder
 from lamella.runs.settings import CamSettings, restore_extract_settings
 from lamella.slide import open_slide
 from lamella.words import name_some
 
-_PIXELS_A_TILE = 16
-_LONG_PX = 4096
 _N_DRAWS = 2000
-MEASURES = ("tile_auc", "tile_ap", "pixel_auc", "pixel_ap", "pointing", "top_k")
+_COLUMNS = tuple(field.name for field in dataclasses.fields(SlideScores))
+_MEASURES = _COLUMNS[3:]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +76,7 @@ def localise_run(
     *,
     trust: Sequence[Path | str] = (),
     progress: Progress | None = None,
-) -> tuple[dict[str, Any], tuple[Failure, ...]]:
+) -> tuple[Localisation, tuple[Failure, ...]]:
     """Measure where the maps of a run light up, on the slides that no model learned from, and write it down.
 
     Args:
@@ -92,7 +86,7 @@ def localise_run(
         progress: Where to report to.
 
     Returns:
-        What `localisation.json` holds, and the slides that could not be done.
+        What the maps reach, as `localisation.json` holds it, and the slides that could not be done.
 
     Raises:
         CohortError: If no tested slide has outlines, or nothing of them is left to measure.
@@ -105,7 +99,7 @@ def localise_run(
 
 def _localise(
     run: FinishedRun, settings: LocaliseSettings, progress: Progress
-) -> tuple[dict[str, Any], tuple[Failure, ...]]:
+) -> tuple[Localisation, tuple[Failure, ...]]:
     cohort = load_paths(run.folder)
     extract = restore_extract_settings(run.settings, find_run_encoder(run))
     positive = run.positive or run.classes[-1]
@@ -120,7 +114,7 @@ def _localise(
             for kind in ("random weights", "permuted labels")
         ]
     refuse_seen(sources[0], [item.slide_id for item, _ in chosen], cohort)
-    rows: list[dict[str, Any]] = []
+    rows: list[SlideScores] = []
     detections: dict[str, list[Detections]] = {}
     failures: list[Failure] = []
     tiny: list[str] = []
@@ -135,7 +129,8 @@ def _localise(
                         tiny.append(item.slide_id)
                         continue
                     for name, map_ in list_maps(scene, sources, stage).items():
-                        rows += measure_map(scene, name, map_, settings.k, pooled)
+                        scores = measure_map(scene, name, map_, settings.k, pooled)
+                        rows += [] if scores is None else [scores]
                         detections.setdefault(name, []).append(find_detections(scene, map_, settings.radius_um))
             except (OutputError, CohortError):
                 raise
@@ -147,26 +142,28 @@ def _localise(
         reasons = [failure.reason.replace(f"{settings.lesions}{os.sep}", "") for failure in failures]
         said = f" The first: {reasons[0]}" if reasons else f" {notes[-1]}" if notes else ""
         raise CohortError(f"no lesion in '{settings.lesions.name}' could be measured.{said}")
-    content = _summarise(rows, detections, pooled, cohort)
-    content["settings"] = {
-        "k": settings.k,
-        "radius_um": settings.radius_um or APART * extract.cut.spec.tile_px * extract.cut.spec.mpp,
-        "smallest_um": settings.smallest_um,
-        "arm": settings.arm,
-        "class": positive,
-        "lesion_classes": list(settings.classes),
-        "lesion_values": list(settings.values),
-    }
-    content["notes"] = notes
-    if content["maps"] and all(map_["froc"] is None for map_ in content["maps"].values()):
-        content["notes"].append(
+    maps = {name: _summarise(name, rows, detections[name], pooled[name]) for name in pooled}
+    if all(measures.froc is None for measures in maps.values()):
+        notes.append(
             f"no lesion is {settings.smallest_um:g} um long or longer, so there is none that FROC would count; a lower "
             "--smallest-um counts smaller ones."
         )
     name = "localisation" if settings.arm == "frozen" else f"localisation-{settings.arm}"
-    write_record(run.folder.path / f"{name}.json", content)
-    columns = ["slide_id", "patient_id", "map", *MEASURES, "tile_share", "pixel_share"]
-    write_table(run.folder.path / f"{name}.csv", columns, rows)
+    content = Localisation(
+        maps=maps,
+        settings=LocalisationSettings(
+            k=settings.k,
+            radius_um=settings.radius_um or APART * extract.cut.spec.tile_px * extract.cut.spec.mpp,
+            smallest_um=settings.smallest_um,
+            arm=settings.arm,
+            positive=positive,
+            lesion_classes=settings.classes,
+            lesion_values=settings.values,
+        ),
+        notes=tuple(notes),
+    )
+    content.save(run.folder.path / f"{name}.json")
+    write_table(run.folder.path / f"{name}.csv", _COLUMNS, map(dataclasses.asdict, rows))
     return content, tuple(failures)
 
 
@@ -201,42 +198,36 @@ def _choose(
 
 
 def _summarise(
-    rows: Sequence[dict[str, Any]],
-    detections: dict[str, list[Detections]],
-    pooled: dict[str, list[tuple[NDArray[np.float64], NDArray[np.bool_]]]],
-    cohort: Cohort,
-) -> dict[str, Any]:
-    """Average over slides, then over patients; intervals by drawing patients."""
-    maps: dict[str, Any] = {}
-    for name in dict.fromkeys(row["map"] for row in rows):
-        rows_of_map = [row for row in rows if row["map"] == name]
-        map_: dict[str, Any] = {
-            "n_slides": len(rows_of_map),
-            "n_patients": len({row["patient_id"] for row in rows_of_map}),
-        }
-        for measure in (*MEASURES, "tile_share", "pixel_share"):
-            reached = [(row["patient_id"], row[measure]) for row in rows_of_map if row[measure] is not None]
-            map_[measure] = _average(reached)
-        values, inside = (np.concatenate(parts) for parts in zip(*pooled[name], strict=True))
-        ranking = rank_values(values, inside)
-        map_["pooled_tile_auc"] = None if ranking is None else ranking.auc
-        froc = score_froc(detections[name])
-        map_["froc"] = None if froc is None else froc.as_json()
-        maps[name] = map_
-    return {"maps": maps}
+    name: str,
+    rows: Sequence[SlideScores],
+    detections: Sequence[Detections],
+    pooled: Sequence[tuple[NDArray[np.float64], NDArray[np.bool_]]],
+) -> MapMeasures:
+    """Average what a map reaches over slides, then over patients; intervals by drawing patients."""
+    rows = [row for row in rows if row.map == name]
+    values, inside = (np.concatenate(parts) for parts in zip(*pooled, strict=True))
+    ranking = rank_values(values, inside)
+    return MapMeasures(
+        n_slides=len(rows),
+        n_patients=len({row.patient_id for row in rows}),
+        **{measure: _average([(row.patient_id, getattr(row, measure)) for row in rows]) for measure in _MEASURES},
+        pooled_tile_auc=None if ranking is None else ranking.auc,
+        froc=score_froc(detections),
+    )
 
 
-def _average(pairs: Sequence[tuple[str, float]]) -> dict[str, Any] | None:
+def _average(pairs: Sequence[tuple[str, float | None]]) -> PatientMean | None:
     """Return the mean over patients, with a percentile interval over draws of patients; one patient has none."""
     by_patient: dict[str, list[float]] = {}
     for patient, value in pairs:
-        by_patient.setdefault(patient, []).append(value)
+        if value is not None:
+            by_patient.setdefault(patient, []).append(value)
     if not by_patient:
         return None
     means = np.array([np.mean(values) for values in by_patient.values()])
     if len(means) < 2:
-        return {"value": float(means[0]), "interval": None, "n": 1}
+        return PatientMean(value=float(means[0]), interval=None, n=1)
     rng = np.random.default_rng(0)
     draws = means[rng.integers(0, len(means), (_N_DRAWS, len(means)))].mean(axis=1)
     low, high = np.quantile(draws, [0.025, 0.975])
-    return {"value": float(means.mean()), "interval": [float(low), float(high)], "n": len(means)}
+    return PatientMean(value=float(means.mean()), interval=(float(low), float(high)), n=len(means))

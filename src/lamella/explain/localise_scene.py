@@ -69,6 +69,23 @@ class SlideMap:
     is_by_tile: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlideScores:
+    """What one map reaches on one slide, a row of `localisation.csv`; None where that cannot be told."""
+
+    slide_id: str
+    patient_id: str
+    map: str
+    tile_auc: float | None
+    tile_ap: float | None
+    pixel_auc: float | None
+    pixel_ap: float | None
+    pointing: float | None
+    top_k: float | None
+    tile_share: float | None
+    pixel_share: float | None
+
+
 def set_scene(
     item: CohortSlide,
     slide: Slide,
@@ -167,30 +184,29 @@ def measure_map(
     map_: SlideMap,
     k: int,
     pooled: dict[str, list[tuple[NDArray[np.float64], NDArray[np.bool_]]]],
-) -> list[dict[str, Any]]:
-    """Return what one map reaches on one slide; nothing for a slide without a lesion."""
+) -> SlideScores | None:
+    """Return what one map reaches on one slide; None for a slide without a lesion."""
     if not scene.mask.any():
-        return []
+        return None
     judged = (scene.covered > 0.5) | (scene.covered == 0)
     inside = scene.covered[judged] > 0.5
     tiles = rank_values(map_.tiles[judged], inside)
     known = np.isfinite(map_.raster)
     pixels = rank_values(map_.raster[known], scene.mask[known])
     pooled.setdefault(name, []).append((map_.tiles[judged] * map_.scale, inside))
-    row = {
-        "slide_id": scene.item.slide_id,
-        "patient_id": scene.item.patient_id,
-        "map": name,
-        "tile_auc": None if tiles is None else tiles.auc,
-        "tile_ap": None if tiles is None else tiles.precision,
-        "tile_share": None if tiles is None else tiles.share,
-        "pixel_auc": None if pixels is None else pixels.auc,
-        "pixel_ap": None if pixels is None else pixels.precision,
-        "pixel_share": None if pixels is None else pixels.share,
-        "pointing": None if pixels is None else points_inside(map_.raster[known], scene.mask[known]),
-        "top_k": find_top_precision(map_.tiles, scene.covered > 0.5, k),
-    }
-    return [row]
+    return SlideScores(
+        slide_id=scene.item.slide_id,
+        patient_id=scene.item.patient_id,
+        map=name,
+        tile_auc=None if tiles is None else tiles.auc,
+        tile_ap=None if tiles is None else tiles.precision,
+        pixel_auc=None if pixels is None else pixels.auc,
+        pixel_ap=None if pixels is None else pixels.precision,
+        pointing=None if pixels is None else points_inside(map_.raster[known], scene.mask[known]),
+        top_k=find_top_precision(map_.tiles, scene.covered > 0.5, k),
+        tile_share=None if tiles is None else tiles.share,
+        pixel_share=None if pixels is None else pixels.share,
+    )
 
 
 def find_detections(scene: Scene, map_: SlideMap, radius_um: float | None) -> Detections:

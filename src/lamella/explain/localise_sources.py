@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from lamella.cohort import Cohort, list_rounds
 from lamella.cohort.permute import permute_labels
 from lamella.encoders import EncoderSpec
@@ -16,6 +18,7 @@ from lamella.features.settings import ExtractSettings
 from lamella.mil.settings import TrainSettings
 from lamella.progress import Progress
 from lamella.runs.bags import load_bags
+from lamella.runs.facts import read_facts
 from lamella.runs.folder import RunFolder
 from lamella.runs.leaks import refuse_seen_by_encoder
 from lamella.runs.predict import FinishedRun
@@ -47,13 +50,13 @@ def refuse_seen(source: Source, slide_ids: Sequence[str], cohort: Cohort) -> Non
     Raises:
         LeakageError: Naming the slide, and how it was seen.
     """
-    provenance = {}
+    facts = {}
     for slide_id in slide_ids:
         for part in source.find_parts(slide_id):
             path = part.bags / f"{slide_id}.h5"
             if path.exists():
-                provenance[slide_id] = part.open_bag(slide_id).provenance
-    refuse_seen_by_encoder(list(provenance), provenance, cohort)
+                facts[slide_id] = read_facts(part.open_bag(slide_id))
+    refuse_seen_by_encoder(list(facts), facts, cohort)
 
 
 def control_source(
@@ -77,8 +80,8 @@ def control_source(
     available = [row.slide_id for row in cohort.slides if bag_folder.features_path(row.slide_id).exists()]
     bags = load_bags(bag_folder, available)
     protocol = Protocol(name="fold", rounds=keep_available(list_rounds(labelled), bags.features, labelled))
-    train = TrainSettings(**run.settings["train"])
-    seeds = [dataclasses.replace(train, seed=train.seed + i) for i in range(int(run.settings["n_seeds"]))]
+    train = TypeAdapter(TrainSettings).validate_python(run.settings.train)
+    seeds = [dataclasses.replace(train, seed=train.seed + i) for i in range(run.settings.n_seeds)]
     models = train_protocol(protocol, bags, labelled, seeds, folder, progress)
     fold_of = {slide_id: round_.fold for round_ in protocol.rounds for slide_id in round_.test}
 

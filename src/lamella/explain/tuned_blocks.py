@@ -6,7 +6,6 @@ DIR/finetuned/fold<k>/seed<s>/cka/         that comparison, as `lamella.explain.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,9 +14,9 @@ from lamella.cohort import CohortSlide
 from lamella.encoders import EncoderSpec
 from lamella.errors import ModelError
 from lamella.explain.cka import CkaSettings, compare_encoders
+from lamella.explain.records import CkaPair, CkaRecord
 from lamella.features.plan import CutSettings
 from lamella.features.settings import ExtractSettings
-from lamella.files import write_record
 from lamella.mil import load_model
 from lamella.progress import Progress, SilentProgress
 from lamella.runs.execute import Run
@@ -45,8 +44,8 @@ def compare_run(result: Run, extract: ExtractSettings, *, progress: Progress | N
     notes = find_untestable(tests)
     for note in notes:
         progress.say(note)
-    rows = compare_tuned(result.folder, extract.encoder, tests, extract.cut, progress=progress)
-    write_record(result.folder.cka, {"pairs": rows})
+    pairs = compare_tuned(result.folder, extract.encoder, tests, extract.cut, progress=progress)
+    CkaRecord(pairs=tuple(pairs)).save(result.folder.cka)
     return notes
 
 
@@ -58,7 +57,7 @@ def compare_tuned(
     *,
     n_tiles: int = 32,
     progress: Progress | None = None,
-) -> list[dict[str, Any]]:
+) -> list[CkaPair]:
     """Compare the fine-tuned encoders of a run with the frozen one, each over the slides that its fold tested.
 
     Args:
@@ -70,41 +69,39 @@ def compare_tuned(
         progress: Where to report to.
 
     Returns:
-        A row a fold and seed: `fold`, `seed`, and by block `cka`, `low`, `high`, `one_block`, `weight_change`, `random`
-        (the frozen network against random weights), `another_seed`; or `note`, where the fold tested too few slides.
+        A pair a fold and seed; of a fold that tested too few slides it says that.
     """
-    rows: list[dict[str, Any]] = []
+    pairs = []
     trained = list_trained(folder)
     for fold, seed in trained:
         slides = tests.get(fold, ())
-        row: dict[str, Any] = {"fold": fold, "seed": seed}
         few = find_untestable({fold: slides})
         if few:
-            rows.append(row | {"note": few[0]})
+            pairs.append(CkaPair(fold=fold, seed=seed, note=few[0]))
             continue
-        own = _find_encoder(folder, fold, seed)
+        tuned = EncoderSpec(str(_find_encoder(folder, fold, seed)))
         others = [_find_encoder(folder, fold, other) for at, other in trained if at == fold and other != seed]
         controls = [EncoderSpec(frozen.name, "random"), *(EncoderSpec(str(path)) for path in others[:1])]
-        settings = CkaSettings(
-            first=frozen, second=EncoderSpec(str(own)), controls=tuple(controls), cut=cut, n_tiles=n_tiles
+        settings = CkaSettings(first=frozen, second=tuned, controls=tuple(controls), cut=cut, n_tiles=n_tiles)
+        result = compare_encoders(slides, settings, folder.stage_two(fold, seed) / "cka", progress=progress)
+        second, _, random, *another = result.alignments.values()
+        pair = CkaPair(
+            fold=fold,
+            seed=seed,
+            cka=tuple(np.diagonal(second.values).tolist()),
+            low=tuple(np.diagonal(second.low).tolist()),
+            high=tuple(np.diagonal(second.high).tolist()),
+            matrix=second.values.tolist(),
+            random=tuple(np.diagonal(random.values).tolist()),
+            another_seed=tuple(np.diagonal(another[0].values).tolist()) if another else None,
+            one_block=None if result.one_block is None else tuple(result.one_block.values[0].tolist()),
+            weight_change=None if result.weight_change is None else tuple(result.weight_change.tolist()),
         )
-        found = compare_encoders(slides, settings, folder.stage_two(fold, seed) / "cka", progress=progress)
-        second, _, random, *another = found.alignments.values()
-        row |= {
-            "cka": np.diagonal(second.values).tolist(),
-            "low": np.diagonal(second.low).tolist(),
-            "high": np.diagonal(second.high).tolist(),
-            "matrix": second.values.tolist(),
-            "random": np.diagonal(random.values).tolist(),
-            "another_seed": np.diagonal(another[0].values).tolist() if another else None,
-            "one_block": None if found.one_block is None else found.one_block.values[0].tolist(),
-            "weight_change": None if found.weight_change is None else found.weight_change.tolist(),
-        }
-        rows.append(row)
-    return rows
+        pairs.append(pair)
+    return pairs
 
 
-def find_untestable(tests: Mapping[int, Sequence[Any]]) -> list[str]:
+def find_untestable(tests: Mapping[int, Sequence[CohortSlide]]) -> list[str]:
     """Say of each fold that tested too few slides for CKA how many it tested."""
     return [
         f"fold {fold} tested {len(slides)} slides and CKA needs {MIN_SLIDES}: it is left out there."
@@ -121,8 +118,8 @@ def list_trained(folder: RunFolder) -> list[tuple[int, int]]:
 
 def _find_encoder(folder: RunFolder, fold: int, seed: int) -> Path:
     """Return the encoder of a fine-tuned model, as the model names it."""
-    place = folder.stage_two(fold, seed) / "tuned"
-    path = find_tuned_file(place, load_model(place / "model"))
+    home = folder.stage_two(fold, seed) / "tuned"
+    path = find_tuned_file(home, load_model(home / "model"))
     if path is None:
         raise ModelError(
             f"fold {fold} has lost a fine-tuned encoder. Run `lamella run` again: it makes what is missing."

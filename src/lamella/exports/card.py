@@ -1,131 +1,210 @@
-"""The card of an exported model for people: what it is, what it was trained on, how good it is, where it ends."""
+"""The card of an exported model, `model.json`: what it is, how to cut, figures, limits, the SHA-256 of each file."""
 
+import hashlib
+import json
+import re
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Final, Literal
 
-_NAMES = {
-    "auc": "AUC within folds",
-    "auc_pooled": "AUC pooled",
-    "balanced_accuracy": "balanced accuracy",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "ppv": "positive predictive value",
-    "npv": "negative predictive value",
-    "average_precision": "average precision",
-    "brier": "Brier score",
-    "log_loss": "log-loss",
-}
+from pydantic import Field, JsonValue, ValidationError
+
+from lamella.analysis.figure import Figure, Interval
+from lamella.analysis.scores import CalibrationScores
+from lamella.analysis.thresholds import Threshold
+from lamella.errors import LamellaError, ModelError
+from lamella.files import read_json, write_json
+from lamella.records import Record
+from lamella.runs.metrics import Difference
+from lamella.runs.record import SettingsRecord
+
+CARD, REFERENCE, SEEN = "model.json", "reference.npz", "seen.json"
+FORMAT: Final = "lamella-export"
+FORMAT_VERSION: Final = 1
+_AGAIN = "Get the folder again from where it came."
+_NUMBERED = r"fold\d{1,6}-seed\d{1,19}"
+_ENCODER = rf"(?:encoder|encoders/{_NUMBERED})"
+_OURS = re.compile(
+    rf"README\.md|reference\.npz|seen\.json|{_ENCODER}\.(?:safetensors|json|xml|bin|onnx|onnx\.data)"
+    rf"|heads\.onnx(?:\.data)?|heads/{_NUMBERED}/model\.(?:json|safetensors)"
+)
 
 
-def list_limits(card: Mapping[str, Any]) -> list[str]:
-    """Return what a user of a model must know, a sentence each."""
-    trained, threshold = card["trained_on"], card["threshold"]
-    licences = sorted({encoder["licence"] for encoder in card["encoders"].values()})
-    weights = {encoder["weights"] for encoder in card["encoders"].values()}
-    limits = ["For research. It is not a medical device, and no prediction of it is fit to decide about a patient."]
-    limits.append(
-        "The figures are of predictions by single folds' models of patients they had not seen. What predicts new "
-        "slides, the mean of all models, was measured by nobody: measure it on labelled slides of your own "
-        "(lamella predict MODEL COHORT)."
-        if card["figures"].get("cross_validated")
-        else "The figures are of one test set of the same cohort. Measure it on labelled slides of your own "
-        "(lamella predict MODEL COHORT)."
-    )
-    few = [name for name, n in trained["n_slides_by_class"].items() if n < 30]
-    if few:
-        limits.append(f"Few slides of class {', '.join(few)}: " + _count_classes(trained) + ".")
-    if threshold is None and len(card["classes"]) == 2:
-        limits.append("No threshold was frozen for it: only probabilities are given, and no class is decided.")
-    if threshold is not None:
-        limits.append(
-            f"Probabilities hold at the prevalence of training, {float(threshold['prevalence']):.0%} "
-            f"{card['positive']}; where it is another, they are off."
+class OpenVinoInput(Record):
+    """How an encoder is fed as OpenVINO's network."""
+
+    version: str
+    tile_px: int
+    batch_size: int
+    input: str
+    output: str
+
+
+class ExportedEncoder(Record):
+    """What an encoder of an export is, as its own `.json` says too; `width` is of an embedding."""
+
+    name: str
+    network: str
+    depth: int
+    width: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    pixels: str
+    resized_to_px: int | None
+    source: str
+    weights: str
+    trained_on: tuple[str, ...]
+    licence: str
+    fingerprint: str
+    openvino: OpenVinoInput | None
+
+
+class ExportedHead(Record):
+    """One model: the folder of its head below `heads/`, and the encoder whose bags it reads."""
+
+    fold: int
+    seed: int
+    head: str
+    encoder: str
+
+
+class TrainedOn(Record):
+    """What the models have learned from; `slide_mpp` is the finest and the coarsest level 0, um per pixel."""
+
+    n_slides: int
+    n_patients: int
+    n_tiles: int
+    n_slides_by_class: dict[str, int]
+    slide_mpp: tuple[float, float]
+    formats: dict[str, int]
+    in_regions: bool
+
+
+class AmongArms(Record):
+    """What the study found of an arm beside the others."""
+
+    auc: float | None = None
+    interval: Interval | None = None
+    auc_pooled: float | None = None
+    auc_pooled_interval: Interval | None = None
+    seed_sd: float | None = None
+    deficit: float | None = None
+    deficit_upper: float | None = None
+
+
+class Figures(Record):
+    """What is known of how good it is; of a fine-tuned arm of a run the AUC and its difference from stage 1 alone."""
+
+    unit: str = "patients"
+    cross_validated: bool | None = None
+    n_patients: int | None = None
+    n_by_class: dict[str, int] | None = None
+    auc: Figure | None = None
+    auc_pooled: Figure | None = None
+    balanced_accuracy: Figure | None = None
+    sensitivity: Figure | None = None
+    specificity: Figure | None = None
+    ppv: Figure | None = None
+    npv: Figure | None = None
+    average_precision: Figure | None = None
+    brier: Figure | None = None
+    log_loss: Figure | None = None
+    calibration: CalibrationScores | None = None
+    less_stage_1: Difference | None = None
+    among_arms: AmongArms | None = None
+
+
+class OnnxFiles(Record):
+    """How the ONNX files are fed, and whether they were held against torch."""
+
+    opset: int
+    checked: bool
+    said: str
+
+
+class SeenHashes(Record):
+    """What `seen.json` holds: salted hashes of patients, of files; under pseudonyms neither the salt nor patients."""
+
+    salt: str | None
+    patients: tuple[str, ...]
+    images: tuple[str, ...]
+
+
+class ExportCard(Record):
+    """What `model.json` holds; docs/formats.md has each field."""
+
+    format: Literal["lamella-export"] = "lamella-export"
+    format_version: Literal[1] = 1
+    lamella_version: str
+    made: str
+    arm: str
+    finetuned: str
+    classes: tuple[str, ...] = Field(min_length=1)
+    positive: str | None
+    threshold: Threshold | None
+    settings: SettingsRecord
+    encoders: dict[str, ExportedEncoder]
+    members: tuple[ExportedHead, ...] = Field(min_length=1)
+    trained_on: TrainedOn
+    figures: Figures
+    notes: tuple[str, ...]
+    pseudonyms: bool
+    versions: dict[str, str]
+    limits: tuple[str, ...] = ()
+    onnx: OnnxFiles | None = None
+    files: dict[str, str] = Field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Write it with its own SHA-256, whole or not at all."""
+        content = self.as_json()
+        write_json(path, content | {"card_sha256": hash_card(content)})
+
+
+def load_card(folder: Path | str) -> ExportCard:
+    """Load the card of an exported model, checked to be as it was written.
+
+    Raises:
+        ModelError: If there is none, or of another version, or it was changed, or lacks something, or lists a file
+            that no export writes.
+    """
+    path = Path(folder) / CARD
+    try:
+        content = read_json(path, made_by="lamella export")
+    except LamellaError as error:
+        raise ModelError(
+            f"'{folder}' holds no exported model ({CARD} cannot be read). Name the --out folder of `lamella export`."
+        ) from error
+    if content.get("format") != FORMAT:
+        raise ModelError(f"'{path}' is no card of an exported model. Name the --out folder of `lamella export`.")
+    if content.get("format_version") != FORMAT_VERSION:
+        raise ModelError(
+            f"'{path}' has format version {content.get('format_version')} and this version of lamella reads "
+            f"{FORMAT_VERSION}. Install lamella {content.get('lamella_version')}."
         )
-    if "random" in weights:
-        limits.append("The encoder's weights are random: it is a control, not a result.")
-    if trained["in_regions"]:
-        limits.append("It was trained on tiles inside drawn regions; new slides are cut over all their tissue.")
-    low, high = trained["slide_mpp"]
-    limits.append(
-        f"Slides of training were scanned at {_span(low, high)} um/px, in {', '.join(trained['formats'])}; slides of "
-        "another scanner or stain are flagged where they look unlike, which is no proof that the others fit."
-    )
-    if card["pseudonyms"]:
-        limits.append(
-            "Ids of patients did not come along: slides of training are known again by their files, not by patient."
-        )
-    limits.append(f"Licence of the encoder's weights: {', '.join(licences)}. Whoever passes this on must keep it.")
-    return limits
+    if content.get("card_sha256") != hash_card(content):
+        raise ModelError(f"'{path}' is not as it was written (its own SHA-256 differs). {_AGAIN}")
+    try:
+        card = ExportCard.model_validate(content)
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors(include_url=False, include_input=False)[0]["loc"]))
+        raise ModelError(f"'{path}' lacks {where}, or holds something else there. {_AGAIN}") from error
+    strange = next((name for name in card.files if not is_ours(name)), None)
+    if strange is not None:
+        raise ModelError(f"'{path}' lists '{strange}', which is no file of an export. {_AGAIN}")
+    return card
 
 
-def write_readme(card: Mapping[str, Any]) -> str:
-    """Return the card as Markdown."""
-    cut, trained = card["settings"], card["trained_on"]
-    n_folds = len({member["fold"] for member in card["members"]})
-    encoder = next(iter(card["encoders"].values()))
-    what = f"Tells {' from '.join(card['classes'])}" if len(card["classes"]) == 2 else "Tells apart "
-    if len(card["classes"]) != 2:
-        what += ", ".join(card["classes"])
-    parts = [
-        f"# {card['arm']}",
-        f"{what} on whole slides. Made by lamella {card['lamella_version']} on {card['made']}.",
-        "```sh\nlamella predict MODEL SLIDE... --out predicted        # probabilities, their spread, heatmaps, flags\n"
-        "lamella predict MODEL cohort.csv --out validated       # with labels: measured at the frozen threshold\n```",
-        "It needs `pip install 'lamella[torch,openvino]'` and nothing else: no study, no cohort, no network.",
-        "## How it predicts",
-        f"Tiles of {cut['tile_px']} px at {cut['mpp']:g} um/px, every {cut['stride_px']} px, with more than "
-        f"{cut['min_tissue']:.0%} tissue, become embeddings of {encoder['width']} numbers by {encoder['name']} "
-        f"({encoder['source']}); {len(card['members'])} heads ({n_folds} folds) make each a logit a class, whose mean "
-        "is the prediction.",
-        _say_threshold(card),
-        "## Trained on",
-        f"{trained['n_slides']} slides of {trained['n_patients']} patients ({_count_classes(trained)}), "
-        f"{trained['n_tiles']:,} tiles; scanned at {_span(*trained['slide_mpp'])} um/px, in "
-        f"{', '.join(f'{name} ({n})' for name, n in trained['formats'].items())}.",
-        "## Figures",
-        _tabulate(card),
-        *(f"- {note}" for note in card["notes"]),
-        "## Limits",
-        "\n".join(f"- {limit}" for limit in card["limits"]),
-        "## Files",
-        "`model.json` holds all of this for programs, with the SHA-256 of every file; `lamella predict` refuses the "
-        "folder where one differs.",
-    ]
-    if "onnx" in card:
-        parts.append(f"For other programs, as ONNX: {card['onnx']['said']}")
-    return "\n\n".join(part for part in parts if part) + "\n"
+def hash_card(content: Mapping[str, JsonValue]) -> str:
+    """Return the SHA-256 of what a card holds, less the entry that states it."""
+    rest = {key: value for key, value in content.items() if key != "card_sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def _say_threshold(card: Mapping[str, Any]) -> str:
-    threshold = card["threshold"]
-    if threshold is None:
-        return ""
-    return (
-        f"A slide counts as {card['positive']} from a probability of {float(threshold['value']):.3f} on "
-        f"({threshold['rule']}, found on validation slides)."
-    )
+def is_ours(name: str) -> bool:
+    """True for the name of a file that an export writes, relative to its folder.
 
-
-def _tabulate(card: Mapping[str, Any]) -> str:
-    figures = card["figures"]
-    rows = ["| figure | value | 95% interval |", "|---|---|---|"]
-    for key, name in _NAMES.items():
-        figure = figures.get(key)
-        if not figure or figure.get("value") is None:
-            continue
-        interval = figure.get("interval")
-        span = "" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
-        rows.append(f"| {name} | {figure['value']:.3f} | {span} |")
-    n = figures.get("n_patients")
-    said = (
-        "" if n is None else f"\n\nBy {figures.get('unit', 'patients')}, {n} patients of the cohort it was made from."
-    )
-    return "\n".join(rows) + said if len(rows) > 2 else "None are known."
-
-
-def _count_classes(trained: Mapping[str, Any]) -> str:
-    return ", ".join(f"{n} {name}" for name, n in trained["n_slides_by_class"].items())
-
-
-def _span(low: float, high: float) -> str:
-    return f"{low:.3g}" if f"{low:.3g}" == f"{high:.3g}" else f"{low:.3g} to {high:.3g}"
+    Example:
+        >>> is_ours("heads/fold0-seed1/model.json"), is_ours("../model.json"), is_ours("heads/../../x.json")
+        (True, False, False)
+    """
+    return _OURS.fullmatch(name) is not None

@@ -13,16 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import JsonValue
 
 from lamella.analysis.external import Claim, judge_external
 from lamella.cohort import Cohort
+from lamella.defaults import MARGIN
 from lamella.errors import ModelError, SettingsError
-from lamella.exports.open import load_card, open_predictor
-from lamella.exports.source import find_arm_run, find_source
-from lamella.exports.write import CARD
+from lamella.exports.card import CARD, load_card
+from lamella.exports.open import open_predictor
+from lamella.exports.source import find_arm_run, find_source, read_verdict
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
-from lamella.files import parse_json_file, refuse_links, write_json, write_table
+from lamella.features.settings import ExtractSettings
+from lamella.files import refuse_links, write_json, write_table
 from lamella.mil import SlidePrediction
 from lamella.progress import Progress
 from lamella.runs.folder import RunFolder
@@ -32,6 +35,7 @@ from lamella.runs.predictions import tabulate
 from lamella.runs.predictor import Predictor, list_seen
 from lamella.runs.settings import restore_extract_settings
 from lamella.studies.folder import StudyFolder
+from lamella.studies.record import ArmRecord, StudyRecord
 
 EXTERNAL_FORMAT = 1
 _COLUMNS = ("arm", "n_patients", "auc", "auc_low", "auc_high", "loss", "loss_low", "loss_high", "smallest_margin",
@@ -79,11 +83,11 @@ def open_study_arms(path: Path, *, margin: float | None = None, progress: Progre
     """
     folder = StudyFolder(Path(path))
     refuse_links(folder.path)
-    record, verdict = _read(folder.record), _read(folder.verdict)
+    verdict = read_verdict(folder)
     said = verdict.get("verdict")
     if not said or not verdict.get("arms"):
         raise ModelError(f"the study in '{folder.path}' is not finished. Run it again: it makes what is missing.")
-    rows = {str(row["arm"]): row for row in record["arms"]}
+    rows = {row.arm: row for row in StudyRecord.load(folder.record, made_by="lamella study").arms}
     chains = verdict.get("chains") or []
     recommended = said.get("arm")
     if len(chains) == 1:
@@ -93,7 +97,7 @@ def open_study_arms(path: Path, *, margin: float | None = None, progress: Progre
         names = [str(chains[0]["whole"]), *steps]
     else:
         judged = sorted(verdict["arms"], key=lambda arm: (-arm["cost"], -arm["gflops"]))
-        names = [str(arm["arm"]) for arm in judged if not rows[arm["arm"]].get("chosen")]
+        names = [str(arm["arm"]) for arm in judged if not rows[arm["arm"]].chosen]
     costs = {str(arm["arm"]): float(arm["cost"]) for arm in verdict["arms"]}
     claim = Claim(
         arms=tuple(names),
@@ -110,7 +114,7 @@ def open_beside(paths: Sequence[Path], *, margin: float | None = None) -> Extern
 
     Args:
         paths: The whole network first, then its depths, the dearest first; the last is what was recommended.
-        margin: How much AUC may be given up; None is 0.05.
+        margin: How much AUC may be given up; None is the default of studies.
 
     Raises:
         ModelError: If a folder is neither a run nor an export.
@@ -124,7 +128,7 @@ def open_beside(paths: Sequence[Path], *, margin: float | None = None) -> Extern
     opened: dict[str, Predictor] = {}
     for path in paths:
         predictor = open_predictor(path)
-        name = str(load_card(path)["arm"]) if (Path(path) / CARD).exists() else str(predictor.settings["encoder"])
+        name = load_card(path).arm if (Path(path) / CARD).exists() else predictor.settings.encoder
         alike = sum(other == name or other.startswith(f"{name} (") for other in opened)
         opened[f"{name} ({alike + 1})" if alike else name] = predictor
     first, *others = opened
@@ -140,7 +144,7 @@ def open_beside(paths: Sequence[Path], *, margin: float | None = None) -> Extern
         arms=names,
         arm=names[-1],
         chain=True,
-        margin=0.05 if margin is None else margin,
+        margin=MARGIN if margin is None else margin,
         costs={name: float(len(names) - index) for index, name in enumerate(names)},
     )
     return ExternalArms(predictors=opened, claim=claim)
@@ -165,13 +169,13 @@ def predict_external(
         LeakageError: If labels are given and a model has learned from one of these slides or patients.
         CohortError: If the labelled patients are of one class.
     """
-    places = {name: out if name == arms.shown else out / "arms" / str(n) for n, name in enumerate(arms.claim.arms)}
+    folders = {name: out if name == arms.shown else out / "arms" / str(n) for n, name in enumerate(arms.claim.arms)}
     features = _extract(arms, cohort, out, progress)
     by_arm: dict[str, list[SlidePrediction]] = {}
     failures: dict[str, Failure] = {}
     for name, predictor in arms.predictors.items():
         predictions, failed = predict_cohort(
-            predictor, cohort, places[name], features=features[name], progress=progress
+            predictor, cohort, folders[name], features=features[name], progress=progress
         )
         by_arm[name] = predictions
         failures |= {failure.slide_id: failure for failure in failed}
@@ -183,18 +187,18 @@ def predict_external(
     table = pd.concat(tables, ignore_index=True).drop(columns=["fold", "seed", "side"])
     judged = judge_external(table, arms.claim, classes=first.classes).as_json()
     for row in judged["arms"]:
-        row["at_frozen_threshold"] = _find_decided(places[row["arm"]])
+        row["at_frozen_threshold"] = _find_decided(folders[row["arm"]])
     content = {"format": EXTERNAL_FORMAT, "classes": list(first.classes), "positive": first.positive, **judged}
     write_json(out / "external.json", content)
     write_table(out / "arms.csv", _COLUMNS, [_list_row(row, judged["n_patients"]) for row in judged["arms"]])
     return by_arm[arms.shown], tuple(failures.values()), content
 
 
-def _open_arm(folder: StudyFolder, rows: Mapping[str, Any], name: str, progress: Progress) -> Predictor:
+def _open_arm(folder: StudyFolder, rows: Mapping[str, ArmRecord], name: str, progress: Progress) -> Predictor:
     """Return the models of one arm; of a fine-tuned one with its own threshold, found on validation."""
     row = rows[name]
-    run = find_arm_run(folder, row, rows)
-    if row["finetuned"] == "frozen":
+    run = find_arm_run(folder, row, rows.values())
+    if row.finetuned == "frozen":
         return run.predictor()
     source = find_source(folder.path, name, progress=progress)
     return Predictor(
@@ -214,32 +218,29 @@ def _extract(arms: ExternalArms, cohort: Cohort, out: Path, progress: Progress) 
 
     Names in files do not tell weights apart, so encoders of one name and other weights go to folders of their own.
     """
-    groups: list[dict[str, Any]] = []
-    settings: list[Any] = []
-    places: dict[str, Path] = {}
+    groups: list[ExtractSettings] = []
+    folders: dict[str, Path] = {}
     for name, predictor in arms.predictors.items():
-        cut = restore_extract_settings(predictor.settings, predictor.encoders[0])
-        by_file = {Path(encoder.name).name: encoder for encoder in predictor.encoders}
-        number = next(
-            (
-                n
-                for n, group in enumerate(groups)
-                if settings[n].cut == cut.cut and all(group.get(key, spec) == spec for key, spec in by_file.items())
-            ),
-            len(groups),
-        )
+        settings = restore_extract_settings(predictor.settings, predictor.encoders[0])
+        settings = dataclasses.replace(settings, encoders=predictor.encoders)
+        number = next((n for n, group in enumerate(groups) if _go_together(group, settings)), len(groups))
         if number == len(groups):
-            groups.append({})
-            settings.append(cut)
-        groups[number] |= by_file
-        places[name] = out / "features" / str(number)
+            groups.append(settings)
+        encoders = tuple(dict.fromkeys((*groups[number].encoders, *predictor.encoders)))
+        groups[number] = dataclasses.replace(groups[number], encoders=encoders)
+        folders[name] = out / "features" / str(number)
     for number, group in enumerate(groups):
-        together = dataclasses.replace(settings[number], encoders=tuple(group.values()))
-        extract_cohort(cohort.slides, together, out / "features" / str(number), progress=progress)
-    return places
+        extract_cohort(cohort.slides, group, out / "features" / str(number), progress=progress)
+    return folders
 
 
-def _find_decided(folder: Path) -> dict[str, Any]:
+def _go_together(first: ExtractSettings, second: ExtractSettings) -> bool:
+    """Say whether two cut slides alike, and no two encoders of them share a file's name and not its weights."""
+    specs = {*first.encoders, *second.encoders}
+    return first.cut == second.cut and len({Path(spec.name).name for spec in specs}) == len(specs)
+
+
+def _find_decided(folder: Path) -> dict[str, JsonValue]:
     """Return what an arm reaches at the threshold that was frozen for it."""
     units = Metrics.load(RunFolder(folder).metrics, made_by="lamella predict").scores.model.headline_units
     return {name: None if units is None else getattr(units, name).as_json() for name in _DECIDED}
@@ -252,10 +253,3 @@ def _list_row(row: Mapping[str, Any], n_patients: int) -> dict[str, Any]:
         key: f"{value:.6f}" if isinstance(value, float) else "" if value is None else value
         for key, value in zip(_COLUMNS, values, strict=True)
     }
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(parse_json_file(path)) if path.exists() else {}
-    except (OSError, ValueError, TypeError) as error:
-        raise ModelError(f"'{path}' is damaged. Run the same command again that wrote it.") from error

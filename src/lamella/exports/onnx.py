@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from lamella.encoders import EncoderSpec
 from lamella.encoders.network import TileNetwork, build_network
 from lamella.errors import EncoderError, SettingsError
+from lamella.exports.card import OnnxFiles
 from lamella.exports.source import ExportSource
 from lamella.files import replacing
 from lamella.mil import SlideModel, average_predictions
@@ -71,9 +72,7 @@ class _Ensemble(nn.Module):
         return averaged, averaged.softmax(dim=0), torch.stack(attention).mean(dim=0), by_model
 
 
-def save_onnx(
-    source: ExportSource, names: Mapping[EncoderSpec, str], out: Path, *, progress: Progress
-) -> dict[str, Any]:
+def save_onnx(source: ExportSource, names: Mapping[EncoderSpec, str], out: Path, *, progress: Progress) -> OnnxFiles:
     """Write encoders and heads as ONNX, and check them where ONNX Runtime is installed; return what the card says.
 
     Args:
@@ -94,7 +93,7 @@ def save_onnx(
             f"head '{min(kinds)}' cannot be written as ONNX: its computation depends on the number of tiles. Leave "
             "--onnx out."
         )
-    tile_px, check = int(source.settings["tile_px"]), find_spec("onnxruntime") is not None
+    tile_px, check = source.settings.tile_px, find_spec("onnxruntime") is not None
     with progress.stage("write ONNX", len(names) + 1, "files") as stage:
         for encoder, name in names.items():
             _save_encoder(build_network(encoder), out / f"{name}.onnx", tile_px, check=check)
@@ -107,7 +106,7 @@ def save_onnx(
     said = (
         f"{files} tiles (n, {tile_px}, {tile_px}, 3) uint8 RGB; `heads.onnx` takes a slide's embeddings {bag}{order}."
     )
-    return {"opset": OPSET, "checked": check, "said": said}
+    return OnnxFiles(opset=OPSET, checked=check, said=said)
 
 
 def _save_encoder(network: TileNetwork, path: Path, tile_px: int, *, check: bool) -> None:

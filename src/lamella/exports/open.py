@@ -1,19 +1,19 @@
 """Opening an exported model: every byte of it is the one that was written, or it is refused."""
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from lamella.encoders import EncoderSpec, find_encoder
-from lamella.errors import LamellaError, ModelError
-from lamella.exports.write import CARD, FORMAT, FORMAT_VERSION, REFERENCE, SEEN, hash_card, is_ours
-from lamella.files import find_inside, find_sha256, read_json
+from lamella.errors import ModelError
+from lamella.exports.card import CARD, REFERENCE, SEEN, ExportCard, SeenHashes, load_card
+from lamella.files import find_inside, find_sha256
 from lamella.machine import refuse_passing
 from lamella.mil import SlideModel, load_model
 from lamella.runs.predict import open_run
 from lamella.runs.predictor import Member, Predictor, SeenBefore
 from lamella.runs.reference import load_reference
+
+_AGAIN = "Get the folder again from where it came."
 
 
 def open_predictor(path: Path | str) -> Predictor:
@@ -35,111 +35,69 @@ def open_export(path: Path | str) -> Predictor:
     path = Path(path)
     card = load_card(path)
     check_files(path, card)
-    try:
-        encoders = {
-            name: EncoderSpec(str(_find_checked(path, card, f"{name}.safetensors"))) for name in card["encoders"]
-        }
-        members = tuple(
-            Member(
-                model=_load_head(path, card, member["head"]),
-                fold=int(member["fold"]),
-                encoder=encoders[member["encoder"]],
-            )
-            for member in card["members"]
-        )
-        seen = read_json(_find_checked(path, card, SEEN), made_by="lamella export")
-        predictor = Predictor(
-            called="model",
-            folder=path,
-            classes=tuple(card["classes"]),
-            positive=card["positive"],
-            settings=card["settings"],
-            members=members,
-            threshold=card["threshold"],
-            seen=SeenBefore(
-                patients=frozenset(seen["patients"]),
-                images=frozenset(seen["images"]),
-                salt=seen["salt"] or "",
-                knows_patients=seen["salt"] is not None,
-            ),
-            reference=load_reference(_find_checked(path, card, REFERENCE)),
-        )
-    except LamellaError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ModelError(f"'{path / CARD}' lacks {error}. Get the folder again from where it came.") from error
+    encoders = {name: EncoderSpec(str(_find_checked(path, card, f"{name}.safetensors"))) for name in card.encoders}
+    strange = next((head.encoder for head in card.members if head.encoder not in encoders), None)
+    if strange is not None:
+        raise ModelError(f"'{path / CARD}' lacks the encoder '{strange}' that one of its models reads. {_AGAIN}")
+    members = tuple(
+        Member(model=_load_head(path, card, head.head), fold=head.fold, encoder=encoders[head.encoder])
+        for head in card.members
+    )
+    seen = SeenHashes.load(_find_checked(path, card, SEEN), made_by="lamella export")
+    predictor = Predictor(
+        called="model",
+        folder=path,
+        classes=card.classes,
+        positive=card.positive,
+        settings=card.settings,
+        members=members,
+        threshold=card.threshold,
+        seen=SeenBefore(
+            patients=frozenset(seen.patients),
+            images=frozenset(seen.images),
+            salt=seen.salt or "",
+            knows_patients=seen.salt is not None,
+        ),
+        reference=load_reference(_find_checked(path, card, REFERENCE)),
+    )
     _refuse_code(predictor)
     return predictor
 
 
-def load_card(path: Path | str) -> dict[str, Any]:
-    """Load the card of an exported model, checked to be as it was written.
-
-    Raises:
-        ModelError: If there is none, or of another version, or it was changed.
-    """
-    card = Path(path) / CARD
-    try:
-        content = read_json(card, made_by="lamella export")
-    except LamellaError as error:
-        raise ModelError(
-            f"'{path}' holds no exported model ({CARD} cannot be read). Name the --out folder of `lamella export`."
-        ) from error
-    if content.get("format") != FORMAT:
-        raise ModelError(f"'{card}' is no card of an exported model. Name the --out folder of `lamella export`.")
-    if content.get("format_version") != FORMAT_VERSION:
-        raise ModelError(
-            f"'{card}' has format version {content.get('format_version')} and this version of lamella reads "
-            f"{FORMAT_VERSION}. Install lamella {content.get('lamella_version')}."
-        )
-    if content.get("card_sha256") != hash_card(content):
-        raise ModelError(
-            f"'{card}' is not as it was written (its own SHA-256 differs). Get the folder again from where it came."
-        )
-    return dict(content)
-
-
-def check_files(path: Path, card: Mapping[str, Any]) -> None:
-    """Refuse an export of which a file is absent or differs, or that lists what an export does not write.
+def check_files(path: Path, card: ExportCard) -> None:
+    """Refuse an export of which a file is absent or differs.
 
     Raises:
         ModelError: Naming the file.
     """
-    again = "Get the folder again from where it came."
-    files = card.get("files")
-    if not isinstance(files, Mapping):
-        raise ModelError(f"'{path / CARD}' lists no files. {again}")
-    strange = next((str(name) for name in files if not is_ours(str(name))), None)
-    if strange is not None:
-        raise ModelError(f"'{path / CARD}' lists '{strange}', which is no file of an export. {again}")
-    for name, sha256 in files.items():
+    for name, sha256 in card.files.items():
         file = find_inside(path, name)
         if file is None:
-            raise ModelError(f"'{path}' lacks '{name}' (no such file, or a link). {again}")
+            raise ModelError(f"'{path}' lacks '{name}' (no such file, or a link). {_AGAIN}")
         try:
             actual = find_sha256(file)
         except OSError as error:
             refuse_passing(error, str(file))
-            raise ModelError(f"'{path}' lacks '{name}' ({error.strerror}). {again}") from error
+            raise ModelError(f"'{path}' lacks '{name}' ({error.strerror}). {_AGAIN}") from error
         if actual != sha256:
             raise ModelError(
                 f"'{name}' of '{path}' is not the file that was exported: its SHA-256 begins {actual[:12]} and must "
-                f"begin {str(sha256)[:12]}. {again}"
+                f"begin {sha256[:12]}. {_AGAIN}"
             )
 
 
-def _find_checked(path: Path, card: Mapping[str, Any], name: str) -> Path:
+def _find_checked(path: Path, card: ExportCard, name: str) -> Path:
     """Return a file of an export, which the card must list: only what was checked is opened.
 
     Raises:
         ModelError: If it is not listed.
     """
-    if name not in card["files"]:
-        raise ModelError(f"'{path / CARD}' does not list '{name}'. Get the folder again from where it came.")
+    if name not in card.files:
+        raise ModelError(f"'{path / CARD}' does not list '{name}'. {_AGAIN}")
     return path / name
 
 
-def _load_head(path: Path, card: Mapping[str, Any], head: str) -> SlideModel:
+def _load_head(path: Path, card: ExportCard, head: str) -> SlideModel:
     for name in ("model.json", "model.safetensors"):
         _find_checked(path, card, f"heads/{head}/{name}")
     return load_model(path / "heads" / head)

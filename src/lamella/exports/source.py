@@ -3,34 +3,41 @@
 import csv
 import dataclasses
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import RootModel
 
+from lamella.analysis.figure import Figure
+from lamella.analysis.scores import Score
+from lamella.analysis.thresholds import Threshold
+from lamella.cohort import CohortSlide
 from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder
 from lamella.encoders.packing import refuse_own_code, refuse_own_name
 from lamella.errors import ModelError
+from lamella.exports.card import AmongArms, Figures
 from lamella.exports.validation import encode_validation, find_arm_threshold
 from lamella.features.bag import BagFolder
 from lamella.features.layouts import open_own_bag
 from lamella.files import parse_json_file, refuse_links
 from lamella.machine import refuse_passing
-from lamella.mil import SlideModel
 from lamella.progress import Progress, SilentProgress
+from lamella.records import load_content
+from lamella.runs.facts import BagFacts, read_facts
 from lamella.runs.folder import RunFolder
+from lamella.runs.metrics import Metrics
 from lamella.runs.predict import FinishedRun, open_run, read_run_encoder
 from lamella.runs.predictor import Member
+from lamella.runs.record import SettingsRecord
 from lamella.runs.reference import find_mean_embedding
 from lamella.runs.settings import restore_extract_settings
 from lamella.studies.arms import Arm
 from lamella.studies.folder import StudyFolder
-
-_FIGURES = ("auc", "auc_pooled", "balanced_accuracy", "sensitivity", "specificity", "ppv", "npv", "average_precision",
-            "brier", "log_loss", "calibration")  # fmt: skip
+from lamella.studies.record import ArmRecord, StudyRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,17 +45,13 @@ class SourceSlide:
     """A slide that at least one of the models has learned from.
 
     Attributes:
-        slide_id: Which slide.
-        patient_id: Whose it is.
-        label: Its class.
-        provenance: Attributes of its bag.
+        slide: Its patient and label.
+        facts: What its bag states of itself.
         n_tiles: How many tiles it has.
     """
 
-    slide_id: str
-    patient_id: str
-    label: str
-    provenance: Mapping[str, Any]
+    slide: CohortSlide
+    facts: BagFacts
     n_tiles: int
 
 
@@ -61,12 +64,12 @@ class ExportSource:
         finetuned: `frozen`, `head` or `tuned`.
         classes: In the order of the logits.
         positive: The class whose probability is scored.
-        settings: How slides were cut and encoded, as `describe_settings` gives it.
+        settings: How slides were cut and encoded.
         threshold: What was frozen for new slides; None where there is none.
         members: Models, each beside its encoder.
         slides: What they have learned from.
         embeddings: By encoder, mean embeddings of slides of the cohort by slide id; empty where there are no bags.
-        figures: What is known of how good it is, as JSON.
+        figures: What is known of how good it is.
         notes: What must be said of these figures, a sentence each.
         patients: Whose each slide of the cohort is.
         local: Folder for what is not passed on.
@@ -76,12 +79,12 @@ class ExportSource:
     finetuned: str
     classes: tuple[str, ...]
     positive: str | None
-    settings: Mapping[str, Any]
-    threshold: Mapping[str, Any] | None
+    settings: SettingsRecord
+    threshold: Threshold | None
     members: tuple[Member, ...]
     slides: tuple[SourceSlide, ...]
     embeddings: Mapping[EncoderSpec, Mapping[str, NDArray[np.float64]]]
-    figures: Mapping[str, Any]
+    figures: Figures
     notes: tuple[str, ...]
     patients: Mapping[str, str]
     local: Path
@@ -118,53 +121,64 @@ def _find_in_run(folder: RunFolder, arm: str | None, progress: Progress) -> Expo
     if kind not in ("frozen", "head", "tuned"):
         raise ModelError(f"a run has the arms frozen, head and tuned, not '{arm}'. Pass one of those, or leave it out.")
     run = open_run(folder.path)
-    metrics = _read_json(folder.metrics)
-    model = metrics.get("arms", {}).get("model", {})
-    figures = _choose_figures(model)
-    notes = [str(note) for note in model.get("notes", ())]
-    if kind != "frozen":
-        rows = [row for row in metrics.get("stage_two", {}).get("arms", ()) if row["arm"] == kind]
-        whole: Mapping[str, Any] = next((row for row in rows if row["reading"] == "all"), {})
-        figures = {"auc": {"value": whole.get("auc"), "interval": whole.get("interval")}} if whole else {}
-        figures["less_stage_1"] = whole.get("less_stage_1")
+    metrics = load_content(folder.metrics, Metrics, made_by="lamella run")
+    model = None if metrics is None else metrics.scores.model
+    figures = _choose_figures(model) if kind == "frozen" else _find_stage_two(metrics, kind)
     name = {"frozen": "", "head": ", head only", "tuned": ", tuned"}[kind]
-    source = _gather(run, kind, progress)
-    return dataclasses.replace(source, arm=f"{run.settings['encoder']}{name}", figures=figures, notes=tuple(notes))
+    notes = () if model is None else model.notes
+    return _gather(run, kind, progress, arm=f"{run.settings.encoder}{name}", figures=figures, notes=notes)
+
+
+def _find_stage_two(metrics: Metrics | None, kind: str) -> Figures:
+    """Return what stage 2 of a run reaches on all tiles, and what more than stage 1."""
+    scores = () if metrics is None or metrics.stage_two is None else metrics.stage_two.scores
+    whole = next((score for score in scores if (score.finetuned, score.reading) == (kind, "all")), None)
+    if whole is None:
+        return Figures(less_stage_1=None)
+    return Figures(auc=Figure(value=whole.auc, interval=whole.interval), less_stage_1=whole.less_stage_1)
 
 
 def _find_in_study(folder: StudyFolder, name: str | None, progress: Progress) -> ExportSource:
-    record, verdict = _read_json(folder.record), _read_json(folder.verdict)
-    rows = {str(row["arm"]): row for row in record.get("arms", ())}
-    name = name or _find_recommended(folder, verdict)
+    record, verdict = StudyRecord.load(folder.record, made_by="lamella study"), read_verdict(folder)
+    said = verdict.get("verdict") or {}
+    rows = {row.arm: row for row in record.arms}
+    name = name or _find_recommended(folder, said)
     if name not in rows:
         raise ModelError(f"the study has no arm '{name}'. Its arms: {'; '.join(rows)}.")
     row = rows[name]
-    if row["state"] != "done":
-        raise ModelError(f"arm '{name}' is '{row['state']}': {row['reason']}. Run it first: lamella study.")
-    if row.get("chosen"):
-        folds = ", ".join(f"{row_['arm']} in fold {row_['fold']}" for row_ in row["chosen"])
-        first = row["chosen"][0]["arm"]
-        raise ModelError(f"arm '{name}' is no one network: {folds}. Export one of them: --arm '{first}'")
-    run = find_arm_run(folder, row, rows)
-    metrics = _read_json(folder.metrics).get(name, {})
-    judged: Mapping[str, Any] = next((row_ for row_ in verdict.get("arms", ()) if row_["arm"] == name), {})
-    said = verdict.get("verdict") or {}
-    figures = _choose_figures(metrics)
-    figures["among_arms"] = {
-        key: judged.get(key)
-        for key in ("auc", "interval", "auc_pooled", "auc_pooled_interval", "seed_sd", "deficit", "deficit_upper")
-    }
-    notes = [str(note) for note in metrics.get("notes", ())]
+    if row.state != "done":
+        raise ModelError(f"arm '{name}' is '{row.state}': {row.reason}. Run it first: lamella study.")
+    if row.chosen:
+        folds = ", ".join(f"{choice.arm} in fold {choice.fold}" for choice in row.chosen)
+        raise ModelError(f"arm '{name}' is no one network: {folds}. Export one of them: --arm '{row.chosen[0].arm}'")
+    run = find_arm_run(folder, row, record.arms)
+    metrics = load_content(folder.metrics, RootModel[dict[str, Score]], made_by="lamella study")
+    score = None if metrics is None else metrics.root.get(name)
+    judged = {row_["arm"]: row_ for row_ in verdict.get("arms", ())}.get(name, {})
+    among = AmongArms(**{key: judged.get(key) for key in AmongArms.model_fields})
+    notes = [] if score is None else list(score.notes)
     if said:
         notes.append(f"The study of {len(rows)} arms: {said.get('sentence')}")
     if len(rows) > 1:
         notes.append("An arm chosen among several looks better than it is; only slides of elsewhere tell.")
-    source = _gather(run, str(row["finetuned"]), progress)
-    return dataclasses.replace(source, arm=name, figures=figures, notes=tuple(notes), local=folder.local)
+    figures = _choose_figures(score).model_copy(update={"among_arms": among})
+    source = _gather(run, row.finetuned, progress, arm=name, figures=figures, notes=tuple(notes))
+    return dataclasses.replace(source, local=folder.local)
 
 
-def _find_recommended(folder: StudyFolder, verdict: Mapping[str, Any]) -> str:
-    said = verdict.get("verdict") or {}
+def read_verdict(folder: StudyFolder) -> dict[str, Any]:
+    """Return what `verdict.json` holds; nothing where it is not there.
+
+    Raises:
+        ModelError: If it is damaged.
+    """
+    try:
+        return dict(parse_json_file(folder.verdict)) if folder.verdict.exists() else {}
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"'{folder.verdict}' is damaged. Run the same command again that wrote it.") from error
+
+
+def _find_recommended(folder: StudyFolder, said: Mapping[str, str | None]) -> str:
     if not said:
         raise ModelError(f"the study in '{folder.path}' is not finished. Run it again: it makes what is missing.")
     if said.get("arm") is None:
@@ -175,28 +189,36 @@ def _find_recommended(folder: StudyFolder, verdict: Mapping[str, Any]) -> str:
     return str(said["arm"])
 
 
-def find_arm_run(folder: StudyFolder, row: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]]) -> FinishedRun:
+def find_arm_run(folder: StudyFolder, row: ArmRecord, rows: Iterable[ArmRecord]) -> FinishedRun:
     """Return the run of the frozen arm in whose folder an arm of a study lies.
 
     Args:
         folder: The study's.
         row: What `study.json` says of the arm.
-        rows: What it says of all arms, by name.
+        rows: What it says of all arms.
 
     Raises:
         ModelError: If its models are not there.
     """
-    same = ("encoder", "depth", "weights", "head", "tiles")
     alike = (
-        other for other in rows.values() if other["finetuned"] == "frozen" and all(other[n] == row[n] for n in same)
+        other
+        for other in rows
+        if other.finetuned == "frozen" and (other.series, other.depth) == (row.series, row.depth)
     )
     base = next(alike, None)
-    arm = Arm(**{name: row[name] for name in same})
-    return open_run(folder.models(arm, key=None if base is None else str(base["key"])))
+    if row.depth is None:
+        raise ModelError(
+            f"arm '{row.arm}' was trained on features that were made elsewhere, and its encoder is not here. Name an "
+            "arm whose slides were encoded (--arm), or keep DIR/arms: its heads are there."
+        )
+    arm = Arm(encoder=row.encoder, depth=row.depth, weights=row.weights, head=row.head, tiles=row.tiles)
+    return open_run(folder.models(arm, key=None if base is None else base.key))
 
 
-def _gather(run: FinishedRun, kind: str, progress: Progress) -> ExportSource:
-    """Bring models and bags of one arm together; name, figures and notes are left to whoever knows them."""
+def _gather(
+    run: FinishedRun, kind: str, progress: Progress, *, arm: str, figures: Figures, notes: tuple[str, ...]
+) -> ExportSource:
+    """Bring models and bags of one arm together."""
     encoder = read_run_encoder(run)
     refuse_own_name(encoder.name)  # before anything of it is built
     refuse_own_code(find_encoder(encoder.name))
@@ -211,7 +233,7 @@ def _gather(run: FinishedRun, kind: str, progress: Progress) -> ExportSource:
         bags = encode_validation(run, members, progress)
         by_encoder = {spec: _read_embeddings(folder, cohort) for spec, folder in bags.items()}
     return ExportSource(
-        arm="",
+        arm=arm,
         finetuned=kind,
         classes=run.classes,
         positive=run.positive,
@@ -220,9 +242,9 @@ def _gather(run: FinishedRun, kind: str, progress: Progress) -> ExportSource:
         members=members,
         slides=slides,
         embeddings=by_encoder,
-        figures={},
-        notes=(),
-        patients={slide_id: patient_id for slide_id, (patient_id, _) in cohort.items()},
+        figures=figures,
+        notes=notes,
+        patients={slide_id: slide.patient_id for slide_id, slide in cohort.items()},
         local=run.folder.local,
     )
 
@@ -256,11 +278,12 @@ def _refuse_other_weights(members: Sequence[Member]) -> None:
 
 
 def _read_slides(
-    members: Sequence[Member], bags: BagFolder, cohort: Mapping[str, tuple[str, str]]
+    members: Sequence[Member], bags: BagFolder, cohort: Mapping[str, CohortSlide]
 ) -> tuple[tuple[SourceSlide, ...], dict[str, NDArray[np.float64]]]:
     """Return the slides that the models have learned from, and their mean embeddings."""
     slides, embeddings = [], {}
-    for slide_id in sorted({i for member in members for i in _list_learned(member.model)}):
+    learned = (member.model.training for member in members)
+    for slide_id in sorted({i for training in learned for i in (*training.train, *training.val)}):
         path = bags.features_path(slide_id)
         if not path.exists() or slide_id not in cohort:
             raise ModelError(
@@ -269,53 +292,33 @@ def _read_slides(
             )
         bag = open_own_bag(path)
         embeddings[slide_id] = find_mean_embedding(bag.read_stored())
-        patient_id, label = cohort[slide_id]
-        slides.append(
-            SourceSlide(
-                slide_id=slide_id, patient_id=patient_id, label=label, provenance=bag.provenance, n_tiles=bag.shape[0]
-            )
-        )
+        slides.append(SourceSlide(slide=cohort[slide_id], facts=read_facts(bag), n_tiles=bag.shape[0]))
     return tuple(slides), embeddings
 
 
-def _read_embeddings(bags: BagFolder, cohort: Mapping[str, tuple[str, str]]) -> dict[str, NDArray[np.float64]]:
+def _read_embeddings(bags: BagFolder, cohort: Mapping[str, CohortSlide]) -> dict[str, NDArray[np.float64]]:
     """Return the mean embeddings of all slides of the cohort that have a bag."""
     paths = {path.stem: path for path in sorted(bags.features.glob("*.h5")) if path.stem in cohort}
     return {slide_id: find_mean_embedding(open_own_bag(path).read_stored()) for slide_id, path in paths.items()}
 
 
-def _list_learned(model: SlideModel) -> tuple[str, ...]:
-    return (*model.training.train, *model.training.val)
-
-
-def _read_cohort(folder: RunFolder) -> dict[str, tuple[str, str]]:
-    """Return patient and label of each slide."""
+def _read_cohort(folder: RunFolder) -> dict[str, CohortSlide]:
+    """Return the slides with patient and label; where they lie is not known."""
     try:
         with folder.cohort.open(encoding="utf-8", newline="") as stream:
-            return {row["slide_id"]: (row["patient_id"], row["label"]) for row in csv.DictReader(stream)}
+            rows = [(row["slide_id"], row["patient_id"], row["label"]) for row in csv.DictReader(stream)]
+            return {i: CohortSlide(slide_id=i, patient_id=who, label=label, path=Path(i)) for i, who, label in rows}
     except (OSError, KeyError) as error:
         refuse_passing(error, str(folder.cohort))
         raise ModelError(f"'{folder.cohort}' cannot be read. Run `lamella run` again.") from error
 
 
-def _choose_figures(measured: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the headline figures of what `measure` gave, without what names batches or folds."""
-    unit = str(measured.get("headline") or "patients")
-    of_unit = measured.get(unit) or {}
-    figures = {name: of_unit[name] for name in _FIGURES if of_unit.get(name) is not None}
-    return {
-        "unit": unit,
-        "cross_validated": measured.get("cross_validated"),
-        "n_patients": of_unit.get("n_patients"),
-        "n_by_class": of_unit.get("n_by_class"),
-        **figures,
-    }
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        return dict(parse_json_file(path))
-    except (OSError, ValueError, TypeError) as error:
-        raise ModelError(f"'{path}' is damaged. Run the same command again that wrote it.") from error
+def _choose_figures(score: Score | None) -> Figures:
+    """Return the headline figures, without what names batches or folds."""
+    units = None if score is None else score.headline_units
+    known = {name: value for name in Figures.model_fields if (value := getattr(units, name, None)) is not None}
+    return Figures(
+        unit="patients" if score is None else score.headline,
+        cross_validated=None if score is None else score.cross_validated,
+        **{"n_patients": None, "n_by_class": None, **known},
+    )

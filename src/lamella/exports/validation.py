@@ -5,9 +5,8 @@ encoded first, a fold's with its own encoder. Their bags are kept beside those o
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
+from lamella.analysis.thresholds import Threshold
 from lamella.cohort import Cohort, CohortSlide, Round, load_cohort
 from lamella.encoders import EncoderSpec
 from lamella.errors import LamellaError, OutputError
@@ -38,7 +37,7 @@ def encode_validation(run: FinishedRun, members: Sequence[Member], progress: Pro
     embeddings = {}
     for member in members:
         settings = restore_extract_settings(run.settings, member.encoder)
-        folder = find_tuned_features(run, member)
+        folder = run.folder.stage_two(member.fold, member.model.settings.seed) / "tuned" / "features"
         embeddings[member.encoder] = settings.folder(folder)
         wanted = [s for s in cohort.slides if s.slide_id in member.model.training.val] if cohort else []
         wanted = [s for s in wanted if s.path.exists()]
@@ -51,29 +50,20 @@ def encode_validation(run: FinishedRun, members: Sequence[Member], progress: Pro
     return embeddings
 
 
-def find_tuned_features(run: FinishedRun, member: Member) -> Path:
-    """Return where the bags of a tuned encoder lie."""
-    return run.folder.stage_two(member.fold, member.model.settings.seed) / "tuned" / "features"
-
-
 def find_arm_threshold(
     run: FinishedRun,
     members: Sequence[Member],
     bags: Mapping[EncoderSpec, BagFolder],
-    cohort: Mapping[str, tuple[str, str]],
-) -> dict[str, Any] | None:
+    cohort: Mapping[str, CohortSlide],
+) -> Threshold | None:
     """Return the threshold of an arm, as that of a run is found; None where validation slides have no bags.
 
     Args:
         run: The run that the arm went on from.
         members: Models of the arm.
         bags: Where the bags of each encoder lie.
-        cohort: Patient and label of each slide.
+        cohort: Slides by id.
     """
-    slides = {
-        i: CohortSlide(slide_id=i, patient_id=patient, label=label, path=Path(i))
-        for i, (patient, label) in cohort.items()
-    }
     rounds, predictions = [], []
     for fold in sorted({member.fold for member in members}):
         of_fold = [member for member in members if member.fold == fold]
@@ -81,14 +71,13 @@ def find_arm_threshold(
         rounds.append(Round(fold=fold, train=training.train, val=training.val, test=()))
         for slide_id in training.val:
             paths = [bags[member.encoder].features_path(slide_id) for member in of_fold]
-            if slide_id not in slides or not all(path.exists() for path in paths):
+            if slide_id not in cohort or not all(path.exists() for path in paths):
                 return None
             for member, path in zip(of_fold, paths, strict=True):
                 prediction = member.model.predict(open_own_bag(path).read_stored())
-                predictions.append(prediction.of(slides[slide_id], fold=fold, side="val"))
-    whole = Cohort(slides=tuple(slides.values()), classes=run.classes, positive=run.positive, notes=())
+                predictions.append(prediction.of(cohort[slide_id], fold=fold, side="val"))
+    whole = Cohort(slides=tuple(cohort.values()), classes=run.classes, positive=run.positive, notes=())
     outcome = ProtocolOutcome(
         protocol=Protocol(name="fold", rounds=tuple(rounds)), predictions=tabulate(predictions, run.classes)
     )
-    sensitivity = run.settings.get("sensitivity")
-    return find_frozen_threshold(outcome, whole, None if sensitivity is None else float(sensitivity))
+    return find_frozen_threshold(outcome, whole, run.settings.sensitivity)

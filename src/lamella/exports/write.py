@@ -12,15 +12,12 @@ No file names a slide, a patient or a path.
 """
 
 import dataclasses
-import hashlib
-import json
 import logging
 import os
-import re
 import secrets
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
@@ -33,31 +30,35 @@ from lamella.encoders.runtime.compiled import convert, save_network
 from lamella.encoders.runtime.planning import choose_batch_size
 from lamella.encoders.tuned import hash_id
 from lamella.errors import LamellaError, OutputError
-from lamella.exports.card import list_limits, write_readme
+from lamella.exports.card import (
+    CARD,
+    FORMAT,
+    FORMAT_VERSION,
+    REFERENCE,
+    SEEN,
+    ExportCard,
+    ExportedEncoder,
+    ExportedHead,
+    OpenVinoInput,
+    SeenHashes,
+    TrainedOn,
+    is_ours,
+)
 from lamella.exports.onnx import save_onnx
+from lamella.exports.readme import list_limits, write_readme
 from lamella.exports.source import ExportSource, find_source
 from lamella.files import find_sha256, read_json, remove, replacing, write_json, write_text
 from lamella.mil import SlideModel, save_model
 from lamella.progress import Progress, SilentProgress
 from lamella.runs.predictor import list_seen
 from lamella.runs.record import list_versions
-from lamella.runs.reference import build_reference, save_reference
+from lamella.runs.reference import Reference, build_reference, save_reference
 from lamella.temporaries import sweep_temporaries
 
 _log = logging.getLogger(__name__)
 
-FORMAT = "lamella-export"
-FORMAT_VERSION = 1
-CARD, REFERENCE, SEEN = "model.json", "reference.npz", "seen.json"
 UNFINISHED = "unfinished.json"
 """Stands in the folder from the first moment until the card is written: the same command goes on from there."""
-
-_NUMBERED = r"fold\d{1,6}-seed\d{1,19}"
-_ENCODER = rf"(?:encoder|encoders/{_NUMBERED})"
-_OURS = re.compile(
-    rf"README\.md|reference\.npz|seen\.json|{_ENCODER}\.(?:safetensors|json|xml|bin|onnx|onnx\.data)"
-    rf"|heads\.onnx(?:\.data)?|heads/{_NUMBERED}/model\.(?:json|safetensors)"
-)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,52 +115,35 @@ def export_model(
 def _write_all(source: ExportSource, out: Path, settings: ExportSettings, progress: Progress) -> None:
     """Write an export whose folder is clear; its card comes last."""
     names = _name_encoders(source)
-    described: dict[str, Any] = {}
+    described: dict[str, ExportedEncoder] = {}
     with progress.stage("export encoders", len(names), "encoders") as stage:
         for encoder, name in names.items():
             described[name] = _save_encoder(source, encoder, out / name, with_ids=not settings.pseudonyms)
             stage.advance()
     salt = _find_salt(source, pseudonyms=settings.pseudonyms)
-    members = []
+    heads = []
     for member in source.members:
-        head, encoder_name = f"fold{member.fold}-seed{member.model.settings.seed}", names[member.encoder]
-        stripped = _strip_model(
-            member.model, PurePosixPath(encoder_name).name, described[encoder_name]["fingerprint"], salt
-        )
-        save_model(stripped, out / "heads" / head)
-        members.append({"fold": member.fold, "seed": member.model.settings.seed, "head": head, "encoder": encoder_name})
+        fold, seed, name = member.fold, member.model.settings.seed, names[member.encoder]
+        head = ExportedHead(fold=fold, seed=seed, head=f"fold{fold}-seed{seed}", encoder=name)
+        stripped = _strip_model(member.model, PurePosixPath(name).name, described[name].fingerprint, salt)
+        save_model(stripped, out / "heads" / head.head)
+        heads.append(head)
     _save_seen(source, out, salt=None if settings.pseudonyms else salt)
     reference = build_reference(
-        {slide.slide_id: slide.provenance for slide in source.slides},
+        {slide.facts.slide_id: slide.facts for slide in source.slides},
         {PurePosixPath(names[encoder]).name: vectors for encoder, vectors in source.embeddings.items()},
         source.patients,
     )
     save_reference(reference, out / REFERENCE)
-    card = _describe(source, described, members, settings)
+    card = _describe(source, described, heads, reference, settings)
     if settings.onnx:
-        card["onnx"] = save_onnx(source, names, out, progress=progress)
+        card = card.model_copy(update={"onnx": save_onnx(source, names, out, progress=progress)})
     write_text(out / "README.md", write_readme(card))
-    card["files"] = {name: find_sha256(out / name) for name in _list_files(out)}
+    card = card.model_copy(update={"files": {name: find_sha256(out / name) for name in _list_files(out)}})
     if not (out / UNFINISHED).is_file():
         raise OutputError(f"'{out}' is not the folder that was begun.")
-    write_json(out / CARD, card | {"card_sha256": hash_card(card)})
+    card.save(out / CARD)
     remove(out / UNFINISHED)
-
-
-def is_ours(name: str) -> bool:
-    """True for the name of a file that an export writes, relative to its folder.
-
-    Example:
-        >>> is_ours("heads/fold0-seed1/model.json"), is_ours("../model.json"), is_ours("heads/../../x.json")
-        (True, False, False)
-    """
-    return _OURS.fullmatch(name) is not None
-
-
-def hash_card(card: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a card's content, less the entry that holds it."""
-    content = {key: value for key, value in card.items() if key != "card_sha256"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _refuse_other_folder(out: Path) -> None:
@@ -220,33 +204,33 @@ def _name_encoders(source: ExportSource) -> dict[EncoderSpec, str]:
     return {member.encoder: f"encoders/fold{member.fold}-seed{member.model.settings.seed}" for member in source.members}
 
 
-def _save_encoder(source: ExportSource, encoder: EncoderSpec, stem: Path, *, with_ids: bool) -> dict[str, Any]:
+def _save_encoder(source: ExportSource, encoder: EncoderSpec, stem: Path, *, with_ids: bool) -> ExportedEncoder:
     """Write an encoder in all its forms; return what `<stem>.json` holds."""
     weights = stem.with_name(f"{stem.name}.safetensors")
     network = carry_encoder(encoder, weights, with_ids=with_ids)
     spec = EncoderSpec(str(weights))
     card = find_encoder(spec.name)
-    described = {
-        "name": str(source.settings["encoder"]),
-        "network": card.network,
-        "depth": card.depth,
-        "width": card.embedding_dim,
-        "mean": list(card.mean),
-        "std": list(card.std),
-        "pixels": "RGB, 0 to 255, divided by 255, less mean, divided by std",
-        "resized_to_px": card.input_px if card.fixed_input else None,
-        "source": card.source,
-        "weights": card.weights_tag,
-        "trained_on": list(card.trained_on),
-        "licence": card.licence,
-        "fingerprint": fingerprint_encoder(spec),
-        "openvino": _save_openvino(network, stem, int(source.settings["tile_px"])),
-    }
-    write_json(stem.with_name(f"{stem.name}.json"), described)
+    described = ExportedEncoder(
+        name=source.settings.encoder,
+        network=card.network,
+        depth=card.depth,
+        width=card.embedding_dim,
+        mean=card.mean,
+        std=card.std,
+        pixels="RGB, 0 to 255, divided by 255, less mean, divided by std",
+        resized_to_px=card.input_px if card.fixed_input else None,
+        source=card.source,
+        weights=card.weights_tag,
+        trained_on=card.trained_on,
+        licence=card.licence,
+        fingerprint=fingerprint_encoder(spec),
+        openvino=_save_openvino(network, stem, source.settings.tile_px),
+    )
+    write_json(stem.with_name(f"{stem.name}.json"), described.as_json())
     return described
 
 
-def _save_openvino(network: Any, stem: Path, tile_px: int) -> dict[str, Any] | None:
+def _save_openvino(network: Any, stem: Path, tile_px: int) -> OpenVinoInput | None:
     """Write a network as OpenVINO's, and return how it is fed; None where OpenVINO is not here or cannot convert it."""
     if find_spec("openvino") is None:
         return None
@@ -259,13 +243,13 @@ def _save_openvino(network: Any, stem: Path, tile_px: int) -> dict[str, Any] | N
     with replacing(stem.with_name(f"{stem.name}.xml")) as temporary:
         save_network(model, temporary)
         temporary.with_suffix(".bin").replace(stem.with_name(f"{stem.name}.bin"))
-    return {
-        "version": version("openvino"),
-        "tile_px": tile_px,
-        "batch_size": batch_size,
-        "input": "uint8 (batch, tile_px, tile_px, 3), RGB",
-        "output": "float32 (batch, width)",
-    }
+    return OpenVinoInput(
+        version=version("openvino"),
+        tile_px=tile_px,
+        batch_size=batch_size,
+        input="uint8 (batch, tile_px, tile_px, 3), RGB",
+        output="float32 (batch, width)",
+    )
 
 
 def _strip_model(model: SlideModel, encoder: str, fingerprint: str, salt: str) -> SlideModel:
@@ -297,46 +281,49 @@ def _find_salt(source: ExportSource, *, pseudonyms: bool) -> str:
 def _save_seen(source: ExportSource, out: Path, *, salt: str | None) -> None:
     """Write what was learned from; without a salt the files' hashes alone."""
     seen = list_seen(member.model for member in source.members)
-    patients = [] if salt is None else sorted(hash_id(name, salt) for name in seen.patients)
-    write_json(out / SEEN, {"salt": salt, "patients": patients, "images": sorted(seen.images)})
+    patients = () if salt is None else tuple(sorted(hash_id(name, salt) for name in seen.patients))
+    hashes = SeenHashes(salt=salt, patients=patients, images=tuple(sorted(seen.images)))
+    write_json(out / SEEN, hashes.as_json())
 
 
 def _describe(
-    source: ExportSource, encoders: Mapping[str, Any], members: list[dict[str, Any]], settings: ExportSettings
-) -> dict[str, Any]:
+    source: ExportSource,
+    encoders: Mapping[str, ExportedEncoder],
+    heads: Sequence[ExportedHead],
+    reference: Reference,
+    settings: ExportSettings,
+) -> ExportCard:
     """Return the card, but for the files' hashes."""
     slides = source.slides
-    mpps = [max(float(s.provenance["slide_mpp_x"]), float(s.provenance["slide_mpp_y"])) for s in slides]
-    trained_on = {
-        "n_slides": len(slides),
-        "n_patients": len({slide.patient_id for slide in slides}),
-        "n_tiles": sum(slide.n_tiles for slide in slides),
-        "n_slides_by_class": {name: sum(s.label == name for s in slides) for name in source.classes},
-        "slide_mpp": [min(mpps), max(mpps)],
-        "formats": dict(sorted(Counter(str(s.provenance.get("slide_format") or "not stated") for s in slides).items())),
-        "in_regions": any(str(s.provenance.get("regions") or "") for s in slides),
-    }
-    card: dict[str, Any] = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "lamella_version": __version__,
-        "made": time.strftime("%Y-%m-%d"),
-        "arm": source.arm,
-        "finetuned": source.finetuned,
-        "classes": list(source.classes),
-        "positive": source.positive,
-        "threshold": None if source.threshold is None else dict(source.threshold),
-        "settings": dict(source.settings),
-        "encoders": dict(encoders),
-        "members": members,
-        "trained_on": trained_on,
-        "figures": dict(source.figures),
-        "notes": list(source.notes),
-        "pseudonyms": settings.pseudonyms,
-        "versions": list_versions(),
-    }
-    card["limits"] = list_limits(card)
-    return card
+    trained_on = TrainedOn(
+        n_slides=len(slides),
+        n_patients=len({slide.slide.patient_id for slide in slides}),
+        n_tiles=sum(slide.n_tiles for slide in slides),
+        n_slides_by_class={name: sum(slide.slide.label == name for slide in slides) for name in source.classes},
+        slide_mpp=reference.mpp,
+        formats=dict(sorted(Counter(slide.facts.slide_format or "not stated" for slide in slides).items())),
+        in_regions=any(slide.facts.regions for slide in slides),
+    )
+    card = ExportCard(
+        format=FORMAT,
+        format_version=FORMAT_VERSION,
+        lamella_version=__version__,
+        made=time.strftime("%Y-%m-%d"),
+        arm=source.arm,
+        finetuned=source.finetuned,
+        classes=source.classes,
+        positive=source.positive,
+        threshold=source.threshold,
+        settings=source.settings,
+        encoders=dict(encoders),
+        members=tuple(heads),
+        trained_on=trained_on,
+        figures=source.figures,
+        notes=source.notes,
+        pseudonyms=settings.pseudonyms,
+        versions=list_versions(),
+    )
+    return card.model_copy(update={"limits": list_limits(card)})
 
 
 def _list_files(out: Path) -> list[str]:

@@ -43,8 +43,8 @@ def inspect_file(path: Path, *, slide_mpp: float | None = None) -> dict[str, Any
             coords, attributes = load_patches(path)
             return {"file": path.name, "holds": "tiles of a slide", "tiles": len(coords)} | _plain(attributes)
     bag = load_bag(path, slide_mpp=slide_mpp, encoder=encoder)
-    stated = bag.provenance if bag.layout == "lamella" else {}
-    return _describe(path, bag) | _plain({key: value for key, value in stated.items() if key != "seen_patients"})
+    attributes_ = bag.provenance if bag.layout == "lamella" else {}
+    return _describe(path, bag) | _plain({key: value for key, value in attributes_.items() if key != "seen_patients"})
 
 
 def _describe(path: Path, bag: FeatureBag) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Plans: a slide opened, its tissue found, its tiles placed, nothing encoded yet."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from lamella.defaults import MAX_UPSAMPLE, TISSUE
 from lamella.encoders import EncoderSpec, find_encoder
 from lamella.errors import SettingsError, TissueError
 from lamella.features.blocks import order_by_block
-from lamella.files import parse_json
 from lamella.slide import ReadLevel, Slide, hash_quickly, open_slide
 from lamella.slide.child import try_slide
 from lamella.tiles import TileSpec, place_tiles
@@ -209,9 +208,3 @@ def find_seen_size(encoder: EncoderSpec, spec: TileSpec) -> dict[str, Any]:
     card = find_encoder(encoder.name)
     seen_px = card.input_px if card.fixed_input and card.input_px else spec.tile_px
     return {"seen_px": seen_px, "seen_mpp": spec.mpp * spec.tile_px / seen_px}
-
-
-def ledger_of(provenance: Mapping[str, Any]) -> list[tuple[str, float, float]]:
-    """Return the ledger that a patches or features file carries: `(step, kept_um2, removed_um2)`."""
-    steps = parse_json(provenance.get("ledger", "[]"))
-    return [(str(step), float(kept), float(removed)) for step, kept, removed in steps]

@@ -13,7 +13,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -323,7 +322,7 @@ class _Fit:
         if path is None or not path.exists():
             return None
         try:
-            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
             history = [EpochRecord(epoch=e, train_loss=loss, val_log_loss=val) for e, loss, val in content["history"]]
             self._restore(content["now"])
             self._optimiser.load_state_dict(content["optimiser"])

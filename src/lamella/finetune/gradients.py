@@ -58,12 +58,12 @@ def choose_chunk(encode: Encode, inputs: Tensor, parameters: Sequence[nn.Paramet
     Returns:
         At least 1.
     """
-    own = {parameter.untyped_storage().data_ptr() for parameter in parameters}
+    weights = {parameter.untyped_storage().data_ptr() for parameter in parameters}
     kept: dict[int, int] = {}
 
     def count(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
+        if storage.data_ptr() not in weights:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import get_args
 
 from lamella import defaults
 from lamella.encoders.names import N_BLOCKS
@@ -72,7 +72,7 @@ class FinetuneSettings:
                 raise SettingsError(f"{name} is {value} and must be above 0. Leave it out for the default.")
         if not 0 <= self.stain_jitter <= 0.5:
             raise SettingsError(f"stain jitter is {self.stain_jitter} and must be from 0 to 0.5. Pass 0.05.")
-        if self.precision not in ("fp32", "bf16"):
+        if self.precision not in get_args(defaults.TrainPrecision):
             raise SettingsError(f"training precision is '{self.precision}' and must be fp32 or bf16. Pass fp32.")
 
     @property
@@ -80,7 +80,7 @@ class FinetuneSettings:
         """True where the network sees other pixels in each epoch."""
         return self.flips or self.stain_jitter > 0
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, str | int | float | bool | None]:
         """Return them as files hold them, where what is trained is the `arm`."""
         fields = asdict(self)
         return {"arm": fields.pop("finetuned"), **fields}

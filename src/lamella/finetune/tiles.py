@@ -68,12 +68,13 @@ class SlideTiles:
         kept = self._kept.get(slide_id)
         if kept is not None:
             return kept
-        one, side = self.chosen[slide_id], self._spec.tile_px
-        with open_slide(one.slide.path, slide_mpp=one.slide.slide_mpp, image=one.slide.slide_image) as slide:
+        chosen, side = self.chosen[slide_id], self._spec.tile_px
+        item = chosen.slide
+        with open_slide(item.path, slide_mpp=item.slide_mpp, image=item.slide_image) as slide:
             tiles = np.stack(
                 [
                     slide.read_box((float(x), float(y)), (side, side), self._spec.mpp, max_upsample=self._max_upsample)
-                    for x, y in one.corners_l0
+                    for x, y in chosen.corners_l0
                 ]
             )
         with self._lock:

@@ -53,8 +53,8 @@ class Head(nn.Module):
         """Embed the real tiles of a padded batch, `(B, N, E)`, 0 on padding."""
         if bool(real.all()):
             whole: Tensor = self.embed(bag.flatten(0, 1))
-            return whole.unflatten(0, real.shape)
-        embedded = self.embed(bag[real])  # (T, E): only real tiles are computed, T <= B * N
+            return whole.view(*real.shape, whole.shape[-1])
+        embedded: Tensor = self.embed(bag[real])  # (T, E): only real tiles are computed, T <= B * N
         tiles = embedded.new_zeros(*real.shape, embedded.shape[-1])  # (B, N, E)
         return tiles.masked_scatter(real.unsqueeze(-1), embedded)  # (B, N, E)
 

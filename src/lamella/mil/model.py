@@ -111,7 +111,8 @@ class SlideModel:
             tiles, real = self._embed(features)
             parts = self.head.split_logits(tiles, real)[0].double().numpy()
             attention = self.head.pool(tiles, real)[1][0].double().numpy()
-        return parts - attention[:, None] * np.log(self.training.class_weights)
+        shifts: NDArray[np.float64] = attention[:, None] * np.log(self.training.class_weights)
+        return np.asarray(parts - shifts)
 
     def _embed(self, features: Bag) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the tiles `(1, N, E)` inside the head, embedded in pieces, and that all are real, `(1, N)`."""

@@ -18,13 +18,14 @@ from lamella.analysis.scores import Score
 from lamella.analysis.verdict import Conclusion, Verdict
 from lamella.cells import unescape_cell
 from lamella.errors import ModelError
+from lamella.explain.records import CkaRecord, Localisation, LocalisationSettings
 from lamella.records import load_content
 from lamella.reports.record import FailureRow, LedgerRow, Record, SlideRecord, find_shares
 from lamella.runs.folder import RunFolder, refuse_changed_tables
 from lamella.runs.metrics import Metrics
 from lamella.runs.record import RunRecord
 from lamella.studies.folder import StudyFolder
-from lamella.studies.looks import ArmMaps, CkaContent, Controls, LocalisationSettings, StudyLocalisation
+from lamella.studies.looks import Controls, StudyLocalisation
 from lamella.studies.record import Costs, StudyRecord
 
 _LEAST_SHARE = 1e-7
@@ -55,7 +56,7 @@ def _load_run(folder: RunFolder) -> Record:
     run = load_content(folder.settings, RunRecord, made_by="lamella run")
     verb = "lamella predict" if run is not None and run.external else "lamella run"
     metrics = load_content(folder.metrics, Metrics, made_by=verb)
-    refuse_changed_tables(path, {} if run is None else {"files": run.files}, made_by=verb)
+    refuse_changed_tables(path, {} if run is None else run.files, made_by=verb)
     ledger = _read_rows(folder.ledger, verb)
     present = {
         "the cohort (cohort.csv)": cohort,
@@ -67,10 +68,10 @@ def _load_run(folder: RunFolder) -> Record:
     classes = run.classes if run is not None else _list_classes(predictions or [])
     if not classes:
         raise ModelError(f"'{path}' names no classes (run.json, predictions.csv). Run `{verb}` again.")
-    arm = str(run.settings.get("encoder") or "model") if run is not None else "model"
-    content = load_content(folder.cka, CkaContent, made_by=verb)
+    arm = "model" if run is None else run.settings.encoder
+    content = load_content(folder.cka, CkaRecord, made_by=verb)
     if content is None:  # version 0.1.0 kept them in metrics.json
-        content = CkaContent(pairs=(getattr(metrics, "model_extra", None) or {}).get("cka") or ())
+        content = CkaRecord(pairs=(getattr(metrics, "model_extra", None) or {}).get("cka") or ())
     scores = None if metrics is None else metrics.scores
     model = None if scores is None else scores.model
     thresholds = {} if metrics is None else metrics.scores.model.thresholds or metrics.thresholds
@@ -79,7 +80,7 @@ def _load_run(folder: RunFolder) -> Record:
         *(() if run is None else run.notes),
         *(() if metrics is None else (*metrics.notes, *metrics.scores.model.notes)),
     ]
-    maps = [(name, load_content(path / f"localisation{end}.json", ArmMaps, made_by="lamella localise"))
+    maps = [(name, load_content(path / f"localisation{end}.json", Localisation, made_by="lamella localise"))
             for name, end in ((arm, ""), (f"{arm}, tuned", "-tuned"))]  # fmt: skip
     record = Record(
         folder=path,
@@ -117,13 +118,13 @@ def _load_study(folder: StudyFolder) -> Record:
     study = load_content(folder.record, StudyRecord, made_by=verb)
     if study is None:
         raise ModelError(f"'{path}' holds no study (study.json). Name the --out folder of a `lamella study`.")
-    refuse_changed_tables(path, {"files": study.files}, made_by=verb)
+    refuse_changed_tables(path, study.files, made_by=verb)
     verdict = load_content(folder.verdict, Verdict, made_by=verb)
     conclusion = Conclusion() if verdict is None else verdict.verdict
     shown = conclusion.arm or conclusion.best_arm
     metrics = load_content(folder.metrics, RootModel[dict[str, Score]], made_by=verb)
     by_arm = {} if metrics is None else metrics.root
-    cka = load_content(folder.cka, CkaContent, made_by=verb) or CkaContent()
+    cka = load_content(folder.cka, CkaRecord, made_by=verb) or CkaRecord()
     localisation = load_content(folder.localisation, StudyLocalisation, made_by=verb) or StudyLocalisation()
     costs = load_content(folder.costs, Costs, made_by=verb)
     ledger = _read_rows(path / "ledger.csv", verb)
@@ -156,7 +157,7 @@ def _load_study(folder: StudyFolder) -> Record:
     return replace(record, slides=_list_slides(record, rows, ledger or [], verb), missing=missing)
 
 
-def _share_settings(content: StudyLocalisation) -> tuple[ArmMaps, ...]:
+def _share_settings(content: StudyLocalisation) -> tuple[Localisation, ...]:
     """Return the arms' maps, each with the settings that the study says once for all."""
     stated = content.settings
     return tuple(

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from lamella.analysis.figure import NO_FIGURE, Figure
 from lamella.analysis.scores import Score
 from lamella.analysis.verdict import ArmVerdict, Conclusion, Verdict
+from lamella.explain.records import CkaPair, Localisation
 from lamella.reports.charts.marks import ScoreMark
 from lamella.runs.metrics import StageTwoScore
 from lamella.runs.record import RunRecord
-from lamella.studies.looks import ArmMaps, CkaPair, Controls
+from lamella.studies.looks import Controls
 from lamella.studies.record import ArmRecord, EncoderCost, StudyRecord
 
 
@@ -135,7 +136,7 @@ class Record:
     thresholds: Mapping[int, float]
     threshold_note: str = ""
     cka: tuple[CkaPair, ...] = ()
-    localisation: tuple[ArmMaps, ...] = ()
+    localisation: tuple[Localisation, ...] = ()
     no_localisation: str = ""
     costs: tuple[EncoderCost, ...] = ()
     ledger: tuple[LedgerRow, ...] = ()

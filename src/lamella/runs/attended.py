@@ -39,10 +39,10 @@ class BagTiles:
         attention = {i: model.predict(self.bags.features[i]).attention for i in slide_ids}
         return self.take({i: choose_top(weights, k) for i, weights in attention.items()})
 
-    def take(self, places: Mapping[str, NDArray[np.int64]]) -> SlideTiles:
-        """Return the tiles of slides by their places in the bags."""
+    def take(self, rows: Mapping[str, NDArray[np.int64]]) -> SlideTiles:
+        """Return the tiles of slides by their rows in the bags."""
         slides = {slide.slide_id: slide for slide in self.cohort.slides}
-        chosen = {i: ChosenTiles(slides[i], self.bags.corners_l0[i][rows]) for i, rows in places.items()}
+        chosen = {i: ChosenTiles(slides[i], self.bags.corners_l0[i][numbers]) for i, numbers in rows.items()}
         return SlideTiles(chosen, self.cut.spec, max_upsample=self.cut.max_upsample)
 
     def encode(self, network: Any, slide_id: str) -> NDArray[np.float32]:
@@ -78,12 +78,12 @@ class AttendedTiles:
         path = self._folder / f"after-{epoch}.npz"
         if not path.exists():
             model = dataclasses.replace(self._model, head=head)
-            places: dict[str, Any] = {
+            rows = {
                 slide_id: choose_top(model.predict(self._tiles.encode(network, slide_id)).attention, self._k)
                 for slide_id in self._slide_ids
             }
             with replacing(path) as temporary, temporary.open("wb") as file:
-                np.savez(file, **places)
+                np.savez(file, **rows)  # type: ignore[arg-type]  # no slide is called `allow_pickle`
         with np.load(path, allow_pickle=False) as kept:
             return self._tiles.take({name: kept[name] for name in kept.files})
 

@@ -2,10 +2,9 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from lamella.errors import BagError
 from lamella.features.h5_reading import find_size, open_h5, read_array, read_attributes, read_corners
 from lamella.features.h5_seal import refuse_changed, seal_h5
 from lamella.features.h5_writing import writing_h5
+from lamella.runs.facts import BagFacts
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -55,46 +55,33 @@ def mark_image(key: str, quickhash: str) -> str:
 
 
 def locate_attention(
-    attention: NDArray[np.float32], coords_l0: NDArray[np.int64], provenance: Mapping[str, Any], *, key: str
+    attention: NDArray[np.float32], coords_l0: NDArray[np.int64], facts: BagFacts, *, key: str
 ) -> AttentionRecord:
     """Return attention with where its tiles lie, from what the bag states of itself.
 
     Args:
         attention: `(N,)` float32.
         coords_l0: `(N, 2)` int64 corners `(x, y)`, level-0 pixels.
-        provenance: Attributes of the bag; of another tool's bag `tile_width_l0`, `tile_height_l0`, `tile_px` and, where
-            they are known, `slide_width` and `slide_height`.
+        facts: Of the bag.
         key: What the attention was computed from.
 
     Raises:
-        KeyError: If they do not say how large the tiles are.
+        BagError: If they do not say how large the tiles are.
     """
-    if "slide_mpp_x" not in provenance:
-        stated = "slide_width" in provenance
-        return AttentionRecord(
-            slide_id=str(provenance["slide_id"]),
-            attention=attention,
-            coords_l0=coords_l0,
-            tile_l0=(float(provenance["tile_width_l0"]), float(provenance["tile_height_l0"])),
-            tile_px=int(provenance["tile_px"]),
-            mpp=None,
-            slide_size=(int(provenance["slide_width"]), int(provenance["slide_height"])) if stated else None,
-            slide_mpp=None,
-            key=key,
-        )
-    slide_mpp = (float(provenance["slide_mpp_x"]), float(provenance["slide_mpp_y"]))
-    side_um = float(provenance["tile_px"]) * float(provenance["mpp"])
+    if facts.tile_l0 is None or facts.tile_px is None:
+        raise BagError(f"the bag of slide '{facts.slide_id}' does not say how large its tiles are. Extract it again.")
+    is_ours = facts.slide_mpp is not None
     return AttentionRecord(
-        slide_id=str(provenance["slide_id"]),
+        slide_id=facts.slide_id,
         attention=attention,
         coords_l0=coords_l0,
-        tile_l0=(side_um / slide_mpp[0], side_um / slide_mpp[1]),
-        tile_px=int(provenance["tile_px"]),
-        mpp=float(provenance["mpp"]),
-        slide_size=(int(provenance["slide_width"]), int(provenance["slide_height"])),
-        slide_mpp=slide_mpp,
+        tile_l0=facts.tile_l0,
+        tile_px=facts.tile_px,
+        mpp=float(facts.mpp) if is_ours and facts.mpp is not None else None,
+        slide_size=facts.slide_size,
+        slide_mpp=facts.slide_mpp,
         key=key,
-        image=mark_image(key, str(provenance["slide_quickhash"])) if "slide_quickhash" in provenance else "",
+        image=mark_image(key, facts.slide_quickhash) if is_ours and facts.slide_quickhash is not None else "",
     )
 
 
@@ -127,13 +114,15 @@ def load_attention(path: Path) -> AttentionRecord:
         if "attention" not in file:
             held = "a feature bag" if "features" in file else "something else"
             raise BagError(f"'{path.name}' is {held} and attention is wanted. Name a file of RUN/attention.")
-        attributes: dict[str, Any] = read_attributes(file)
+        attributes = read_attributes(file)
         attention, coords_l0 = read_array(file, "attention").astype(np.float32), read_corners(file)
         if attention.shape != (len(coords_l0),):
             raise ValueError(f"attention of shape {attention.shape} for {len(coords_l0)} tiles")
         refuse_changed(file, {}, made_by="lamella run")
         tile_px = find_size(attributes, "tile_px")
-        size, slide_mpp = _find_pair(attributes, "slide_size"), _find_pair(attributes, "slide_mpp")
+        size, slide_mpp = (
+            _pair(attributes[name]) if name in attributes else None for name in ("slide_size", "slide_mpp")
+        )
         return AttentionRecord(
             slide_id=str(attributes["slide_id"]),
             attention=attention,
@@ -148,11 +137,7 @@ def load_attention(path: Path) -> AttentionRecord:
         )
 
 
-def _find_pair(attributes: Mapping[str, Any], key: str) -> tuple[float, float] | None:
-    return _pair(attributes[key]) if key in attributes else None
-
-
-def _pair(value: Any) -> tuple[float, float]:
+def _pair(value: Iterable[float]) -> tuple[float, float]:
     """Return two numbers above 0."""
     x, y = (float(number) for number in value)
     if not (0 < x < math.inf and 0 < y < math.inf):

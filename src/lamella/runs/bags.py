@@ -4,7 +4,7 @@ import bisect
 import hashlib
 import json
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from lamella.cohort.spelling import tidy
 from lamella.errors import BagError
 from lamella.features.bag import BagFolder, FeatureBag
 from lamella.features.layouts import open_bag, open_own_bag
+from lamella.runs.facts import BagFacts, read_facts, refuse_mixture
 
 _BAG_SUFFIXES = (".h5", ".pt")
 _ROWS = 4096  # looked at together
@@ -28,19 +29,16 @@ class RunBags:
     Attributes:
         features: `(N, D)` float16 or float32 each, as stored.
         corners_l0: `(N, 2)` int64 each, level-0 pixels.
-        provenance: The attributes of each file.
+        facts: What each states of itself.
     """
 
     features: dict[str, NDArray[Any]]
     corners_l0: dict[str, NDArray[np.int64]]
-    provenance: dict[str, dict[str, Any]]
+    facts: dict[str, BagFacts]
 
     def key(self, slide_id: str) -> str:
         """Return what identifies a bag's content: the slide's bytes, the cut and the encoder."""
-        bag = self.provenance[slide_id]
-        names = ("slide_sha256", "fingerprint", "tile_px", "mpp", "stride_px", "min_tissue", "tissue", "regions",
-                 "max_upsample", "slide_mpp_x", "slide_mpp_y", "dtype", "precision")  # fmt: skip
-        return hash_json([bag.get(name) for name in names] + [len(self.features[slide_id])])
+        return hash_json([*self.facts[slide_id].identity, len(self.features[slide_id])])
 
 
 def load_bags(folder: BagFolder, slide_ids: Sequence[str]) -> RunBags:
@@ -49,15 +47,15 @@ def load_bags(folder: BagFolder, slide_ids: Sequence[str]) -> RunBags:
     Raises:
         BagError: If a bag is absent, damaged, or of another encoder than the others.
     """
-    features, corners, provenance = {}, {}, {}
+    features, corners, facts = {}, {}, {}
     for slide_id in slide_ids:
         path = folder.features_path(slide_id)
         bag = open_own_bag(path)
         features[slide_id] = bag.read_stored()
-        corners[slide_id], provenance[slide_id] = bag.corners_l0, dict(bag.provenance)
+        corners[slide_id], facts[slide_id] = bag.corners_l0, read_facts(bag)
         _refuse_not_finite(path, features[slide_id])
-    _refuse_mixture(folder.features, provenance)
-    return RunBags(features=features, corners_l0=corners, provenance=provenance)
+    refuse_mixture(folder.features, facts.values())
+    return RunBags(features=features, corners_l0=corners, facts=facts)
 
 
 def load_bag_folder(folder: Path, slide_ids: Sequence[str]) -> RunBags:
@@ -66,7 +64,7 @@ def load_bag_folder(folder: Path, slide_ids: Sequence[str]) -> RunBags:
     Raises:
         BagError: If a bag is absent, damaged, or of another encoder or width than the others.
     """
-    features, corners, provenance = {}, {}, {}
+    features, corners, facts = {}, {}, {}
     used: dict[Path, str] = {}
     index = _BagIndex(folder)
     for slide_id in slide_ids:
@@ -84,9 +82,9 @@ def load_bag_folder(folder: Path, slide_ids: Sequence[str]) -> RunBags:
         _refuse_not_finite(path, rows)
         corners[slide_id] = bag.corners_l0
         is_ours = bag.layout == "lamella"
-        provenance[slide_id] = dict(bag.provenance) if is_ours else _foreign_provenance(slide_id, bag, rows)
-    _refuse_mixture(folder, provenance)
-    return RunBags(features=features, corners_l0=corners, provenance=provenance)
+        facts[slide_id] = read_facts(bag) if is_ours else _list_foreign_facts(slide_id, bag, rows)
+    refuse_mixture(folder, facts.values())
+    return RunBags(features=features, corners_l0=corners, facts=facts)
 
 
 def find_missing_bags(folder: Path, slide_ids: Sequence[str]) -> list[str]:
@@ -160,38 +158,30 @@ def _refuse_shared(folder: Path, slide_id: str, path: Path, used: dict[Path, str
         )
 
 
-def _foreign_provenance(slide_id: str, bag: FeatureBag, rows: NDArray[Any]) -> dict[str, Any]:
-    """Return what another tool's file states, under our names; what it does not state stays out."""
-    stated = {
-        "slide_id": slide_id,
-        "slide_sha256": hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest(),
-        "slide_quickhash": "",
-        "encoder": bag.encoder,
-        "tile_px": bag.tile_px,
-        "mpp": bag.mpp,
-        "embedding_dim": bag.shape[1],
-    }
-    if bag.coords_l0 is not None and bag.tile_l0 is not None:  # where tiles lie on the slide, for attention
-        stated |= {"tile_width_l0": bag.tile_l0[0], "tile_height_l0": bag.tile_l0[1]}
-        if bag.slide_size is not None:
-            stated |= {"slide_width": bag.slide_size[0], "slide_height": bag.slide_size[1]}
-    return {key: value for key, value in stated.items() if value is not None}
+def _list_foreign_facts(slide_id: str, bag: FeatureBag, rows: NDArray[Any]) -> BagFacts:
+    """Return what another tool's file states."""
+    # Where tiles lie on the slide, for attention: of use where both their places and their size are known.
+    is_placed = bag.coords_l0 is not None
+    width, height = (is_placed and bag.tile_l0) or (None, None)
+    slide_width, slide_height = (is_placed and bag.tile_l0 and bag.slide_size) or (None, None)
+    return BagFacts(
+        slide_id=slide_id,
+        slide_sha256=hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest(),
+        slide_quickhash="",
+        encoder=bag.encoder,
+        tile_px=bag.tile_px,
+        mpp=bag.mpp,
+        embedding_dim=bag.shape[1],
+        tile_width_l0=width,
+        tile_height_l0=height,
+        slide_width=slide_width,
+        slide_height=slide_height,
+    )
 
 
 def _refuse_not_finite(path: Path, features: NDArray[Any]) -> None:
     if not all(np.isfinite(features[start : start + _ROWS]).all() for start in range(0, len(features), _ROWS)):
         raise BagError(f"'{path.name}' holds NaN or infinite features. Delete it and extract that slide again.")
-
-
-def _refuse_mixture(folder: Path, provenance: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse bags that no model can learn from together."""
-    for key, what in (("fingerprint", "encoders"), ("encoder", "encoders"), ("embedding_dim", "widths")):
-        values = sorted({str(bag[key]) for bag in provenance.values() if key in bag})
-        if len(values) > 1:
-            raise BagError(
-                f"the bags in '{folder.name}' are of {len(values)} different {what} ({values[0][:12]}, "
-                f"{values[1][:12]}). Extract them anew with one."
-            )
 
 
 def hash_json(content: Any) -> str:

@@ -21,7 +21,6 @@ from lamella.defaults import N_FOLDS
 from lamella.errors import CohortError
 from lamella.features.extract import ExtractReport, extract_cohort
 from lamella.features.failures import Failure
-from lamella.features.plan import ledger_of
 from lamella.files import refuse_links, remove, write_record, write_table
 from lamella.mil import SlideModel, SlidePrediction
 from lamella.progress import Progress, SilentProgress
@@ -196,7 +195,7 @@ def analyse_bags(
         remove_models(folder, name)
     for protocol in protocols:
         tested = [slide_id for round_ in protocol.rounds for slide_id in round_.test]
-        refuse_seen_by_encoder(tested, bags.provenance, cohort)
+        refuse_seen_by_encoder(tested, bags.facts, cohort)
     seeds = [dataclasses.replace(settings.train, seed=settings.train.seed + i) for i in range(settings.n_seeds)]
     models = [train_protocol(protocol, bags, cohort, seeds, folder, progress) for protocol in protocols]
     outcomes = [
@@ -217,7 +216,7 @@ def describe_run(
     folder: RunFolder,
 ) -> RunRecord:
     """Return what `run.json` is to hold: what was asked, what it ran on, what was said aloud."""
-    runtimes = [f"{bag['runtime']}, {bag['precision']}" for bag in bags.provenance.values() if "runtime" in bag]
+    runtimes = [f"{bag.runtime}, {bag.precision}" for bag in bags.facts.values() if bag.runtime is not None]
     return RunRecord(
         lamella_version=__version__,
         finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -280,9 +279,9 @@ def save_ledger(cohort: Cohort, bags: RunBags, folder: RunFolder) -> None:
     """Write what each step of finding tissue kept and removed, a row a slide and step."""
     rows = []
     for slide in cohort.slides:
-        if slide.slide_id not in bags.provenance:
+        if slide.slide_id not in bags.facts:
             continue
-        for step, kept, removed in ledger_of(bags.provenance[slide.slide_id]):
+        for step, kept, removed in bags.facts[slide.slide_id].ledger:
             rows.append(
                 {
                     "slide_id": slide.slide_id,
@@ -320,15 +319,15 @@ def _save_attention(predictions: Sequence[SlidePrediction], bags: RunBags, folde
             remove(path)  # an earlier run's
     for prediction in predictions:
         slide_id = prediction.slide_id
-        provenance = bags.provenance[slide_id]
-        if "slide_mpp_x" not in provenance and not {"tile_width_l0", "tile_px"} <= provenance.keys():
+        facts = bags.facts[slide_id]
+        if facts.tile_l0 is None:
             unlocated.append(slide_id)
             continue
         key = hash_json([prediction.attention.tobytes().hex(), prediction.logits.tolist(), bags.key(slide_id)])
         path = folder.attention / f"{slide_id}.h5"
         if path.exists() and load_attention(path).key == key:
             continue
-        save_attention(locate_attention(prediction.attention, bags.corners_l0[slide_id], provenance, key=key), path)
+        save_attention(locate_attention(prediction.attention, bags.corners_l0[slide_id], facts, key=key), path)
     if not unlocated:
         return []
     return [

@@ -23,12 +23,28 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from lamella.errors import ModelError
 from lamella.files import find_sha256
 
 _TABLES = ("cohort.csv", "ledger.csv", "predictions.csv", "predictions.parquet", "results.csv")
+
+
+class _HasPath(Protocol):
+    @property
+    def path(self) -> Path: ...
+
+
+class Inside:
+    """A path inside a folder of ours, by its name there."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, folder: _HasPath, _: type[_HasPath]) -> Path:
+        """Return it."""
+        return folder.path / self._name
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,45 +57,20 @@ class RunFolder:
 
     path: Path
 
-    @property
-    def page(self) -> Path:
-        """The page."""
-        return self.path / "report.html"
-
-    @property
-    def settings(self) -> Path:
-        """Settings, versions, notes."""
-        return self.path / "run.json"
-
-    @property
-    def cohort(self) -> Path:
-        """Ids, labels, folds."""
-        return self.path / "cohort.csv"
-
-    @property
-    def ledger(self) -> Path:
-        """Tissue kept and removed by each step."""
-        return self.path / "ledger.csv"
-
-    @property
-    def predictions(self) -> Path:
-        """Out-of-fold predictions."""
-        return self.path / "predictions.csv"
-
-    @property
-    def metrics(self) -> Path:
-        """Results with intervals, and the baselines."""
-        return self.path / "metrics.json"
-
-    @property
-    def cka(self) -> Path:
-        """How far fine-tuning moved each block."""
-        return self.path / "cka.json"
-
-    @property
-    def failures(self) -> Path:
-        """Slides that could not be done."""
-        return self.path / "failures.csv"
+    page = Inside("report.html")
+    settings = Inside("run.json")
+    cohort = Inside("cohort.csv")
+    ledger = Inside("ledger.csv")
+    predictions = Inside("predictions.csv")
+    metrics = Inside("metrics.json")
+    cka = Inside("cka.json")
+    failures = Inside("failures.csv")
+    models = Inside("models")
+    finetuned = Inside("finetuned")
+    heatmaps = Inside("heatmaps")
+    attention = Inside("attention")
+    cam = Inside("cam")
+    local = Inside("local")
 
     @property
     def features(self) -> Path:
@@ -88,36 +79,6 @@ class RunFolder:
         if elsewhere.exists():
             return Path(os.path.normpath(self.path / _read_elsewhere(elsewhere)))
         return self.path / "features"
-
-    @property
-    def models(self) -> Path:
-        """Models, a folder a round and seed."""
-        return self.path / "models"
-
-    @property
-    def finetuned(self) -> Path:
-        """Stage 2."""
-        return self.path / "finetuned"
-
-    @property
-    def heatmaps(self) -> Path:
-        """Pictures of attention, a folder a slide."""
-        return self.path / "heatmaps"
-
-    @property
-    def attention(self) -> Path:
-        """Attention as numbers, a file a slide."""
-        return self.path / "attention"
-
-    @property
-    def cam(self) -> Path:
-        """Class activation maps, a folder a slide."""
-        return self.path / "cam"
-
-    @property
-    def local(self) -> Path:
-        """What is not to be passed on."""
-        return self.path / "local"
 
     def model(self, protocol: str, fold: int, seed: int) -> Path:
         """Return the folder of one model; `protocol` is `fold` or `batch`."""
@@ -137,20 +98,17 @@ def hash_tables(folder: Path) -> dict[str, str]:
     return {name: find_sha256(folder / name) for name in _TABLES if (folder / name).is_file()}
 
 
-def refuse_changed_tables(folder: Path, record: Mapping[str, Any], *, made_by: str) -> None:
+def refuse_changed_tables(folder: Path, stated: Mapping[str, str], *, made_by: str) -> None:
     """Refuse a folder of which a table is not the one that its record speaks of; one that is not there is no matter.
 
     Args:
         folder: Of the run or study.
-        record: Its record, of which `files` holds what `hash_tables` returned; earlier versions hold nothing.
+        stated: What its record has as `files`: what `hash_tables` returned; of earlier versions nothing.
         made_by: The command that wrote it.
 
     Raises:
         ModelError: Naming the table.
     """
-    stated = record.get("files")
-    if not isinstance(stated, Mapping):
-        return
     for name, sha256 in hash_tables(folder).items():
         if name in stated and stated[name] != sha256:
             raise ModelError(

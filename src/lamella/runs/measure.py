@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from lamella.analysis.baselines import predict_from_batches, predict_from_vectors
@@ -86,7 +86,7 @@ def measure_external(
     predictions: Sequence[SlidePrediction],
     classes: tuple[str, ...],
     positive: str | None,
-    frozen: Mapping[str, Any] | None,
+    frozen: Threshold | None,
     *,
     prevalence: float | None = None,
 ) -> Metrics:
@@ -110,8 +110,7 @@ def measure_external(
                 f"{', '.join(classes)}. Name the labels as the run's cohort did, or leave them out."
             )
     table = average_models(tabulate(predictions, classes), classes, positive)
-    threshold = None if frozen is None else Threshold(**frozen)
-    model = measure(table, decisions=Decisions(thresholds=None if threshold is None else {0: threshold}))
+    model = measure(table, decisions=Decisions(thresholds=None if frozen is None else {0: frozen}))
     metrics = Metrics(
         format=METRICS_FORMAT,
         classes=classes,
@@ -119,12 +118,12 @@ def measure_external(
         external=True,
         scores=Scores(model=model, baselines={}),
         thresholds=model.thresholds,
-        frozen_threshold=threshold,
+        frozen_threshold=frozen,
         notes=model.notes,
     )
     if prevalence is None:
         return metrics
-    return metrics.model_copy(update={"at_prevalence": _restate(model, table, prevalence, threshold)})
+    return metrics.model_copy(update={"at_prevalence": _restate(model, table, prevalence, frozen)})
 
 
 def _restate(model: Score, table: PredictionTable, prevalence: float, frozen: Threshold | None) -> AtPrevalence:
@@ -147,7 +146,7 @@ def _restate(model: Score, table: PredictionTable, prevalence: float, frozen: Th
     return AtPrevalence(prevalence=prevalence, net_benefit=tuple(benefit), ppv=values["ppv"], npv=values["npv"])
 
 
-def find_frozen_threshold(outcome: ProtocolOutcome, cohort: Cohort, sensitivity: float | None) -> dict[str, Any] | None:
+def find_frozen_threshold(outcome: ProtocolOutcome, cohort: Cohort, sensitivity: float | None) -> Threshold | None:
     """Return the threshold for new slides, found on each round's validation slides; None without two classes.
 
     Args:
@@ -155,8 +154,7 @@ def find_frozen_threshold(outcome: ProtocolOutcome, cohort: Cohort, sensitivity:
         cohort: Labels, classes.
         sensitivity: The least that it must reach on validation; None is Youden's.
     """
-    threshold = _freeze(_decide(outcome, cohort, sensitivity))
-    return None if threshold is None else threshold.as_json()
+    return _freeze(_decide(outcome, cohort, sensitivity))
 
 
 def measure_table(path: Path, *, positive: str | None = None) -> Metrics:
@@ -227,7 +225,7 @@ def _measure_baselines(protocol: Protocol, bags: RunBags, cohort: Cohort) -> dic
     return measured
 
 
-def _measure_baseline(protocol: Protocol, cohort: Cohort, vectors: Mapping[str, Any] | None) -> Score:
+def _measure_baseline(protocol: Protocol, cohort: Cohort, vectors: Mapping[str, NDArray[np.float64]] | None) -> Score:
     """Measure one baseline: logistic regression on vectors, or the batch's training prevalence where there are none."""
     labels, batches = _labels(cohort), {slide.slide_id: slide.batch for slide in cohort.slides}
     by_id = {slide.slide_id: slide for slide in cohort.slides}
@@ -246,15 +244,15 @@ def _measure_baseline(protocol: Protocol, cohort: Cohort, vectors: Mapping[str, 
     return measure(table, n_draws=_BASELINE_DRAWS)
 
 
-def _find_vectors(bags: RunBags) -> dict[str, dict[str, Any]]:
+def _find_vectors(bags: RunBags) -> dict[str, dict[str, NDArray[np.float64]]]:
     """Return each slide's colour (mean and SD of red, green, blue) and amount of tissue, where bags state them."""
-    colour: dict[str, Any] = {}
-    tissue: dict[str, Any] = {}
-    for slide_id, provenance in bags.provenance.items():
-        if "colour" not in provenance or "tissue_um2" not in provenance:
+    colour: dict[str, NDArray[np.float64]] = {}
+    tissue: dict[str, NDArray[np.float64]] = {}
+    for slide_id, facts in bags.facts.items():
+        if facts.colours is None or facts.tissue_um2 is None:
             return {"colour": {}, "tissue": {}}
-        colour[slide_id] = np.array([float(value) for value in str(provenance["colour"]).strip("[]").split(",")])
-        tissue[slide_id] = np.log([float(provenance["tissue_um2"]) + 1, len(bags.features[slide_id])])
+        colour[slide_id] = facts.colours
+        tissue[slide_id] = np.log([float(facts.tissue_um2) + 1, len(bags.features[slide_id])])
     return {"colour": colour, "tissue": tissue}
 
 

@@ -6,7 +6,7 @@
 In the file, `scores` are `arms`, and what was `finetuned` is the `arm`: so have they been called since 0.1.0.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -15,6 +15,7 @@ from lamella.analysis.prevalence import NetBenefit
 from lamella.analysis.scores import Score
 from lamella.analysis.thresholds import Threshold
 from lamella.records import Record
+from lamella.runs.record import StageTwoRecord
 
 METRICS_FORMAT = 1
 
@@ -63,7 +64,7 @@ class StageTwoScores(Record):
     scores: tuple[StageTwoScore, ...] = Field(validation_alias="arms", serialization_alias="arms")
     n_patients: int
     n_seeds: int
-    settings: dict[str, Any]
+    settings: StageTwoRecord
     best_epochs: tuple[KeptEpoch, ...]
     notes: tuple[str, ...]
 

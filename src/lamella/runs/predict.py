@@ -4,11 +4,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from lamella.analysis.prevalence import check_prevalence
+from lamella.analysis.thresholds import Threshold
 from lamella.cohort import Cohort, CohortSlide, save_cohort
 from lamella.encoders import EncoderSpec
 from lamella.encoders.trust import find_trusted
@@ -27,7 +27,7 @@ from lamella.runs.measure import measure_external
 from lamella.runs.metrics import Metrics
 from lamella.runs.predictions import save_predictions
 from lamella.runs.predictor import Member, Predictor, list_seen, measure_spread, refuse_seen
-from lamella.runs.record import RunRecord, list_versions
+from lamella.runs.record import RunRecord, SettingsRecord, list_versions
 from lamella.runs.settings import restore_extract_settings
 from lamella.temporaries import sweep_temporaries
 
@@ -78,9 +78,9 @@ class FinishedRun:
     folder: RunFolder
     classes: tuple[str, ...]
     positive: str | None
-    settings: dict[str, Any]
+    settings: SettingsRecord
     models: tuple[SlideModel, ...]
-    threshold: dict[str, Any] | None
+    threshold: Threshold | None
     folds: tuple[int, ...]
 
     def predictor(self) -> Predictor:
@@ -134,7 +134,7 @@ def open_run(path: Path) -> FinishedRun:
     refuse_links(folder.path)
     record = RunRecord.load(folder.settings)
     metrics = Metrics.load(folder.metrics) if folder.metrics.exists() else None
-    refuse_changed_tables(path, record.as_json(), made_by="lamella run")
+    refuse_changed_tables(path, record.files, made_by="lamella run")
     paths = sorted(folder.models.glob("fold*/seed*"))
     if not paths:
         raise ModelError(f"'{path}' holds no models. Run `lamella run` again: it makes what is missing.")
@@ -144,7 +144,7 @@ def open_run(path: Path) -> FinishedRun:
         positive=record.positive,
         settings=record.settings,
         models=tuple(map(load_model, paths)),
-        threshold=None if metrics is None or metrics.frozen_threshold is None else metrics.frozen_threshold.as_json(),
+        threshold=None if metrics is None else metrics.frozen_threshold,
         folds=tuple(int(path.parent.name.removeprefix("fold")) for path in paths),
     )
 
@@ -208,7 +208,7 @@ def predict_cohort(
     bags = {encoder: load_bags(home, ids) for encoder, home in zip(predictor.encoders, report.folders, strict=True)}
     if labelled:
         for loaded in bags.values():
-            refuse_seen_by_encoder(ids, loaded.provenance, cohort)
+            refuse_seen_by_encoder(ids, loaded.facts, cohort)
     predictions = [_predict(predictor, slide, bags, folder) for slide in done]
     save_predictions(predictions, predictor.classes, folder.predictions)
     if labelled and predictions:
@@ -218,7 +218,7 @@ def predict_cohort(
     RunRecord(
         classes=predictor.classes,
         positive=predictor.positive,
-        settings=dict(predictor.settings),
+        settings=predictor.settings,
         external=True,
         notes=(*report.notes, *_say_unlike(predictions, progress)),
         versions=list_versions(),
@@ -232,16 +232,16 @@ def _predict(
 ) -> SlidePrediction:
     predictions = []
     for member in predictor.members:
-        provenance = bags[member.encoder].provenance[slide.slide_id]
+        facts = bags[member.encoder].facts[slide.slide_id]
         features = bags[member.encoder].features[slide.slide_id]
         try:
             check_bag_fits(
                 member.model,
-                fingerprint=str(provenance["fingerprint"]),
-                mpp=float(provenance["mpp"]),
-                tile_px=int(provenance["tile_px"]),
+                fingerprint=facts.fingerprint,
+                mpp=facts.mpp,
+                tile_px=facts.tile_px,
                 embedding_dim=features.shape[1],
-                encoder=str(provenance["encoder"]),
+                encoder=facts.encoder,
             )
         except ModelError as error:
             raise ModelError(
@@ -251,13 +251,13 @@ def _predict(
     mean = average_predictions(predictions)
     first = bags[predictor.encoders[0]]
     key = hash_json([np.asarray(mean.attention).tobytes().hex(), first.key(slide.slide_id)])
-    provenance = first.provenance[slide.slide_id]
-    record = locate_attention(mean.attention, first.corners_l0[slide.slide_id], provenance, key=key)
+    facts = first.facts[slide.slide_id]
+    record = locate_attention(mean.attention, first.corners_l0[slide.slide_id], facts, key=key)
     save_attention(record, folder.attention / f"{slide.slide_id}.h5")
     unlike = None
     if predictor.reference is not None:
         features_by_name = {name_in_files(encoder): loaded.features[slide.slide_id] for encoder, loaded in bags.items()}
-        unlike = predictor.reference.judge(provenance, features_by_name)
+        unlike = predictor.reference.judge(facts, features_by_name)
     return dataclasses.replace(mean, spread=measure_spread(predictor.members, predictions), unlike=unlike)
 
 
@@ -298,5 +298,4 @@ def read_run_encoder(run: FinishedRun) -> EncoderSpec:
             return EncoderSpec(name=str(encoder["name"]), weights=str(encoder["weights"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(f"'{local}' is damaged. Run `lamella run` again, or delete that file.") from error
-    weights = "random" if run.settings["weights"] == "random" else "auto"
-    return EncoderSpec(name=str(run.settings["encoder"]), weights=weights)
+    return EncoderSpec(name=run.settings.encoder, weights="random" if run.settings.weights == "random" else "auto")

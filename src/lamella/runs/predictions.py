@@ -100,8 +100,10 @@ def _write_cell(value: Any, digits: int | None) -> Any:
     return "" if pd.isna(value) else value
 
 
-def _describe(prediction: SlidePrediction, classes: Sequence[str]) -> dict[str, Any]:
-    row = {name: getattr(prediction, name) for name in ("slide_id", "patient_id", "label", "fold")}
+def _describe(prediction: SlidePrediction, classes: Sequence[str]) -> dict[str, str | float | None]:
+    row: dict[str, str | float | None] = {
+        name: getattr(prediction, name) for name in ("slide_id", "patient_id", "label", "fold")
+    }
     row |= _name("prob", classes, prediction.probabilities) | _name("logit", classes, prediction.logits)
     if prediction.spread is not None:
         for name, field in _SPREAD.items():

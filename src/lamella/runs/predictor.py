@@ -1,12 +1,12 @@
 """What predicts new slides: the models of a finished run or of an export, each beside its encoder."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from lamella.analysis.thresholds import Threshold
 from lamella.cohort import Cohort
 from lamella.cohort.spelling import find_look
 from lamella.encoders import EncoderSpec
@@ -14,6 +14,7 @@ from lamella.encoders.tuned import list_hashes
 from lamella.errors import LeakageError
 from lamella.mil import SlideModel, SlidePrediction, Spread
 from lamella.progress import Progress
+from lamella.runs.record import SettingsRecord
 from lamella.runs.reference import Reference
 from lamella.slide import hash_readable
 
@@ -68,7 +69,7 @@ class Predictor:
         folder: Where it lies.
         classes: In the order of the logits.
         positive: The class whose probability is scored.
-        settings: How slides are cut and encoded, as `describe_settings` gives it.
+        settings: How slides are cut and encoded.
         members: Its models; their logits are averaged.
         threshold: What was frozen for new slides; None where there is none.
         seen: What the models have learned from.
@@ -79,9 +80,9 @@ class Predictor:
     folder: Path
     classes: tuple[str, ...]
     positive: str | None
-    settings: Mapping[str, Any]
+    settings: SettingsRecord
     members: tuple[Member, ...]
-    threshold: Mapping[str, Any] | None
+    threshold: Threshold | None
     seen: SeenBefore
     reference: Reference | None = None
 

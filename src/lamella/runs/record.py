@@ -2,13 +2,14 @@
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 from pydantic import Field
 
 from lamella import __version__
+from lamella.defaults import DEVICE, N_FOLDS, N_SEEDS
 from lamella.records import Record
 
+Value = str | int | float | bool | None
 _PACKAGES = ("torch", "torchvision", "timm", "openvino", "numpy", "scikit-learn", "fastslide", "openslide-python",
              "openslide-bin", "pyvips", "h5py")  # fmt: skip
 
@@ -23,6 +24,41 @@ class Extraction(Record):
     seconds: float
 
 
+class StageTwoRecord(Record):
+    """How stage 2 was trained: `FinetuneSettings` as files hold them, how many seeds, which tiles were tested."""
+
+    finetune: dict[str, Value]
+    n_seeds: int
+    evaluate: str
+
+
+class SettingsRecord(Record):
+    """How a run cut, encoded and trained, without paths: what may be passed on, and what new slides need.
+
+    `train` are `TrainSettings` as files hold them; a prediction of new slides and an export have those of their run.
+    """
+
+    encoder: str
+    weights: str = "pretrained"
+    tile_px: int
+    mpp: float
+    stride_px: int
+    min_tissue: float
+    tissue: str
+    max_upsample: float
+    include_class: tuple[str, ...] = ()
+    exclude_class: tuple[str, ...] = ()
+    dtype: str
+    device: str = DEVICE
+    precision: str
+    train: dict[str, Value] = Field(default_factory=dict)
+    n_seeds: int = N_SEEDS
+    n_folds: int = N_FOLDS
+    split_seed: int = 0
+    sensitivity: float | None = None
+    stage_two: StageTwoRecord | None = None
+
+
 class RunRecord(Record):
     """What `run.json` holds, of a run or (`external`) of a prediction of new slides; docs/formats.md has each field."""
 
@@ -30,7 +66,7 @@ class RunRecord(Record):
     finished: str = ""
     classes: tuple[str, ...] = Field(min_length=1)
     positive: str | None = None
-    settings: dict[str, Any]
+    settings: SettingsRecord
     runtime: str = ""
     extraction: Extraction | None = None
     external: bool = False

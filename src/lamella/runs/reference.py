@@ -20,6 +20,7 @@ from lamella.files import replacing
 from lamella.machine import refuse_passing
 from lamella.mil.prediction import Unlike
 from lamella.regular import refuse_irregular, refuse_zip_bomb
+from lamella.runs.facts import BagFacts
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -36,20 +37,20 @@ class Reference:
     colour: Likeness | None
     embeddings: Mapping[str, Likeness]
 
-    def judge(self, provenance: Mapping[str, Any], embeddings: Mapping[str, NDArray[Any]]) -> Unlike:
+    def judge(self, facts: BagFacts, embeddings: Mapping[str, NDArray[Any]]) -> Unlike:
         """Say how a slide is unlike those of training.
 
         Args:
-            provenance: Attributes of its bag.
+            facts: Of its bag.
             embeddings: `(N, D)` by the name of the encoder's file.
         """
-        mpp = max(float(provenance["slide_mpp_x"]), float(provenance["slide_mpp_y"]))
+        mpp = None if facts.slide_mpp is None else max(facts.slide_mpp)
         low, high = self.mpp
         said = {}
-        if is_unlike_mpp(mpp, low, high):
+        if mpp is not None and is_unlike_mpp(mpp, low, high):
             known = f"{low:.3g}" if f"{low:.3g}" == f"{high:.3g}" else f"{low:.3g} to {high:.3g}"
             said["mpp"] = f"scanned at {mpp:.3g} um/px, those of training at {known}"
-        colour = read_colour(provenance)
+        colour = facts.colours
         if self.colour is not None and colour is not None and is_unlike(self.colour, colour):
             ratio = find_distance(self.colour, colour) / cast("float", self.colour.limit)
             said["colour"] = f"colour of tissue lies {_say_how_far(ratio)}"
@@ -70,42 +71,35 @@ def _say_how_far(ratio: float) -> str:
     return f"{times if times != '1.0' else 'just over 1'} times as far off as slides of training may"
 
 
-def read_colour(provenance: Mapping[str, Any]) -> NDArray[np.float64] | None:
-    """Return mean and SD of red, green and blue over tissue, `(6,)`; None where the bag does not state them."""
-    if "colour" not in provenance:
-        return None
-    return np.array([float(value) for value in str(provenance["colour"]).strip("[]").split(",")])
-
-
 def find_mean_embedding(features: NDArray[Any]) -> NDArray[np.float64]:
     """Return the mean of a bag's rows, `(D,)`."""
     return cast("NDArray[np.float64]", features.mean(axis=0, dtype=np.float64))
 
 
 def build_reference(
-    provenance: Mapping[str, Mapping[str, Any]],
+    facts: Mapping[str, BagFacts],
     embeddings: Mapping[str, Mapping[str, NDArray[np.float64]]],
     patients: Mapping[str, str],
 ) -> Reference:
     """Return what slides look like.
 
     Args:
-        provenance: Attributes of each slide's bag.
+        facts: Of each slide's bag.
         embeddings: By the name of the encoder's file, each slide's mean embedding.
         patients: Whose each slide is.
     """
-    mpps = [max(float(values["slide_mpp_x"]), float(values["slide_mpp_y"])) for values in provenance.values()]
-    colours = {i: colour for i, values in provenance.items() if (colour := read_colour(values)) is not None}
+    mpps = [max(bag.slide_mpp) for bag in facts.values() if bag.slide_mpp is not None]
+    colours = {i: bag.colours for i, bag in facts.items() if bag.colours is not None}
     return Reference(
         mpp=(min(mpps), max(mpps)),
-        colour=_fit(colours, patients) if len(colours) == len(provenance) else None,
+        colour=_fit(colours, patients) if len(colours) == len(facts) else None,
         embeddings={name: _fit(values, patients) for name, values in embeddings.items() if values},
     )
 
 
 def save_reference(reference: Reference, path: Path) -> None:
     """Write it, whole or not at all."""
-    arrays: dict[str, Any] = {"mpp": np.array(reference.mpp)}
+    arrays: dict[str, NDArray[np.float64]] = {"mpp": np.array(reference.mpp)}
     parts = {f"embedding.{name}": likeness for name, likeness in reference.embeddings.items()}
     if reference.colour is not None:
         parts["colour"] = reference.colour
@@ -114,7 +108,7 @@ def save_reference(reference: Reference, path: Path) -> None:
             value = getattr(likeness, field.name)
             arrays[f"{name}.{field.name}"] = np.array(np.nan if value is None else value)
     with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # no array is called `allow_pickle`
 
 
 def load_reference(path: Path) -> Reference:

@@ -1,10 +1,9 @@
 """Training and predicting the rounds of a study: every model that is needed, none twice."""
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -43,7 +42,7 @@ class ProtocolOutcome:
     tested: tuple[SlidePrediction, ...] = ()
 
 
-def keep_available(rounds: Sequence[Round], available: Mapping[str, Any], cohort: Cohort) -> tuple[Round, ...]:
+def keep_available(rounds: Sequence[Round], available: Container[str], cohort: Cohort) -> tuple[Round, ...]:
     """Take slides without a bag out of the rounds.
 
     Raises:
@@ -174,16 +173,15 @@ def _load_finished(path: Path, key: str) -> SlideModel | None:
 
 def _describe(model: SlideModel, round_: Round, key: str, bags: RunBags, cohort: Cohort) -> SlideModel:
     """Return a model with what its folder says of where it comes from."""
-    first = bags.provenance[round_.train[0]]
     shared = ("encoder", "weights", "fingerprint", "tile_px", "mpp", "stride_px", "min_tissue", "tissue", "precision")
     patients = {slide.slide_id: slide.patient_id for slide in cohort.slides}
     return dataclasses.replace(
         model,
         positive=cohort.positive,
-        provenance={name: first[name] for name in shared if name in first}
+        provenance=bags.facts[round_.train[0]].choose(shared)
         | {
             "key": key,
             "seen_patients": sorted({patients[i] for i in (*round_.train, *round_.val)}),
-            "seen_images": sorted(str(bags.provenance[i]["slide_quickhash"]) for i in (*round_.train, *round_.val)),
+            "seen_images": sorted(str(bags.facts[i].slide_quickhash) for i in (*round_.train, *round_.val)),
         },
     )

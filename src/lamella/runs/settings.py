@@ -1,17 +1,27 @@
 """What to run: the settings of one run, and how they are written down and read back."""
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import get_args
 
-from lamella.defaults import CAM_ARM, CAM_METHOD, EVALUATE, FINETUNE_SEEDS, N_FOLDS, N_SEEDS
+from lamella.defaults import (
+    CAM_ARM,
+    CAM_METHOD,
+    EVALUATE,
+    FINETUNE_SEEDS,
+    N_FOLDS,
+    N_SEEDS,
+    CamArm,
+    CamMethod,
+    Evaluation,
+)
 from lamella.encoders import EncoderSpec, RuntimeSettings
-from lamella.errors import ModelError, SettingsError
+from lamella.errors import SettingsError
 from lamella.features.plan import CutSettings
 from lamella.features.settings import ExtractSettings, name_in_files
 from lamella.finetune.settings import FinetuneSettings
 from lamella.mil.settings import TrainSettings
+from lamella.runs.record import SettingsRecord, StageTwoRecord
 from lamella.tiles import TileSpec
 
 
@@ -61,7 +71,7 @@ class StageTwo:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
-        if self.evaluate not in ("all", "top-k"):
+        if self.evaluate not in get_args(Evaluation):
             raise SettingsError(f"--evaluate is '{self.evaluate}' and must be all or top-k. Pass --evaluate all.")
         if self.n_seeds < 1:
             raise SettingsError(f"{self.n_seeds} seeds are to be fine-tuned and at least 1 is needed. Pass 1.")
@@ -71,9 +81,9 @@ class StageTwo:
         """What is trained: the control alone, or both."""
         return ("head",) if self.finetune.finetuned == "head" else ("head", "tuned")
 
-    def as_json(self) -> dict[str, Any]:
+    def describe(self) -> StageTwoRecord:
         """Return it as files hold it."""
-        return {"finetune": self.finetune.as_json(), "n_seeds": self.n_seeds, "evaluate": self.evaluate}
+        return StageTwoRecord(finetune=self.finetune.as_json(), n_seeds=self.n_seeds, evaluate=self.evaluate)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +105,9 @@ class CamSettings:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be computed."""
-        if self.method not in ("exact", "grad"):
+        if self.method not in get_args(CamMethod):
             raise SettingsError(f"a map by '{self.method}' is not known. Pass --method exact or --method grad.")
-        if self.finetuned not in ("frozen", "tuned"):
+        if self.finetuned not in get_args(CamArm):
             raise SettingsError(f"arm '{self.finetuned}' is not known. Pass --arm frozen or --arm tuned.")
 
 
@@ -145,31 +155,31 @@ def join_settings(
     return RunSettings(**shared, extract=extract, n_heatmaps=n_heatmaps, stage_two=stage_two, cam=cam, cka=cka)
 
 
-def describe_settings(settings: RunSettings) -> dict[str, Any]:
-    """Return settings as JSON without paths: what may be passed on."""
+def describe_settings(settings: RunSettings) -> SettingsRecord:
+    """Return settings without paths, as records hold them."""
     extract = settings.extract
     cut, spec = extract.cut, extract.cut.spec
-    return {
-        "encoder": name_in_files(extract.encoder),
-        "weights": extract.encoder.weights if extract.encoder.weights == "random" else "pretrained",
-        "tile_px": spec.tile_px,
-        "mpp": spec.mpp,
-        "stride_px": spec.stride,
-        "min_tissue": spec.min_tissue,
-        "tissue": cut.tissue,
-        "max_upsample": cut.max_upsample,
-        "include_class": list(cut.include_class),
-        "exclude_class": list(cut.exclude_class),
-        "dtype": extract.dtype,
-        "device": extract.runtime.device,
-        "precision": extract.runtime.precision,
-        "train": dataclasses.asdict(settings.train),
-        "n_seeds": settings.n_seeds,
-        "n_folds": settings.n_folds,
-        "split_seed": settings.split_seed,
-        "sensitivity": settings.sensitivity,
-        "stage_two": None if settings.stage_two is None else settings.stage_two.as_json(),
-    }
+    return SettingsRecord(
+        encoder=name_in_files(extract.encoder),
+        weights=extract.encoder.weights if extract.encoder.weights == "random" else "pretrained",
+        tile_px=spec.tile_px,
+        mpp=spec.mpp,
+        stride_px=spec.stride,
+        min_tissue=spec.min_tissue,
+        tissue=cut.tissue,
+        max_upsample=cut.max_upsample,
+        include_class=cut.include_class,
+        exclude_class=cut.exclude_class,
+        dtype=extract.dtype,
+        device=extract.runtime.device,
+        precision=extract.runtime.precision,
+        train=dataclasses.asdict(settings.train),
+        n_seeds=settings.n_seeds,
+        n_folds=settings.n_folds,
+        split_seed=settings.split_seed,
+        sensitivity=settings.sensitivity,
+        stage_two=None if settings.stage_two is None else settings.stage_two.describe(),
+    )
 
 
 def describe_encoder(spec: EncoderSpec) -> dict[str, str]:
@@ -177,21 +187,9 @@ def describe_encoder(spec: EncoderSpec) -> dict[str, str]:
     return {"name": spec.name, "weights": spec.weights}
 
 
-def restore_extract_settings(described: Mapping[str, Any], encoder: EncoderSpec) -> ExtractSettings:
-    """Return the settings by which a finished run cut and encoded, for new slides.
-
-    Raises:
-        ModelError: If the record lacks something.
-    """
-    try:
-        spec = TileSpec(
-            tile_px=int(described["tile_px"]),
-            mpp=float(described["mpp"]),
-            stride_px=int(described["stride_px"]),
-            min_tissue=float(described["min_tissue"]),
-        )
-        cut = CutSettings(spec=spec, tissue=str(described["tissue"]), max_upsample=float(described["max_upsample"]))
-        runtime = RuntimeSettings(device="auto", precision=str(described["precision"]))
-        return ExtractSettings(cut=cut, encoders=(encoder,), runtime=runtime, dtype=str(described["dtype"]))
-    except KeyError as error:
-        raise ModelError(f"the run's settings lack {error}. Run it again with this version: lamella run.") from error
+def restore_extract_settings(record: SettingsRecord, encoder: EncoderSpec) -> ExtractSettings:
+    """Return the settings by which a finished run cut and encoded, for new slides."""
+    spec = TileSpec(tile_px=record.tile_px, mpp=record.mpp, stride_px=record.stride_px, min_tissue=record.min_tissue)
+    cut = CutSettings(spec=spec, tissue=record.tissue, max_upsample=record.max_upsample)
+    runtime = RuntimeSettings(precision=record.precision)
+    return ExtractSettings(cut=cut, encoders=(encoder,), runtime=runtime, dtype=record.dtype)

@@ -6,7 +6,6 @@ DIR/finetuned/predictions.csv    what each of them says of each slide
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,7 @@ from lamella.cohort import Cohort
 from lamella.errors import CohortError
 from lamella.progress import Progress
 from lamella.runs.folder import RunFolder
-from lamella.runs.metrics import KeptEpoch, StageTwoScore, StageTwoScores
+from lamella.runs.metrics import Difference, KeptEpoch, StageTwoScore, StageTwoScores
 from lamella.runs.predictions import average_models, save_table
 from lamella.runs.settings import StageTwo
 from lamella.runs.stage_two import STAGE_1, StageOne, Training, train_rounds
@@ -73,7 +72,7 @@ def finetune_rounds(
         scores=rows,
         n_patients=n_patients,
         n_seeds=whole["seed"].nunique(),
-        settings=stage.as_json(),
+        settings=stage.describe(),
         best_epochs=tuple(
             KeptEpoch(
                 fold=training.fold,
@@ -113,16 +112,21 @@ def _measure(predictions: pd.DataFrame, cohort: Cohort) -> tuple[tuple[StageTwoS
     differences = None if estimate is None else find_differences(estimate, seed_auc=seed_auc)
     scores = []
     for number, (kind, reading) in enumerate(names):
-        row: dict[str, Any] = {"arm": kind, "reading": reading, "auc": None, "interval": None, "less_stage_1": None}
+        none = {"arm": kind, "reading": reading, "auc": None, "interval": None, "less_stage_1": None}
+        score = StageTwoScore.model_validate(none)
         if estimate is not None:
-            row["auc"] = float(estimate.auc[number])
-            row["interval"] = find_auc_interval(estimate, arm=number)
-            row["auc_by_seed"] = seed_auc[number].tolist()
-            base = names.index((STAGE_1, reading))
+            base, less = names.index((STAGE_1, reading)), None
             if number != base and differences is not None:
                 compared = differences.compare(number, base)
-                row["less_stage_1"] = {"difference": compared.difference, "interval": compared.interval}
-        scores.append(StageTwoScore.model_validate(row))
+                less = Difference(difference=compared.difference, interval=compared.interval)
+            reached = {
+                "auc": float(estimate.auc[number]),
+                "interval": find_auc_interval(estimate, arm=number),
+                "less_stage_1": less,
+                "auc_by_seed": tuple(seed_auc[number].tolist()),
+            }
+            score = score.model_copy(update=reached)
+        scores.append(score)
     return tuple(scores), len(first.labels)
 
 

@@ -21,6 +21,7 @@ from lamella.analysis.predictions import number_groups
 from lamella.cohort import Cohort, Round, list_rounds
 from lamella.cohort.permute import permute_labels
 from lamella.errors import ModelError
+from lamella.explain.records import CkaPair
 from lamella.explain.tuned_blocks import compare_tuned
 from lamella.features.extract import ExtractReport
 from lamella.features.settings import ExtractSettings
@@ -35,7 +36,6 @@ from lamella.runs.settings import StageTwo, TrainingSettings, describe_encoder, 
 from lamella.runs.stage_two import StageOne, train_rounds
 from lamella.runs.stage_two_scores import StageTwoOutcome, finetune_rounds
 from lamella.studies.arms import Arm
-from lamella.studies.looks import CkaPair
 from lamella.studies.outcome import ArmOutcome, average_arm
 
 
@@ -227,8 +227,8 @@ def compare_blocks(base: FrozenRun, arm: Arm, cohort: Cohort, progress: Progress
     slides = {slide.slide_id: slide for slide in cohort.slides}
     tests = {round_.fold: [slides[i] for i in round_.test] for round_ in base.rounds}
     assert base.extract is not None
-    rows = compare_tuned(base.folder, base.extract.encoder, tests, base.extract.cut, progress=progress)
-    return [CkaPair.model_validate({"arm": arm.name, "base": base.arm.name, **row}) for row in rows]
+    pairs = compare_tuned(base.folder, base.extract.encoder, tests, base.extract.cut, progress=progress)
+    return [pair.model_copy(update={"arm": arm.name, "base": base.arm.name}) for pair in pairs]
 
 
 def _find_losses(records: Sequence[tuple[int, TrainingRecord]]) -> dict[int, float]:

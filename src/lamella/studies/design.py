@@ -18,7 +18,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from lamella.analysis.verdict import PlannedTable
-from lamella.defaults import N_FOLDS, N_SEEDS
+from lamella.defaults import MARGIN, N_FOLDS, N_SEEDS
 from lamella.errors import SettingsError
 from lamella.files import read_yaml
 from lamella.studies.arms import CHOSEN_ARMS, Arm
@@ -93,7 +93,7 @@ class StudyDesign(Part):
     finetune: FinetuneDesign = Field(default_factory=lambda: FinetuneDesign.model_validate({}))
     comparisons: tuple[Comparison, ...] = ()
     reference: tuple[str, ...] = ()
-    margin: float = Field(default=0.05, gt=0, lt=0.5)
+    margin: float = Field(default=MARGIN, gt=0, lt=0.5)
     permutations: int = Field(default=19, ge=0)
     control_arm: str | None = None
     cka: bool = False

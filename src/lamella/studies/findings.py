@@ -8,6 +8,7 @@ from lamella.analysis.verdict_words import join_names
 from lamella.cohort import Cohort
 from lamella.errors import CohortError, LamellaError, LeakageError, OutputError
 from lamella.explain.localise import LocaliseSettings, localise_run
+from lamella.explain.records import CkaPair, CkaRecord, Localisation
 from lamella.features.failures import Failure
 from lamella.files import write_record
 from lamella.progress import Progress
@@ -22,7 +23,7 @@ from lamella.studies.costs import COST_UNITS, load_given_costs
 from lamella.studies.design import StudyDesign
 from lamella.studies.folder import StudyFolder, load_if_whole
 from lamella.studies.judge import ArmCost, Declared, KnownSlide, join_costs, judge_predictions
-from lamella.studies.looks import ArmMaps, CkaContent, CkaPair, Controls, Robustness, StudyLocalisation
+from lamella.studies.looks import Controls, Robustness, StudyLocalisation
 from lamella.studies.marks import load_marks
 from lamella.studies.options import StudyOptions
 from lamella.studies.outcome import ArmOutcome, list_predictions, save_outcomes
@@ -31,7 +32,7 @@ from lamella.studies.record import ArmRecord
 from lamella.studies.robustness import measure_features, measure_gap
 from lamella.studies.work import CKA, COST, EXTRACT, FINETUNE, LOCALISE, OF_ARMS, PERMUTE, TRAIN, WorkItem, base_of
 
-_OfArm = TypeVar("_OfArm", CkaPair, ArmMaps)
+_OfArm = TypeVar("_OfArm", CkaPair, Localisation)
 
 
 class StudyBench(ArmBench):
@@ -246,9 +247,9 @@ class StudyBench(ArmBench):
         """Compare an arm's fine-tuned encoders with the frozen one, block by block."""
         assert item.arm is not None
         pairs = compare_blocks(self.load_frozen(base_of(item.arm)), item.arm, self.cohort, self.progress)
-        content = load_if_whole(self.folder.cka, CkaContent) or CkaContent()
+        content = load_if_whole(self.folder.cka, CkaRecord) or CkaRecord()
         others = [pair for pair in content.pairs if pair.arm != item.arm.name]
-        CkaContent(pairs=(*others, *pairs)).save(self.folder.cka)
+        CkaRecord(pairs=(*others, *pairs)).save(self.folder.cka)
         return ()
 
     def localise(self, item: WorkItem) -> Sequence[Failure]:
@@ -270,10 +271,10 @@ class StudyBench(ArmBench):
             self.notes.append(f"Where the maps of {item.arm.name} light up was not measured: {error}")
             self._put_maps(item.arm, None, reason=self.notes[-1])
             return ()
-        self._put_maps(item.arm, ArmMaps.model_validate({"arm": item.arm.name, **content}))
+        self._put_maps(item.arm, content.model_copy(update={"arm": item.arm.name}))
         return failures
 
-    def _put_maps(self, arm: Arm, maps: ArmMaps | None, *, reason: str | None = None) -> None:
+    def _put_maps(self, arm: Arm, maps: Localisation | None, *, reason: str | None = None) -> None:
         """Put an arm's maps in place of those that the study's file holds of it; None says why there are none."""
         content = load_if_whole(self.folder.localisation, StudyLocalisation) or StudyLocalisation()
         others = [other for other in content.arms if other.arm != arm.name]
@@ -298,10 +299,10 @@ class StudyBench(ArmBench):
             )
         controls.save(self.folder.controls)
         names = [arm.name for arm in self.load_outcomes()] if verdict is not None else []
-        cka, maps = CkaContent(), StudyLocalisation()
+        cka, maps = CkaRecord(), StudyLocalisation()
         if CKA in kinds:
-            cka = load_if_whole(self.folder.cka, CkaContent) or cka
-            cka = CkaContent(pairs=_sort(cka.pairs, names))
+            cka = load_if_whole(self.folder.cka, CkaRecord) or cka
+            cka = CkaRecord(pairs=_sort(cka.pairs, names))
         if LOCALISE in kinds:
             maps = load_if_whole(self.folder.localisation, StudyLocalisation) or maps
             maps = StudyLocalisation(arms=_sort(maps.arms, names), reason=maps.reason)

@@ -28,20 +28,10 @@ from pydantic import BaseModel
 
 from lamella.errors import ModelError
 from lamella.records import load_content
+from lamella.runs.folder import Inside
 from lamella.studies.arms import Arm
 
 _C = TypeVar("_C", bound=BaseModel)
-
-
-class _Inside:
-    """A path inside a study folder, by its name there."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __get__(self, folder: "StudyFolder", _: type["StudyFolder"]) -> Path:
-        """Return it."""
-        return folder.path / self._name
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +44,20 @@ class StudyFolder:
 
     path: Path
 
-    page = _Inside("report.html")
-    record = _Inside("study.json")
-    results = _Inside("results.csv")
-    predictions = _Inside("predictions.parquet")
-    costs = _Inside("costs.json")
-    verdict = _Inside("verdict.json")
-    controls = _Inside("controls.json")
-    metrics = _Inside("metrics.json")
-    cka = _Inside("cka.json")
-    localisation = _Inside("localisation.json")
-    slides = _Inside("slides")
-    features = _Inside("features")
-    local = _Inside("local")
-    work = _Inside("local/work")
+    page = Inside("report.html")
+    record = Inside("study.json")
+    results = Inside("results.csv")
+    predictions = Inside("predictions.parquet")
+    costs = Inside("costs.json")
+    verdict = Inside("verdict.json")
+    controls = Inside("controls.json")
+    metrics = Inside("metrics.json")
+    cka = Inside("cka.json")
+    localisation = Inside("localisation.json")
+    slides = Inside("slides")
+    features = Inside("features")
+    local = Inside("local")
+    work = Inside("local/work")
 
     def features_of(self, weights: str) -> Path:
         """Return where bags of some kind of weights lie: names in files do not tell random weights from others."""

@@ -163,7 +163,7 @@ def _judge_folder(folder: StudyFolder) -> Verdict:
     if not folder.record.exists():
         raise ModelError(f"'{path}' holds no study (study.json). Name the --out folder of a `lamella study`.")
     record = StudyRecord.load(folder.record, made_by="lamella study")
-    refuse_changed_tables(folder.path, record.as_json(), made_by="lamella study")
+    refuse_changed_tables(folder.path, record.files, made_by="lamella study")
     try:
         predictions = pd.read_parquet(folder.predictions)
     except (OSError, ValueError) as error:

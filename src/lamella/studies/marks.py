@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lamella.cohort import Cohort
 from lamella.encoders import EncoderSpec
+from lamella.explain.records import CkaRecord
 from lamella.features.failures import Failure
 from lamella.features.settings import ExtractSettings
 from lamella.files import parse_json_file, write_json
@@ -18,7 +19,7 @@ from lamella.studies.arms import Arm
 from lamella.studies.costs import load_costs
 from lamella.studies.design import StudyDesign
 from lamella.studies.folder import StudyFolder, load_if_whole
-from lamella.studies.looks import CkaContent, Controls, StudyLocalisation
+from lamella.studies.looks import Controls, StudyLocalisation
 from lamella.studies.record import StudyRecord
 from lamella.studies.work import BagSet, Mark, bags_of, base_of
 
@@ -132,7 +133,7 @@ def _find_trained(
 
 def _find_looks(arms: Sequence[Arm], folder: StudyFolder) -> list[str]:
     """Return the marks of controls and looks whose figures are there."""
-    controls, cka = load_if_whole(folder.controls, Controls), load_if_whole(folder.cka, CkaContent)
+    controls, cka = load_if_whole(folder.controls, Controls), load_if_whole(folder.cka, CkaRecord)
     localisation = load_if_whole(folder.localisation, StudyLocalisation)
     compared = set() if cka is None else {pair.arm for pair in cka.pairs}
     mapped = set() if localisation is None else {maps.arm for maps in localisation.arms}

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lamella.files import write_json, write_record
+from tests.exports.cards import make_card
 from tests.gallery.scenes.encoders import write_encoder
 from tests.gallery.scenes.tables import write_table
 
@@ -67,12 +68,13 @@ def save_export(
         version: Of the format, in place of today's.
         **changes: What is changed in the card after it was hashed.
     """
-    from lamella.exports.write import CARD, FORMAT, FORMAT_VERSION, hash_card
+    from lamella.exports.card import CARD, hash_card
     from lamella.files import find_sha256
 
     write_json(Path(folder) / "seen.json", {"salt": "0123456789abcdef", "patients": [], "images": []})
     files = files or {"seen.json": find_sha256(Path(folder) / "seen.json")}
-    card = {"format": FORMAT, "format_version": version or FORMAT_VERSION, "lamella_version": "9.0", "files": files}
+    card = make_card(files)
+    card |= {} if version is None else {"format_version": version}
     write_json(Path(folder) / CARD, card | {"card_sha256": hash_card(card)} | changes)
 
 

@@ -2,6 +2,7 @@
 
 from lamella.analysis.figure import NO_FIGURE
 from lamella.analysis.verdict import ArmVerdict
+from lamella.defaults import HEAD
 from lamella.reports.page.parts import Fact
 from lamella.reports.record import Record
 from lamella.reports.scrub import drop_folders
@@ -46,11 +47,9 @@ def list_answers(record: Record) -> list[str]:
 
 def name_model(record: Record) -> str:
     """Return what was trained on what, as in 'Attention over efficientnet-lite0 tiles'."""
-    settings = {} if record.run is None else record.run.settings
-    train = settings.get("train")
-    head = str(train.get("head", "attention")) if isinstance(train, dict) else "attention"
-    encoder = settings.get("encoder")
-    return f"{HEADS.get(head, head)} over {f'{encoder} ' if encoder else ''}tiles"
+    settings = None if record.run is None else record.run.settings
+    head = HEAD if settings is None else str(settings.train.get("head", HEAD))
+    return f"{HEADS.get(head, head)} over {'' if settings is None else f'{settings.encoder} '}tiles"
 
 
 def say_counts(record: Record) -> str:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from lamella.analysis.figure import NO_FIGURE, Figure
 from lamella.analysis.scores import GroupScores, Score, Units
+from lamella.explain.records import CkaPair, MapMeasures, PatientMean
 from lamella.reports.page.parts import Row, Table
 from lamella.reports.record import Record
 from lamella.reports.scrub import drop_folders
@@ -21,7 +22,6 @@ from lamella.reports.words import (
     format_interval,
     format_number,
 )
-from lamella.studies.looks import CkaPair, MapMeasures
 
 
 def tabulate_measures(record: Record) -> Table:
@@ -274,7 +274,7 @@ def tabulate_localisation(record: Record) -> Table:
 
 
 def _say_map(measures: MapMeasures, key: str) -> Printed:
-    figure: Figure | None = getattr(measures, key)
+    figure: PatientMean | None = getattr(measures, key)
     if figure is None:
         return Printed(NONE)
     cell = format_estimate(figure.value, figure.interval)

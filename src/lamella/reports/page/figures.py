@@ -6,12 +6,12 @@ import numpy as np
 
 from lamella.analysis.figure import Figure
 from lamella.analysis.verdict import ArmVerdict
+from lamella.explain.records import CkaPair
 from lamella.reports.charts.marks import ArmMark, BlockMark, PairMark, PermutedMark, ScoreMark
 from lamella.reports.page.arms import number_arms
 from lamella.reports.page.parts import Chart, Charts
 from lamella.reports.record import Record
 from lamella.reports.words import BASELINES
-from lamella.studies.looks import CkaPair
 
 _MOST_CURVES = 6
 _MOST_TUNED = 8

@@ -113,7 +113,10 @@ def _list_answer(record: Record) -> list[Block | None]:
 def _list_settings(record: Record) -> list[Block | None]:
     if record.run is None:
         return [Text("There is no run.json, so settings and versions are not known.", "note")]
-    settings = [*record.run.settings.items(), *([("ran on", record.run.runtime)] if record.run.runtime else [])]
+    settings = [
+        *record.run.settings.as_json().items(),
+        *([("ran on", record.run.runtime)] if record.run.runtime else []),
+    ]
     return [tabulate_settings(settings), tabulate_versions(record)]
 
 
