@@ -1,4 +1,4 @@
-"""A slide of 200,000 x 150,000 px."""
+"""A slide of 200,000 x 150,000 px at 0.25 um, 50 x 37.5 mm: about the largest that glass holds."""
 
 from pathlib import Path
 from typing import Any
@@ -32,14 +32,14 @@ def save_large_slide(folder: Path) -> Path:
             file.write(
                 list_tiles(width, height), shape=(height, width, 3), dtype=np.uint8, tile=(512, 512),
                 photometric="rgb", compression="jpeg", compressionargs={"level": 40},
-                resolution=(20_000 >> level, 20_000 >> level), resolutionunit="CENTIMETER", metadata=None, **options,
+                resolution=(40_000 >> level, 40_000 >> level), resolutionunit="CENTIMETER", metadata=None, **options,
             )  # fmt: skip
     return path
 
 
 @row("slide of 200,000 x 150,000 px: tissue found and tiles placed")
 def plan_large(folder: Path) -> Work:
-    """Tiles of 256 px at 0.5 um."""
+    """Tiles of 224 px at 0.5 um."""
     from lamella.cohort import CohortSlide
     from lamella.features.plan import CutSettings, plan_slide
     from lamella.tiles import TileSpec

@@ -208,8 +208,8 @@ def test_a_folder_that_is_not_there_is_said_and_the_others_run(desk: Path, tmp_p
 @pytest.mark.parametrize(
     ("block", "said"),
     [
-        ({"features": {"a": "x"}, "encoders": ["resnet18"]}, "one of the two"),
-        ({}, "one of the two"),
+        ({"features": {"a": "x"}, "encoders": ["resnet18"]}, "both encoders and features"),
+        ({}, "no encoders and no features"),
         ({"features": {"a": "x"}, "depths": [3]}, "no depths"),
         ({"features": {"a@2": "x"}}, "without @"),
     ],

@@ -118,7 +118,7 @@ ONE = "arms:\n  - encoders: [resnet18]\n    finetuned: [frozen, tuned]\n"
         (ONE + "split: folds5\n", "line 4: split is 'folds5'. The nearest is 'folds'; there are folds, holdout, given"),
         (ONE + "folds: 2\n", "line 4: folds is 2 and should be greater than or equal to 3"),
         (ONE + "seeds: some\n", "line 4: seeds is 'some' and should be a whole number. Leave"),
-        ("arms:\n  - depths: [4]\n", "line 2: 'arms.0.encoders' is missing. Add it"),
+        ("arms:\n  - depths: [4]\n", "line 2: a block of arms names no encoders and no features. Add encoders"),
         ("arms:\n  - encoders: resnet18\n", "line 2: arms.0.encoders is 'resnet18' and should be a list"),
         ("arms:\n  - encoders: [resnet18]\n    depths: [4, 5]\n", "line 3: arms.0.depths.1 is 5"),
         (

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +27,6 @@ class Threshold(Record):
         prevalence: Share of the positive class in training.
     """
 
-    __pydantic_config__: ClassVar = {"extra": "ignore"}  # in a record, keys of other versions
     value: float
     rule: str
     note: str

@@ -70,8 +70,10 @@ class ArmBlock(Part):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        if bool(self.encoders) == bool(self.features):
-            raise ValueError("a block of arms has encoders or features, one of the two.")
+        if not self.encoders and not self.features:
+            raise ValueError("a block of arms names no encoders and no features. Add encoders: [resnet18]")
+        if self.encoders and self.features:
+            raise ValueError("a block of arms names both encoders and features. Write a block for each.")
         whole = (self.depths, self.weights, self.finetuned, self.tiles) == ((4,), ("auto",), ("frozen",), ("default",))
         if self.features and not whole:
             raise ValueError("features are bags that are there: they have heads, and no depths, weights or tiles.")
