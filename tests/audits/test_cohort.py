@@ -162,9 +162,9 @@ def test_blur_is_told_in_um_whatever_the_contrast(mpp: float) -> None:
     edge[:, 70:] = 220
     for sigma in (3.0, 5.0):
         blurred = np.asarray(cv2.GaussianBlur(edge, (0, 0), sigma), np.uint8)
-        found = measure_blur(blurred, mpp)
-        assert found == pytest.approx(mpp * (sigma**2 + 1) ** 0.5, rel=0.03)
-        assert measure_blur(blurred // 4, mpp) == pytest.approx(found, rel=0.1)
+        blur = measure_blur(blurred, mpp)
+        assert blur == pytest.approx(mpp * (sigma**2 + 1) ** 0.5, rel=0.03)
+        assert measure_blur(blurred // 4, mpp) == pytest.approx(blur, rel=0.1)
     assert measure_blur(np.full((90, 160, 3), 200, np.uint8), mpp) is None
     assert measure_blur(edge[:12, :12], mpp) is None
 

@@ -111,12 +111,12 @@ def test_the_map_covers_the_slide_and_the_contours_lie_on_tissue(run):
     assert record.slide_um == (155.0, 125.0)
     assert raster.shape == (round(250 / 8), round(310 / 8))  # a cell of depth 2 is 8 px
     features = json.loads((out / "cam" / "S-05" / "cam.geojson").read_text())["features"]
-    assert {one["properties"]["classification"]["name"] for one in features} <= {
+    assert {feature["properties"]["classification"]["name"] for feature in features} <= {
         "CAM for malignant",
         "CAM against malignant",
     }
-    for one in features:
-        points = np.concatenate([np.array(ring) for area in one["geometry"]["coordinates"] for ring in area])
+    for feature in features:
+        points = np.concatenate([np.array(ring) for area in feature["geometry"]["coordinates"] for ring in area])
         assert (points >= -8).all()
         assert (points <= [318, 258]).all()
     with Image.open(out / "cam" / "S-05" / "cam.png") as picture:
@@ -138,11 +138,11 @@ def test_grad_cam_needs_no_sum_and_its_map_differs(run):
 def test_predicted_slides_are_mapped_by_all_models(run, tmp_path):
     _, out = run
     save_slide(tmp_path / "new.tiff", draw_tissue(50, malignant=True, width=310, height=250))
-    found, failures = predict_slides(out, gather_slides([tmp_path / "new.tiff"]), tmp_path / "predicted")
+    predictions, failures = predict_slides(out, gather_slides([tmp_path / "new.tiff"]), tmp_path / "predicted")
     assert failures == ()
     records, failures = map_classes(out, CamSettings(), predicted=tmp_path / "predicted")
     assert failures == ()
-    assert records[0].contrast == pytest.approx(found[0].logits[1] - found[0].logits[0], rel=1e-4, abs=1e-6)
+    assert records[0].contrast == pytest.approx(predictions[0].logits[1] - predictions[0].logits[0], rel=1e-4, abs=1e-6)
     assert (tmp_path / "predicted" / "cam" / "new" / "cam.png").exists()
 
 
@@ -248,5 +248,5 @@ def test_an_impulse_on_an_asymmetric_slide_peaks_where_it_is(name, tmp_path):
     change = np.abs(rasters[1] - rasters[0])
     change[np.isnan(change)] = 0
     peak = np.argwhere(change > 0.999 * change.max())
-    found = (peak.mean(axis=0)[::-1] + 0.5) * pixel
-    assert np.abs(found - [x, y]).max() <= pixel.max()
+    centre = (peak.mean(axis=0)[::-1] + 0.5) * pixel
+    assert np.abs(centre - [x, y]).max() <= pixel.max()

@@ -75,8 +75,8 @@ def test_activations_are_the_embeddings_of_the_blocks_and_are_computed_once(slid
     first = compare_encoders(slides, settings, tmp_path)
     monkeypatch.setattr(cka._Comparison, "save_activations", None)
     again = compare_encoders(slides, settings, tmp_path)
-    for name, one in first.alignments.items():
-        np.testing.assert_array_equal(one.values, again.alignments[name].values)
+    for name, alignment in first.alignments.items():
+        np.testing.assert_array_equal(alignment.values, again.alignments[name].values)
 
 
 def test_killed_half_way_it_finds_the_same(slides, settings, tmp_path, monkeypatch):
@@ -97,8 +97,8 @@ def test_killed_half_way_it_finds_the_same(slides, settings, tmp_path, monkeypat
         compare_encoders(slides, settings, tmp_path / "killed")
     monkeypatch.setattr(cka._Comparison, "save_activations", save)
     resumed = compare_encoders(slides, settings, tmp_path / "killed")
-    for name, one in whole.alignments.items():
-        np.testing.assert_array_equal(one.values, resumed.alignments[name].values)
+    for name, alignment in whole.alignments.items():
+        np.testing.assert_array_equal(alignment.values, resumed.alignments[name].values)
 
 
 def test_a_slide_that_cannot_be_read_is_listed_and_seven_are_too_few(slides, settings, tmp_path):
@@ -119,9 +119,9 @@ def test_encoders_of_two_families_are_compared_without_swapping_blocks(slides, s
 
 def test_an_encoder_without_blocks_is_refused(slides, settings, tmp_path):
     (tmp_path / "mine.py").write_text("import torch\ndef build():\n    return torch.nn.Conv2d(3, 5, 3)\n")
-    own = EncoderSpec(f"{tmp_path / 'mine.py'}:build")
-    with trusting(own.name), pytest.raises(EncoderError, match="no numbered blocks"):
-        compare_encoders(slides, dataclasses.replace(settings, second=own), tmp_path / "out")
+    mine = EncoderSpec(f"{tmp_path / 'mine.py'}:build")
+    with trusting(mine.name), pytest.raises(EncoderError, match="no numbered blocks"):
+        compare_encoders(slides, dataclasses.replace(settings, second=mine), tmp_path / "out")
 
 
 def test_a_disk_that_takes_half_an_array_ends_the_comparison_and_is_no_failed_slide(

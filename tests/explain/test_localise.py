@@ -130,10 +130,10 @@ def test_outlines_of_every_kind_mean_the_same(tmp_path):
     mask[y0:y1, x0:x1] = 255
     mask[hole[1] : hole[3], hole[0] : hole[2]] = 0
     cv2.imwrite(str(tmp_path / "c.png"), mask)
-    found = [load_truth(tmp_path / name, SIZE)((125, 155)) for name in ("a.geojson", "b.xml", "c.png")]
-    assert found[0].sum() == (90 * 100 - 20 * 30) / 4
-    for one in found[1:]:
-        np.testing.assert_array_equal(one, found[0])
+    masks = [load_truth(tmp_path / name, SIZE)((125, 155)) for name in ("a.geojson", "b.xml", "c.png")]
+    assert masks[0].sum() == (90 * 100 - 20 * 30) / 4
+    for mask in masks[1:]:
+        np.testing.assert_array_equal(mask, masks[0])
 
 
 def test_outlines_that_cannot_be_meant_are_refused(tmp_path):
@@ -199,8 +199,8 @@ def test_masks_without_a_lesion_are_failures_and_where_all_are_it_is_an_error(ru
     save_labels(tmp_path / "S-05.png", lesion=255, other=0)
     content, failures = localise_run(open_run(out), LocaliseSettings(lesions=tmp_path, cam=None))
     assert content.maps["attention"].n_slides == 1
-    assert sorted(one.slide_id for one in failures) == ["S-01", "S-03", "S-07", "S-09", "S-11"]
-    assert all("marks no lesion" in one.reason for one in failures)
+    assert sorted(failure.slide_id for failure in failures) == ["S-01", "S-03", "S-07", "S-09", "S-11"]
+    assert all("marks no lesion" in failure.reason for failure in failures)
 
 
 def test_a_tile_is_one_detection_at_its_centre_in_um():
@@ -231,7 +231,7 @@ def test_only_the_class_that_is_lesion_counts(run, tmp_path):
     square = {"properties": {"classification": {"name": "Tumor"}}, "geometry": mapping(shapely.box(*LESION))}
     other = {"properties": {"classification": {"name": "Stroma"}}, "geometry": mapping(shapely.box(0, 0, 90, 90))}
     for number in range(1, 12, 2):
-        features = [{"type": "Feature", **one} for one in (square, other)[: 1 + number % 3]]
+        features = [{"type": "Feature", **outline} for outline in (square, other)[: 1 + number % 3]]
         (tmp_path / f"S-{number:02}.tiff.geojson").write_text(json.dumps(features))
     expected = localise_run(open_run(out), LocaliseSettings(lesions=folder, cam=None))[0].maps
     chosen = LocaliseSettings(lesions=tmp_path, cam=None, classes=("Tumor",))
@@ -258,9 +258,9 @@ def test_lesions_smaller_than_the_raster_are_noted(run, tmp_path):
 def test_a_mean_over_tiles_counts_cut_pixels_by_their_share():
     raster = np.arange(12.0).reshape(3, 4)
     corners = np.array([[50, 50], [0, 0]])
-    found = average_over_tiles(raster, corners, (150.0, 100.0), (400, 300))
+    averaged = average_over_tiles(raster, corners, (150.0, 100.0), (400, 300))
     first_row, second_row = (0.5 * 0 + 1) / 1.5, (0.5 * 4 + 5) / 1.5
-    assert found.tolist() == pytest.approx([(first_row + second_row) / 2, (0 + 0.5 * 1) / 1.5])
+    assert averaged.tolist() == pytest.approx([(first_row + second_row) / 2, (0 + 0.5 * 1) / 1.5])
     exact = [raster[r : r + 1, c : c + 1].item() for r, c in ((0, 0), (1, 1))]
     assert average_over_tiles(raster, np.array([[0, 0], [100, 100]]), (100.0, 100.0), (400, 300)).tolist() == exact
 
@@ -273,5 +273,5 @@ def test_permuted_labels_stay_in_their_fold_and_with_their_patient(run):
     permuted = permute_labels(cohort)
     assert [s.label for s in permuted.slides] != [s.label for s in cohort.slides]
     for fold in range(3):
-        before, after = (sorted(s.label for s in one.slides if s.fold == fold) for one in (cohort, permuted))
+        before, after = (sorted(s.label for s in labelled.slides if s.fold == fold) for labelled in (cohort, permuted))
         assert before == after

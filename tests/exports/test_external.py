@@ -49,7 +49,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def call(*arguments: object) -> str:
-    ended = CliRunner().invoke(build_app(), [str(one) for one in arguments])
+    ended = CliRunner().invoke(build_app(), [str(argument) for argument in arguments])
     assert ended.exit_code == 0, ended.output
     return ended.output
 
@@ -68,20 +68,20 @@ def recommend(study: Study, tmp_path: Path, arm: str | None) -> Path:
 def test_a_studys_recommendation_is_asked_again_on_new_slides(study: Study, elsewhere: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     said = call("predict", recommend(study, tmp_path, CUT), elsewhere, "--out", out)
-    found = parse_json_file(out / "external.json")
-    assert found["answer"] in ("confirmed", "not confirmed", "inconclusive")
-    assert found["claim"] == {"arm": CUT, "against": WHOLE}
-    assert found["margin"] == 0.05
-    assert found["cross_validated"] is False
-    assert found["sentence"] in " ".join(said.split())
+    external = parse_json_file(out / "external.json")
+    assert external["answer"] in ("confirmed", "not confirmed", "inconclusive")
+    assert external["claim"] == {"arm": CUT, "against": WHOLE}
+    assert external["margin"] == 0.05
+    assert external["cross_validated"] is False
+    assert external["sentence"] in " ".join(said.split())
     rows = pd.read_csv(out / "arms.csv")
     assert list(rows["arm"]) == [WHOLE, CUT]
     assert list(rows["n_patients"]) == [12, 12]
-    assert rows["answer"].iloc[1] == found["answer"]
-    assert found["arms"][1]["at_frozen_threshold"]["sensitivity"]["value"] is not None
-    own = parse_json_file(out / "metrics.json")["arms"]["model"]["patients"]["auc"]
-    assert own["value"] == pytest.approx(found["arms"][1]["auc"])
-    assert own["interval"] == pytest.approx(found["arms"][1]["interval"])
+    assert rows["answer"].iloc[1] == external["answer"]
+    assert external["arms"][1]["at_frozen_threshold"]["sensitivity"]["value"] is not None
+    figure = parse_json_file(out / "metrics.json")["arms"]["model"]["patients"]["auc"]
+    assert figure["value"] == pytest.approx(external["arms"][1]["auc"])
+    assert figure["interval"] == pytest.approx(external["arms"][1]["interval"])
     assert (out / "report.html").exists()
     assert len(pd.read_csv(out / "arms" / "0" / "predictions.csv")) == 12
 
@@ -90,10 +90,10 @@ def test_a_study_without_a_recommendation_is_measured_and_says_that_nothing_was_
     study: Study, elsewhere: Path, tmp_path: Path
 ) -> None:
     call("predict", recommend(study, tmp_path, None), elsewhere, "--out", tmp_path / "out")
-    found = parse_json_file(tmp_path / "out" / "external.json")
-    assert found["answer"] is None
-    assert "No arm was recommended" in found["sentence"]
-    assert len(found["arms"]) == 2
+    external = parse_json_file(tmp_path / "out" / "external.json")
+    assert external["answer"] is None
+    assert "No arm was recommended" in external["sentence"]
+    assert len(external["arms"]) == 2
 
 
 def test_models_given_together_are_held_against_the_first(study: Study, elsewhere: Path, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_models_given_together_are_held_against_the_first(study: Study, elsewher
         call("export", study.folder.path, "--arm", arm, "--out", tmp_path / name)
     out = tmp_path / "out"
     together = ["--with", tmp_path / "cut", "--margin", "0.1", "--json"]
-    command = [str(one) for one in ("predict", tmp_path / "whole", elsewhere, *together, "--out", out)]
+    command = [str(word) for word in ("predict", tmp_path / "whole", elsewhere, *together, "--out", out)]
     content = json.loads(CliRunner().invoke(build_app(), command).stdout)
     assert content["external"]["claim"] == {"arm": CUT, "against": WHOLE}
     assert content["external"]["margin"] == 0.1
@@ -127,7 +127,7 @@ def test_what_cannot_be_compared_is_refused_in_one_line(
     study: Study, elsewhere: Path, tmp_path: Path, arguments: list[str], said: str
 ) -> None:
     run = study.runs[CUT].path
-    given = [{"STUDY": str(study.folder.path), "RUN": str(run)}.get(one, one) for one in arguments]
+    given = [{"STUDY": str(study.folder.path), "RUN": str(run)}.get(argument, argument) for argument in arguments]
     command = ["predict", str(run), str(elsewhere), *given, "--out", str(tmp_path)]
     ended = CliRunner().invoke(build_app(), command)
     assert ended.exit_code == 1
@@ -140,14 +140,14 @@ def test_predictive_values_and_net_benefit_are_restated_at_a_prevalence(
     out = tmp_path / "out"
     said = call("predict", study.runs[CUT].path, elsewhere, "--prevalence", "0.1", "--out", out)
     metrics = parse_json_file(out / "metrics.json")
-    own, found = metrics["arms"]["model"]["patients"], metrics["at_prevalence"]
-    sensitivity, specificity = own["sensitivity"]["value"], own["specificity"]["value"]
+    units, restated = metrics["arms"]["model"]["patients"], metrics["at_prevalence"]
+    sensitivity, specificity = units["sensitivity"]["value"], units["specificity"]["value"]
     called = 0.1 * sensitivity + 0.9 * (1 - specificity)
     if called:
-        assert found["ppv"]["value"] == pytest.approx(0.1 * sensitivity / called)
-    assert found["ppv"]["prevalence"] == 0.1
-    assert [row["everybody"] for row in found["net_benefit"]] == pytest.approx(
-        [0.1 - 0.9 * row["cut"] / (1 - row["cut"]) for row in found["net_benefit"]]
+        assert restated["ppv"]["value"] == pytest.approx(0.1 * sensitivity / called)
+    assert restated["ppv"]["prevalence"] == 0.1
+    assert [row["everybody"] for row in restated["net_benefit"]] == pytest.approx(
+        [0.1 - 0.9 * row["cut"] / (1 - row["cut"]) for row in restated["net_benefit"]]
     )
-    assert len(found["net_benefit"]) == 19
+    assert len(restated["net_benefit"]) == 19
     assert "At a prevalence of 0.1" in " ".join(said.split())

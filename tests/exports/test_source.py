@@ -79,9 +79,9 @@ def test_a_tuned_arm_brings_an_encoder_a_fold_and_averages_over_them(
     assert card.threshold.n_positive + card.threshold.n_negative == sum(
         len(member.model.training.val) for member in open_export(model).members
     )
-    found, failures = predict_slides(model, dataclasses.replace(new, slides=new.slides[:2]), tmp_path / "out")
+    predictions, failures = predict_slides(model, dataclasses.replace(new, slides=new.slides[:2]), tmp_path / "out")
     assert failures == ()
-    assert found[0].spread is not None
+    assert predictions[0].spread is not None
     features = tmp_path / "out" / "features" / "64px_0.5mpp_64px"
     assert sorted(path.name for path in features.glob("features_*")) == [f"features_fold{f}-seed0" for f in range(3)]
     leaky = dataclasses.replace(new.slides[0], path=cohort.slides[3].path)
@@ -94,5 +94,7 @@ def test_the_head_only_arm_shares_the_frozen_encoder(study: Study, new: Cohort, 
     model = export_model(study.folder.path, tmp_path / "model", ExportSettings(arm=arm))
     assert list(load_card(model).encoders) == ["encoder"]
     assert load_card(model).threshold is not None
-    found, _ = predict_slides(model, unlabelled(dataclasses.replace(new, slides=new.slides[:1])), tmp_path / "out")
-    assert found[0].unlike is not None
+    predictions, _ = predict_slides(
+        model, unlabelled(dataclasses.replace(new, slides=new.slides[:1])), tmp_path / "out"
+    )
+    assert predictions[0].unlike is not None

@@ -71,7 +71,7 @@ def test_an_export_predicts_as_the_run_did_without_the_weights(
     for theirs, ours in zip(by_run, by_model, strict=True):
         np.testing.assert_allclose(ours.logits, theirs.logits, atol=1e-5)
         np.testing.assert_allclose(ours.attention, theirs.attention, atol=1e-6)
-    ours, theirs = (parse_json_file(tmp_path / place / "metrics.json") for place in ("by-model", "by-run"))
+    ours, theirs = (parse_json_file(tmp_path / folder / "metrics.json") for folder in ("by-model", "by-run"))
     assert ours == theirs
     assert ours["frozen_threshold"] is not None
     assert (tmp_path / "by-model" / "heatmaps" / "N-0" / "attention.png").exists()
@@ -83,7 +83,7 @@ def test_a_compiled_network_of_an_export_is_never_used(
 ) -> None:
     home = tmp_path / "home"
     monkeypatch.setenv("LAMELLA_HOME", str(home))
-    one = dataclasses.replace(new, slides=new.slides[:1])
+    alone = dataclasses.replace(new, slides=new.slides[:1])
     poisoned = shutil.copytree(model, tmp_path / "poisoned")
     (poisoned / "encoder.xml").write_bytes(b"<net/>")
     card = parse_json_file(model / "model.json")
@@ -91,8 +91,8 @@ def test_a_compiled_network_of_an_export_is_never_used(
     card["encoders"]["encoder"]["fingerprint"] = victim  # as if it were another encoder's
     card["files"]["encoder.xml"] = find_sha256(poisoned / "encoder.xml")
     (poisoned / "model.json").write_text(json.dumps(card | {"card_sha256": hash_card(card)}))
-    (ours,), _ = predict_slides(poisoned, one, tmp_path / "out")
-    (theirs,), _ = predict_slides(model, one, tmp_path / "again")
+    (ours,), _ = predict_slides(poisoned, alone, tmp_path / "out")
+    (theirs,), _ = predict_slides(model, alone, tmp_path / "again")
     np.testing.assert_array_equal(ours.logits, theirs.logits)
     [entry] = (home / "compiled").iterdir()
     assert entry.name.startswith(fingerprint_encoder(EncoderSpec(str(model / "encoder.safetensors")))[:24])
@@ -104,7 +104,7 @@ def test_a_compiled_network_of_an_export_is_never_used(
 def test_the_spread_is_that_of_the_folds(model: Path, new: Cohort, tmp_path: Path) -> None:
     predictor = open_export(model)
     assert sorted({member.fold for member in predictor.members}) == [0, 1, 2]
-    found, _ = predict_slides(predictor, unlabelled(new), tmp_path / "out")
+    predictions, _ = predict_slides(predictor, unlabelled(new), tmp_path / "out")
     bag = next((tmp_path / "out" / "features").rglob("features_encoder/N-0.h5"))
     features = open_own_bag(bag).read_stored()
     folds = []
@@ -112,12 +112,12 @@ def test_the_spread_is_that_of_the_folds(model: Path, new: Cohort, tmp_path: Pat
         logits = [m.model.predict(features).logits for m in predictor.members if m.fold == fold]
         assert len(logits) == 2
         folds.append(softmax(np.mean(logits, axis=0)))
-    assert found[0].spread is not None
-    np.testing.assert_allclose(found[0].spread.sd, np.std(folds, axis=0, ddof=1))
-    np.testing.assert_allclose(found[0].spread.low, np.min(folds, axis=0))
-    np.testing.assert_allclose(found[0].spread.high, np.max(folds, axis=0))
+    assert predictions[0].spread is not None
+    np.testing.assert_allclose(predictions[0].spread.sd, np.std(folds, axis=0, ddof=1))
+    np.testing.assert_allclose(predictions[0].spread.low, np.min(folds, axis=0))
+    np.testing.assert_allclose(predictions[0].spread.high, np.max(folds, axis=0))
     row = read_rows(tmp_path / "out" / "predictions.csv")[0]
-    assert float(row["sd_malignant"]) == pytest.approx(float(found[0].spread.sd[1]), abs=1e-6)
+    assert float(row["sd_malignant"]) == pytest.approx(float(predictions[0].spread.sd[1]), abs=1e-6)
     assert float(row["min_malignant"]) <= float(row["prob_malignant"]) <= float(row["max_malignant"])
 
 
@@ -198,13 +198,13 @@ def test_replacing_an_export_removes_nothing_outside_it(run: Path, tmp_path: Pat
 
 
 def test_a_network_that_only_your_code_can_build_is_refused(tmp_path: Path, cohort: Cohort) -> None:
-    own = tmp_path / "mine.py"
-    own.write_text(
+    builder = tmp_path / "mine.py"
+    builder.write_text(
         "import torch\n\n\nclass Colours(torch.nn.Module):\n    def forward(self, tiles):\n"
         "        return tiles.mean((2, 3))\n\n\ndef build():\n    return Colours()\n"
     )
-    extract = dataclasses.replace(EXTRACT, encoders=(EncoderSpec(f"{own}:build"),))
-    with trusting(own):
+    extract = dataclasses.replace(EXTRACT, encoders=(EncoderSpec(f"{builder}:build"),))
+    with trusting(builder):
         execute_run(cohort, dataclasses.replace(SETTINGS, extract=extract, n_seeds=1), tmp_path / "run")
     with pytest.raises(EncoderError, match="built by your own code"):
         export_model(tmp_path / "run", tmp_path / "model")
@@ -275,9 +275,9 @@ def test_onnx_computes_the_same_and_says_nothing_of_this_machine(run: Path, new:
     session = onnxruntime.InferenceSession(model / "heads.onnx", providers=["CPUExecutionProvider"])
     logits, probabilities, attention, by_model = session.run(None, {"embeddings": features})
     wanted = [member.model.predict(features) for member in predictor.members]
-    np.testing.assert_allclose(by_model, [one.logits for one in wanted], atol=1e-4)
-    np.testing.assert_allclose(logits, np.mean([one.logits for one in wanted], axis=0), atol=1e-4)
-    np.testing.assert_allclose(attention, np.mean([one.attention for one in wanted], axis=0), atol=1e-5)
+    np.testing.assert_allclose(by_model, [prediction.logits for prediction in wanted], atol=1e-4)
+    np.testing.assert_allclose(logits, np.mean([prediction.logits for prediction in wanted], axis=0), atol=1e-4)
+    np.testing.assert_allclose(attention, np.mean([prediction.attention for prediction in wanted], axis=0), atol=1e-5)
     assert float(probabilities.sum()) == pytest.approx(1, abs=1e-5)
     for name in ("encoder.onnx", "heads.onnx"):
         content = (model / name).read_bytes()

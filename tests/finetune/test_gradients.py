@@ -44,7 +44,8 @@ def compare_with_chunks(name):
         assert whole.keys() == chunked.keys()
         for part in ("encoder.", "head."):
             ours, theirs = (
-                torch.cat([g.flatten() for key, g in one.items() if key.startswith(part)]) for one in (chunked, whole)
+                torch.cat([g.flatten() for key, g in gradients.items() if key.startswith(part)])
+                for gradients in (chunked, whole)
             )
             assert float((ours - theirs).norm()) <= 1e-5 * float(theirs.norm())
 

@@ -83,12 +83,12 @@ def sides(result, fold: int = 0):
 def test_the_table_has_every_arm_on_all_tiles_and_on_its_own_most_attended(run):
     result, out, _ = run
     arms = json.loads((out / "finetuned" / "arms.json").read_text())["arms"]
-    assert [(one["arm"], one["reading"]) for one in arms] == [
+    assert [(arm["arm"], arm["reading"]) for arm in arms] == [
         (arm, reading) for arm in ("stage 1", "head", "tuned") for reading in ("all", "top")
     ]
-    for one in arms:
-        assert 0 <= one["interval"][0] <= one["auc"] <= one["interval"][1] <= 1
-        assert (one["less_stage_1"] is None) == (one["arm"] == "stage 1")
+    for score in arms:
+        assert 0 <= score["interval"][0] <= score["auc"] <= score["interval"][1] <= 1
+        assert (score["less_stage_1"] is None) == (score["arm"] == "stage 1")
     assert result.metrics.stage_two.as_json()["arms"] == arms
     with (out / "finetuned" / "predictions.csv").open() as stream:
         rows = list(csv.DictReader(stream))
@@ -113,17 +113,17 @@ def test_run_again_with_other_settings_nothing_of_the_earlier_training_is_left(r
     out = tmp_path / "run"
     shutil.copytree(first, out)
     assert not [*out.rglob("epoch-*.pt"), *out.rglob("maps-*")]  # of use to an unfinished training alone
-    for place in (out / "finetuned").glob("fold*/seed0/tuned"):
-        shutil.copy(next(place.glob("*.safetensors")), place / "a-stray.safetensors")
+    for home in (out / "finetuned").glob("fold*/seed0/tuned"):
+        shutil.copy(next(home.glob("*.safetensors")), home / "a-stray.safetensors")
     slower = StageTwo(finetune=dataclasses.replace(FINETUNE, encoder_lr=5e-4))
     again = execute_run(result.cohort, dataclasses.replace(SETTINGS, stage_two=slower), out)
     record = parse_json_file(out / "run.json")
     assert record["runtime"] == parse_json_file(first / "run.json")["runtime"] != ""
     assert record["extraction"]["n_encoded"] == 0
-    for place in (out / "finetuned").glob("fold*/seed0/tuned"):
-        own = load_model(place / "model").provenance["encoder_file"]
-        assert [path.name for path in place.glob("*.safetensors")] == [own]
-        assert [path.name for path in (place / "features").glob("*/features_*")] == [f"features_{Path(own).stem}"]
+    for home in (out / "finetuned").glob("fold*/seed0/tuned"):
+        name = load_model(home / "model").provenance["encoder_file"]
+        assert [path.name for path in home.glob("*.safetensors")] == [name]
+        assert [path.name for path in (home / "features").glob("*/features_*")] == [f"features_{Path(name).stem}"]
     shutil.copytree(out / "finetuned" / "fold0" / "seed0", out / "finetuned" / "fold0" / "seed7")  # not of this run
     assert list_trained(RunFolder(out)) == [(fold, 0) for fold in range(3)]
     epochs = again.metrics.stage_two.best_epochs
@@ -139,12 +139,12 @@ def test_a_run_of_other_folds_leaves_no_model_of_the_earlier_ones(run, tmp_path)
     shutil.copytree(first, out)
     assert len(open_run(out).models) == 3
     sides = dict(zip(sorted({slide.fold for slide in result.cohort.slides}), ("test", "val", "train"), strict=True))
-    slides = tuple(dataclasses.replace(one, fold=None, split=sides[one.fold]) for one in result.cohort.slides)
+    slides = tuple(dataclasses.replace(slide, fold=None, split=sides[slide.fold]) for slide in result.cohort.slides)
     settings = dataclasses.replace(SETTINGS, stage_two=None)
     again = execute_run(dataclasses.replace(result.cohort, slides=slides), settings, out)
-    found = open_run(out)
-    assert (len(found.models), found.folds) == (1, (0,))
-    assert {path.stem for path in found.folder.attention.glob("*.h5")} == {p.slide_id for p in again.predictions}
+    opened = open_run(out)
+    assert (len(opened.models), opened.folds) == (1, (0,))
+    assert {path.stem for path in opened.folder.attention.glob("*.h5")} == {p.slide_id for p in again.predictions}
     assert len(again.predictions) == 4
 
 
@@ -152,7 +152,7 @@ def test_a_network_tuned_from_another_stage_1_is_not_the_runs(run, tmp_path):
     result, first, _ = run
     out = tmp_path / "run"
     shutil.copytree(first, out)
-    assert [one.fold for one in open_run(out).list_finetuned("tuned")] == [0, 1, 2]
+    assert [tuned.fold for tuned in open_run(out).list_finetuned("tuned")] == [0, 1, 2]
     other = dataclasses.replace(SETTINGS, stage_two=None, train=TrainSettings(epochs=2))
     execute_run(result.cohort, other, out)
     assert open_run(out).list_finetuned("tuned") == []
@@ -218,7 +218,7 @@ def test_the_tuned_encoder_has_a_card_of_its_own_and_can_be_cut_again(run):
     assert moved.keys() == frozen.keys()
     seen = load_seen(spec.name)
     assert len(seen.slides) == 8
-    assert not any("S-" in str(dataclasses.astuple(one)[:2]) for one in seen.slides)
+    assert not any("S-" in str(dataclasses.astuple(slide)[:2]) for slide in seen.slides)
 
 
 def test_a_bag_of_the_tuned_encoder_says_whether_it_has_seen_the_slide(run, tmp_path):
@@ -236,7 +236,7 @@ def evaluate(cohort: Cohort, spec: EncoderSpec, tested: set[str], out: Path) -> 
     report = extract_cohort(cohort.slides, dataclasses.replace(EXTRACT, encoders=(spec,)), out / "bags")
     assert not report.failures
     rest = [slide for slide in cohort.slides if slide.slide_id not in tested]
-    split = {slide.slide_id: "val" if place % 4 < 2 else "train" for place, slide in enumerate(rest)}
+    split = {slide.slide_id: "val" if number % 4 < 2 else "train" for number, slide in enumerate(rest)}
     slides = tuple(
         dataclasses.replace(slide, split=split.get(slide.slide_id, "test"), fold=None) for slide in cohort.slides
     )
@@ -269,8 +269,8 @@ def test_testing_on_what_the_encoder_has_seen_is_refused(run, tmp_path, cheat):
             evaluate(result.cohort, spec, {slide.slide_id for slide in tested}, tmp_path)
         return
     copies, patients = {}, {}
-    for place, victim in enumerate(victims):
-        name = f"copy-{place}.tiff"
+    for number, victim in enumerate(victims):
+        name = f"copy-{number}.tiff"
         if cheat == "renamed":
             shutil.copy(victim.path, tmp_path / name)
         elif cheat == "other metadata":
@@ -278,13 +278,13 @@ def test_testing_on_what_the_encoder_has_seen_is_refused(run, tmp_path, cheat):
                 pixels = slide.read_region((0, 0), 0, slide.size)
             save_slide(tmp_path / name, pixels, mpp=0.52)
         elif cheat == "other format":
-            name = f"copy-{place}.jpg"
+            name = f"copy-{number}.jpg"
             with open_slide(victim.path) as slide:
                 Image.fromarray(slide.read_region((0, 0), 0, slide.size)).save(tmp_path / name, quality=70)
         else:
             shutil.copy(victim.path, tmp_path / name)
         copies[name] = victim.label
-        patients[name] = f"new-patient-{place}"
+        patients[name] = f"new-patient-{number}"
     cohort = with_new_slides(tmp_path, result, copies, patients=patients)
     if cheat == "other format":
         slides = tuple(dataclasses.replace(s, slide_mpp=0.5) for s in cohort.slides)

@@ -36,7 +36,7 @@ class CamRecord(Record):
     cells: float
     tile_bias: float
     constant: float
-    cell_px: float
+    cell_px: int | float
     slide_um: tuple[float, float]
     key: str
     frame: str = "canvas"

@@ -251,9 +251,7 @@ def _gather(
 
 def _list_members(run: FinishedRun, kind: str, encoder: EncoderSpec) -> tuple[Member, ...]:
     if kind == "frozen":
-        return tuple(
-            Member(model=model, fold=fold, encoder=encoder) for model, fold in zip(run.models, run.folds, strict=True)
-        )
+        return run.list_members(encoder)
     trained = run.list_finetuned(kind)
     if not trained:
         raise ModelError(

@@ -21,7 +21,7 @@ from lamella.defaults import N_FOLDS
 from lamella.errors import CohortError
 from lamella.features.extract import ExtractReport, extract_cohort
 from lamella.features.failures import Failure
-from lamella.files import refuse_links, remove, write_record, write_table
+from lamella.files import refuse_links, remove, write_table
 from lamella.mil import SlideModel, SlidePrediction
 from lamella.progress import Progress, SilentProgress
 from lamella.runs.attention import load_attention, locate_attention, save_attention
@@ -31,7 +31,7 @@ from lamella.runs.leaks import refuse_seen_by_encoder
 from lamella.runs.measure import measure_run
 from lamella.runs.metrics import Metrics
 from lamella.runs.predictions import save_predictions
-from lamella.runs.record import Extraction, RunRecord, list_versions
+from lamella.runs.record import EncoderRecord, Extraction, RunRecord, list_versions
 from lamella.runs.rounds import (
     Protocol,
     ProtocolOutcome,
@@ -40,7 +40,7 @@ from lamella.runs.rounds import (
     remove_models,
     train_protocol,
 )
-from lamella.runs.settings import RunSettings, TrainingSettings, describe_encoder, describe_settings
+from lamella.runs.settings import RunSettings, TrainingSettings, describe_settings
 from lamella.runs.stage_two import StageOne
 from lamella.runs.stage_two_scores import finetune_rounds
 from lamella.slide import hash_readable
@@ -93,7 +93,9 @@ def execute_run(cohort: Cohort, settings: RunSettings, out: Path, *, progress: P
     rounds = list_rounds(cohort)
     check_images(cohort)
     save_run_cohort(cohort, folder)
-    write_record(folder.local / "encoder.json", describe_encoder(settings.extract.encoder))
+    EncoderRecord(name=settings.extract.encoder.name, weights=settings.extract.encoder.weights).save(
+        folder.local / "encoder.json"
+    )
     report = extract_cohort(cohort.slides, settings.extract, folder.features, progress=progress)
     failed = {failure.slide_id for failure in report.failures}
     notes += report.notes

@@ -16,7 +16,7 @@ from lamella.errors import ModelError, SettingsError
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.settings import name_in_files
-from lamella.files import find_inside, parse_json_file, refuse_links
+from lamella.files import find_inside, refuse_links
 from lamella.mil import SlideModel, SlidePrediction, average_predictions, check_bag_fits, load_model
 from lamella.progress import Progress, SilentProgress
 from lamella.runs.attention import locate_attention, save_attention
@@ -27,7 +27,7 @@ from lamella.runs.measure import measure_external
 from lamella.runs.metrics import Metrics
 from lamella.runs.predictions import save_predictions
 from lamella.runs.predictor import Member, Predictor, list_seen, measure_spread, refuse_seen
-from lamella.runs.record import RunRecord, SettingsRecord, list_versions
+from lamella.runs.record import EncoderRecord, RunRecord, SettingsRecord, list_versions, load_content
 from lamella.runs.settings import restore_extract_settings
 from lamella.temporaries import sweep_temporaries
 
@@ -85,20 +85,21 @@ class FinishedRun:
 
     def predictor(self) -> Predictor:
         """Return its models as what predicts new slides."""
-        encoder = find_run_encoder(self)
         return Predictor(
             called="run",
             folder=self.folder.path,
             classes=self.classes,
             positive=self.positive,
             settings=self.settings,
-            members=tuple(
-                Member(model=model, fold=fold, encoder=encoder)
-                for model, fold in zip(self.models, self.folds, strict=True)
-            ),
+            members=self.list_members(find_run_encoder(self)),
             threshold=self.threshold,
             seen=list_seen(self.models),
         )
+
+    def list_members(self, encoder: EncoderSpec) -> tuple[Member, ...]:
+        """List its own models beside the encoder, as this machine has it."""
+        pairs = zip(self.models, self.folds, strict=True)
+        return tuple(Member(model=model, fold=fold, encoder=encoder) for model, fold in pairs)
 
     def list_finetuned(self, finetuned: str) -> list[Finetuned]:
         """List the models of stage 2 that go on from this run's own models, by fold and seed.
@@ -291,11 +292,7 @@ def read_run_encoder(run: FinishedRun) -> EncoderSpec:
     Raises:
         ModelError: If the record of it is damaged.
     """
-    local = run.folder.local / "encoder.json"
-    if local.exists():
-        try:
-            encoder = parse_json_file(local)
-            return EncoderSpec(name=str(encoder["name"]), weights=str(encoder["weights"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"'{local}' is damaged. Run `lamella run` again, or delete that file.") from error
+    local = load_content(run.folder.local / "encoder.json", EncoderRecord, made_by="lamella run")
+    if local is not None:
+        return EncoderSpec(name=local.name, weights=local.weights)
     return EncoderSpec(name=run.settings.encoder, weights="random" if run.settings.weights == "random" else "auto")

@@ -24,6 +24,13 @@ class Extraction(Record):
     seconds: float
 
 
+class EncoderRecord(Record):
+    """Where a machine finds a run's encoder, `local/encoder.json`: it may hold paths."""
+
+    name: str
+    weights: str
+
+
 class StageTwoRecord(Record):
     """How stage 2 was trained: `FinetuneSettings` as files hold them, how many seeds, which tiles were tested."""
 

@@ -182,11 +182,6 @@ def describe_settings(settings: RunSettings) -> SettingsRecord:
     )
 
 
-def describe_encoder(spec: EncoderSpec) -> dict[str, str]:
-    """Return where this machine finds the encoder; it may hold paths, so it is kept under `local/`."""
-    return {"name": spec.name, "weights": spec.weights}
-
-
 def restore_extract_settings(record: SettingsRecord, encoder: EncoderSpec) -> ExtractSettings:
     """Return the settings by which a finished run cut and encoded, for new slides."""
     spec = TileSpec(tile_px=record.tile_px, mpp=record.mpp, stride_px=record.stride_px, min_tissue=record.min_tissue)

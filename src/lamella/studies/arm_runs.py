@@ -25,14 +25,15 @@ from lamella.explain.records import CkaPair
 from lamella.explain.tuned_blocks import compare_tuned
 from lamella.features.extract import ExtractReport
 from lamella.features.settings import ExtractSettings
-from lamella.files import write_record, write_text
+from lamella.files import write_text
 from lamella.mil import TrainingRecord
 from lamella.progress import Progress, SilentProgress
 from lamella.runs.bags import RunBags
 from lamella.runs.execute import Analysis, analyse_bags, describe_run, save_run_cohort
 from lamella.runs.folder import RunFolder
+from lamella.runs.record import EncoderRecord
 from lamella.runs.rounds import Protocol, keep_available, predict_protocol, train_protocol
-from lamella.runs.settings import StageTwo, TrainingSettings, describe_encoder, join_settings
+from lamella.runs.settings import StageTwo, TrainingSettings, join_settings
 from lamella.runs.stage_two import StageOne, train_rounds
 from lamella.runs.stage_two_scores import StageTwoOutcome, finetune_rounds
 from lamella.studies.arms import Arm
@@ -107,7 +108,7 @@ def run_frozen(
     folder, cohort = place.folder, place.cohort
     write_text(folder.path / "features.at", _relative(place.features, folder.path) + "\n")
     save_run_cohort(cohort, folder)
-    write_record(folder.local / "encoder.json", describe_encoder(extract.encoder))
+    EncoderRecord(name=extract.encoder.name, weights=extract.encoder.weights).save(folder.local / "encoder.json")
     rounds, notes = list_rounds(cohort), list(cohort.notes)
     analysis = analyse_bags(cohort, rounds, bags, training, folder, progress)
     notes += analysis.notes
