@@ -8,7 +8,8 @@ a look at the validation slides after each, predict the test slides. Networks ha
 settings. Lamella is `fit_model` and `predict`. torchmil is its model and loss in the plain loop (its own trainer adds
 metrics). The plain loop is what one would write from the paper: for TransMIL the attention of all tokens to all
 landmarks, padding included, and three convolutions. torchmil's TransMIL has no convolution of values and no layer after
-the heads, which is less work; it has no additive head. One thread each, turns interleaved, medians.
+the heads, which is less work, and its CLAM trains with our loss of tiles; it has no additive head. One thread each,
+turns interleaved, medians.
 """
 
 import argparse
@@ -130,6 +131,14 @@ def _tell_apart(logits: Tensor, wanted: Tensor) -> Tensor:
     return (logits + margin - logits.gather(1, wanted[:, None])).logsumexp(dim=1).mean()
 
 
+class TileLoss(nn.Module):
+    """Stands in for torchmil's loss of tiles, which in 1.0.2 mixes them, and stops with an error on sure ones."""
+
+    def forward(self, logits: Tensor, wanted: Tensor) -> Tensor:
+        """Return the mean loss of `(T, 2)` logits."""
+        return _tell_apart(logits, wanted[:, 0].long())
+
+
 class PlainAttention(nn.Module):
     """Nystrom attention of 8 heads and 256 landmarks, written from the papers."""
 
@@ -190,6 +199,7 @@ def make_torchmil(head: str, dim: int) -> tuple[nn.Module, Loss]:
         model = ABMIL((dim,), att_dim=32, feat_ext=two)
     elif head == "clam-sb":
         model = CLAM_SB((dim,), att_dim=256, gated=True, k_sample=8, feat_ext=one)
+        model.inst_loss_fn = TileLoss()
     else:
         model = TransMIL((dim,), n_heads=8, feat_ext=one)
 

@@ -10,7 +10,15 @@ import torch
 
 from lamella.errors import BagError, ModelError
 from lamella.files import parse_json_file
-from lamella.mil import SlideModel, check_bag_fits, load_model, predict_ensemble, save_model
+from lamella.mil import (
+    SlideModel,
+    TrainSettings,
+    check_bag_fits,
+    fit_model,
+    load_model,
+    predict_ensemble,
+    save_model,
+)
 from lamella.mil import model as model_module
 from tests.mil.conftest import SmallCohort
 
@@ -39,6 +47,39 @@ def test_a_huge_bag_is_predicted_in_pieces_with_the_same_result(
     pieces = small_model.predict(bag)
     np.testing.assert_allclose(pieces.logits, whole.logits, rtol=1e-5)
     np.testing.assert_allclose(pieces.attention, whole.attention, rtol=1e-4)
+
+
+@pytest.mark.parametrize("head", ["attention", "clam-sb", "additive", "max"])
+def test_what_tiles_add_sums_to_what_the_model_says(head: str, small_cohort: SmallCohort, tmp_path: Path) -> None:
+    """Whatever the encoder, and after saving and loading."""
+    names = [name for number, name in enumerate(small_cohort.bags) if number % 4]  # two classes, one rarer
+    model = fit_model(
+        small_cohort.bags,
+        small_cohort.labels,
+        train=names[:20],
+        val=names[20:],
+        classes=("a", "b"),
+        settings=TrainSettings(head=head, epochs=2),
+    )
+    assert model.training.class_weights[0] != model.training.class_weights[1]
+    save_model(model, tmp_path)
+    loaded, bag = load_model(tmp_path), small_cohort.bags["slide-00"]
+    parts, prediction = loaded.split_logits(bag), model.predict(bag)
+    assert parts.shape == (len(bag), 2)
+    np.testing.assert_allclose(parts.sum(axis=0), prediction.logits, atol=1e-5)
+
+
+def test_transmil_is_saved_and_loaded_and_does_not_split(small_cohort: SmallCohort, tmp_path: Path) -> None:
+    settings = TrainSettings(head="transmil", epochs=1, lr=1e-4)
+    names = list(small_cohort.bags)
+    model = fit_model(
+        small_cohort.bags, small_cohort.labels, train=names[:4], val=names[4:6], classes=("a", "b"), settings=settings
+    )
+    save_model(model, tmp_path)
+    loaded, bag = load_model(tmp_path), small_cohort.bags["slide-07"]
+    np.testing.assert_array_equal(loaded.predict(bag).logits, model.predict(bag).logits)
+    with pytest.raises(ModelError, match="no sum over tiles"):
+        loaded.split_logits(bag)
 
 
 def test_save_then_load_is_identity(small_model: SlideModel, small_cohort: SmallCohort, tmp_path: Path) -> None:

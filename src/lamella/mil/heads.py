@@ -51,10 +51,11 @@ class Head(nn.Module):
 
     def embed_bag(self, bag: Tensor, real: Tensor) -> Tensor:
         """Embed the real tiles of a padded batch, `(B, N, E)`, 0 on padding."""
-        if bool(real.all()):
-            whole: Tensor = self.embed(bag.flatten(0, 1))
-            return whole.view(*real.shape, whole.shape[-1])
-        embedded: Tensor = self.embed(bag[real])  # (T, E): only real tiles are computed, T <= B * N
+        is_whole = bool(real.all())
+        # (T, E): only real tiles are computed, T <= B * N
+        embedded: Tensor = self.embed(bag.flatten(0, 1) if is_whole else bag[real])
+        if is_whole:
+            return embedded.reshape(*real.shape, -1)
         tiles = embedded.new_zeros(*real.shape, embedded.shape[-1])  # (B, N, E)
         return tiles.masked_scatter(real.unsqueeze(-1), embedded)  # (B, N, E)
 

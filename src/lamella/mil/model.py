@@ -109,10 +109,11 @@ class SlideModel:
         """
         with using_threads(self.settings.n_threads), torch.inference_mode():
             tiles, real = self._embed(features)
-            parts = self.head.split_logits(tiles, real)[0].double().numpy()
-            attention = self.head.pool(tiles, real)[1][0].double().numpy()
-        shifts: NDArray[np.float64] = attention[:, None] * np.log(self.training.class_weights)
-        return np.asarray(parts - shifts)
+            of_head = self.head.split_logits(tiles, real)[0].double()  # (N, C)
+            attention = self.head.pool(tiles, real)[1][0].double()  # (N,)
+        weights = torch.tensor(self.training.class_weights, dtype=torch.float64)
+        parts: NDArray[np.float64] = (of_head - attention[:, None] * weights.log()).numpy()
+        return parts
 
     def _embed(self, features: Bag) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the tiles `(1, N, E)` inside the head, embedded in pieces, and that all are real, `(1, N)`."""
