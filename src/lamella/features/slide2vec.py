@@ -183,7 +183,8 @@ def _pick(path: Path, corners: NDArray[np.int64], index: NDArray[Any] | None) ->
             f"'tile_index' of '{path.name}' names tiles that are not among the {len(corners):,} of its coordinates. "
             "Run slide2vec again for that slide."
         )
-    return corners[index]
+    picked: NDArray[np.int64] = corners[index]
+    return picked
 
 
 def _number(path: Path, stated: Mapping[str, Any], key: str) -> float | None:
