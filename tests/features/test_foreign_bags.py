@@ -102,7 +102,7 @@ def test_atlaspatch_s_boxes_must_be_five_wide(tmp_path: Path):
     with h5py.File(path, "a") as file:
         del file["coords"]
         file["coords"] = COORDS
-    with pytest.raises(BagError, match=r"shape \(5, 2\) and AtlasPatch's is \(tiles, 5\)"):
+    with pytest.raises(BagError, match=r"shape \(5, 2\) and AtlasPatch's is \(tiles, 5\), pixels"):
         open_bag(path)
 
 
@@ -193,6 +193,14 @@ def test_lazyslide_s_rows_of_tiles_that_are_gone_are_told(tmp_path: Path):
     pytest.importorskip("zarr")
     path = write_lazyslide(tmp_path / "S-1.zarr", {"uni2": FEATURES}, tile_ids=[1, 2, 3, 4, 9])
     with pytest.raises(BagError, match="'tiles' does not hold"):
+        open_bag(path)
+
+
+def test_ids_of_tiles_whose_chunk_is_missing_are_no_zeros(tmp_path: Path):
+    pytest.importorskip("zarr")
+    path = write_lazyslide(tmp_path / "S-1.zarr", {"uni2": FEATURES})
+    (path / "tables" / "uni2_tiles" / "obs" / "tile_id" / "c" / "0").unlink()
+    with pytest.raises(BagError, match="names a tile twice"):
         open_bag(path)
 
 

@@ -36,8 +36,8 @@ def inspect_file(path: Path, *, slide_mpp: float | None = None) -> dict[str, Any
     if path.suffix in (".h5", ".hdf5"):
         with open_h5(path) as file:
             if is_atlaspatch(file) and TILE_GROUP not in file and SLIDE_GROUP not in file:
-                stated = _plain(read_attributes(file))
-                return {"file": path.name, "holds": "tiles of a slide", "tiles": len(read_boxes(file))} | stated
+                sizes = _plain(read_attributes(file))
+                return {"file": path.name, "holds": "tiles of a slide", "tiles": len(read_boxes(file))} | sizes
             only_tiles = "coords" in file and "features" not in file and "feats" not in file
         if only_tiles:
             coords, attributes = load_patches(path)
