@@ -193,7 +193,8 @@ def _number(path: Path, stated: Mapping[str, Any], key: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         raise BagError(
-            f"the metadata of '{path.name}' state {key} = {str(value)[:40]!r}, not a number above 0. Mend it."
+            f"the metadata of '{path.name}' state {key} = {str(value)[:40]!r}, not a number above 0. Run slide2vec "
+            "again for that slide."
         )
     return float(value)
 
