@@ -52,8 +52,8 @@ QUICK = {
     "sample": ["--slides", "2"],
     "demo": ["--slides", "20"],
 }
-# These need a network, or a file that only a registry has: their words are checked, nothing is done.
-ONLY_PARSED = (("weights", "fetch"), ("weights", "add", "densenet121-capricorn"))
+# These need a network, a file that only a registry has or an optional package: words are checked, nothing is done.
+ONLY_PARSED = (("bag", "export"), ("weights", "fetch"), ("weights", "add", "densenet121-capricorn"))
 SLIDES = [f"S-{number:04d}" for number in range(412, 424)]
 
 

@@ -138,6 +138,8 @@ LAWS = frozenset(
         "cli/test_defaults",
         "cli/test_foundations",
         "cli/test_image_option",
+        "features/test_foreign_bags",
+        "features/test_foreign_writers",
         "features/test_lazy_bag",
         "features/test_misread_bags",
         "reports/draw/test_exports",

@@ -47,9 +47,11 @@ def test_a_slide_embedding_of_stamp_is_a_bag_of_one_instance(tmp_path: Path, fea
 def test_a_vector_alone_is_a_slide_embedding_of_no_stated_tool(tmp_path: Path):
     with h5py.File(tmp_path / "S-1.features.h5", "w") as file:  # Mussel's, of TITAN: no coords, no attributes
         file["features"] = VECTOR
+    with h5py.File(tmp_path / "mean.h5", "w") as file:  # Mussel's, of the mean
+        file["features"] = VECTOR[None]
     torch.save(torch.from_numpy(VECTOR), tmp_path / "S-1.pt")
     np.savez(tmp_path / "S-1.npz", features=VECTOR)
-    for name in ("S-1.features.h5", "S-1.pt", "S-1.npz"):
+    for name in ("S-1.features.h5", "mean.h5", "S-1.pt", "S-1.npz"):
         bag = load_bag(tmp_path / name)
         assert (bag.shape, bag.is_slide_embedding, bag.encoder) == ((1, 12), True, None)
         assert (bag.features == VECTOR).all()
@@ -102,7 +104,7 @@ def test_atlaspatch_s_boxes_must_be_five_wide(tmp_path: Path):
     with h5py.File(path, "a") as file:
         del file["coords"]
         file["coords"] = COORDS
-    with pytest.raises(BagError, match=r"shape \(5, 2\) and AtlasPatch's is \(tiles, 5\)"):
+    with pytest.raises(BagError, match=r"shape \(5, 2\) and AtlasPatch's is \(tiles, 5\), pixels"):
         open_bag(path)
 
 
@@ -124,6 +126,17 @@ def test_mussel_states_the_slide_s_pixels_and_the_encoder_s(tmp_path: Path):
     assert (bag.features == FEATURES).all()
     assert (bag.coords_l0 == COORDS).all()
     np.testing.assert_allclose(bag.coords_um, COORDS * 0.25)
+
+
+def test_mussel_s_bfloat16_is_the_upper_half_of_a_float32(tmp_path: Path):
+    path = write_mussel(tmp_path / "S-1.features.h5")
+    with h5py.File(path, "a") as file:
+        del file["features"]
+        file["features"] = np.ascontiguousarray(FEATURES).view("<u2")[:, 1::2].copy().view("V2")
+    bag = open_bag(path)
+    np.testing.assert_allclose(bag.features, FEATURES, rtol=2**-7)
+    assert bag.features.dtype == np.float32
+    assert (bag.read_rows(1, 3) == bag.features[1:3]).all()
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".pt"])
@@ -193,6 +206,14 @@ def test_lazyslide_s_rows_of_tiles_that_are_gone_are_told(tmp_path: Path):
     pytest.importorskip("zarr")
     path = write_lazyslide(tmp_path / "S-1.zarr", {"uni2": FEATURES}, tile_ids=[1, 2, 3, 4, 9])
     with pytest.raises(BagError, match="'tiles' does not hold"):
+        open_bag(path)
+
+
+def test_ids_of_tiles_whose_chunk_is_missing_are_no_zeros(tmp_path: Path):
+    pytest.importorskip("zarr")
+    path = write_lazyslide(tmp_path / "S-1.zarr", {"uni2": FEATURES})
+    (path / "tables" / "uni2_tiles" / "obs" / "tile_id" / "c" / "0").unlink()
+    with pytest.raises(BagError, match="names a tile twice"):
         open_bag(path)
 
 

@@ -88,3 +88,25 @@ def test_where_hs2p_places_tiles_is_read_beside_what_slide2vec_writes(tmp_path: 
         assert (bag.features == rows.astype(np.float32)).all()
         assert (bag.coords_l0 == np.stack([tiles.x, tiles.y], axis=1)).all()
         assert (bag.encoder, bag.mpp, bag.slide_size) == ("uni2", 0.5, (2220, 2967))
+
+
+def test_what_mussel_writes_is_read(tmp_path: Path, shared_data: Path):
+    segment = pytest.importorskip("mussel.utils.segment", reason="mussel-pathology is not installed")
+    from mussel.utils.file import save_hdf5
+
+    tiles, path = str(tmp_path / "S-1.patch.h5"), tmp_path / "S-1.features.h5"
+    slide = str(shared_data / "slides" / "CMU-1-Small-Region.svs")
+    areas = {"tissue_area_threshold": 1, "ref_patch_size": 64}
+    _, _, corners, _ = segment.segment_tissue(slide, patch_size=128, mpp=1.0, output_h5_path=tiles, **areas)
+    coords = np.array(corners, np.int64)
+    rows = np.random.default_rng(0).normal(size=(len(coords), 8)).astype(np.float32)
+    save_hdf5(str(path), {"features": rows, "coords": coords}, attr_h5_path=tiles, mode="w")
+    bag = load_bag(path)
+    assert len(rows) > 10
+    assert (bag.features == rows).all()
+    assert (bag.coords_l0 == coords).all()
+    assert (bag.layout, bag.tile_px, bag.mpp, bag.slide_size) == ("mussel", 128, 1.0, (2220, 2967))
+    assert bag.tile_l0 == (257, 257)  # 128 px of 1 um on a slide of 0.499 um, rounded up
+    half = np.ascontiguousarray(rows).view("<u2")[:, 1::2].copy().view("V2")
+    save_hdf5(str(path), {"features": half, "coords": coords}, attr_h5_path=tiles, mode="w")
+    np.testing.assert_allclose(load_bag(path).features, rows, rtol=2**-7)

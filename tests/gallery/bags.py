@@ -12,6 +12,7 @@ from tests.gallery.scenes.bags import (
     save_bags,
     save_cohort_bags,
     save_other_h5,
+    save_two_encoders,
 )
 from tests.gallery.scenes.encoders import save_pickled, write_encoder
 from tests.gallery.scenes.slides import draw_slide
@@ -46,7 +47,7 @@ STEP = Step(
             command="inspect S-0412.h5",
             scene=lambda: save_other_h5("S-0412.h5"),
             names="S-0412.h5",
-            why="Bags of TRIDENT, CLAM and STAMP are known too.",
+            why="Bags of TRIDENT, CLAM, STAMP, AtlasPatch, slide2vec, LazySlide and Mussel are known too.",
         ),
         Case(
             heading="A bag's features are no table",
@@ -54,6 +55,13 @@ STEP = Step(
             scene=lambda: (write_cohort("slides.csv", n_slides=12), save_cohort_bags("bags", 12, flat=True)),
             names="S-0412.h5",
             why="Features have a row a tile and a column for each number of the embedding.",
+        ),
+        Case(
+            heading="A file holds embeddings of several encoders",
+            command="bag export S-0412.h5 --out S-0412.h5ad",
+            scene=lambda: save_two_encoders("S-0412.h5"),
+            names="S-0412.h5",
+            why="AtlasPatch and LazySlide keep a slide's embeddings of all encoders in one file.",
         ),
         Case(
             heading="A bag is missing",

@@ -92,9 +92,9 @@ def read_boxes(file: h5py.File) -> NDArray[np.int64]:
         BagError: If the file holds no such boxes.
     """
     values: NDArray[Any] = read_array(file, "coords") if "coords" in file else np.zeros(0)
-    if values.ndim != 2 or values.shape[1] != 5 or not np.isfinite(values).all():
+    if values.ndim != 2 or values.shape[1] != 5 or not (np.abs(values.astype(np.float64)) <= 2**53).all():
         raise BagError(
-            f"'coords' of '{Path(file.filename).name}' has shape {values.shape} and AtlasPatch's is (tiles, 5): x, y, "
-            "width, height, level. Make the file again."
+            f"'coords' of '{Path(file.filename).name}' has shape {values.shape} and AtlasPatch's is (tiles, 5), "
+            "pixels: x, y, width, height, level. Make the file again."
         )
     return values[:, :2].astype(np.int64)

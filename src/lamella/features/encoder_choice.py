@@ -14,8 +14,9 @@ def split_address(path: Path | str) -> tuple[Path, str | None]:
     A file whose own name has a `#` is itself.
 
     Example:
-        >>> split_address("patches/S-1.h5#uni_v1")
-        (PosixPath('patches/S-1.h5'), 'uni_v1')
+        >>> path, encoder = split_address("patches/S-1.h5#uni_v1")
+        >>> path.name, encoder
+        ('S-1.h5', 'uni_v1')
     """
     path = Path(path)
     whole, mark, encoder = str(path).rpartition("#")

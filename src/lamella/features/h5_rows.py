@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamella.errors import BagError
-from lamella.features.h5_reading import FileMark, find_array, mark_file, open_h5
+from lamella.features.h5_reading import FileMark, find_array, find_part, mark_file, open_h5
 from lamella.features.h5_seal import refuse_changed
+
+_BFLOAT16 = np.dtype("V2")
 
 
 def find_shape(file: h5py.File, name: str) -> tuple[int, int]:
@@ -21,7 +23,7 @@ def find_shape(file: h5py.File, name: str) -> tuple[int, int]:
     Raises:
         BagError: If the dataset is no matrix and no vector, or lies in another file.
     """
-    dataset = find_array(file, name)
+    dataset = _find_rows(file, name)
     if dataset.file.filename != file.filename:  # a link to a link
         raise BagError(
             f"'{name}' of '{Path(file.filename).name}' lies in another file, and a bag must hold its own numbers. Copy "
@@ -42,7 +44,7 @@ def find_shape(file: h5py.File, name: str) -> tuple[int, int]:
 
 def is_vector(file: h5py.File, name: str) -> bool:
     """Tell whether a dataset is one embedding of a whole slide, `(D,)`."""
-    shape = find_array(file, name).shape
+    shape = _find_rows(file, name).shape
     return len(shape) == 1 and shape != (0,)
 
 
@@ -50,7 +52,7 @@ def read_rows(path: Path, name: str, layout: str, mark: FileMark) -> NDArray[Any
     """Return the embeddings of a bag that was opened before, `(N, D)`, all of the file checked."""
     with open_h5(path, survived=mark) as file:
         _refuse_rewritten(path, mark)
-        shape, stored = find_shape(file, name), find_array(file, name)[()]
+        shape, stored = find_shape(file, name), _find_rows(file, name)[()]
         refuse_changed(file, {name: stored}, made_by="lamella extract")
         return _as_float(stored.reshape(shape), layout)
 
@@ -59,7 +61,7 @@ def read_slice(path: Path, name: str, layout: str, mark: FileMark, start: int, s
     """Return the embeddings `start` to `stop` of a bag that was opened before; no others are read, or checked."""
     with open_h5(path, survived=mark) as file:
         _refuse_rewritten(path, mark)
-        shape, dataset = find_shape(file, name), find_array(file, name)
+        shape, dataset = find_shape(file, name), _find_rows(file, name)
         if dataset.ndim == 2:
             return _as_float(dataset[start:stop], layout)
         if dataset.ndim == 3:
@@ -71,8 +73,17 @@ def _drop_batch(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
 
 
+def _find_rows(file: h5py.File, name: str) -> h5py.Dataset:
+    """Return a dataset of numbers, bfloat16 among them, which HDF5 knows as two bytes without meaning (Mussel)."""
+    part = find_part(file, name)
+    is_bfloat16 = isinstance(part, h5py.Dataset) and part.dtype == _BFLOAT16 and part.shape is not None
+    return part if is_bfloat16 else find_array(file, name)
+
+
 def _as_float(rows: NDArray[Any], layout: str) -> NDArray[Any]:
     """Return rows of ours as they are stored, others' as float32."""
+    if rows.dtype == _BFLOAT16:  # the upper half of a float32
+        return (np.ascontiguousarray(rows).view("<u2").astype(np.uint32) << 16).view(np.float32)
     with np.errstate(over="ignore"):
         return rows if layout == "lamella" else rows.astype(np.float32, copy=False)
 

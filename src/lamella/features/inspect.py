@@ -36,15 +36,18 @@ def inspect_file(path: Path, *, slide_mpp: float | None = None) -> dict[str, Any
     if path.suffix in (".h5", ".hdf5"):
         with open_h5(path) as file:
             if is_atlaspatch(file) and TILE_GROUP not in file and SLIDE_GROUP not in file:
-                stated = _plain(read_attributes(file))
-                return {"file": path.name, "holds": "tiles of a slide", "tiles": len(read_boxes(file))} | stated
+                sizes = _plain(read_attributes(file))
+                return {"file": path.name, "holds": "tiles of a slide", "tiles": len(read_boxes(file))} | sizes
             only_tiles = "coords" in file and "features" not in file and "feats" not in file
+            sizes = _plain(read_attributes(file["coords"])) if only_tiles else {}
         if only_tiles:
             coords, attributes = load_patches(path)
-            return {"file": path.name, "holds": "tiles of a slide", "tiles": len(coords)} | _plain(attributes)
+            return {"file": path.name, "holds": "tiles of a slide", "tiles": len(coords)} | (
+                _plain(attributes) or sizes
+            )
     bag = load_bag(path, slide_mpp=slide_mpp, encoder=encoder)
-    attributes_ = bag.provenance if bag.layout == "lamella" else {}
-    return _describe(path, bag) | _plain({key: value for key, value in attributes_.items() if key != "seen_patients"})
+    about = bag.provenance if bag.layout == "lamella" else {}
+    return _describe(path, bag) | _plain({key: value for key, value in about.items() if key != "seen_patients"})
 
 
 def _describe(path: Path, bag: FeatureBag) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def _open_layout(path: Path, file: h5py.File, slide_mpp: float | None, encoder: 
         )
     if "fingerprint" in file.attrs or is_sealed(file):
         return _read_lamella(path, file)
-    if is_vector(file, "features"):
+    if is_vector(file, "features") or ("coords" not in file and find_shape(file, "features")[0] == 1):
         return open_slide_embedding(path, file, "features")
     if "coords" in file and "patch_size_level0" in file["coords"].attrs:
         return _read_trident(path, file, slide_mpp)

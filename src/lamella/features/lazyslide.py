@@ -19,6 +19,7 @@ from lamella.errors import BagError
 from lamella.features.bag import FeatureBag
 from lamella.features.encoder_choice import choose_encoder
 from lamella.features.zarr_reading import ZarrArray, damaged, load_attributes, open_array
+from lamella.memory import refuse_beyond_memory
 from lamella.regular import say_irregular
 
 
@@ -148,6 +149,9 @@ def _read_corners(path: Path, table: _Table, n_rows: int) -> NDArray[np.int64] |
         with pyarrow.parquet.ParquetFile(shapes) as file:
             if not {"x", "y"} <= set(file.schema_arrow.names):
                 return None
+            refuse_beyond_memory(
+                file.metadata.num_rows * 24.0, f"'{shapes.name}' of '{path.name}'", "Get it again.", error=BagError
+            )
             has_ids = table.id_column in file.schema_arrow.names
             content = file.read(columns=["x", "y", *([table.id_column] if has_ids else [])])
             corners = np.stack([content.column(name).to_numpy() for name in ("x", "y")], axis=1)
@@ -163,6 +167,8 @@ def _read_corners(path: Path, table: _Table, n_rows: int) -> NDArray[np.int64] |
             raise damaged(path.name, f"{n_rows} rows and {rows.shape} ids of tiles")
     else:
         rows = np.arange(n_rows)
+    if len(np.unique(ids)) != len(ids) or len(np.unique(rows)) != len(rows):
+        raise damaged(path.name, f"'{table.id_column}' names a tile twice")
     order = np.argsort(ids, kind="stable")
     places = np.searchsorted(ids[order], rows)
     if (places >= len(ids)).any() or (ids[order][places] != rows).any():

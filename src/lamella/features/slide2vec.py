@@ -183,7 +183,8 @@ def _pick(path: Path, corners: NDArray[np.int64], index: NDArray[Any] | None) ->
             f"'tile_index' of '{path.name}' names tiles that are not among the {len(corners):,} of its coordinates. "
             "Run slide2vec again for that slide."
         )
-    return np.asarray(corners[index])
+    picked: NDArray[np.int64] = corners[index]
+    return picked
 
 
 def _number(path: Path, stated: Mapping[str, Any], key: str) -> float | None:
@@ -192,7 +193,8 @@ def _number(path: Path, stated: Mapping[str, Any], key: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         raise BagError(
-            f"the metadata of '{path.name}' state {key} = {str(value)[:40]!r}, not a number above 0. Mend it."
+            f"the metadata of '{path.name}' state {key} = {str(value)[:40]!r}, not a number above 0. Run slide2vec "
+            "again for that slide."
         )
     return float(value)
 

@@ -43,7 +43,7 @@ def save_cohort_bags(folder: str, n_slides: int, *, nan: bool = False, mixed: bo
             file["features"][3, 5] = np.nan
     if flat:
         with h5py.File(first, "w") as file:
-            file["features"] = np.zeros(84, np.float32)
+            file["features"] = np.zeros((3, 4, 7), np.float32)
     if mixed:
         with h5py.File(first, "r+") as file:
             file["features"].attrs["encoder"] = "conch_v1"
@@ -53,6 +53,15 @@ def save_other_h5(path: str) -> None:
     """Write an HDF5 file that holds something else."""
     with h5py.File(path, "w") as file:
         file["counts"] = np.arange(4)
+
+
+def save_two_encoders(path: str) -> None:
+    """Write AtlasPatch's file with embeddings of two encoders."""
+    with h5py.File(path, "w") as file:
+        file["coords"] = np.array([[0, 512, 256, 256, 1], [512, 512, 256, 256, 1]], np.int32)
+        for name, width in (("uni_v1", 8), ("resnet50", 6)):
+            file[f"features/{name}"] = np.ones((2, width), np.float32)
+        file.attrs.update({"patch_size": 256, "patch_size_level0": 512})
 
 
 def change_bag(path: str) -> None:
