@@ -1,7 +1,7 @@
 """Single tiles and strips of a TIFF, decoded by tifffile and imagecodecs: the reference that quick readers are held to.
 
 It reads every codec that imagecodecs has, each kind of sample by its tags (`lamella.slide.samples`), one tile at a
-time. It is slower than fastslide and libvips, so it reads only what they would not read, or not rightly.
+time. It is slower than libvips, so it reads only what that would not read, or not rightly.
 """
 
 import io

@@ -86,7 +86,7 @@ class Slide:
     Attributes:
         path: The file it was opened from.
         format: What the reader takes it for.
-        reader: Library and version that decode it, such as "fastslide 0.8.1".
+        reader: Library and version that decode it, such as "libvips 8.18.7".
         size: `(width, height)` of level 0, in pixels: of the canvas, which some formats make larger than the scan.
         bounds_l0: `(x, y, width, height)` of the scan on the canvas, level-0 pixels; the whole canvas where the file
             states none. Coordinates count from the canvas's corner, QuPath's from the scan's (`lamella.slide.frame`).
