@@ -1,10 +1,11 @@
 """lamella audit."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lamella.cells import Cell
 from lamella.cli.echo import echo
 from lamella.cli.groups import takes_groups
 from lamella.cli.options import CohortArgument, ColumnOptions, JsonOption, TalkOptions
@@ -93,7 +94,7 @@ def _tell_problems(result: "Audit") -> None:
         raise typer.Exit(1)
 
 
-def _shorten(row: "AuditRow") -> dict[str, Any]:
+def _shorten(row: "AuditRow") -> dict[str, Cell]:
     """Return a row as it fits a screen."""
     agrees = {True: "", False: " (?)", None: ""}[row.magnification_agrees]
     return {
@@ -116,7 +117,7 @@ def _percent(share: float | None) -> str | None:
     return None if share is None else f"{share:.0%}"
 
 
-def _as_json(result: "Audit", cost: "Cost") -> dict[str, Any]:
+def _as_json(result: "Audit", cost: "Cost") -> dict[str, object]:
     """Return everything as JSON."""
     return {
         "ok": result.ok,

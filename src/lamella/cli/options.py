@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lamella.defaults import CamArm
+
 if TYPE_CHECKING:
     from lamella.cli.progress import RichProgress
     from lamella.cohort import Cohort, CohortColumns
@@ -49,6 +51,12 @@ CohortArgument = Annotated[
         show_default=False,
     ),
 ]
+SlidesArgument = Annotated[
+    list[Path],
+    typer.Argument(metavar="SLIDE...|COHORT", help="Slides, or one table of slides.", show_default=False),
+]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.", show_default=False)]
+ArmOption = Annotated[CamArm, typer.Option(help="Stage 1, or the fine-tuned encoders of --finetune tuned.")]
 ImageOption = Annotated[
     str | None,
     typer.Option(
@@ -107,7 +115,7 @@ class SlideColumnOptions:
             "slide_mpp": "mpp_col",
             "slide_image": "image_col",
         }
-        columns = {one.name: options.get(one.name, f"{one.name}_col") for one in fields(CohortColumns)}
+        columns = {column.name: options.get(column.name, f"{column.name}_col") for column in fields(CohortColumns)}
         return CohortColumns(
             **{name: getattr(self, option) for name, option in columns.items() if hasattr(self, option)}
         )

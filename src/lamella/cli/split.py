@@ -1,17 +1,18 @@
 """lamella split."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lamella.cells import Cell
 from lamella.cli.groups import takes_groups
 from lamella.cli.options import CohortArgument, ColumnOptions, JsonOption, SeedOption, TalkOptions
 from lamella.cli.tables import print_json, print_table
 from lamella.errors import SettingsError
 
 if TYPE_CHECKING:
-    from lamella.cohort import Cohort
+    from lamella.cohort import Cohort, CohortSlide
 
 
 @takes_groups
@@ -82,9 +83,9 @@ def _read_folds(folds: str | None) -> int:
     return int(folds)
 
 
-def _count(cohort: "Cohort") -> list[dict[str, Any]]:
+def _count(cohort: "Cohort") -> list[dict[str, Cell]]:
     """Count patients and slides, and slides of each class, by fold or split."""
-    parts: dict[str, list[Any]] = {}
+    parts: dict[str, list[CohortSlide]] = {}
     for slide in sorted(
         cohort.slides, key=lambda slide: (slide.fold or 0, slide.split != "train", slide.split != "val")
     ):

@@ -3,8 +3,6 @@
 The tests walk this list and hold each line against timm's own declaration and against the network itself.
 """
 
-from typing import Any
-
 from lamella.encoders.cards import EncoderCard
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -16,13 +14,6 @@ HALF = (0.5, 0.5, 0.5)
 _TORCHVISION = "torchvision's ImageNet weights, as timm carries them"
 _TENSORFLOW = "Google's TensorFlow release, converted by timm (TF 'SAME' padding)"
 _PORTS = "https://github.com/lukemelas/EfficientNet-PyTorch/releases/download/1.0"
-_MORMONT: dict[str, Any] = {
-    "source": "Mormont et al. 2020, multi-task pre-training on 22 classification tasks of pathology",
-    "mean": IMAGENET_MEAN,
-    "std": IMAGENET_STD,
-    "licence": "not stated with the weights; look at github.com/waliens/multitask-dipath",
-    "trained_on": ("ImageNet-1k", "22 pathology tasks, among them CAMELYON16"),
-}
 _LITE = "Google's TensorFlow release, converted and shipped inside a Python package"
 
 
@@ -96,10 +87,21 @@ def _efficientnet_torchvision(
     )
 
 
-def _histology(name: str, network: str, block_dims: BlockDims, *, url: str, **rest: Any) -> EncoderCard:
-    """Return the card of a network trained on histology."""
+def _mormont(network: str, block_dims: BlockDims, *, file: str) -> EncoderCard:
+    """Return the card of a network that Mormont and others trained on pathology."""
     return EncoderCard(
-        name=name, network=network, embedding_dim=block_dims[-1], block_dims=block_dims, input_px=224, url=url, **rest
+        name=f"{network}-mormont",
+        network=network,
+        source="Mormont et al. 2020, multi-task pre-training on 22 classification tasks of pathology",
+        weights_tag="mh-best-191205-141200",
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        embedding_dim=block_dims[-1],
+        block_dims=block_dims,
+        licence="not stated with the weights; look at github.com/waliens/multitask-dipath",
+        trained_on=("ImageNet-1k", "22 pathology tasks, among them CAMELYON16"),
+        input_px=224,
+        url=f"https://dox.uliege.be/index.php/s/{file}/download",
     )
 
 
@@ -163,10 +165,12 @@ CATALOGUE: tuple[EncoderCard, ...] = (
     _efficientnet_torchvision(1, (24, 40, 112, 1280), input_px=240, file="b1_rwightman-bac287d4", top1=78.6),
     _efficientnet_torchvision(2, (24, 48, 120, 1408), input_px=288, file="b2_rwightman-c35c1473", top1=80.6),
     _efficientnet_torchvision(3, (32, 48, 136, 1536), input_px=300, file="b3_rwightman-b3899882", top1=82.0),
-    _histology(
-        "resnet18-ciga",
-        "resnet18",
-        (64, 128, 256, 512),
+    EncoderCard(
+        name="resnet18-ciga",
+        network="resnet18",
+        embedding_dim=512,
+        block_dims=(64, 128, 256, 512),
+        input_px=224,
         url="https://github.com/ozanciga/self-supervised-histopathology/releases/download/tenpercent/tenpercent_resnet18.ckpt",
         source="Ciga, Xu and Martel 2022, self-supervised (SimCLR) on a tenth of the tiles of 57 histology data sets",
         weights_tag="tenpercent",
@@ -175,22 +179,8 @@ CATALOGUE: tuple[EncoderCard, ...] = (
         licence="not stated with the weights; look at github.com/ozanciga/self-supervised-histopathology",
         trained_on=("57 histology data sets, among them CAMELYON16, CAMELYON17 and TCGA",),
     ),
-    _histology(
-        "resnet50-mormont",
-        "resnet50",
-        (256, 512, 1024, 2048),
-        url="https://dox.uliege.be/index.php/s/kvABLtVuMxW8iJy/download",
-        weights_tag="mh-best-191205-141200",
-        **_MORMONT,
-    ),
-    _histology(
-        "densenet121-mormont",
-        "densenet121",
-        (256, 512, 1024, 1024),
-        url="https://dox.uliege.be/index.php/s/G72InP4xmJvOrVp/download",
-        weights_tag="mh-best-191205-141200",
-        **_MORMONT,
-    ),
+    _mormont("resnet50", (256, 512, 1024, 2048), file="kvABLtVuMxW8iJy"),
+    _mormont("densenet121", (256, 512, 1024, 1024), file="G72InP4xmJvOrVp"),
     EncoderCard(
         name="densenet121-capricorn",
         network="densenet121",

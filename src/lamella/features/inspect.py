@@ -1,16 +1,17 @@
 """What is in a file: a bag of any layout, or the tiles of a slide, in words and numbers."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from lamella.cells import Cell
 from lamella.features.bag import FeatureBag, load_patches
-from lamella.features.h5_reading import open_h5
+from lamella.features.h5_reading import Attribute, open_h5
 from lamella.features.layouts import load_bag
 
 
-def inspect_file(path: Path, *, slide_mpp: float | None = None) -> dict[str, Any]:
+def inspect_file(path: Path, *, slide_mpp: float | None = None) -> dict[str, Cell]:
     """Return what a bag or a patches file holds, JSON-ready, the most telling first.
 
     Args:
@@ -26,15 +27,15 @@ def inspect_file(path: Path, *, slide_mpp: float | None = None) -> dict[str, Any
             only_tiles = "coords" in file and "features" not in file and "feats" not in file
         if only_tiles:
             coords, attributes = load_patches(path)
-            return {"file": path.name, "holds": "tiles of a slide", "tiles": len(coords)} | _plain(attributes)
+            return {"file": path.name, "holds": "tiles of a slide", "tiles": len(coords), **_plain(attributes)}
     bag = load_bag(path, slide_mpp=slide_mpp)
     stated = bag.provenance if bag.layout == "lamella" else {}
     return _describe(path, bag) | _plain({key: value for key, value in stated.items() if key != "seen_patients"})
 
 
-def _describe(path: Path, bag: FeatureBag) -> dict[str, Any]:
+def _describe(path: Path, bag: FeatureBag) -> dict[str, Cell]:
     finite = np.isfinite(bag.features)
-    described: dict[str, Any] = {
+    described: dict[str, Cell] = {
         "file": path.name,
         "holds": f"feature bag, {bag.layout} layout",
         "slide_id": bag.slide_id,
@@ -61,7 +62,7 @@ def _frame(bag: FeatureBag) -> str:
     return "um" if bag.coords_um is not None else "none"
 
 
-def _plain(attributes: dict[str, Any]) -> dict[str, Any]:
+def _plain(attributes: Mapping[str, Attribute | list[str]]) -> dict[str, Cell]:
     """Return attributes as JSON can hold them."""
     return {
         key: value if isinstance(value, (str, int, float, bool)) else str(value) for key, value in attributes.items()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lamella.errors import BagError
 from lamella.features.bag import FeatureBag, read_seen_patients
 from lamella.features.h5_reading import (
+    Attribute,
     FileMark,
     find_array,
     find_size,
@@ -123,7 +124,7 @@ def _check(path: Path, bag: FeatureBag) -> FeatureBag:
 
 
 def _read_lamella(path: Path, file: h5py.File) -> FeatureBag:
-    coords, attributes = read_corners(file), read_attributes(file) | read_seen_patients(file)
+    coords, attributes = read_corners(file), read_attributes(file)
     slide_mpp = (float(attributes["slide_mpp_x"]), float(attributes["slide_mpp_y"]))
     tile_px, mpp = int(attributes["tile_px"]), float(attributes["mpp"])
     if not min(*slide_mpp, mpp, tile_px) > 0:
@@ -138,7 +139,7 @@ def _read_lamella(path: Path, file: h5py.File) -> FeatureBag:
         mpp=mpp,
         tile_l0=(tile_px * mpp / slide_mpp[0], tile_px * mpp / slide_mpp[1]),
         slide_size=(int(attributes["slide_width"]), int(attributes["slide_height"])),
-        provenance=attributes,
+        provenance={**attributes, **read_seen_patients(file)},
         shape=_find_shape(file, "features"),
         read_stored=partial(_read_features, path, "features", "lamella", mark_file(path)),
     )
@@ -171,7 +172,7 @@ def _read_trident(path: Path, file: h5py.File, slide_mpp: float | None) -> Featu
 
 def _read_clam(path: Path, file: h5py.File) -> FeatureBag:
     """Read CLAM's features; the tile size stands in the `patches` file of the same slide, where there is one."""
-    attributes: dict[str, Any] = {}
+    attributes: dict[str, Attribute] = {}
     for folder in (path.parent.parent / "patches", path.parent.parent.parent / "patches", path.parent):
         sibling = folder / path.name
         if sibling.exists() and sibling != path:
@@ -234,7 +235,7 @@ def _read_stamp(path: Path, file: h5py.File, slide_mpp: float | None) -> Feature
 
 
 def _read_stamp_corners(
-    path: Path, file: h5py.File, attributes: dict[str, Any]
+    path: Path, file: h5py.File, attributes: dict[str, Attribute]
 ) -> tuple[NDArray[np.float64] | None, float | None, float | None]:
     """Return STAMP's corners in um with the tile's side in um and in pixels, each None where it is not known.
 
@@ -306,7 +307,7 @@ def _read_features(path: Path, name: str, layout: str, mark: FileMark) -> NDArra
             return rows if layout == "lamella" else rows.astype(np.float32, copy=False)
 
 
-def _slide_size(attributes: dict[str, Any]) -> tuple[int, int] | None:
+def _slide_size(attributes: dict[str, Attribute]) -> tuple[int, int] | None:
     width, height = find_size(attributes, "level0_width"), find_size(attributes, "level0_height")
     return None if width is None or height is None else (int(width), int(height))
 

@@ -1,9 +1,9 @@
 """Plans: a slide opened, its tissue found, its tiles placed, nothing encoded yet."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from lamella.defaults import MAX_UPSAMPLE, TISSUE
 from lamella.encoders import EncoderSpec, find_encoder
 from lamella.errors import SettingsError, TissueError
 from lamella.features.blocks import order_by_block
+from lamella.features.h5_reading import Attribute
 from lamella.files import parse_json
 from lamella.slide import ReadLevel, Slide, hash_quickly, open_slide
 from lamella.slide.child import try_slide
@@ -86,7 +87,7 @@ class TilePlan:
     corners_l0: NDArray[np.int64]
     block_sizes: tuple[int, ...]
     level: ReadLevel
-    provenance: dict[str, Any]
+    provenance: dict[str, str | int | float]
 
 
 def plan_slide(item: CohortSlide, settings: CutSettings) -> TilePlan:
@@ -121,9 +122,9 @@ def plan_slide(item: CohortSlide, settings: CutSettings) -> TilePlan:
             "read_level": level.level,
             "upsample": level.upsample,
             "tissue_um2": tissue.tissue_um2,
-            "tissue_notes": list(tissue.notes),
-            "ledger": [[step.step, step.kept_um2, step.removed_um2] for step in tissue.ledger],
-            "colour": measure_colour(thumbnail, tissue.mask),
+            "tissue_notes": json.dumps(tissue.notes),
+            "ledger": json.dumps([[step.step, step.kept_um2, step.removed_um2] for step in tissue.ledger]),
+            "colour": json.dumps(measure_colour(thumbnail, tissue.mask)),
             "lamella_version": __version__,
         }
     except BaseException:
@@ -142,7 +143,9 @@ def find_slide_tissue(slide: Slide, slide_id: str, settings: CutSettings) -> tup
     return restrict_to_choices(tissue, settings.regions, slide_id, slide.bounds_l0), thumbnail
 
 
-def wanted_provenance(item: CohortSlide, settings: CutSettings, slide_mpp: tuple[float, float]) -> dict[str, Any]:
+def wanted_provenance(
+    item: CohortSlide, settings: CutSettings, slide_mpp: tuple[float, float]
+) -> dict[str, str | int | float]:
     """Return what must match for finished tiles of this slide to be used again."""
     spec = settings.spec
     return {
@@ -201,17 +204,17 @@ def refuse_empty(item: CohortSlide, plan: TilePlan) -> None:
     )
 
 
-def find_seen_size(encoder: EncoderSpec, spec: TileSpec) -> dict[str, Any]:
+def find_seen_size(encoder: EncoderSpec, spec: TileSpec) -> tuple[int, float]:
     """Return the side of the tile that an encoder sees, in pixels, and its resolution, in um per pixel.
 
     They differ from the tile's as cut where the network takes one size only and resizes inside.
     """
     card = find_encoder(encoder.name)
     seen_px = card.input_px if card.fixed_input and card.input_px else spec.tile_px
-    return {"seen_px": seen_px, "seen_mpp": spec.mpp * spec.tile_px / seen_px}
+    return seen_px, spec.mpp * spec.tile_px / seen_px
 
 
-def ledger_of(provenance: Mapping[str, Any]) -> list[tuple[str, float, float]]:
+def ledger_of(provenance: Mapping[str, Attribute | list[str]]) -> list[tuple[str, float, float]]:
     """Return the ledger that a patches or features file carries: `(step, kept_um2, removed_um2)`."""
-    steps = parse_json(provenance.get("ledger", "[]"))
+    steps = parse_json(str(provenance.get("ledger", "[]")))
     return [(str(step), float(kept), float(removed)) for step, kept, removed in steps]

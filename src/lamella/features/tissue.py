@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import cv2
 
@@ -21,7 +20,7 @@ from lamella.slide.child import try_slide
 from lamella.tiles import place_tiles
 from lamella.tissue import draw_tissue, save_tissue_geojson
 
-Rows = list[dict[str, Any]]
+Rows = list[dict[str, str | int | float]]
 
 _PICTURE_PX = 1600
 
