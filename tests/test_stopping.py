@@ -127,7 +127,7 @@ def test_a_child_in_the_middle_of_a_file_ends_with_its_parent(tmp_path: Path, by
         "from lamella.stopping import stop_on_signals\nstop_on_signals()\n"
         "import threading, time\nfrom lamella.children import Child\n"
         "child = Child('sleeper')\n"
-        "threading.Thread(target=child.ask, args=({},), daemon=True).start()\n"
+        "threading.Thread(target=child.ask, daemon=True).start()\n"
         "while child._process is None: time.sleep(0.01)\n"
         "print(child._process.pid, flush=True)\ntime.sleep(60)\n"
     )

@@ -23,8 +23,8 @@ def inspect(
     """
     from lamella.features.inspect import inspect_file
 
-    found = inspect_file(file, slide_mpp=slide_mpp)
+    described = inspect_file(file, slide_mpp=slide_mpp)
     if as_json:
-        print_json(found)
+        print_json(described)
     else:
-        print_table(["what", "value"], [{"what": key, "value": str(value)} for key, value in found.items()])
+        print_table(["what", "value"], [{"what": key, "value": str(value)} for key, value in described.items()])

@@ -29,31 +29,31 @@ def print_verdict(verdict: Mapping[str, Any]) -> None:
     """Print a study's arms, and its verdict in three sentences."""
     rows = [
         {
-            "arm": one["arm"],
-            "AUC": f"{one['auc']:.3f}",
-            "95% interval": "{:.3f} to {:.3f}".format(*one["interval"]),
-            "smallest margin": _say_margin(one, verdict),
-            "seconds a slide": f"{one['cost']:.3g}",
+            "arm": arm["arm"],
+            "AUC": f"{arm['auc']:.3f}",
+            "95% interval": "{:.3f} to {:.3f}".format(*arm["interval"]),
+            "smallest margin": _say_margin(arm, verdict),
+            "seconds a slide": f"{arm['cost']:.3g}",
         }
-        for one in verdict.get("arms", [])
+        for arm in verdict.get("arms", [])
     ]
     print_table(["arm", "AUC", "95% interval", "smallest margin", "seconds a slide"], rows)
-    for one in verdict.get("arms", []):
-        if one["interval"][1] < 0.5:
+    for arm in verdict.get("arms", []):
+        if arm["interval"][1] < 0.5:
             echo(
-                f"{one['arm']}: AUC {one['auc']:.3f}, its 95% interval wholly below 0.50: the order is reversed. "
+                f"{arm['arm']}: AUC {arm['auc']:.3f}, its 95% interval wholly below 0.50: the order is reversed. "
                 "Check for swapped labels and the positive label."
             )
-    own = verdict.get("verdict", {})
-    for text in (own.get("use", "No arm ran."), own.get("worse"), own.get("open")):
+    answer = verdict.get("verdict", {})
+    for text in (answer.get("use", "No arm ran."), answer.get("worse"), answer.get("open")):
         if text:
             echo(text)
 
 
-def _say_margin(one: Mapping[str, Any], verdict: Mapping[str, Any]) -> str | None:
+def _say_margin(arm: Mapping[str, Any], verdict: Mapping[str, Any]) -> str | None:
     """Return the smallest margin at which an arm is accepted by the study's first question."""
     reference = verdict["verdict"]["question"] == "reference"
-    bound = one["margin_to_whole"] if reference else one["deficit_upper"]
+    bound = arm["margin_to_whole"] if reference else arm["deficit_upper"]
     return None if bound is None else f"{bound:.3f}"
 
 

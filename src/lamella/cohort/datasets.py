@@ -96,17 +96,17 @@ def list_camelyon16_outlines(folder: Path | str) -> dict[str, Path]:
         CohortError: If there are none: the data set brings them as archives, which have to be extracted.
     """
     folder = Path(folder).resolve()
-    found = {
+    outlines = {
         path.stem: path
         for name in _OUTLINES
         for path in sorted((folder / name).glob("*.xml"))
         if _canonical(path.stem) not in PARTLY_ANNOTATED | LEFT_OUT.keys()
     }
-    if not found:
+    if not outlines:
         packed = next((name for name in _OUTLINES if (folder / f"{name}.zip").is_file()), None)
         what = f"'{packed}.zip' is packed" if packed else f"'{folder}' has no {' and no '.join(_OUTLINES)}"
         raise CohortError(f"no outlines of CAMELYON16 are there: {what}. Extract both lesion_annotations.zip in place.")
-    return found
+    return outlines
 
 
 def gather_camelyon16_outlines(folder: Path | str, out: Path) -> Path:

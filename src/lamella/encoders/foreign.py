@@ -104,12 +104,12 @@ def read_hub_card(name: str, config_path: Path) -> EncoderCard:
             f"'{name}' needs the network '{config.network}', which this timm lacks. Run: pip install -U timm"
         )
     declared, arguments = dict(config.declared), dict(config.arguments)
-    own = timm.get_pretrained_cfg(config.network, allow_unregistered=True)
+    published = timm.get_pretrained_cfg(config.network, allow_unregistered=True)
     is_fixed = declared.get("fixed_input_size")
     if is_fixed is None:
-        is_fixed = bool(own and own.fixed_input_size) and not arguments.get("dynamic_img_size")
+        is_fixed = bool(published and published.fixed_input_size) and not arguments.get("dynamic_img_size")
     # The architecture's own weights may be of another size (DINOv2's 518): what counts is what the hub's were made at.
-    if config.input_px is not None and (is_fixed or (own and own.fixed_input_size)):
+    if config.input_px is not None and (is_fixed or (published and published.fixed_input_size)):
         arguments.setdefault("img_size", config.input_px)
     hub_id = name.removeprefix("hf-hub:")
     declared |= {"hf_hub_id": hub_id, "fixed_input_size": bool(is_fixed)}

@@ -201,12 +201,12 @@ class Extraction:
         exhausted = False
         while True:
             while not exhausted and len(waiting) <= self._n_threads:
-                found = next(blocks, None)
-                if found is None:
+                piece = next(blocks, None)
+                if piece is None:
                     exhausted = True
                     break
-                found[0].in_flight += 1
-                waiting.append((found[0], self._decoders.submit(self._read, *found)))
+                piece[0].in_flight += 1
+                waiting.append((piece[0], self._decoders.submit(self._read, *piece)))
             if not waiting:
                 return
             work, future = waiting.popleft()

@@ -42,7 +42,7 @@ def save_tissue(
         progress.say(note)
     notes: dict[str, tuple[str, ...]] = {}
 
-    def one(item: CohortSlide) -> Rows:
+    def save_slide(item: CohortSlide) -> Rows:
         try_slide(item.path, slide_mpp=item.slide_mpp, image=item.slide_image)
         with open_slide(item.path, slide_mpp=item.slide_mpp, image=item.slide_image) as slide:
             tissue, _ = find_slide_tissue(slide, item.slide_id, settings)
@@ -75,7 +75,7 @@ def save_tissue(
             for step in tissue.ledger
         ]
 
-    rows, failures = _each(slides, one, "find tissue", progress)
+    rows, failures = _each(slides, save_slide, "find tissue", progress)
     _say_notes(slides, notes, progress)
     write_table(out / "ledger.csv", ["slide_id", "step", "kept_um2", "removed_um2", "n_tiles"], rows)
     save_failures(failures, out / "failures.csv")
@@ -100,7 +100,7 @@ def save_tiles(
         progress.say(note)
     notes: dict[str, tuple[str, ...]] = {}
 
-    def one(item: CohortSlide) -> Rows:
+    def save_slide(item: CohortSlide) -> Rows:
         plan = plan_slide(item, settings)
         with plan.slide:
             notes[item.slide_id] = (*plan.slide.notes, *plan.tissue.notes)
@@ -121,7 +121,7 @@ def save_tiles(
             }
         ]
 
-    rows, failures = _each(slides, one, "place tiles", progress)
+    rows, failures = _each(slides, save_slide, "place tiles", progress)
     _say_notes(slides, notes, progress)
     save_failures(failures, out / "failures.csv")
     return rows, failures
@@ -133,13 +133,13 @@ def _say_notes(slides: Sequence[CohortSlide], notes: Mapping[str, Sequence[str]]
 
 
 def _each(
-    slides: Sequence[CohortSlide], one: Callable[[CohortSlide], Rows], name: str, progress: Progress
+    slides: Sequence[CohortSlide], save_slide: Callable[[CohortSlide], Rows], name: str, progress: Progress
 ) -> tuple[Rows, tuple[Failure, ...]]:
     """Do one thing to each slide, in threads; go on past those that cannot be done."""
     rows: Rows = []
     failures = []
     with progress.stage(name, len(slides), "slides") as stage, ThreadPoolExecutor(min(8, count_threads())) as pool:
-        futures = [pool.submit(one, item) for item in slides]
+        futures = [pool.submit(save_slide, item) for item in slides]
         try:
             for item, future in zip(slides, futures, strict=True):
                 try:

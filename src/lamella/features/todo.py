@@ -38,10 +38,10 @@ def find_todo(slides: Sequence[CohortSlide], settings: ExtractSettings, targets:
     todo = Todo()
     for item in slides:
         missing, refusals = [], []
-        for place, target in enumerate(targets):
+        for number, target in enumerate(targets):
             path = target.folder.features_path(item.slide_id)
             if not path.exists():
-                missing.append(place)
+                missing.append(number)
                 continue
             try:
                 stated = read_stated(path)

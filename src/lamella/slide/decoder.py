@@ -265,8 +265,8 @@ class TifffileReader:
         """Decode a tile of all planes, `(h, w, n_samples)`; None where it was never scanned."""
         planes = []
         for page, decoder in zip(self.levels[level], self._pages[level], strict=True):
-            for place in range(page.n_samples if page.is_planar else 1):
-                index = place * page.n_tiles + tile
+            for plane in range(page.n_samples if page.is_planar else 1):
+                index = plane * page.n_tiles + tile
                 if index >= page.n_bytes.size or page.n_bytes[index] == 0:
                     return None
                 planes.append(self._decode(page, decoder, index))
@@ -293,9 +293,9 @@ class TifffileReader:
     @staticmethod
     def _refuse_claims(page: TiffPage, content: bytes) -> None:
         """Refuse a tile that is an image with a header of its own, and far larger by that than by the file's tags."""
-        own = find_claimed_size(io.BytesIO(content))
-        if own is not None and own[0] * own[1] > _MOST_CLAIMED * max(1 << 16, page.tile_size[0] * page.tile_size[1]):
-            raise ValueError(f"its own header says {own[0]} x {own[1]}")
+        size = find_claimed_size(io.BytesIO(content))
+        if size is not None and size[0] * size[1] > _MOST_CLAIMED * max(1 << 16, page.tile_size[0] * page.tile_size[1]):
+            raise ValueError(f"its own header says {size[0]} x {size[1]}")
 
     def _read_bytes(self, page: TiffPage, index: int) -> bytes:
         """Read the bytes of one tile or strip."""

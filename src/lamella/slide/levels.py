@@ -238,7 +238,7 @@ def _choose(windows: Sequence[_Window]) -> list[_Window]:
     """Choose up to five windows far from each other: a wrong scale shows the more, the further apart they lie."""
     chosen = [max(windows, key=lambda window: float(window.grey.std()))] if windows else []
     while len(chosen) < min(_N_WINDOWS, len(windows)):
-        chosen.append(max(windows, key=lambda window: min(math.dist(window.corner, one.corner) for one in chosen)))
+        chosen.append(max(windows, key=lambda window: min(math.dist(window.corner, taken.corner) for taken in chosen)))
     return chosen
 
 

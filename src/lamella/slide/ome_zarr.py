@@ -284,7 +284,7 @@ def _find_step(scales: Sequence[JsonValue], places: tuple[int, int]) -> tuple[fl
     step = [1.0, 1.0]
     for scale in scales:
         try:
-            values = [float(str(_array(scale)[place])) for place in places]
+            values = [float(str(_array(scale)[axis])) for axis in places]
         except (IndexError, ValueError):
             return None
         step = [a * b for a, b in zip(step, values, strict=True)]

@@ -121,7 +121,7 @@ def _open_folder(path: Path, reader: str) -> Reader:
         return ZarrReader(path)
     series = list_series(path)
     if len(series) > 1:
-        files = ", ".join(f"'{path.name}/{own[0].name}'" for own in series.values())
+        files = ", ".join(f"'{path.name}/{files_[0].name}'" for files_ in series.values())
         raise SlideError(
             f"folder '{path.name}' holds {len(series)} DICOM slides, and a slide is one. Name a file of the one that "
             f"is meant: {files}."

@@ -372,7 +372,7 @@ def _convert_vips(image: Any) -> Any:
 def _read_bounds(properties: Any) -> tuple[int, int, int, int] | None:
     """Read where the scan lies on the canvas; None where a file does not say so wholly."""
     stated = [_read_number(properties.get(f"openslide.bounds-{side}")) for side in ("x", "y", "width", "height")]
-    x, y, width, height = (None if one is None else int(one) for one in stated)
+    x, y, width, height = (None if side is None else int(side) for side in stated)
     return None if x is None or y is None or width is None or height is None else (x, y, width, height)
 
 

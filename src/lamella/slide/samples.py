@@ -136,7 +136,7 @@ def describe_samples(name: str, planes: Sequence[TiffPage], significant_bits: in
     if photometric == PALETTE and page.bits[0] not in (1, 2, 4, 8, 16):
         _refuse(name, f"stores a palette of {page.bits[0]} bits")
     extra = page.extra_samples if n_samples > n_colours else ()
-    alphas = [(n_colours + place, kind) for place, kind in enumerate(extra) if kind in (ASSOCIATED, UNASSOCIATED)]
+    alphas = [(n_colours + number, kind) for number, kind in enumerate(extra) if kind in (ASSOCIATED, UNASSOCIATED)]
     alpha, kind = alphas[0] if alphas and alphas[0][0] < n_samples else (None, 0)
     return Samples(
         photometric=photometric,

@@ -130,21 +130,21 @@ def _list_directories(pixels: "ET.Element[str]", sizes: dict[str, int], order: s
     return directories
 
 
-def _rank(place: dict[str, int], sizes: dict[str, int], order: str) -> int:
+def _rank(plane: dict[str, int], sizes: dict[str, int], order: str) -> int:
     """Return the number of a plane in an order such as "CZT", whose first axis runs fastest."""
     rank, stride = 0, 1
     for axis in order:
-        rank += place[axis] * stride
+        rank += plane[axis] * stride
         stride *= sizes[axis]
     return rank
 
 
 def _unrank(rank: int, sizes: dict[str, int], order: str) -> tuple[int, int, int]:
     """Return `(c, z, t)` of a plane from its number."""
-    place = {}
+    plane = {}
     for axis in order:
-        rank, place[axis] = divmod(rank, sizes[axis])
-    return place["C"], place["Z"], place["T"]
+        rank, plane[axis] = divmod(rank, sizes[axis])
+    return plane["C"], plane["Z"], plane["T"]
 
 
 def _find_colour(channel: "ET.Element[str]") -> str:

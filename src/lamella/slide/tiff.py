@@ -276,7 +276,7 @@ def find_page_scales(pages: Sequence[TiffPage], sizes: Sequence[tuple[int, int]]
     finest = stated[0] if stated else None
     if finest is None:
         return None
-    return tuple(None if own is None or own < 1.01 * finest else own / finest for own in stated)
+    return tuple(None if um is None or um < 1.01 * finest else um / finest for um in stated)
 
 
 def _number(tags: dict[int, NDArray[np.int64] | bytes], tag: int, default: int) -> int:

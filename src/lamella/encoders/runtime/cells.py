@@ -209,6 +209,6 @@ class _GradientReader:
             held, embedding = network.blocks.read_last_map(network.normalise(pixels), network.depths[0])
             wanted = torch.ones_like(embedding) if weights is None else torch.from_numpy(weights).to(self._device)
             (slope,) = torch.autograd.grad((embedding * wanted).sum(), held)
-        maps, slopes = (network.blocks.lay_out(one.detach().float()) for one in (held, slope))
+        maps, slopes = (network.blocks.lay_out(map_.detach().float()) for map_ in (held, slope))
         cells: NDArray[np.float32] = (maps * slopes.mean(dim=(2, 3), keepdim=True)).sum(dim=1).cpu().numpy()
         return cells
