@@ -49,11 +49,9 @@ def audit(
     )
 
     from lamella.audits import audit_cohort, estimate_cost, save_audit
-    from lamella.cohort import give_image, give_resolution
+    from lamella.cohort import fill_in
 
-    result = audit_cohort(
-        give_image(give_resolution(given, tiles.slide_mpp), tiles.image), tiles.cut(), progress=progress
-    )
+    result = audit_cohort(fill_in(given, slide_mpp=tiles.slide_mpp, image=tiles.image), tiles.cut(), progress=progress)
     save_audit(result, out)
     cost = estimate_cost(result)
     if as_json:

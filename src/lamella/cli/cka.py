@@ -9,7 +9,7 @@ from lamella.cli.groups import takes_groups
 from lamella.cli.options import JsonOption, SeedOption, SlideColumnOptions, TalkOptions
 from lamella.cli.tables import print_json, print_table, tell_failures
 from lamella.cli.tile_options import TileOptions
-from lamella.defaults import CKA_TILES
+from lamella.defaults import CKA_TILES, WEIGHTS
 
 
 @takes_groups
@@ -38,8 +38,8 @@ def cka(
             show_default=False,
         ),
     ] = None,
-    first_weights: Annotated[str, typer.Option("--first-weights", help="Weights of FIRST.")] = "auto",
-    second_weights: Annotated[str, typer.Option("--second-weights", help="Weights of SECOND.")] = "auto",
+    first_weights: Annotated[str, typer.Option("--first-weights", help="Weights of FIRST.")] = WEIGHTS,
+    second_weights: Annotated[str, typer.Option("--second-weights", help="Weights of SECOND.")] = WEIGHTS,
     n_tiles: Annotated[int, typer.Option("--tiles", min=1, help="Tiles of each slide.")] = CKA_TILES,
     allow_seen: Annotated[
         bool, typer.Option("--allow-seen", help="Compare over slides that a fine-tuned encoder was trained on.")

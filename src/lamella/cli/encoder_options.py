@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lamella.defaults import DEVICE, PRECISION, DeviceName, PrecisionName
+from lamella.defaults import DEVICE, PRECISION, WEIGHTS, DeviceName, PrecisionName
 from lamella.encoders.catalogue import DEFAULT_ENCODER
 
 if TYPE_CHECKING:
@@ -56,8 +56,21 @@ class TrustOptions:
         trust(*self.trust or ())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncoderOptions:
+class _Runs:
+    """Where an encoder runs."""
+
+    device: DeviceName
+    precision: PrecisionName
+
+    def settings(self) -> "RuntimeSettings":
+        """Return where and in what precision it runs."""
+        from lamella.encoders import RuntimeSettings
+
+        return RuntimeSettings(device=self.device, precision=self.precision)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderOptions(_Runs):
     """What turns tiles into embeddings, and where it runs."""
 
     encoder: Annotated[
@@ -69,7 +82,7 @@ class EncoderOptions:
             "its first 3 blocks of 4.",
         ),
     ] = DEFAULT_ENCODER
-    weights: WeightsOption = "auto"
+    weights: WeightsOption = WEIGHTS
     device: DeviceOption = DEVICE
     precision: PrecisionOption = PRECISION
 
@@ -81,15 +94,9 @@ class EncoderOptions:
         trust(self.encoder)  # it was typed
         return EncoderSpec(name=self.encoder, weights=self.weights)
 
-    def settings(self) -> "RuntimeSettings":
-        """Return where and in what precision it runs."""
-        from lamella.encoders import RuntimeSettings
 
-        return RuntimeSettings(device=self.device, precision=self.precision)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncodersOptions:
+@dataclass(frozen=True, kw_only=True)
+class EncodersOptions(_Runs):
     """What turns tiles into embeddings, several encoders at once, and where they run."""
 
     encoder: Annotated[
@@ -102,7 +109,7 @@ class EncodersOptions:
             show_default=DEFAULT_ENCODER,
         ),
     ] = None
-    weights: WeightsOption = "auto"
+    weights: WeightsOption = WEIGHTS
     device: DeviceOption = DEVICE
     precision: PrecisionOption = PRECISION
 
@@ -121,9 +128,3 @@ class EncodersOptions:
             )
         trust(*names)  # they were typed
         return tuple(EncoderSpec(name=name, weights=self.weights) for name in names)
-
-    def settings(self) -> "RuntimeSettings":
-        """Return where and in what precision they run."""
-        from lamella.encoders import RuntimeSettings
-
-        return RuntimeSettings(device=self.device, precision=self.precision)

@@ -9,6 +9,7 @@ from lamella.cells import Cell
 from lamella.cli.groups import takes_groups
 from lamella.cli.options import CohortArgument, ColumnOptions, JsonOption, SeedOption, TalkOptions
 from lamella.cli.tables import print_json, print_table
+from lamella.defaults import N_FOLDS
 from lamella.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def split(
             "--folds",
             metavar="N|batch",
             help="Number of folds, 3 or more; or batch, which leaves out one batch at a time.",
-            show_default="5",
+            show_default=str(N_FOLDS),
         ),
     ] = None,
     holdout: Annotated[
@@ -77,9 +78,9 @@ def split(
 def _read_folds(folds: str | None) -> int:
     """Return the number of folds."""
     if folds is None:
-        return 5
+        return N_FOLDS
     if not folds.isdecimal():
-        raise SettingsError(f"--folds is '{folds}' and must be a number from 3, or batch. Pass --folds 5.")
+        raise SettingsError(f"--folds is '{folds}' and must be a number from 3, or batch. Pass --folds {N_FOLDS}.")
     return int(folds)
 
 

@@ -2,10 +2,13 @@
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from pydantic import JsonValue, TypeAdapter, ValidationError
-
+from lamella.defaults import WEIGHTS
 from lamella.encoders.names import N_BLOCKS, is_own, is_tuned, join_name, split_name
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +61,7 @@ class EncoderCard:
     hub_id: str | None = None
     url: str | None = None
     batchnorm_eps: float | None = None
-    model_args: dict[str, JsonValue] = field(default_factory=dict, hash=False)
+    model_args: "dict[str, JsonValue]" = field(default_factory=dict, hash=False)
     imagenet_top1: float | None = None
     block_dims: tuple[int, ...] | None = None
     depth: int = N_BLOCKS
@@ -79,12 +82,15 @@ class EncoderCard:
         return is_own(self.network)
 
 
-def read_card(content: JsonValue) -> EncoderCard:
+def read_card(content: "JsonValue") -> EncoderCard:
     """Return a card from what JSON made of it; what this version does not know is left out.
 
     Raises:
         ValueError: If a value is missing or of another kind.
     """
+    from pydantic import JsonValue, TypeAdapter, ValidationError  # inside: `--help` is to be instant
+
+    assert JsonValue is not None  # pydantic looks it up by name, here
     try:
         return TypeAdapter(EncoderCard).validate_python(content)
     except ValidationError as error:
@@ -103,7 +109,7 @@ class EncoderSpec:
     """
 
     name: str
-    weights: str = "auto"
+    weights: str = WEIGHTS
 
 
 def cut_card(card: EncoderCard, depth: int) -> EncoderCard:

@@ -9,9 +9,7 @@ import importlib.util
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
-
-from pydantic import JsonValue
+from typing import TYPE_CHECKING, Any
 
 from lamella.encoders.cards import EncoderCard
 from lamella.encoders.hub_config import HUB_CONFIG, OWN_FILE, load_hub_config
@@ -21,6 +19,9 @@ from lamella.encoders.timm_trunk import create_trunk, import_timm, measure_width
 from lamella.encoders.trust import refuse_untrusted
 from lamella.errors import EncoderError, WeightsError
 from lamella.files import find_sha256
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 _PROBE_PX = 224
 
@@ -181,7 +182,7 @@ def hash_own_state(name: str) -> str:
 
 
 def _card_of_config(
-    name: str, network: str, config: Mapping[str, JsonValue], arguments: dict[str, JsonValue], *, side: int
+    name: str, network: str, config: "Mapping[str, JsonValue]", arguments: "dict[str, JsonValue]", *, side: int
 ) -> EncoderCard:
     """Turn timm's `pretrained_cfg` into a card; what it does not declare is timm's own default."""
     trunk = _create_described(name, network, arguments)
@@ -204,7 +205,7 @@ def _card_of_config(
     )
 
 
-def _create_described(name: str, network: str, arguments: dict[str, JsonValue]) -> Any:
+def _create_described(name: str, network: str, arguments: "dict[str, JsonValue]") -> Any:
     """Build a network as its publisher describes it; whatever timm raises says that it cannot."""
     try:
         return create_trunk(network, arguments, device="meta")
@@ -221,7 +222,7 @@ def _create_described(name: str, network: str, arguments: dict[str, JsonValue]) 
 
 
 def _declared_triple(
-    name: str, config: Mapping[str, JsonValue], key: str, default: tuple[float, float, float]
+    name: str, config: "Mapping[str, JsonValue]", key: str, default: tuple[float, float, float]
 ) -> tuple[float, float, float]:
     values = config.get(key) or default
     try:

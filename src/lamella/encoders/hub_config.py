@@ -1,13 +1,14 @@
 """The `config.json` of a hub model, read as timm reads it, and refused where it would become another network."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-from pydantic import JsonValue
+from typing import TYPE_CHECKING
 
 from lamella.errors import EncoderError
 from lamella.files import parse_json_file
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 HUB_CONFIG = "config.json"
 OWN_FILE = "Build it in a file of your own and pass --encoder FILE.py:build"
@@ -35,9 +36,9 @@ class HubConfig:
     """
 
     network: str
-    declared: dict[str, JsonValue]
+    declared: "dict[str, JsonValue]"
     input_px: int | None
-    arguments: dict[str, JsonValue]
+    arguments: "dict[str, JsonValue]"
 
 
 def load_hub_config(name: str, path: Path) -> HubConfig:
@@ -82,7 +83,7 @@ def load_hub_config(name: str, path: Path) -> HubConfig:
     )
 
 
-def _read_table(name: str, content: Mapping[str, JsonValue], key: str) -> dict[str, JsonValue]:
+def _read_table(name: str, content: "dict[str, JsonValue]", key: str) -> "dict[str, JsonValue]":
     table = content.get(key)
     if table is None:
         return {}
@@ -94,7 +95,7 @@ def _read_table(name: str, content: Mapping[str, JsonValue], key: str) -> dict[s
     return dict(table)
 
 
-def _check_pooling(name: str, pooling: JsonValue) -> str:
+def _check_pooling(name: str, pooling: "JsonValue") -> str:
     if not isinstance(pooling, str) or not pooling:
         raise EncoderError(
             f"'{name}' does not pool its tokens (global_pool is {pooling!r} in its {HUB_CONFIG}): its publisher builds "
@@ -104,7 +105,7 @@ def _check_pooling(name: str, pooling: JsonValue) -> str:
     return pooling
 
 
-def _read_side(name: str, size: JsonValue) -> int | None:
+def _read_side(name: str, size: "JsonValue") -> int | None:
     """Return the side of a square RGB input from timm's `(3, height, width)`."""
     if size is None:
         return None

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import JsonValue
-
 from lamella.cohort.spelling import find_look
 from lamella.encoders.cards import EncoderCard, read_card
 from lamella.encoders.names import split_name
@@ -26,6 +24,7 @@ from lamella.files import parse_json, replacing
 from lamella.machine import refuse_passing
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
     from torch import Tensor
 
 FORMAT = "lamella-encoder"
@@ -107,12 +106,12 @@ class EncoderHeader:
     """
 
     card: EncoderCard
-    trained: dict[str, JsonValue]
+    trained: "dict[str, JsonValue]"
     seen: SeenSlides
 
 
 def save_encoder_file(
-    state: "dict[str, Tensor]", card: EncoderCard, path: Path, *, seen: SeenSlides, trained: dict[str, JsonValue]
+    state: "dict[str, Tensor]", card: EncoderCard, path: Path, *, seen: SeenSlides, trained: "dict[str, JsonValue]"
 ) -> None:
     """Write weights with their card and what they have seen, whole or not at all.
 
@@ -184,7 +183,7 @@ def hash_tensors(state: "dict[str, Tensor]") -> str:
     return sha.hexdigest()
 
 
-def _hash_content(content: JsonValue) -> str:
+def _hash_content(content: "JsonValue") -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -163,22 +163,22 @@ def find_part(file: h5py.File, name: str) -> h5py.Dataset | h5py.Group:
     return part
 
 
-def read_corners(file: h5py.File, name: str = "coords") -> NDArray[np.int64]:
+def read_corners(file: h5py.File) -> NDArray[np.int64]:
     """Return `(N, 2)` int64 corners `(x, y)`, as stored.
 
     Raises:
         BagError: If the dataset is no such thing, or a coordinate is no number.
     """
-    values = read_array(file, name)
+    values = read_array(file, "coords")
     if values.shape == (0,):
         return np.zeros((0, 2), np.int64)
     if values.ndim != 2 or values.shape[1] != 2:
         raise BagError(
-            f"'{name}' of '{Path(file.filename).name}' has shape {values.shape} and must be (tiles, 2), the corner "
+            f"'coords' of '{Path(file.filename).name}' has shape {values.shape} and must be (tiles, 2), the corner "
             "(x, y) of each tile. Make the file again."
         )
     if not np.isfinite(values).all() or np.abs(values).max(initial=0) > 2**53:
-        raise BagError(f"'{name}' of '{Path(file.filename).name}' holds a coordinate that is no pixel. Make it again.")
+        raise BagError(f"'coords' of '{Path(file.filename).name}' holds a coordinate that is no pixel. Make it again.")
     return values.astype(np.int64)
 
 

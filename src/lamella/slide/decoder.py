@@ -19,8 +19,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from lamella.errors import SlideError
-from lamella.machine import refuse_passing
 from lamella.slide.claims import find_claimed_size
+from lamella.slide.readers import Reader, refuse_damaged
 from lamella.slide.samples import (
     APERIO_YCBCR,
     BLACK_IS_ZERO,
@@ -46,7 +46,7 @@ _CODESTREAM, _CODING_STYLE = b"\xff\x4f\xff\x51", b"\xff\x52"
 _DEPTHS = (8, 10, 12, 14)
 
 
-class TifffileReader:
+class TifffileReader(Reader):
     """tifffile with imagecodecs: any codec and kind of sample of a TIFF, tile by tile; safe from several threads.
 
     Args:
@@ -63,10 +63,6 @@ class TifffileReader:
         self._file = path.name
         self.level_dimensions = image.level_dimensions
         self.stated_mpp = image.mpp
-        self.magnification: float | None = None
-        self.associated: tuple[str, ...] = ()
-        self.bounds: tuple[int, int, int, int] | None = None
-        self.stated_scales: tuple[float | None, ...] | None = None
         self._lock = threading.Lock()
         self._cache: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
         self._cached_bytes = 0
@@ -87,11 +83,7 @@ class TifffileReader:
             raise
         except (tifffile.TiffFileError, OSError, ValueError, IndexError, KeyError) as error:
             self.close()
-            refuse_passing(error, path.name)
-            raise SlideError(
-                f"slide '{path.name}' cannot be read: {_one_line(error)}. Copy it again from its source, or leave it "
-                "out."
-            ) from error
+            raise refuse_damaged(path.name, error) from error
 
     def read(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Read `(h, w, 3)` uint8 RGB."""

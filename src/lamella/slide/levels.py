@@ -85,6 +85,16 @@ def fit_levels(reader: Reader, *, name: str) -> tuple[Level, ...]:
     return tuple(levels)
 
 
+def describe_padding(levels: Sequence[Level]) -> tuple[str, ...]:
+    """Say which levels hold more than slide."""
+    return tuple(
+        f"level {number} is padded: {level.size[0]} x {level.size[1]} of its {level.stored_size[0]} x "
+        f"{level.stored_size[1]} px are slide, at a scale of {level.scale[0]:g}"
+        for number, level in enumerate(levels)
+        if level.is_padded
+    )
+
+
 def list_misfits(reader: Reader, levels: Sequence[Level]) -> tuple[int, ...]:
     """List the levels whose pixels lie over 2 level pixels from those of a finer level, or are of another picture.
 

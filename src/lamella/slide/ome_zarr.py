@@ -17,7 +17,7 @@ from pydantic import JsonValue
 
 from lamella.errors import SlideError
 from lamella.files import parse_json_file
-from lamella.machine import refuse_passing
+from lamella.slide.readers import Reader, refuse_damaged
 
 _CODECS_2 = {"blosc", "zlib", "gzip", "zstd", "lz4", "bz2", "lzma", "shuffle", "delta"}
 _CODECS_3 = {"bytes", "gzip", "zstd", "blosc", "crc32c", "transpose", "sharding_indexed"}
@@ -49,7 +49,7 @@ def find_zarr_version() -> str | None:
         return None
 
 
-class ZarrReader:
+class ZarrReader(Reader):
     """zarr-python: OME-Zarr folders; each read decodes the chunks under its box and nothing else.
 
     Args:
@@ -77,25 +77,19 @@ class ZarrReader:
             try:
                 self._arrays.append(zarr.open_array(store=str(folder), mode="r"))
             except (OSError, ValueError, TypeError, KeyError) as error:
-                raise _damaged(path.name, error) from error
+                raise refuse_damaged(path.name, error) from error
         for array in self._arrays:
             _check_array(array, self._axes, path.name)
         _refuse_fluorescence(described.channels, path.name)
         self.format = f"ome-zarr {described.version}".strip()
         y, x = self._axes.index("y"), self._axes.index("x")
-        self.level_dimensions: tuple[tuple[int, int], ...] = tuple(
-            (int(array.shape[x]), int(array.shape[y])) for array in self._arrays
-        )
+        self.level_dimensions = tuple((int(array.shape[x]), int(array.shape[y])) for array in self._arrays)
         steps = [_find_step(scales, (x, y)) for scales in described.scales]
         self.stated_mpp = _find_mpp([described.units[x], described.units[y]], steps[0])
-        self.stated_scales: tuple[float | None, ...] | None = tuple(
+        self.stated_scales = tuple(
             None if step is None or steps[0] is None else math.sqrt(step[0] / steps[0][0] * step[1] / steps[0][1])
             for step in steps
         )
-        self.magnification: float | None = None
-        self.associated: tuple[str, ...] = ()
-        self.notes: tuple[str, ...] = ()
-        self.bounds: tuple[int, int, int, int] | None = None
 
     def read(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Read `(h, w, 3)` uint8 RGB."""
@@ -104,7 +98,7 @@ class ZarrReader:
         try:
             pixels = np.asarray(self._arrays[level][picked])
         except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise _damaged(self._file, error) from error
+            raise refuse_damaged(self._file, error) from error
         left = [axis for axis in self._axes if axis in "cyx"]
         return np.ascontiguousarray(pixels.transpose([left.index(axis) for axis in "yxc"]))
 
@@ -166,7 +160,7 @@ def _load_attributes(folder: Path) -> Mapping[str, JsonValue]:
         elif (folder / ".zattrs").is_file():
             content = parse_json_file(folder / ".zattrs")
     except (OSError, ValueError, AttributeError) as error:
-        raise _damaged(folder.name, error) from error
+        raise refuse_damaged(folder.name, error) from error
     return _object(content)
 
 
@@ -176,7 +170,7 @@ def _read_metadata(metadata: Mapping[str, JsonValue], name: str) -> OmeMetadata:
     image = _object(images[0] if images else None)
     levels = [_object(level) for level in _array(image.get("datasets"))]
     if not levels or not all("path" in level for level in levels):
-        raise _damaged(name, "its OME metadata list no level")
+        raise refuse_damaged(name, "its OME metadata list no level")
     axes = image.get("axes")
     if not isinstance(axes, list):
         raise SlideError(
@@ -261,7 +255,7 @@ def _refuse_codecs(folder: Path, name: str) -> None:
             used = [content.get("compressor"), *(content.get("filters") or [])]
             unknown = {str(codec["id"]) for codec in used if codec is not None} - _CODECS_2
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged(name, error) from error
+        raise refuse_damaged(name, error) from error
     if unknown:
         raise SlideError(
             f"slide '{name}' is compressed by '{sorted(unknown)[0]}', which is not taken. Write it again with blosc, "
@@ -295,10 +289,3 @@ def _find_mpp(units: Sequence[str], step: tuple[float, float] | None) -> tuple[f
     """Turn the step of level 0 into um; None without a unit, which NGFF leaves open."""
     x, y = (_UM.get(unit) for unit in units)
     return None if step is None or x is None or y is None else (step[0] * x, step[1] * y)
-
-
-def _damaged(name: str, reason: object) -> SlideError:
-    if isinstance(reason, Exception):
-        refuse_passing(reason, name)
-    said = " ".join(str(reason).split())[:200].rstrip(".")
-    return SlideError(f"slide '{name}' cannot be read: {said}. Copy it again from its source, or leave it out.")

@@ -23,7 +23,7 @@ from lamella.encoders.geometry import CellGrid, find_cell_grid
 from lamella.encoders.network import TileNetwork, build_network
 from lamella.encoders.registry import find_encoder
 from lamella.encoders.runtime import machine
-from lamella.encoders.runtime.compiled import CompiledEntry, convert, pass_through_file
+from lamella.encoders.runtime.compiled import CompiledEntry, load_or_convert
 from lamella.encoders.runtime.protocol import RuntimeSettings, Tiles, check_batch
 from lamella.encoders.runtime.silent import import_openvino
 from lamella.errors import EncoderError
@@ -79,7 +79,12 @@ def open_cell_reader(
     core = machine.find_openvino_core() if device == "cpu" and settings.runtime != "torch" else None
     if core is not None and precision in machine.cpu_precisions(core):
         try:
-            model = _load_or_convert(network, encoder, tile_px, core)
+            fingerprint = hashlib.sha256(f"{fingerprint_encoder(encoder)}:cells".encode()).hexdigest()
+            entry = CompiledEntry(
+                fingerprint=fingerprint, tile_px=tile_px, batch_size=1, processor=machine.describe_processor(core)
+            )
+            width = find_encoder(encoder.name).embedding_dim
+            model = load_or_convert(entry, lambda: _WeightedCells(network).eval(), n_weights=width)
             n_threads = settings.n_threads or count_cores()
             return _OpenVINOReader(model, grid, precision, n_threads, encoder.name)
         except RuntimeError:  # a network with a part that OpenVINO cannot convert or compile
@@ -99,23 +104,6 @@ class _WeightedCells(nn.Module):
         (maps,) = self.network.read_maps(tiles)
         weighted = torch.bmm(weights.unsqueeze(1), maps.float().flatten(2))  # (B, 1, h * w)
         return weighted.reshape(-1, maps.shape[2], maps.shape[3])
-
-
-def _load_or_convert(network: TileNetwork, encoder: EncoderSpec, tile_px: int, core: Any) -> Any:
-    """Return the converted network: from the store, or converted now and kept there."""
-    fingerprint = hashlib.sha256(f"{fingerprint_encoder(encoder)}:cells".encode()).hexdigest()
-    entry = CompiledEntry(
-        fingerprint=fingerprint, tile_px=tile_px, batch_size=1, processor=machine.describe_processor(core)
-    )
-    if entry.is_whole():
-        return entry.network_path
-    width = find_encoder(encoder.name).embedding_dim
-    model = convert(_WeightedCells(network).eval(), tile_px=tile_px, batch_size=1, n_weights=width)
-    try:
-        entry.save(model)
-    except OSError:
-        return pass_through_file(model)
-    return entry.network_path
 
 
 class _OpenVINOReader:

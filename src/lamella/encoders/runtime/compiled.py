@@ -129,7 +129,29 @@ def save_network(model: Any, path: Path) -> None:
         ) from error
 
 
-def pass_through_file(model: Any) -> Any:
+def load_or_convert(entry: CompiledEntry, network: Callable[[], Any], *, n_weights: int | None = None) -> Any:
+    """Return the path of a converted network, kept now if it was not; itself where the store cannot be written.
+
+    Args:
+        entry: Where it is kept.
+        network: Makes what is converted, as `convert` takes it.
+        n_weights: As `convert` takes it.
+
+    Raises:
+        RuntimeError: As `convert`.
+    """
+    if entry.is_whole():
+        return entry.network_path
+    model = convert(network(), tile_px=entry.tile_px, batch_size=entry.batch_size, n_weights=n_weights)
+    try:
+        entry.save(model)
+    except OSError as error:
+        _log.warning("the compiled network is not kept: %s", error)
+        return _pass_through_file(model)
+    return entry.network_path
+
+
+def _pass_through_file(model: Any) -> Any:
     """Return a converted network as it is read from a file, which none is left of; as it was where there is no room.
 
     OpenVINO fuses a network that was read otherwise than one that was converted, and the embeddings' last digits

@@ -25,7 +25,7 @@ from lamella.encoders.runtime.checking import (
     split_batches,
     take_check_tiles,
 )
-from lamella.encoders.runtime.compiled import CompiledEntry, convert, pass_through_file
+from lamella.encoders.runtime.compiled import CompiledEntry, convert, load_or_convert
 from lamella.encoders.runtime.planning import RuntimePlan, plan_runtime
 from lamella.encoders.runtime.protocol import (
     Embeddings,
@@ -193,7 +193,7 @@ def _open_settled(
         if settled.precision not in machine.cpu_precisions(plan.core):
             return None
         try:
-            model = _load_or_convert(_find_entry(trunk, plan, tile_px), reference)
+            model = load_or_convert(_find_entry(trunk, plan, tile_px), lambda: reference.network)
             runtime = _make_openvino_runtime(trunk, plan, model, reference, settled.precision)
         except RuntimeError as error:
             _log.warning("OpenVINO cannot run '%s' any more: %s", trunk.name, error)
@@ -224,7 +224,7 @@ def _open_openvino(trunk: Trunk, plan: RuntimePlan, tile_px: int, reference: _Re
     entry = _find_entry(trunk, plan, tile_px)
     notes = plan.notes
     try:
-        model = _load_or_convert(entry, reference)
+        model = load_or_convert(entry, lambda: reference.network)
         for precision in dict.fromkeys((plan.precision, "fp32")):
             checks = entry.load_checks(precision)
             if not _all_passed(checks) and checks:
@@ -249,19 +249,6 @@ def _open_openvino(trunk: Trunk, plan: RuntimePlan, tile_px: int, reference: _Re
 
 def _all_passed(checks: tuple[PrecisionCheck, ...]) -> bool:
     return all(check.passed for check in checks)
-
-
-def _load_or_convert(entry: CompiledEntry, reference: _Reference) -> Any:
-    """Return the path of the converted network, or the network itself where the store cannot be written."""
-    if entry.is_whole():
-        return entry.network_path
-    model = convert(reference.network, tile_px=entry.tile_px, batch_size=entry.batch_size)
-    try:
-        entry.save(model)
-    except OSError as error:
-        _log.warning("the compiled network is not kept: %s", error)
-        return pass_through_file(model)
-    return entry.network_path
 
 
 def _keep_checks(entry: CompiledEntry, checks: tuple[PrecisionCheck, ...]) -> None:
