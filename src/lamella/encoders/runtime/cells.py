@@ -7,7 +7,6 @@ last that still says where, and its weights are the mean gradient of `weight . e
 """
 
 import hashlib
-from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
@@ -113,11 +112,10 @@ class _OpenVINOReader:
     by_gradient = False
 
     def __init__(self, model: Any, grid: CellGrid, precision: str, n_threads: int, encoder: str) -> None:
-        from lamella.encoders.runtime.openvino_runtime import choose_streams, compile_on_cpu
+        from lamella.encoders.runtime.openvino_runtime import choose_streams, compile_on_cpu, run_requests
 
         openvino = import_openvino()
-
-        self.grid, self._encoder = grid, encoder
+        self.grid, self._encoder, self._run = grid, encoder, run_requests
         self.name = f"openvino {openvino.__version__.partition('-')[0]}, {precision}"
         n_streams = choose_streams(n_threads)
         compiled = compile_on_cpu(model, precision=precision, n_threads=n_threads, n_streams=n_streams)
@@ -126,29 +124,14 @@ class _OpenVINOReader:
 
     def read(self, batches: Iterable[Weighted]) -> Iterator[NDArray[np.float32]]:
         """See `CellReader.read`."""
-        free, waiting = list(self._requests), deque[Any]()
-        try:
-            for tiles, weights in batches:
-                check_batch(tiles, encoder=self._encoder, batch_size=1, tile_px=self._tile_px)
-                if not free:
-                    free.append(waiting.popleft())
-                    yield _collect(free[-1])
-                request = free.pop()
-                request.input_tensors[0].data[:] = tiles
-                request.input_tensors[1].data[:] = weights
-                request.start_async()
-                waiting.append(request)
-            while waiting:
-                yield _collect(waiting.popleft())
-        finally:
-            for request in waiting:  # nobody wants them any more, but their buffers are still written to
-                request.wait()
+        return self._run(self._requests, batches, self._fill)
 
-
-def _collect(request: Any) -> NDArray[np.float32]:
-    request.wait()
-    cells: NDArray[np.float32] = request.output_tensors[0].data.copy()
-    return cells
+    def _fill(self, request: Any, batch: Weighted) -> int:
+        tiles, weights = batch
+        check_batch(tiles, encoder=self._encoder, batch_size=1, tile_px=self._tile_px)
+        request.input_tensors[0].data[:] = tiles
+        request.input_tensors[1].data[:] = weights
+        return 1
 
 
 class _TorchReader:
