@@ -8,9 +8,8 @@ import re
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 
-from lamella.slide.tiff import TiffPage
+from lamella.slide.tiff import UM_PER_UNIT, TiffPage
 
-_UM_PER_UNIT = {2: 25_400.0, 3: 10_000.0}
 _UM = {
     "m": 1e6,
     "cm": 1e4,
@@ -40,7 +39,7 @@ def find_tiff_mpp(page: TiffPage) -> tuple[float, float] | None:
         return None if mpp is None else (mpp, mpp)
     if page.resolution is None or page.resolution == (1.0, 1.0):
         return None
-    um = _UM_PER_UNIT.get(page.unit)
+    um = UM_PER_UNIT.get(page.unit)
     if text.startswith("ImageJ="):
         unit = re.search(r"^unit=(.*?)\s*$", text, re.MULTILINE)
         um = _IMAGEJ_UM.get(unit.group(1).strip()) if unit else um
