@@ -43,7 +43,8 @@ def folder_removed() -> Iterator[None]:
 
     def remember(path: Path) -> None:
         remember_folders(path)
-        shutil.rmtree(path.parent)
+        while path.parent.exists():  # another thread may be writing into it
+            shutil.rmtree(path.parent, ignore_errors=True)
 
     with mock.patch("lamella.files.remember_folders", remember):
         yield
