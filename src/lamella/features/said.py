@@ -9,7 +9,6 @@ from lamella.encoders import SettledPrecision, group_by_trunk
 from lamella.features.h5_reading import Attribute
 from lamella.features.plan import find_seen_size
 from lamella.features.settings import BagTarget
-from lamella.features.slide_notes import join_slide_notes
 from lamella.files import parse_json
 from lamella.slide import Slide
 from lamella.tiles import TileSpec
@@ -154,3 +153,23 @@ def _say_resized(targets: Sequence[BagTarget], spec: TileSpec) -> list[str]:
                 f"{spec.mpp:g} um/px are resized, and it sees {seen_mpp:.4g} um/px"
             )
     return said
+
+
+def join_slide_notes(notes: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
+    """Return a sentence for each note that slides have.
+
+    Args:
+        notes: `(slide_id, its notes)`.
+
+    Example:
+        >>> join_slide_notes([("S-1", ["alpha is ignored"]), ("S-2", ["alpha is ignored"]), ("S-3", [])])
+        ["slide 'S-1' (and 1 more): alpha is ignored"]
+    """
+    slides: dict[str, list[str]] = {}
+    for slide_id, said in notes:
+        for note in said:
+            slides.setdefault(note, []).append(slide_id)
+    return [
+        f"slide '{ids[0]}'{f' (and {len(ids) - 1} more)' if len(ids) > 1 else ''}: {note}"
+        for note, ids in slides.items()
+    ]

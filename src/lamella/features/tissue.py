@@ -12,7 +12,7 @@ from lamella.errors import BagError, LamellaError, OutputError, TileError
 from lamella.features.bag import PATCH_KEYS, BagFolder, find_differences, save_patches
 from lamella.features.failures import Failure, name_stage, save_failures
 from lamella.features.plan import CutSettings, find_slide_tissue, plan_slide, refuse_empty, survey_regions
-from lamella.features.slide_notes import join_slide_notes
+from lamella.features.said import join_slide_notes
 from lamella.files import refuse_links, write_bytes, write_table
 from lamella.progress import Progress, SilentProgress
 from lamella.slide import open_slide
