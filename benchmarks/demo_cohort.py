@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from shapely import box, union_all
+from shapely import box
 from sklearn.metrics import roc_auc_score
 
 from lamella.cohort import load_cohort
@@ -25,7 +25,8 @@ from lamella.runs.attention import AttentionRecord, load_attention
 from lamella.runs.execute import train_on_bags
 from lamella.runs.folder import RunFolder
 from lamella.runs.settings import TrainingSettings
-from lamella.samples import DEMO_SLIDES, load_outlines
+from lamella.samples import DEMO_SLIDES
+from lamella.tissue.regions import load_regions
 
 # name, bar, whether the bar is the least
 BARS = (("colour", 0.65, False), ("mean pooling", 0.80, False), ("attention", 0.90, True), ("tiles", 0.80, True))
@@ -98,7 +99,7 @@ def measure_tiles(slides: Path, run: RunFolder) -> float:
 
 def cover_tiles(record: AttentionRecord, outlines: Path) -> np.ndarray:
     """Return how much of each tile the lesions cover, `(N,)` float64, 0 to 1."""
-    lesions, (width, height) = union_all(load_outlines(outlines)), record.tile_l0
+    lesions, (width, height) = load_regions(outlines), record.tile_l0
     tiles = [box(x, y, x + width, y + height) for x, y in record.coords_l0.tolist()]
     return np.array([lesions.intersection(tile).area / tile.area for tile in tiles])
 

@@ -101,10 +101,11 @@ def draw_pictures(demo: Path) -> None:
     from lamella.reports.draw.heatmap import SlideAttention
     from lamella.reports.draw.overlay import OverlayStyle, draw_overlay
     from lamella.runs.attention import load_attention
-    from lamella.samples import DEMO_MPP, DEMO_TILE_PX, TUMOUR, load_outlines
+    from lamella.samples import DEMO_MPP, DEMO_TILE_PX, TUMOUR
     from lamella.slide import open_slide
     from lamella.tiles import TileSpec
     from lamella.tissue import draw_tissue
+    from lamella.tissue.regions import read_drawing
 
     n_slides = len(list((demo / "slides").glob("*.tiff"))) or None
     run = run_demo(demo, **({} if n_slides is None else {"n_slides": n_slides})).runs[DEMO_ARM]
@@ -117,7 +118,7 @@ def draw_pictures(demo: Path) -> None:
         cut = CutSettings(spec=TileSpec(tile_px=DEMO_TILE_PX, mpp=DEMO_MPP))
         tissue, _ = find_slide_tissue(slide, item.slide_id, cut)
         _save_jpeg(draw_tissue(_read_thumbnail(slide), tissue), "tissue.jpg")
-        outlined = _draw_outlines(slide, load_outlines(item.path.with_suffix(".geojson")))
+        outlined = _draw_outlines(slide, read_drawing(item.path.with_suffix(".geojson")).areas)
     tiles = SlideAttention(
         attention=record.attention.astype("float64"),
         coords_l0=record.coords_l0,
@@ -138,7 +139,7 @@ def _draw_outlines(slide: Any, lesions: Any) -> Any:
     thumbnail = _read_thumbnail(slide)
     scale = np.array(thumbnail.shape[1::-1]) / np.array(slide.size)
     for lesion in lesions:
-        ring = np.rint(np.array(lesion.buffer(24).exterior.coords) * scale).astype(np.int32)
+        ring = np.rint(np.array(lesion.shape.buffer(24).exterior.coords) * scale).astype(np.int32)
         cv2.polylines(thumbnail, [ring], isClosed=True, color=(0, 120, 110), thickness=2, lineType=cv2.LINE_AA)
     return thumbnail
 

@@ -41,7 +41,7 @@ while True:
 SLEEPER = """\
 import time
 from lamella.children import serve
-serve(lambda question: time.sleep(60))
+serve(lambda **question: time.sleep(60))
 """
 
 
@@ -127,7 +127,7 @@ def test_a_child_in_the_middle_of_a_file_ends_with_its_parent(tmp_path: Path, by
         "from lamella.stopping import stop_on_signals\nstop_on_signals()\n"
         "import threading, time\nfrom lamella.children import Child\n"
         "child = Child('sleeper')\n"
-        "threading.Thread(target=child.ask, args=({},), daemon=True).start()\n"
+        "threading.Thread(target=child.ask, daemon=True).start()\n"
         "while child._process is None: time.sleep(0.01)\n"
         "print(child._process.pid, flush=True)\ntime.sleep(60)\n"
     )
@@ -152,7 +152,7 @@ def _runs(pid: int) -> bool:
 def test_a_child_answers_ctrl_c_with_nothing_and_has_the_systems_other_signals(tmp_path: Path) -> None:
     from lamella.features.h5_child import CHILD
 
-    assert CHILD.ask({"path": str(tmp_path / "absent.h5")}) == {"raised": "FileNotFoundError"}
+    assert CHILD.ask(path=str(tmp_path / "absent.h5")) == "FileNotFoundError"
     assert CHILD._process is not None
     if Path("/proc/self/status").exists():
         status = Path(f"/proc/{CHILD._process.pid}/status").read_text()
@@ -161,7 +161,7 @@ def test_a_child_answers_ctrl_c_with_nothing_and_has_the_systems_other_signals(t
         assert not masks["SigCgt"] >> (signal.SIGINT - 1) & 1
     os.kill(CHILD._process.pid, signal.SIGINT)
     time.sleep(0.1)
-    assert CHILD.ask({"path": str(tmp_path / "absent.h5")}) == {"raised": "FileNotFoundError"}
+    assert CHILD.ask(path=str(tmp_path / "absent.h5")) == "FileNotFoundError"
 
 
 COMPILED = """\

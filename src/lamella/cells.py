@@ -6,6 +6,7 @@ formula may start programs. Numbers, and the signs that stand for a result (`+`,
 
 import re
 
+Cell = str | int | float | None
 _FORMULA = re.compile(r"[=@\t\r]|[+-](?![+-]{0,3}$|ve$)", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?%?|[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
 

@@ -16,7 +16,6 @@ import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from lamella.errors import MachineError
 from lamella.stopping import at_stop
@@ -48,8 +47,8 @@ class Child:
         self._owner = 0
         _children.add(self)
 
-    def ask(self, question: dict[str, Any]) -> dict[str, Any] | None:
-        """Return the child's answer to a JSON question; None where it died, or took too long and was ended."""
+    def ask(self, **question: str | float | None) -> str | None:
+        """Return the child's answer to a question; None where it died, or took too long and was ended."""
         with self._lock:
             process = self._start()
             assert process.stdin is not None
@@ -57,8 +56,7 @@ class Child:
             timer = threading.Timer(self._seconds, process.kill)
             timer.start()
             try:
-                question = {"seconds": self._seconds, "question": question}
-                process.stdin.write(json.dumps(question) + "\n")
+                process.stdin.write(json.dumps({"seconds": self._seconds, "question": question}) + "\n")
                 process.stdin.flush()
                 line = process.stdout.readline()
             except OSError:
@@ -66,8 +64,7 @@ class Child:
             finally:
                 timer.cancel()
             if line:
-                answer: dict[str, Any] = json.loads(line)
-                return answer
+                return str(json.loads(line))
             self._end()
             return None
 
@@ -146,11 +143,11 @@ def kill_children() -> None:
         child.kill()
 
 
-def serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+def serve(answer: Callable[..., str]) -> None:
     """Answer questions from standard input until it closes, with at most 2 GiB of memory beyond the start.
 
     Args:
-        answer: Makes the answer to a question; both are JSON.
+        answer: Makes the answer to a question, whose parts are its arguments.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -162,7 +159,7 @@ def serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     for line in sys.stdin:
         asked = json.loads(line)
         _set_alarm(round(asked["seconds"]) + _GRACE_SECONDS)
-        answers.write(json.dumps(answer(asked["question"])) + "\n")
+        answers.write(json.dumps(answer(**asked["question"])) + "\n")
         _set_alarm(0)
         answers.flush()
 

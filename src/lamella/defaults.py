@@ -11,8 +11,10 @@ TrainPrecision = Literal["fp32", "bf16"]
 Evaluation = Literal["all", "top-k"]
 CamMethod = Literal["exact", "grad"]
 CamArm = Literal["frozen", "tuned"]
+MeasureName = Literal["relative", "rank"]
 
 # Encoders
+WEIGHTS: Final = "auto"
 DEVICE: Final = "auto"
 PRECISION: Final = "auto"
 
@@ -56,3 +58,7 @@ CKA_TILES: Final = 64
 COLOURS: Final = "inferno"
 OPACITY: Final = 0.55
 PANEL_PX: Final = 900
+MEASURE: Final = "relative"
+
+# Trying it
+DEMO_SLIDES: Final = 44

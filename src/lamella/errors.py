@@ -17,7 +17,7 @@ def show_controls(text: str) -> str:
         >>> show_controls("slide '\x1b[2J' of two\nlines")
         "slide '\\x1b[2J' of two\nlines"
     """
-    return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _OBEYED.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 class LamellaError(Exception):

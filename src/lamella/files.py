@@ -130,7 +130,7 @@ def write_record(path: Path, content: Mapping[str, Any]) -> None:
     write_json(path, {**content, _SEAL: _hash_content(json.loads(json.dumps(content)))})
 
 
-def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
     """Write `rows` as CSV with a header of `columns`; a key that a row lacks becomes an empty cell.
 
     Texts that a spreadsheet would run as a formula are escaped (`lamella.cells`).

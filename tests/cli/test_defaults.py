@@ -9,8 +9,10 @@ from lamella.cli.cka import cka
 from lamella.cli.extract import extract
 from lamella.cli.heatmap import heatmap
 from lamella.cli.localise import localise
+from lamella.cli.options import ColumnOptions
 from lamella.cli.tile_options import TileOptions
 from lamella.cli.training_options import FinetuneOptions, TrainOptions
+from lamella.cohort import CohortColumns
 from lamella.encoders import EncoderSpec
 from lamella.explain.cka import CkaSettings
 from lamella.explain.localise import LocaliseSettings
@@ -31,6 +33,11 @@ def test_options_left_out_are_the_settings_own() -> None:
     assert FinetuneOptions(finetune="tuned").settings() == StageTwo()
 
 
+def test_columns_left_out_are_called_as_a_cohort_calls_them() -> None:
+    assert ColumnOptions().names() == CohortColumns()
+    assert ColumnOptions(id_col="case", mpp_col="um").names() == CohortColumns(slide_id="case", slide_mpp="um")
+
+
 def test_a_study_file_that_says_nothing_asks_for_the_settings_own() -> None:
     assert TileDesign().cut() == CutSettings()
     assert TrainDesign().settings(ArmBlock(encoders=("resnet18",)).heads[0], 0) == TrainSettings()
@@ -44,8 +51,9 @@ def test_a_study_file_that_says_nothing_asks_for_the_settings_own() -> None:
     [
         (cam, CamSettings(), {"method": "method", "arm": "finetuned"}),
         (cka, CkaSettings(first=RESNET, second=RESNET), {"n_tiles": "n_tiles"}),
+        (cka, RESNET, {"first_weights": "weights", "second_weights": "weights"}),
         (extract, ExtractSettings(encoders=(RESNET,)), {"dtype": "dtype"}),
-        (heatmap, OverlayStyle(), {"colours": "colours", "opacity": "opacity", "panel_px": "panel_px"}),
+        (heatmap, OverlayStyle(), {name: name for name in ("colours", "opacity", "measure", "panel_px")}),
         (
             localise,
             LocaliseSettings(lesions="x"),  # type: ignore[arg-type]

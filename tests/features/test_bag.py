@@ -38,7 +38,7 @@ PROVENANCE = {
     "encoder": "resnet18",
     "fingerprint": "cd" * 32,
     "dtype": "float16",
-    "ledger": [["whole slide", 10.0, 0.0]],
+    "ledger": '[["whole slide", 10.0, 0.0]]',
 }
 
 

@@ -154,7 +154,7 @@ def _start_children() -> None:
     from lamella.slide.child import CHILD as SLIDE
 
     for child in (H5, SLIDE):
-        child.ask({"path": "/absent", "slide_mpp": None, "image": None})
+        child.ask(path="/absent", slide_mpp=None, image=None)
 
 
 def _count_seconds(process: int) -> float:

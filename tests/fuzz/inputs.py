@@ -19,7 +19,7 @@ _PROVENANCE = {
     **{"slide_mpp_y": 0.25, "mpp_source": "file", "slide_width": 4000, "slide_height": 3000, "magnification": 40.0},
     **{"tile_px": 256, "mpp": 0.5, "stride_px": 256, "min_tissue": 0.5, "tissue": "glass", "regions": ""},
     **{"max_upsample": 1.1, "encoder": "resnet18", "fingerprint": "ef" * 32, "dtype": "float16", "embedding_dim": 12},
-    **{"precision": "fp32", "ledger": [["whole slide", 10.0, 0.0]], "colour": [1.0] * 6},
+    **{"precision": "fp32", "ledger": '[["whole slide", 10.0, 0.0]]', "colour": "[1.0, 1.0, 1.0, 1.0, 1.0, 1.0]"},
 }
 
 

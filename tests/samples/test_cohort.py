@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lamella.errors import SettingsError, TissueError
-from lamella.samples import DEMO_SIZE, draw_cohort, load_outlines, plan_cohort, save_outlines
+from lamella.errors import SettingsError
+from lamella.samples import DEMO_SIZE, draw_cohort, plan_cohort, save_outlines
+from lamella.tissue.regions import read_drawing
 
 SIZE = (640, 512)
 
@@ -32,7 +33,7 @@ def test_outlines_lie_beside_the_slides_that_have_lesions_and_only_those(table: 
         outlines = table.parent / f"{row.slide_id}.geojson"
         assert outlines.is_file() == (row.label == "tumour")
         if outlines.is_file():
-            assert all(lesion.is_valid and lesion.area > 100 for lesion in load_outlines(outlines))
+            assert all(area.shape.is_valid and area.shape.area > 100 for area in read_drawing(outlines).areas)
 
 
 def test_outlines_are_annotations_as_qupath_writes_them(table: Path) -> None:
@@ -46,9 +47,9 @@ def test_outlines_are_annotations_as_qupath_writes_them(table: Path) -> None:
 
 
 def test_outlines_written_then_read_are_the_same(table: Path, tmp_path: Path) -> None:
-    lesions = load_outlines(next(table.parent.glob("*.geojson")))
+    lesions = tuple(area.shape for area in read_drawing(next(table.parent.glob("*.geojson"))).areas)
     save_outlines(lesions, tmp_path / "again.geojson")
-    assert load_outlines(tmp_path / "again.geojson") == lesions
+    assert tuple(area.shape for area in read_drawing(tmp_path / "again.geojson").areas) == lesions
 
 
 def test_a_cohort_is_drawn_alike_twice(table: Path, tmp_path: Path) -> None:
@@ -84,19 +85,3 @@ def test_cohorts_of_other_seeds_differ_in_everything_but_their_makeup() -> None:
 def test_a_cohort_of_one_slide_is_refused() -> None:
     with pytest.raises(SettingsError, match="needs at least 2"):
         plan_cohort(n_slides=1, seed=0, size=DEMO_SIZE, mpp=0.5)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("no json", "not GeoJSON features"),
-        ('{"features": [{"geometry": {"type": "Point", "coordinates": [1, 2]}}]}', "hold a Point and need polygons"),
-    ],
-)
-def test_outlines_that_are_none_are_refused(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "outlines.geojson"
-    path.write_text(text)
-    with pytest.raises(TissueError, match=message):
-        load_outlines(path)
-    with pytest.raises(TissueError, match="cannot be read"):
-        load_outlines(tmp_path / "absent.geojson")

@@ -51,7 +51,7 @@ def test_what_ends_the_child_is_that_slide_s_error(tmp_path, bad_child, name, sa
 def test_what_a_library_prints_is_no_answer(tmp_path, bad_child):
     (tmp_path / "talks.tif").write_bytes(b"x")
     child.try_slide(tmp_path / "talks.tif")
-    assert bad_child.ask({"path": "good"}) == {}
+    assert bad_child.ask(path="good") == ""
 
 
 def test_the_other_slides_are_finished_and_the_bad_ones_listed(tmp_path, bad_child):
@@ -73,7 +73,7 @@ def test_a_child_does_not_search_the_working_directory(tmp_path, monkeypatch):
     fresh = Child("lamella.slide.child")
     try:
         save_slide(tmp_path / "S.tif", draw_tissue(3))
-        assert fresh.ask({"path": str(tmp_path / "S.tif"), "slide_mpp": None}) == {}
+        assert fresh.ask(path=str(tmp_path / "S.tif"), slide_mpp=None) == ""
     finally:
         fresh.close()
     assert not (tmp_path / "canary").exists()
@@ -84,10 +84,10 @@ def test_a_child_that_is_not_here_is_not_asked_from_a_fork(tmp_path):
     fresh = Child("lamella.slide.child")
     try:
         save_slide(tmp_path / "S.tif", draw_tissue(3))
-        fresh.ask({"path": str(tmp_path / "S.tif"), "slide_mpp": None})
+        fresh.ask(path=str(tmp_path / "S.tif"), slide_mpp=None)
         first = fresh._process
         fresh._owner = os.getpid() + 1  # as a fork finds it
-        fresh.ask({"path": str(tmp_path / "S.tif"), "slide_mpp": None})
+        fresh.ask(path=str(tmp_path / "S.tif"), slide_mpp=None)
         assert fresh._process.pid != first.pid
         first.kill()
         first.wait()

@@ -10,7 +10,7 @@ from PIL import Image
 
 from lamella.errors import SlideError
 from lamella.slide import open_slide
-from lamella.slide.guard import find_header
+from lamella.slide.guard import find_scan
 from lamella.slide.tiff import load_tiff_pages
 
 
@@ -52,7 +52,6 @@ def test_slides_broken_on_purpose_are_refused(shared_data, name):
 
 
 def test_a_broken_tile_header_does_not_end_the_process(shared_data):
-    # In this process too, but were the guard gone, fastslide would end it, and the test run with it.
     code = (
         "import sys; from lamella.slide import open_slide\ntry: open_slide(sys.argv[1])\nexcept OSError as e: print(e)"
     )
@@ -156,7 +155,7 @@ def test_nothing_is_printed_for_a_broken_file(tmp_path, capfd):
 def test_headers_of_other_jpegs_are_not_vouched_for(scene, tmp_path):
     for name, options in (("baseline", {}), ("progressive", {"progressive": True})):
         Image.fromarray(scene).save(tmp_path / f"{name}.jpg", **options)
-    assert find_header((tmp_path / "baseline.jpg").read_bytes()) is not None
-    assert find_header((tmp_path / "progressive.jpg").read_bytes()) is None
-    assert find_header(b"\xff\xd8\xff\xe0\x00") is None
-    assert find_header(b"") is None
+    assert find_scan((tmp_path / "baseline.jpg").read_bytes()) is not None
+    assert find_scan((tmp_path / "progressive.jpg").read_bytes()) is None
+    assert find_scan(b"\xff\xd8\xff\xe0\x00") is None
+    assert find_scan(b"") is None

@@ -186,5 +186,5 @@ def test_a_codec_that_no_reader_has_is_refused_by_its_name(tmp_path):
     tifffile.imwrite(path, SCENE, photometric="rgb", compression="none", metadata=None, **TILES)
     with tifffile.TiffFile(path, mode="r+") as tiff:
         tiff.pages[0].tags["Compression"].overwrite(32909)
-    with pytest.raises(SlideError, match="is compressed by PixarLog, which no reader here decodes"):
+    with pytest.raises(SlideError, match="is compressed by PIXARLOG, which no reader here decodes"):
         open_slide(path)

@@ -23,7 +23,7 @@ def test_an_aperio_slide_says_what_it_is(shared_data):
     with open_slide(shared_data / "slides" / "CMU-1-Small-Region.svs") as slide:
         assert slide.size == (2220, 2967)
         assert slide.format == "aperio"
-        assert slide.reader.startswith("fastslide")
+        assert slide.reader.startswith("libvips")
         assert slide.mpp == (0.499, 0.499)
         assert slide.resolution.source == "file"
         assert slide.magnification == 20.0
@@ -31,24 +31,20 @@ def test_an_aperio_slide_says_what_it_is(shared_data):
 
 
 @pytest.mark.parametrize("name", ["CMU-1-Small-Region.svs", "openslide-boxes.tiff", "openslide-small.svs"])
-def test_fastslide_and_openslide_agree_on_tiff_slides(shared_data, name):
+def test_libvips_and_openslide_give_the_same_pixels_of_tiff_slides(shared_data, name):
     path = shared_data / "slides" / name
     with open_slide(path) as fast, open_slide(path, reader="openslide") as slow:
-        assert fast.reader.startswith("fastslide")
+        assert fast.reader.startswith("libvips")
         assert fast.level_dimensions == slow.level_dimensions
         for level, size in enumerate(fast.level_dimensions):
-            seen = difference(fast.read_region((0, 0), level, size), slow.read_region((0, 0), level, size))
-            assert seen.max() <= 8  # tiny files upsample chroma differently at their borders
-            assert seen.mean() < 0.6
+            assert (fast.read_region((0, 0), level, size) == slow.read_region((0, 0), level, size)).all()
 
 
-def test_full_colour_jpeg_is_read_by_fastslide(scene, save_tiff):
+def test_full_colour_jpeg_is_read_as_openslide_does(scene, save_tiff):
     path = save_tiff(scene, "full.tiff", compression="jpeg", Q=92)  # libvips subsamples colour below Q 90
     with open_slide(path) as slide, open_slide(path, reader="openslide") as careful:
-        assert slide.reader.startswith("fastslide")
-        seen = difference(slide.read_region((0, 0), 0, slide.size), careful.read_region((0, 0), 0, slide.size))
-        assert seen.max() <= 8
-        assert seen.mean() < 1
+        assert slide.reader.startswith("libvips")
+        assert (slide.read_region((0, 0), 0, slide.size) == careful.read_region((0, 0), 0, slide.size)).all()
 
 
 def test_subsampled_colour_is_interpolated_as_openslide_does(jpeg_pyramid):
@@ -56,9 +52,6 @@ def test_subsampled_colour_is_interpolated_as_openslide_does(jpeg_pyramid):
         assert slide.reader.startswith("libvips")
         for level, size in enumerate(slide.level_dimensions):
             assert (slide.read_region((0, 0), level, size) == careful.read_region((0, 0), level, size)).all()
-    with open_slide(jpeg_pyramid) as slide, open_slide(jpeg_pyramid, reader="fastslide") as other:
-        seen = difference(slide.read_region((0, 0), 0, (400, 300)), other.read_region((0, 0), 0, (400, 300)))
-    assert seen.max() > 10  # why fastslide is not chosen for it
 
 
 def test_ndpi_is_read_by_openslide_with_all_its_levels(shared_data):
@@ -74,13 +67,11 @@ def test_both_files_of_a_dicom_slide_open_and_state_their_resolution(shared_data
             assert (slide.format, slide.size, slide.mpp) == ("dicom", (16, 16), (0.499, 0.499))
 
 
-@pytest.mark.parametrize(
-    ("compression", "reader"), [("jpeg", "libvips"), ("deflate", "fastslide"), ("lzw", "libvips"), ("none", "libvips")]
-)
-def test_each_tiff_compression_goes_to_the_reader_measured_for_it(scene, save_tiff, compression, reader):
+@pytest.mark.parametrize("compression", ["jpeg", "deflate", "lzw", "none"])
+def test_each_ordinary_compression_of_tiff_is_read_by_libvips(scene, save_tiff, compression):
     options = {"Q": 85} if compression == "jpeg" else {}
     with open_slide(save_tiff(scene, f"{compression}.tiff", compression=compression, **options)) as slide:
-        assert slide.reader.startswith(reader)
+        assert slide.reader.startswith("libvips")
         assert slide.mpp == pytest.approx((0.25, 0.25))
         assert len(slide.level_dimensions) == 5
         seen = difference(slide.read_region((300, 200), 0, (400, 250)), scene[200:450, 300:700])
@@ -89,7 +80,7 @@ def test_each_tiff_compression_goes_to_the_reader_measured_for_it(scene, save_ti
 
 def test_regions_are_addressed_in_pixels_of_their_level(pyramid, scene):
     half = scene[:706, :1202].reshape(353, 2, 601, 2, 3).mean(axis=(1, 3))
-    for reader in ("fastslide", "openslide"):
+    for reader in ("libvips", "openslide"):
         with open_slide(pyramid, reader=reader) as slide:
             assert slide.level_dimensions[1] == (601, 353)
             region = slide.read_region((201, 103), 1, (77, 55))
@@ -99,13 +90,13 @@ def test_regions_are_addressed_in_pixels_of_their_level(pyramid, scene):
 
 
 def test_openslide_levels_of_odd_size_are_not_blurred_by_half_pixels(pyramid):
-    with open_slide(pyramid, reader="openslide") as slow, open_slide(pyramid, reader="fastslide") as fast:
+    with open_slide(pyramid, reader="openslide") as slow, open_slide(pyramid, reader="libvips") as fast:
         for corner in ((0, 0), (31, 17), (77, 41)):
             slow_seen = slow.read_region(corner, 3, (50, 40))
             assert difference(slow_seen, fast.read_region(corner, 3, (50, 40))).max() <= 2
 
 
-@pytest.mark.parametrize("reader", ["fastslide", "openslide", "libvips"])
+@pytest.mark.parametrize("reader", ["tifffile", "openslide", "libvips"])
 def test_corners_from_an_array_are_taken(pyramid, scene, reader):
     corner, size = np.array([[31, 12]], dtype=np.int64)[0], np.array([40, 20])
     with open_slide(pyramid, reader=reader) as slide:
@@ -210,7 +201,7 @@ def test_channels_become_rgb():
         convert_to_rgb(stack, (4, 2), name="x")
 
 
-@pytest.mark.parametrize("reader", ["fastslide", "openslide", "libvips"])
+@pytest.mark.parametrize("reader", ["tifffile", "openslide", "libvips"])
 def test_threads_read_the_same_as_one_alone(jpeg_pyramid, reader):
     with open_slide(jpeg_pyramid, reader=reader) as slide:
         boxes = [((37 * i) % 900, (53 * i) % 500) for i in range(40)]
@@ -232,6 +223,11 @@ def test_readers_are_listed_with_their_versions():
     assert [reader.name for reader in list_readers()] == ["fastslide", "openslide", "libvips", "tifffile", "zarr"]
     assert all(reader.version and reader.formats for reader in list_readers())
     assert {".svs", ".ndpi", ".vms", ".mrxs", ".tiff", ".dcm", ".png", ".jpg"} <= set(list_formats())
+
+
+def test_fastslide_which_a_broken_jpeg_ends_is_given_no_tiff(pyramid: Path):
+    with pytest.raises(SlideError, match=r"slide 'pyramid\.tiff' cannot be read by fastslide\. Let Lamella choose"):
+        open_slide(pyramid, reader="fastslide")
 
 
 def test_an_unknown_reader_is_refused(pyramid: Path):

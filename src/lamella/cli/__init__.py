@@ -55,7 +55,8 @@ class _Once(TyperCommand):
     def make_parser(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         """Return the parser, each of whose options for a single value remembers it."""
         parser = super().make_parser(ctx)
-        for option in {id(one): one for one in (*parser._long_opt.values(), *parser._short_opt.values())}.values():
+        options = (*parser._long_opt.values(), *parser._short_opt.values())
+        for option in {id(option): option for option in options}.values():
             if option.action == "store" and option.nargs == 1:
                 option.process = functools.partial(_store_once, option)  # type: ignore[method-assign]
         return parser
@@ -146,13 +147,13 @@ def build_app() -> typer.Typer:
 
 def list_commands() -> list[str]:
     """Return every command, in the order of the pipeline: `split`, ..., `weights add`, ..."""
-    found = []
+    commands = []
     for verb in _VERBS:
-        found.append(verb)
+        commands.append(verb)
         module = importlib.import_module(f"lamella.cli.{verb}")
         if hasattr(module, "app"):
-            found += [f"{verb} {command.name}" for command in module.app.registered_commands]
-    return found
+            commands += [f"{verb} {command.name}" for command in module.app.registered_commands]
+    return commands
 
 
 def main() -> None:

@@ -1,10 +1,11 @@
 """lamella audit."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lamella.cells import Cell
 from lamella.cli.echo import echo
 from lamella.cli.groups import takes_groups
 from lamella.cli.options import CohortArgument, ColumnOptions, JsonOption, TalkOptions
@@ -48,11 +49,9 @@ def audit(
     )
 
     from lamella.audits import audit_cohort, estimate_cost, save_audit
-    from lamella.cohort import give_image, give_resolution
+    from lamella.cohort import fill_in
 
-    result = audit_cohort(
-        give_image(give_resolution(given, tiles.slide_mpp), tiles.image), tiles.cut(), progress=progress
-    )
+    result = audit_cohort(fill_in(given, slide_mpp=tiles.slide_mpp, image=tiles.image), tiles.cut(), progress=progress)
     save_audit(result, out)
     cost = estimate_cost(result)
     if as_json:
@@ -93,7 +92,7 @@ def _tell_problems(result: "Audit") -> None:
         raise typer.Exit(1)
 
 
-def _shorten(row: "AuditRow") -> dict[str, Any]:
+def _shorten(row: "AuditRow") -> dict[str, Cell]:
     """Return a row as it fits a screen."""
     agrees = {True: "", False: " (?)", None: ""}[row.magnification_agrees]
     return {
@@ -116,7 +115,7 @@ def _percent(share: float | None) -> str | None:
     return None if share is None else f"{share:.0%}"
 
 
-def _as_json(result: "Audit", cost: "Cost") -> dict[str, Any]:
+def _as_json(result: "Audit", cost: "Cost") -> dict[str, object]:
     """Return everything as JSON."""
     return {
         "ok": result.ok,

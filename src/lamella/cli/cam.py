@@ -7,14 +7,14 @@ import typer
 
 from lamella.cli.encoder_options import DeviceOption, TrustOptions
 from lamella.cli.groups import takes_groups
-from lamella.cli.options import JsonOption, TalkOptions
+from lamella.cli.options import ArmOption, JsonOption, RunArgument, TalkOptions
 from lamella.cli.tables import print_json, print_table, tell_failures
-from lamella.defaults import CAM_ARM, CAM_METHOD, DEVICE, PRECISION, CamArm, CamMethod, PrecisionName
+from lamella.defaults import CAM_ARM, CAM_METHOD, DEVICE, PRECISION, CamMethod, PrecisionName
 
 
 @takes_groups
 def cam(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.", show_default=False)],
+    run: RunArgument,
     trusted: TrustOptions,
     talk: TalkOptions,
     slide_id: Annotated[
@@ -37,7 +37,7 @@ def cam(
         CamMethod,
         typer.Option(help="exact: cells sum to what the model said. grad: Grad-CAM, which lets attention vary."),
     ] = CAM_METHOD,
-    arm: Annotated[CamArm, typer.Option(help="Stage 1, or the fine-tuned encoders of --finetune tuned.")] = CAM_ARM,
+    arm: ArmOption = CAM_ARM,
     device: DeviceOption = DEVICE,
     precision: Annotated[
         PrecisionName, typer.Option(help="What the encoder computes in; auto is fp32, in which cells sum exactly.")
@@ -72,14 +72,14 @@ def cam(
     rewrite_page(home)
     rows = [
         {
-            "slide": one.slide_id,
-            "contrast": round(one.contrast, 4),
-            "cells": round(one.cells, 4),
-            "tiles": round(one.tile_bias, 4),
-            "constant": round(one.constant, 4),
-            "missing": None if one.residual is None else float(f"{one.residual:.1e}"),
+            "slide": record.slide_id,
+            "contrast": round(record.contrast, 4),
+            "cells": round(record.cells, 4),
+            "tiles": round(record.tile_bias, 4),
+            "constant": round(record.constant, 4),
+            "missing": None if record.residual is None else float(f"{record.residual:.1e}"),
         }
-        for one in records
+        for record in records
     ]
     if as_json:
         print_json({"out": str(folder), "maps": rows, "failures": len(failures)})

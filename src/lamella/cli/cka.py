@@ -9,7 +9,7 @@ from lamella.cli.groups import takes_groups
 from lamella.cli.options import JsonOption, SeedOption, SlideColumnOptions, TalkOptions
 from lamella.cli.tables import print_json, print_table, tell_failures
 from lamella.cli.tile_options import TileOptions
-from lamella.defaults import CKA_TILES
+from lamella.defaults import CKA_TILES, WEIGHTS
 
 
 @takes_groups
@@ -38,8 +38,8 @@ def cka(
             show_default=False,
         ),
     ] = None,
-    first_weights: Annotated[str, typer.Option("--first-weights", help="Weights of FIRST.")] = "auto",
-    second_weights: Annotated[str, typer.Option("--second-weights", help="Weights of SECOND.")] = "auto",
+    first_weights: Annotated[str, typer.Option("--first-weights", help="Weights of FIRST.")] = WEIGHTS,
+    second_weights: Annotated[str, typer.Option("--second-weights", help="Weights of SECOND.")] = WEIGHTS,
     n_tiles: Annotated[int, typer.Option("--tiles", min=1, help="Tiles of each slide.")] = CKA_TILES,
     allow_seen: Annotated[
         bool, typer.Option("--allow-seen", help="Compare over slides that a fine-tuned encoder was trained on.")
@@ -76,15 +76,15 @@ def cka(
         {
             "against": name,
             "block": block + 1,
-            "CKA": round(float(one.values[block, block]), 3),
-            "95% interval": f"{one.low[block, block]:.3f} to {one.high[block, block]:.3f}",
-            "that block alone": _round(result.one_block.values[0, block]) if place == 0 and result.one_block else None,
+            "CKA": round(float(alignment.values[block, block]), 3),
+            "95% interval": f"{alignment.low[block, block]:.3f} to {alignment.high[block, block]:.3f}",
+            "that block alone": _round(result.one_block.values[0, block]) if number == 0 and result.one_block else None,
             "weight change": _round(result.weight_change[block])
-            if place == 0 and result.weight_change is not None
+            if number == 0 and result.weight_change is not None
             else None,
         }
-        for place, (name, one) in enumerate(result.alignments.items())
-        for block in range(min(one.values.shape))
+        for number, (name, alignment) in enumerate(result.alignments.items())
+        for block in range(min(alignment.values.shape))
     ]
     if as_json:
         print_json({"out": str(out), "blocks": rows, "failures": len(result.failures)})

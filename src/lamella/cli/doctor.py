@@ -1,11 +1,14 @@
 """lamella doctor."""
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lamella.cli.echo import echo
 from lamella.cli.options import JsonOption
 from lamella.cli.tables import print_json, print_table
+
+if TYPE_CHECKING:
+    from lamella.doctor import Finding
 
 
 def doctor(as_json: JsonOption = False) -> None:
@@ -17,18 +20,19 @@ def doctor(as_json: JsonOption = False) -> None:
     """
     from lamella.doctor import examine_machine
 
-    findings = [dataclasses.asdict(finding) for finding in examine_machine()]
+    findings = examine_machine()
+    rows = [dataclasses.asdict(finding) for finding in findings]
     if as_json:
-        print_json(findings)
+        print_json(rows)
         return
-    print_table(["topic", "name", "here", "detail"], findings)
-    for line in dict.fromkeys(_tell_remedy(finding) for finding in findings if not finding["here"]):
+    print_table(["topic", "name", "here", "detail"], rows)
+    for line in dict.fromkeys(_tell_remedy(finding) for finding in findings if not finding.here):
         echo(line)
 
 
-def _tell_remedy(finding: dict[str, Any]) -> str:
+def _tell_remedy(finding: "Finding") -> str:
     """Return what is missing and what gets it, in one line."""
-    if finding["topic"] == "weights":
+    if finding.topic == "weights":
         return "Weights that are not here: lamella weights fetch NAME, or lamella weights add NAME FILE."
-    missing = "is not installed" if "not installed" in finding["detail"] else f"is not usable ({finding['detail']})"
-    return f"{finding['name']} {missing}: {finding['remedy']}"
+    missing = "is not installed" if "not installed" in finding.detail else f"is not usable ({finding.detail})"
+    return f"{finding.name} {missing}: {finding.remedy}"

@@ -1,36 +1,35 @@
 """Options of encoders: which, with which weights, and where they run."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lamella.defaults import DEVICE, PRECISION, DeviceName, PrecisionName
+from lamella.defaults import DEVICE, PRECISION, WEIGHTS, DeviceName, PrecisionName
 from lamella.encoders.catalogue import DEFAULT_ENCODER
 
 if TYPE_CHECKING:
     from lamella.encoders import EncoderSpec, RuntimeSettings
 
-_ENCODER = "Encoder"
+_option = partial(typer.Option, rich_help_panel="Encoder")
 
 
 WeightsOption = Annotated[
     str,
-    typer.Option(
+    _option(
         "--weights",
         metavar="PATH",
         help="Weights: auto (those of the encoder's card), a file, or random (seeded by the encoder's name).",
-        rich_help_panel=_ENCODER,
     ),
 ]
-DeviceOption = Annotated[DeviceName, typer.Option("--device", help="Where the encoder runs.", rich_help_panel=_ENCODER)]
+DeviceOption = Annotated[DeviceName, _option("--device", help="Where the encoder runs.")]
 PrecisionOption = Annotated[
     PrecisionName,
-    typer.Option(
+    _option(
         "--precision",
         help="What the encoder computes in; auto takes the fastest that agrees with fp32 on the slides' own tiles.",
-        rich_help_panel=_ENCODER,
     ),
 ]
 
@@ -41,13 +40,12 @@ class TrustOptions:
 
     trust: Annotated[
         list[Path] | None,
-        typer.Option(
+        _option(
             "--trust",
             metavar="FILE.py",
             help="Your own file that builds the encoder, where a folder or study names one: code is run from this "
             "file only. May be given again.",
             show_default=False,
-            rich_help_panel=_ENCODER,
         ),
     ] = None
 
@@ -58,21 +56,33 @@ class TrustOptions:
         trust(*self.trust or ())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncoderOptions:
+class _Runs:
+    """Where an encoder runs."""
+
+    device: DeviceName
+    precision: PrecisionName
+
+    def settings(self) -> "RuntimeSettings":
+        """Return where and in what precision it runs."""
+        from lamella.encoders import RuntimeSettings
+
+        return RuntimeSettings(device=self.device, precision=self.precision)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderOptions(_Runs):
     """What turns tiles into embeddings, and where it runs."""
 
     encoder: Annotated[
         str,
-        typer.Option(
+        _option(
             "--encoder",
             metavar="NAME",
             help="Encoder: a name of `lamella encoders`, timm:NAME, hf-hub:OWNER/NAME or FILE.py:build; NAME@3 keeps "
             "its first 3 blocks of 4.",
-            rich_help_panel=_ENCODER,
         ),
     ] = DEFAULT_ENCODER
-    weights: WeightsOption = "auto"
+    weights: WeightsOption = WEIGHTS
     device: DeviceOption = DEVICE
     precision: PrecisionOption = PRECISION
 
@@ -84,29 +94,22 @@ class EncoderOptions:
         trust(self.encoder)  # it was typed
         return EncoderSpec(name=self.encoder, weights=self.weights)
 
-    def settings(self) -> "RuntimeSettings":
-        """Return where and in what precision it runs."""
-        from lamella.encoders import RuntimeSettings
 
-        return RuntimeSettings(device=self.device, precision=self.precision)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncodersOptions:
+@dataclass(frozen=True, kw_only=True)
+class EncodersOptions(_Runs):
     """What turns tiles into embeddings, several encoders at once, and where they run."""
 
     encoder: Annotated[
         list[str] | None,
-        typer.Option(
+        _option(
             "--encoder",
             metavar="NAME",
             help="Encoder: a name of `lamella encoders`, timm:NAME, hf-hub:OWNER/NAME or FILE.py:build; NAME@3 keeps "
             "its first 3 blocks of 4, NAME@1,2,3,4 writes a bag for each. May be given again.",
             show_default=DEFAULT_ENCODER,
-            rich_help_panel=_ENCODER,
         ),
     ] = None
-    weights: WeightsOption = "auto"
+    weights: WeightsOption = WEIGHTS
     device: DeviceOption = DEVICE
     precision: PrecisionOption = PRECISION
 
@@ -125,9 +128,3 @@ class EncodersOptions:
             )
         trust(*names)  # they were typed
         return tuple(EncoderSpec(name=name, weights=self.weights) for name in names)
-
-    def settings(self) -> "RuntimeSettings":
-        """Return where and in what precision they run."""
-        from lamella.encoders import RuntimeSettings
-
-        return RuntimeSettings(device=self.device, precision=self.precision)

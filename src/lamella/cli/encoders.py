@@ -1,9 +1,10 @@
 """lamella encoders."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from lamella.cells import Cell
 from lamella.cli.echo import echo
 from lamella.cli.encoder_options import DeviceOption, PrecisionOption
 from lamella.cli.options import JsonOption
@@ -33,11 +34,11 @@ def encoders(
     With width, what they were trained on, licence, and whether their weights are here. Or, with --profile, what one
     costs at each depth: weights, operations, width, stride, cells of its class activation map, tiles a second here.
     """
-    columns, rows = _profile(profile, tile_px, device, precision) if profile else _list()
+    rows = _profile(profile, tile_px, device, precision) if profile else _list()
     if as_json:
         print_json(rows)
         return
-    print_table(columns, rows)
+    print_table(list(rows[0]), rows)
     if not profile:
         echo(
             "\nAlso: timm:NAME, hf-hub:OWNER/NAME, FILE.py:build. NAME@3 keeps the first 3 blocks of 4.\n"
@@ -45,11 +46,11 @@ def encoders(
         )
 
 
-def _list() -> tuple[list[str], list[dict[str, Any]]]:
+def _list() -> list[dict[str, Cell]]:
     from lamella.encoders import list_encoders, list_weights
 
-    here = {one.name: one.path is not None for one in list_weights()}
-    rows = [
+    here = {weights.name: weights.path is not None for weights in list_weights()}
+    return [
         {
             "encoder": card.name,
             "width": card.embedding_dim,
@@ -60,27 +61,25 @@ def _list() -> tuple[list[str], list[dict[str, Any]]]:
         }
         for card in list_encoders()
     ]
-    return ["encoder", "width", "weights", "trained on", "licence", "here"], rows
 
 
-def _profile(names: list[str], tile_px: int, device: str, precision: str) -> tuple[list[str], list[dict[str, Any]]]:
+def _profile(names: list[str], tile_px: int, device: str, precision: str) -> list[dict[str, Cell]]:
     from lamella.encoders import RuntimeSettings
     from lamella.encoders.profile import profile_encoder
     from lamella.encoders.trust import trust
 
     trust(*names)  # they were typed
     settings = RuntimeSettings(device=device, precision=precision)
-    rows = [
+    return [
         {
-            "encoder": one.name,
-            "million weights": round(one.n_parameters / 1e6, 2),
-            "GFLOP a tile": round(one.gflops, 2),
-            "width": one.width,
-            "stride px": one.stride or None,
-            "CAM cells": f"{one.cells} x {one.cells}" if one.cells else None,
-            "tiles/s": None if one.tiles_per_second is None else round(one.tiles_per_second, 2),
+            "encoder": depth.name,
+            "million weights": round(depth.n_parameters / 1e6, 2),
+            "GFLOP a tile": round(depth.gflops, 2),
+            "width": depth.width,
+            "stride px": depth.stride or None,
+            "CAM cells": f"{depth.cells} x {depth.cells}" if depth.cells else None,
+            "tiles/s": None if depth.tiles_per_second is None else round(depth.tiles_per_second, 2),
         }
         for name in names
-        for one in profile_encoder(name, tile_px=tile_px, settings=settings)
+        for depth in profile_encoder(name, tile_px=tile_px, settings=settings)
     ]
-    return ["encoder", "million weights", "GFLOP a tile", "width", "stride px", "CAM cells", "tiles/s"], rows

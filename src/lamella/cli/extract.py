@@ -7,7 +7,7 @@ import typer
 
 from lamella.cli.encoder_options import EncodersOptions
 from lamella.cli.groups import takes_groups
-from lamella.cli.options import JsonOption, SlideColumnOptions, TalkOptions
+from lamella.cli.options import JsonOption, SlideColumnOptions, SlidesArgument, TalkOptions
 from lamella.cli.tables import print_json, tell_failures
 from lamella.cli.tile_options import TileOptions
 from lamella.defaults import DTYPE
@@ -15,10 +15,7 @@ from lamella.defaults import DTYPE
 
 @takes_groups
 def extract(
-    slides: Annotated[
-        list[Path],
-        typer.Argument(metavar="SLIDE...|COHORT", help="Slides, or one table of slides.", show_default=False),
-    ],
+    slides: SlidesArgument,
     columns: SlideColumnOptions,
     tiles: TileOptions,
     encoder: EncodersOptions,
@@ -50,7 +47,7 @@ def extract(
         print_json(
             {
                 "folder": str(report.folder.features),
-                "folders": {one.encoder: str(one.features) for one in report.folders},
+                "folders": {folder.encoder: str(folder.features) for folder in report.folders},
                 "done": list(report.done),
                 "kept": list(report.kept),
                 "failures": {failure.slide_id: failure.reason for failure in report.failures},

@@ -30,7 +30,7 @@ def takes_groups(verb: Callable[..., None]) -> Callable[..., None]:
     """
     hints = get_type_hints(verb, include_extras=True)
     groups: dict[str, type[Any]] = {}
-    own: list[inspect.Parameter] = []
+    of_verb: list[inspect.Parameter] = []
     shared: list[inspect.Parameter] = []
     for parameter in inspect.signature(verb).parameters.values():
         kind = hints[parameter.name]
@@ -44,7 +44,7 @@ def takes_groups(verb: Callable[..., None]) -> Callable[..., None]:
                 for field in fields(kind)
             )
         else:
-            own.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=kind))
+            of_verb.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=kind))
 
     @functools.wraps(verb)
     def command(**given: Any) -> None:
@@ -53,7 +53,7 @@ def takes_groups(verb: Callable[..., None]) -> Callable[..., None]:
         }
         verb(**given, **filled)
 
-    flat = own + shared
+    flat = of_verb + shared
     del command.__wrapped__  # typer would look through it, at the dataclasses
     command.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}

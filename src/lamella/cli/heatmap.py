@@ -1,13 +1,13 @@
 """lamella heatmap."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from lamella.cli.groups import takes_groups
 from lamella.cli.options import TalkOptions
-from lamella.defaults import COLOURS, OPACITY, PANEL_PX
+from lamella.defaults import COLOURS, MEASURE, OPACITY, PANEL_PX, MeasureName
 
 
 @takes_groups
@@ -28,9 +28,9 @@ def heatmap(
     colours: Annotated[str, typer.Option(help="Colour map: inferno, viridis, magma, plasma, cividis.")] = COLOURS,
     opacity: Annotated[float, typer.Option(help="Share of colour over the slide, 0 to 1.")] = OPACITY,
     measure: Annotated[
-        Literal["relative", "rank"],
+        MeasureName,
         typer.Option(help="relative: attention in multiples of the average tile; rank: its order only."),
-    ] = "relative",
+    ] = MEASURE,
     panel_px: Annotated[int, typer.Option("--panel-px", help="Longer side of the slide in the picture.")] = PANEL_PX,
 ) -> None:
     """Draw the attention of one slide.

@@ -7,14 +7,14 @@ import typer
 
 from lamella.cli.encoder_options import TrustOptions
 from lamella.cli.groups import takes_groups
-from lamella.cli.options import JsonOption, LesionClassOption, LesionValueOption, TalkOptions
+from lamella.cli.options import ArmOption, JsonOption, LesionClassOption, LesionValueOption, RunArgument, TalkOptions
 from lamella.cli.tables import print_json, print_table, tell_failures
-from lamella.defaults import CAM_ARM, LOCALISED_TILES, SMALLEST_UM, CamArm
+from lamella.defaults import CAM_ARM, LOCALISED_TILES, SMALLEST_UM
 
 
 @takes_groups
 def localise(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.", show_default=False)],
+    run: RunArgument,
     trusted: TrustOptions,
     talk: TalkOptions,
     lesions: Annotated[
@@ -29,7 +29,7 @@ def localise(
     lesion_class: LesionClassOption = None,
     lesion_value: LesionValueOption = None,
     cam: Annotated[bool, typer.Option("--cam/--no-cam", help="Measure class activation maps beside attention.")] = True,
-    arm: Annotated[CamArm, typer.Option(help="Stage 1, or the fine-tuned encoders of --finetune tuned.")] = CAM_ARM,
+    arm: ArmOption = CAM_ARM,
     controls: Annotated[
         bool, typer.Option("--controls", help="Train and measure random weights and permuted labels beside.")
     ] = False,

@@ -4,17 +4,22 @@ Groups of options that travel together are dataclasses; `lamella.cli.groups` say
 """
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lamella.cohort.cohort import CohortColumns
+from lamella.cohort.column_names import OPTIONS
+from lamella.defaults import CamArm
+
 if TYPE_CHECKING:
     from lamella.cli.progress import RichProgress
-    from lamella.cohort import Cohort, CohortColumns
+    from lamella.cohort import Cohort
 
 _COHORT = "Columns of the cohort"
+_USUAL = CohortColumns()
 
 
 def read_mpp(text: str) -> float:
@@ -49,6 +54,12 @@ CohortArgument = Annotated[
         show_default=False,
     ),
 ]
+SlidesArgument = Annotated[
+    list[Path],
+    typer.Argument(metavar="SLIDE...|COHORT", help="Slides, or one table of slides.", show_default=False),
+]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.", show_default=False)]
+ArmOption = Annotated[CamArm, typer.Option(help="Stage 1, or the fine-tuned encoders of --finetune tuned.")]
 ImageOption = Annotated[
     str | None,
     typer.Option(
@@ -80,36 +91,30 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Number that all that is drawn by chance depends on.")]
 
 
-def _column(option: str, help_text: str) -> Any:
-    return typer.Option(option, metavar="NAME", help=help_text, rich_help_panel=_COHORT)
+def _column(field: str, help_text: str) -> Any:
+    return typer.Option(OPTIONS[field], metavar="NAME", help=help_text, rich_help_panel=_COHORT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlideColumnOptions:
     """Names of the columns that say which slides there are."""
 
-    slide_col: Annotated[str, _column("--slide-col", "Column of the slides' paths.")] = "slide"
-    id_col: Annotated[str, _column("--id-col", "Column of the slides' ids; without it, the file names.")] = "slide_id"
-    mpp_col: Annotated[str, _column("--mpp-col", "Column of resolutions, um per pixel, that override the files'.")] = (
-        "slide_mpp"
+    slide_col: Annotated[str, _column("slide", "Column of the slides' paths.")] = _USUAL.slide
+    id_col: Annotated[str, _column("slide_id", "Column of the slides' ids; without it, the file names.")] = (
+        _USUAL.slide_id
     )
-    image_col: Annotated[str, _column("--image-col", "Column of the image to read, of files that hold several.")] = (
-        "slide_image"
+    mpp_col: Annotated[str, _column("slide_mpp", "Column of resolutions, um per pixel, that override the files'.")] = (
+        _USUAL.slide_mpp
+    )
+    image_col: Annotated[str, _column("slide_image", "Column of the image to read, of files that hold several.")] = (
+        _USUAL.slide_image
     )
 
-    def names(self) -> "CohortColumns":
+    def names(self) -> CohortColumns:
         """Return the names of the columns; those that a verb does not ask for keep their defaults."""
-        from lamella.cohort import CohortColumns
-
-        options = {
-            "slide_id": "id_col",
-            "patient_id": "patient_col",
-            "slide_mpp": "mpp_col",
-            "slide_image": "image_col",
-        }
-        columns = {one.name: options.get(one.name, f"{one.name}_col") for one in fields(CohortColumns)}
+        options = {field: option.removeprefix("--").replace("-", "_") for field, option in OPTIONS.items()}
         return CohortColumns(
-            **{name: getattr(self, option) for name, option in columns.items() if hasattr(self, option)}
+            **{field: getattr(self, option) for field, option in options.items() if hasattr(self, option)}
         )
 
     def gather(self, paths: list[Path], *, slide_mpp: float | None, image: str | None = None) -> "Cohort":
@@ -124,9 +129,9 @@ class SlideColumnOptions:
 class LabelColumnOptions(SlideColumnOptions):
     """Names of the columns of new slides, which may have labels."""
 
-    label_col: Annotated[str, _column("--label-col", "Column of the labels.")] = "label"
-    patient_col: Annotated[str, _column("--patient-col", "Column of the patients; without it, each slide is one.")] = (
-        "patient_id"
+    label_col: Annotated[str, _column("label", "Column of the labels.")] = _USUAL.label
+    patient_col: Annotated[str, _column("patient_id", "Column of the patients; without it, each slide is one.")] = (
+        _USUAL.patient_id
     )
 
 
@@ -134,9 +139,9 @@ class LabelColumnOptions(SlideColumnOptions):
 class ColumnOptions(LabelColumnOptions):
     """Names of a cohort table's columns, and the positive label."""
 
-    split_col: Annotated[str, _column("--split-col", "Column that says train, val or test.")] = "split"
-    fold_col: Annotated[str, _column("--fold-col", "Column of the round, from 0, in which a slide is tested.")] = "fold"
-    batch_col: Annotated[str, _column("--batch-col", "Column of batches (laboratory, scanner, block).")] = "batch"
+    split_col: Annotated[str, _column("split", "Column that says train, val or test.")] = _USUAL.split
+    fold_col: Annotated[str, _column("fold", "Column of the round, from 0, in which a slide is tested.")] = _USUAL.fold
+    batch_col: Annotated[str, _column("batch", "Column of batches (laboratory, scanner, block).")] = _USUAL.batch
     positive: Annotated[
         str | None,
         typer.Option(

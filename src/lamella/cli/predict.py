@@ -1,10 +1,12 @@
 """lamella predict."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lamella.cells import Cell
 from lamella.cli.encoder_options import TrustOptions
 from lamella.cli.groups import takes_groups
 from lamella.cli.options import ImageOption, JsonOption, LabelColumnOptions, TalkOptions
@@ -117,7 +119,7 @@ def predict(
     elif rows:
         print_table(list(rows[0]), rows)
         if external is not None:
-            print_table(["arm", "AUC", "95% interval", "loss", "answer"], [_compare(one) for one in external["arms"]])
+            print_table(["arm", "AUC", "95% interval", "loss", "answer"], [_compare(arm) for arm in external["arms"]])
             progress.say(external["sentence"])
         if prevalence is not None:
             stated = parse_json_file(out / "metrics.json")["at_prevalence"]
@@ -127,7 +129,7 @@ def predict(
     tell_failures(failures, out / "failures.csv")
 
 
-def _restate(name: str, figure: dict[str, Any]) -> dict[str, Any]:
+def _restate(name: str, figure: Mapping[str, Any]) -> dict[str, Cell]:
     """Return one figure's row: its value and interval, or why it cannot be had."""
     if figure["value"] is None:
         return {"what": name.upper(), "value": figure["reason"]}
@@ -135,7 +137,7 @@ def _restate(name: str, figure: dict[str, Any]) -> dict[str, Any]:
     return {"what": name.upper(), "value": f"{figure['value']:.3f}", "95% interval": interval}
 
 
-def _compare(arm: dict[str, Any]) -> dict[str, Any]:
+def _compare(arm: Mapping[str, Any]) -> dict[str, Cell]:
     """Return one arm's row: its AUC, what it loses against the whole network, and whether that is confirmed."""
     low, high = arm["interval"]
     loss = "" if arm["loss"] is None else f"{arm['loss']:.3f}"
@@ -148,9 +150,9 @@ def _compare(arm: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _describe(prediction: "SlidePrediction", classes: tuple[str, ...]) -> dict[str, Any]:
+def _describe(prediction: "SlidePrediction", classes: tuple[str, ...]) -> dict[str, Cell]:
     """Return one slide's row: probabilities, where folds differ their SD, and how it is unlike those of training."""
-    row: dict[str, Any] = {"slide_id": prediction.slide_id, "label": prediction.label or ""}
+    row: dict[str, Cell] = {"slide_id": prediction.slide_id, "label": prediction.label or ""}
     row |= {name: round(float(p), 4) for name, p in zip(classes, prediction.probabilities, strict=True)}
     if prediction.spread is not None:
         row["sd"] = round(float(prediction.spread.sd.max()), 4)

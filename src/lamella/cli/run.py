@@ -50,7 +50,7 @@ def run(
     progress = talk.open()
     given = columns.load(cohort, progress)
 
-    from lamella.cohort import give_image, give_resolution
+    from lamella.cohort import fill_in
     from lamella.features.settings import ExtractSettings
     from lamella.pipeline.run import run_cohort
     from lamella.reports.summary import list_remarks, summarise_run
@@ -67,7 +67,7 @@ def run(
         cka=cka,
     )
     result = run_cohort(
-        give_image(give_resolution(given, tiles.slide_mpp), tiles.image),
+        fill_in(given, slide_mpp=tiles.slide_mpp, image=tiles.image),
         settings,
         out,
         pseudonyms=pseudonyms,

@@ -7,13 +7,14 @@ import typer
 
 from lamella.cli.groups import takes_groups
 from lamella.cli.options import SeedOption, TalkOptions
+from lamella.defaults import DEMO_SLIDES
 
 
 @takes_groups
 def sample(
     talk: TalkOptions,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the slides.", show_default=False)],
-    slides: Annotated[int, typer.Option("--slides", min=2, help="How many slides.")] = 44,
+    slides: Annotated[int, typer.Option("--slides", min=2, help="How many slides.")] = DEMO_SLIDES,
     seed: SeedOption = 0,
 ) -> None:
     """Draw a cohort of slides with known lesions.

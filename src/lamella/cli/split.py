@@ -1,17 +1,19 @@
 """lamella split."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lamella.cells import Cell
 from lamella.cli.groups import takes_groups
 from lamella.cli.options import CohortArgument, ColumnOptions, JsonOption, SeedOption, TalkOptions
 from lamella.cli.tables import print_json, print_table
+from lamella.defaults import N_FOLDS
 from lamella.errors import SettingsError
 
 if TYPE_CHECKING:
-    from lamella.cohort import Cohort
+    from lamella.cohort import Cohort, CohortSlide
 
 
 @takes_groups
@@ -28,7 +30,7 @@ def split(
             "--folds",
             metavar="N|batch",
             help="Number of folds, 3 or more; or batch, which leaves out one batch at a time.",
-            show_default="5",
+            show_default=str(N_FOLDS),
         ),
     ] = None,
     holdout: Annotated[
@@ -76,15 +78,15 @@ def split(
 def _read_folds(folds: str | None) -> int:
     """Return the number of folds."""
     if folds is None:
-        return 5
+        return N_FOLDS
     if not folds.isdecimal():
-        raise SettingsError(f"--folds is '{folds}' and must be a number from 3, or batch. Pass --folds 5.")
+        raise SettingsError(f"--folds is '{folds}' and must be a number from 3, or batch. Pass --folds {N_FOLDS}.")
     return int(folds)
 
 
-def _count(cohort: "Cohort") -> list[dict[str, Any]]:
+def _count(cohort: "Cohort") -> list[dict[str, Cell]]:
     """Count patients and slides, and slides of each class, by fold or split."""
-    parts: dict[str, list[Any]] = {}
+    parts: dict[str, list[CohortSlide]] = {}
     for slide in sorted(
         cohort.slides, key=lambda slide: (slide.fold or 0, slide.split != "train", slide.split != "val")
     ):

@@ -170,12 +170,12 @@ def study(
         costs=None if costs is None else str(costs),
     )
 
-    from lamella.cohort import give_resolution
+    from lamella.cohort import fill_in
     from lamella.cohort.datasets import gather_camelyon16_outlines, is_camelyon16
     from lamella.encoders import RuntimeSettings
     from lamella.studies.options import StudyOptions
 
-    given = give_resolution(_load(table, columns, progress), slide_mpp)
+    given = fill_in(_load(table, columns, progress), slide_mpp=slide_mpp)
     options = StudyOptions(
         runtime=RuntimeSettings(device=device, precision=precision),
         lesions=lesions or (Path(design.localise) if design.localise else None),

@@ -4,10 +4,11 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
+from lamella.cells import Cell
 from lamella.cli.echo import echo
 
 if TYPE_CHECKING:
@@ -15,12 +16,12 @@ if TYPE_CHECKING:
     from lamella.features.failures import Failure
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, Cell]]) -> None:
     """Print rows under their columns: text left, numbers right, nothing as a dash."""
     echo(format_table(columns, rows))
 
 
-def print_json(content: Any) -> None:
+def print_json(content: object) -> None:
     """Print one JSON document."""
     echo(json.dumps(content, indent=2, allow_nan=False))
 
@@ -88,7 +89,7 @@ def describe_bytes(n_bytes: float) -> str:
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
 
 
-def format_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+def format_table(columns: Sequence[str], rows: Sequence[Mapping[str, Cell]]) -> str:
     r"""Return rows under their columns as aligned text.
 
     Example:
@@ -110,7 +111,7 @@ def format_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> s
     return "\n".join(lines)
 
 
-def _write(value: Any) -> str:
+def _write(value: Cell) -> str:
     """Write a cell: floats in three digits, yes and no for truth, a dash for nothing."""
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return "-"

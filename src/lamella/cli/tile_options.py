@@ -1,6 +1,7 @@
 """Options of tissue and tiles."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,109 +14,84 @@ if TYPE_CHECKING:
     from lamella.features.plan import CutSettings
     from lamella.tiles import TileSpec
 
-_TILES = "Tissue and tiles"
+_option = partial(typer.Option, rich_help_panel="Tissue and tiles")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TileOptions:
     """Where tiles are cut, and how large."""
 
-    tile_px: Annotated[
-        int, typer.Option("--tile-px", help="Side of a tile, in pixels at --mpp.", rich_help_panel=_TILES)
-    ] = TILE_PX
+    tile_px: Annotated[int, _option("--tile-px", help="Side of a tile, in pixels at --mpp.")] = TILE_PX
     stride: Annotated[
         int | None,
-        typer.Option(
-            "--stride",
-            help="Distance between neighbouring tiles, in pixels at --mpp.",
-            show_default="the tile's side",
-            rich_help_panel=_TILES,
+        _option(
+            "--stride", help="Distance between neighbouring tiles, in pixels at --mpp.", show_default="the tile's side"
         ),
     ] = None
     mpp: Annotated[
-        float,
-        typer.Option(
-            "--mpp",
-            parser=read_mpp,
-            metavar="FLOAT",
-            help="Resolution the encoder sees, um per pixel.",
-            rich_help_panel=_TILES,
-        ),
+        float, _option("--mpp", parser=read_mpp, metavar="FLOAT", help="Resolution the encoder sees, um per pixel.")
     ] = MPP
     min_tissue: Annotated[
-        float,
-        typer.Option(
-            "--min-tissue", help="A tile is kept when more than this share is tissue.", rich_help_panel=_TILES
-        ),
+        float, _option("--min-tissue", help="A tile is kept when more than this share is tissue.")
     ] = MIN_TISSUE
     max_upsample: Annotated[
         float,
-        typer.Option(
-            "--max-upsample",
-            help="By how much a slide coarser than --mpp may be enlarged; beyond it is refused.",
-            rich_help_panel=_TILES,
-        ),
+        _option("--max-upsample", help="By how much a slide coarser than --mpp may be enlarged; beyond it is refused."),
     ] = MAX_UPSAMPLE
     slide_mpp: Annotated[
         float | None,
-        typer.Option(
+        _option(
             "--slide-mpp",
             parser=read_mpp,
             metavar="FLOAT",
             help="Resolution of level 0, um per pixel, for slides whose row gives none, whatever their files state.",
             show_default="what the file states",
-            rich_help_panel=_TILES,
         ),
     ] = None
     image: ImageOption = None
     tissue: Annotated[
         TissueName,
-        typer.Option(
+        _option(
             "--tissue",
             help="glass: what does not look like the scanner's empty glass. otsu: plain Otsu, which drops pale tissue.",
-            rich_help_panel=_TILES,
         ),
     ] = TISSUE
     include: Annotated[
         Path | None,
-        typer.Option(
+        _option(
             "--include",
             metavar="PATH",
             help="Keep only these regions: GeoJSON (QuPath) or XML (ASAP, ImageScope), a file or a folder of "
             "<slide_id>.geojson.",
             show_default=False,
-            rich_help_panel=_TILES,
         ),
     ] = None
     exclude: Annotated[
         Path | None,
-        typer.Option(
+        _option(
             "--exclude",
             metavar="PATH",
             help="Leave these regions out: GeoJSON (QuPath) or XML (ASAP, ImageScope), a file or a folder of "
             "<slide_id>.geojson.",
             show_default=False,
-            rich_help_panel=_TILES,
         ),
     ] = None
     include_class: Annotated[
         list[str] | None,
-        typer.Option(
+        _option(
             "--include-class",
             metavar="NAME",
             help="Class of the regions to keep, where they have several (repeatable).",
             show_default=False,
-            rich_help_panel=_TILES,
         ),
     ] = None
     exclude_class: Annotated[
         list[str] | None,
-        typer.Option(
+        _option(
             "--exclude-class",
             metavar="NAME",
             help="Class of the regions to leave out, where they have several (repeatable).",
             show_default=False,
-            rich_help_panel=_TILES,
         ),
     ] = None
 

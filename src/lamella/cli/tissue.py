@@ -6,17 +6,14 @@ from typing import Annotated
 import typer
 
 from lamella.cli.groups import takes_groups
-from lamella.cli.options import JsonOption, SlideColumnOptions, TalkOptions
+from lamella.cli.options import JsonOption, SlideColumnOptions, SlidesArgument, TalkOptions
 from lamella.cli.tables import print_json, print_table, tell_failures
 from lamella.cli.tile_options import TileOptions
 
 
 @takes_groups
 def tissue(
-    slides: Annotated[
-        list[Path],
-        typer.Argument(metavar="SLIDE...|COHORT", help="Slides, or one table of slides.", show_default=False),
-    ],
+    slides: SlidesArgument,
     columns: SlideColumnOptions,
     tiles: TileOptions,
     talk: TalkOptions,

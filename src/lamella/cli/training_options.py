@@ -1,6 +1,7 @@
 """Options of training: heads in stage 1, encoders in stage 2."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,48 +11,34 @@ from lamella import defaults
 if TYPE_CHECKING:
     from lamella.runs.settings import StageTwo, TrainingSettings
 
-_TRAINING, _FINETUNE = "Training and testing", "Fine-tuning"
+_train = partial(typer.Option, rich_help_panel="Training and testing")
+_finetune = partial(typer.Option, rich_help_panel="Fine-tuning")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainOptions:
     """How heads are trained and tested."""
 
-    head: Annotated[
-        defaults.HeadName,
-        typer.Option("--head", help="How tiles are pooled; attention is the paper's.", rich_help_panel=_TRAINING),
-    ] = defaults.HEAD
+    head: Annotated[defaults.HeadName, _train("--head", help="How tiles are pooled; attention is the paper's.")] = (
+        defaults.HEAD
+    )
     folds: Annotated[
-        int,
-        typer.Option(
-            "--folds",
-            help="Number of folds, where the table brings neither folds nor splits.",
-            rich_help_panel=_TRAINING,
-        ),
+        int, _train("--folds", help="Number of folds, where the table brings neither folds nor splits.")
     ] = defaults.N_FOLDS
-    seeds: Annotated[
-        int,
-        typer.Option(
-            "--seeds", help="Heads trained in each round; their logits are averaged.", rich_help_panel=_TRAINING
-        ),
-    ] = defaults.N_SEEDS
-    epochs: Annotated[int, typer.Option("--epochs", help="Most epochs.", rich_help_panel=_TRAINING)] = defaults.EPOCHS
+    seeds: Annotated[int, _train("--seeds", help="Heads trained in each round; their logits are averaged.")] = (
+        defaults.N_SEEDS
+    )
+    epochs: Annotated[int, _train("--epochs", help="Most epochs.")] = defaults.EPOCHS
     patience: Annotated[
-        int,
-        typer.Option(
-            "--patience",
-            help="Epochs without a better validation log-loss before training stops.",
-            rich_help_panel=_TRAINING,
-        ),
+        int, _train("--patience", help="Epochs without a better validation log-loss before training stops.")
     ] = defaults.PATIENCE
-    lr: Annotated[float, typer.Option("--lr", help="Learning rate.", rich_help_panel=_TRAINING)] = defaults.LR
+    lr: Annotated[float, _train("--lr", help="Learning rate.")] = defaults.LR
     sensitivity: Annotated[
         float | None,
-        typer.Option(
+        _train(
             "--sensitivity",
             help="Least sensitivity that the threshold must reach on validation.",
             show_default="Youden's threshold",
-            rich_help_panel=_TRAINING,
         ),
     ] = None
 
@@ -62,11 +49,7 @@ class TrainOptions:
 
         train = TrainSettings(head=self.head, epochs=self.epochs, patience=self.patience, lr=self.lr, seed=seed)
         return TrainingSettings(
-            train=train,
-            n_seeds=self.seeds,
-            n_folds=self.folds,
-            split_seed=seed,
-            sensitivity=self.sensitivity,
+            train=train, n_seeds=self.seeds, n_folds=self.folds, split_seed=seed, sensitivity=self.sensitivity
         )
 
 
@@ -76,72 +59,52 @@ class FinetuneOptions:
 
     finetune: Annotated[
         defaults.FinetunedName | None,
-        typer.Option(
+        _finetune(
             "--finetune",
             help="Train on after stage 1: tuned (encoder and head, with the control) or head (the control alone).",
             show_default="no",
-            rich_help_panel=_FINETUNE,
         ),
     ] = None
-    top_k: Annotated[
-        int,
-        typer.Option("--top-k", help="Most attended tiles of each slide that are used.", rich_help_panel=_FINETUNE),
-    ] = defaults.TOP_K
-    finetune_epochs: Annotated[
-        int, typer.Option("--finetune-epochs", help="Most epochs.", rich_help_panel=_FINETUNE)
-    ] = defaults.FINETUNE_EPOCHS
-    finetune_seeds: Annotated[
-        int, typer.Option("--finetune-seeds", help="Seeds of stage 1 that are trained on.", rich_help_panel=_FINETUNE)
-    ] = defaults.FINETUNE_SEEDS
-    encoder_lr: Annotated[
-        float, typer.Option("--encoder-lr", help="Learning rate of the encoder.", rich_help_panel=_FINETUNE)
-    ] = defaults.ENCODER_LR
-    head_lr: Annotated[
-        float, typer.Option("--head-lr", help="Learning rate of the head.", rich_help_panel=_FINETUNE)
-    ] = defaults.HEAD_LR
+    top_k: Annotated[int, _finetune("--top-k", help="Most attended tiles of each slide that are used.")] = (
+        defaults.TOP_K
+    )
+    finetune_epochs: Annotated[int, _finetune("--finetune-epochs", help="Most epochs.")] = defaults.FINETUNE_EPOCHS
+    finetune_seeds: Annotated[int, _finetune("--finetune-seeds", help="Seeds of stage 1 that are trained on.")] = (
+        defaults.FINETUNE_SEEDS
+    )
+    encoder_lr: Annotated[float, _finetune("--encoder-lr", help="Learning rate of the encoder.")] = defaults.ENCODER_LR
+    head_lr: Annotated[float, _finetune("--head-lr", help="Learning rate of the head.")] = defaults.HEAD_LR
     train_blocks: Annotated[
         int | None,
-        typer.Option(
+        _finetune(
             "--train-blocks",
             min=1,
             max=4,
             help="Train only so many of the encoder's last blocks; the maps that enter them are computed once.",
             show_default="all",
-            rich_help_panel=_FINETUNE,
         ),
     ] = None
-    flips: Annotated[
-        bool,
-        typer.Option("--flips", help="Turn and mirror tiles at random while training.", rich_help_panel=_FINETUNE),
-    ] = False
+    flips: Annotated[bool, _finetune("--flips", help="Turn and mirror tiles at random while training.")] = False
     stain_jitter: Annotated[
-        float,
-        typer.Option(
-            "--stain-jitter",
-            help="SD of a random factor on the amount of each stain while training.",
-            rich_help_panel=_FINETUNE,
-        ),
+        float, _finetune("--stain-jitter", help="SD of a random factor on the amount of each stain while training.")
     ] = defaults.STAIN_JITTER
     choose_again: Annotated[
         int | None,
-        typer.Option(
+        _finetune(
             "--choose-again",
             min=1,
             help="Choose the tiles again, by the network as it is, after each so many epochs.",
             show_default="never",
-            rich_help_panel=_FINETUNE,
         ),
     ] = None
     train_precision: Annotated[
-        defaults.TrainPrecision,
-        typer.Option("--train-precision", help="Arithmetic while training.", rich_help_panel=_FINETUNE),
+        defaults.TrainPrecision, _finetune("--train-precision", help="Arithmetic while training.")
     ] = defaults.TRAIN_PRECISION
     evaluate: Annotated[
         defaults.Evaluation,
-        typer.Option(
+        _finetune(
             "--evaluate",
             help="Test the tuned encoder on all tiles, encoded anew, or on the top-k that stage 1 attends most.",
-            rich_help_panel=_FINETUNE,
         ),
     ] = defaults.EVALUATE
 

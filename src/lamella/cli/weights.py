@@ -17,8 +17,13 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print the result
     from lamella.encoders import list_weights
 
     rows = [
-        {"encoder": one.name, "where": one.place, "file": one.path.name if one.path else "", "to get them": one.remedy}
-        for one in list_weights()
+        {
+            "encoder": entry.name,
+            "where": entry.place,
+            "file": entry.path.name if entry.path else "",
+            "to get them": entry.remedy,
+        }
+        for entry in list_weights()
     ]
     if as_json:
         print_json(rows)

@@ -5,7 +5,7 @@ A cohort is a table with one row a slide. The patient, not the slide, is the uni
 
 from lamella.cohort.cohort import Cohort, CohortColumns, CohortSlide, find_missing
 from lamella.cohort.rounds import Round, check_same_images, list_rounds, list_same_images
-from lamella.cohort.slides import gather_slides, give_image, give_resolution
+from lamella.cohort.slides import fill_in, gather_slides
 from lamella.cohort.splits import split_by_batch, split_folds, split_holdout
 from lamella.cohort.table import load_cohort, save_cohort
 
@@ -15,10 +15,9 @@ __all__ = [
     "CohortSlide",
     "Round",
     "check_same_images",
+    "fill_in",
     "find_missing",
     "gather_slides",
-    "give_image",
-    "give_resolution",
     "list_rounds",
     "list_same_images",
     "load_cohort",

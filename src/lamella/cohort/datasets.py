@@ -22,7 +22,7 @@ from pathlib import Path
 
 from lamella.cohort.cohort import Cohort, CohortSlide
 from lamella.cohort.rounds import list_rounds
-from lamella.errors import CohortError, SettingsError
+from lamella.errors import CohortError
 from lamella.files import replacing
 from lamella.words import name_some
 
@@ -48,7 +48,7 @@ def is_camelyon16(folder: Path) -> bool:
     return all((folder / name).is_dir() for name in ("training/normal", "training/tumor", "testing/images"))
 
 
-def load_camelyon16(folder: Path | str, *, seed: int = 0, val_share: float = VAL_SHARE) -> Cohort:
+def load_camelyon16(folder: Path | str, *, seed: int = 0) -> Cohort:
     """Read CAMELYON16 with its official split; part of its training slides validates, drawn by class.
 
     The data set does not say which slides are of one patient, so each counts as its own. Slides that were not
@@ -57,15 +57,11 @@ def load_camelyon16(folder: Path | str, *, seed: int = 0, val_share: float = VAL
     Args:
         folder: Holds `training/normal`, `training/tumor`, `testing/images` and `testing/reference.csv`.
         seed: Another seed, other slides that validate.
-        val_share: Share of the training slides of each class that validates, 0 to 1.
 
     Raises:
         CohortError: If a folder or the reference is absent, or a test slide has no class in it.
-        SettingsError: If the share leaves nothing to learn from.
     """
     folder = Path(folder).resolve()
-    if not 0 < val_share < 1:
-        raise SettingsError(f"the share that validates is {val_share} and must lie between 0 and 1. Pass 0.2.")
     for name in ("training/normal", "training/tumor", "testing/images"):
         if not (folder / name).is_dir():
             raise CohortError(
@@ -81,7 +77,7 @@ def load_camelyon16(folder: Path | str, *, seed: int = 0, val_share: float = VAL
     slides = [slide for slide in [*train, *test] if _canonical(slide.slide_id) not in LEFT_OUT]
     gone = sorted(slide.slide_id for slide in [*train, *test] if _canonical(slide.slide_id) in LEFT_OUT)
     for label in ("normal", "tumor"):
-        slides = _choose_val(slides, label, seed, val_share)
+        slides = _choose_val(slides, label, seed)
     cohort = Cohort(
         slides=tuple(slides), classes=("normal", "tumor"), positive="tumor", notes=_list_notes(slides, gone)
     )
@@ -96,17 +92,17 @@ def list_camelyon16_outlines(folder: Path | str) -> dict[str, Path]:
         CohortError: If there are none: the data set brings them as archives, which have to be extracted.
     """
     folder = Path(folder).resolve()
-    found = {
+    outlines = {
         path.stem: path
         for name in _OUTLINES
         for path in sorted((folder / name).glob("*.xml"))
         if _canonical(path.stem) not in PARTLY_ANNOTATED | LEFT_OUT.keys()
     }
-    if not found:
+    if not outlines:
         packed = next((name for name in _OUTLINES if (folder / f"{name}.zip").is_file()), None)
         what = f"'{packed}.zip' is packed" if packed else f"'{folder}' has no {' and no '.join(_OUTLINES)}"
         raise CohortError(f"no outlines of CAMELYON16 are there: {what}. Extract both lesion_annotations.zip in place.")
-    return found
+    return outlines
 
 
 def gather_camelyon16_outlines(folder: Path | str, out: Path) -> Path:
@@ -181,7 +177,7 @@ def _read_reference(path: Path) -> dict[str, str]:
     return labels
 
 
-def _choose_val(slides: list[CohortSlide], label: str, seed: int, share: float) -> list[CohortSlide]:
+def _choose_val(slides: list[CohortSlide], label: str, seed: int) -> list[CohortSlide]:
     """Return the slides with some training slides of a class validating: chosen by a hash of seed and id."""
     ids = [_canonical(slide.slide_id) for slide in slides if slide.split == "train" and slide.label == label]
     if len(ids) < 2:
@@ -189,7 +185,7 @@ def _choose_val(slides: list[CohortSlide], label: str, seed: int, share: float) 
             f"training/{label} holds {len(ids)} slide{'' if len(ids) == 1 else 's'} and 2 are needed, one to learn "
             "from and one to validate on. Add slides."
         )
-    n = min(max(1, round(share * len(ids))), len(ids) - 1)
+    n = min(max(1, round(VAL_SHARE * len(ids))), len(ids) - 1)
     chosen = sorted(ids, key=lambda slide_id: (hashlib.sha256(f"{seed}\0{slide_id}".encode()).digest(), slide_id))[:n]
     return [
         replace(slide, split="val")

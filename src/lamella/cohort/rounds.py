@@ -47,8 +47,8 @@ def list_rounds(cohort: Cohort) -> tuple[Round, ...]:
         rounds = (_make_round(cohort, 0, {slide.slide_id: slide.split for slide in cohort.slides}),)
     else:
         raise CohortError(f"the cohort has neither folds nor splits. {_SPLIT_AGAIN}")
-    for one in rounds:
-        _check_classes(cohort, one, n_rounds=len(rounds))
+    for round_ in rounds:
+        _check_classes(cohort, round_, n_rounds=len(rounds))
     return rounds
 
 
@@ -76,8 +76,8 @@ def check_same_images(hashes: Mapping[str, str]) -> None:
 def list_same_images(hashes: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
     """List the groups of ids that share a hash; ids and groups sorted."""
     groups: dict[str, list[str]] = {}
-    for slide_id, found in hashes.items():
-        groups.setdefault(found, []).append(slide_id)
+    for slide_id, digest in hashes.items():
+        groups.setdefault(digest, []).append(slide_id)
     return tuple(sorted(tuple(sorted(ids)) for ids in groups.values() if len(ids) > 1))
 
 
@@ -136,14 +136,14 @@ def _check_patients(slides: tuple[CohortSlide, ...], sides: Mapping[str, str]) -
             )
 
 
-def _check_classes(cohort: Cohort, one: Round, *, n_rounds: int) -> None:
+def _check_classes(cohort: Cohort, round_: Round, *, n_rounds: int) -> None:
     """Refuse a round with a class missing from a side (a tested batch may lack one)."""
     labels = {slide.slide_id: slide.label for slide in cohort.slides}
-    for side, ids in (("train", one.train), ("val", one.val), ("test", one.test)):
+    for side, ids in (("train", round_.train), ("val", round_.val), ("test", round_.test)):
         missing = [name for name in cohort.classes if name not in {labels[slide_id] for slide_id in ids}]
         if not missing or (side == "test" and cohort.folds_are_batches):
             continue
-        where = f" of round {one.fold}" if n_rounds > 1 else ""
+        where = f" of round {round_.fold}" if n_rounds > 1 else ""
         remedy = f"{_SPLIT_AGAIN} --folds {max(3, n_rounds - 1)}" if n_rounds > 3 else _SPLIT_AGAIN
         raise CohortError(
             f"class '{missing[0]}' is missing from {side}{where} ({len(ids)} slide{'' if len(ids) == 1 else 's'}). "

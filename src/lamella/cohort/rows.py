@@ -173,9 +173,9 @@ def _collect(name: str, columns: tuple[str, ...], lines: Sequence[tuple[int, Seq
                 f"{name} has {len(line)} cells in row {number} and {len(columns)} columns. "
                 'Put a cell that contains the separator in "quotes".'
             )
-        found = {column: unescape_cell(cell.strip()) for column, cell in zip(columns, line, strict=False)}
-        if any(found.values()):
-            cells.append(found)
+        row = {column: unescape_cell(cell.strip()) for column, cell in zip(columns, line, strict=False)}
+        if any(row.values()):
+            cells.append(row)
             numbers.append(number)
     return Rows(columns, tuple(cells), tuple(numbers))
 

@@ -31,18 +31,18 @@ def merge_series(
             kept.append(slide)
             continue
         home = slide.path if slide.path.is_dir() else slide.path.parent
-        own = first.setdefault((home, uid), slide)
-        rows[own.slide_id] = rows.get(own.slide_id, 0) + 1
-        if own is slide:
+        head = first.setdefault((home, uid), slide)
+        rows[head.slide_id] = rows.get(head.slide_id, 0) + 1
+        if head is slide:
             kept.append(slide)
             continue
-        alike = replace(slide, slide_id=own.slide_id, path=own.path)
+        alike = replace(slide, slide_id=head.slide_id, path=head.path)
         if not patients_given:
-            alike = replace(alike, patient_id=own.patient_id)
-        if alike != own:
+            alike = replace(alike, patient_id=head.patient_id)
+        if alike != head:
             raise CohortError(
-                f"cohort '{table.name}' lists files of one DICOM slide as '{own.slide_id}' and '{slide.slide_id}', and "
-                "these rows differ beyond the file. Keep one row for the slide."
+                f"cohort '{table.name}' lists files of one DICOM slide as '{head.slide_id}' and '{slide.slide_id}', "
+                "and these rows differ beyond the file. Keep one row for the slide."
             )
     notes = [
         f"{n} rows name files of one DICOM slide, which counts once, as '{slide_id}'."

@@ -36,7 +36,7 @@ def gather_slides(
         raise CohortError("no slide is named. Name slides, or a table of slides.")
     if len(paths) == 1 and paths[0].suffix.lower() in _TABLES:
         cohort = load_cohort(paths[0], columns=columns or CohortColumns(), labelled=False)
-        return give_image(give_resolution(cohort, slide_mpp), image)
+        return fill_in(cohort, slide_mpp=slide_mpp, image=image)
     stems = Counter(name_slide(path) for path in paths)
     twice = next((stem for stem, n in stems.items() if n > 1), None)
     if twice is not None:
@@ -65,21 +65,20 @@ def gather_slides(
     return Cohort(slides=slides, classes=(), positive=None, notes=(), patients_given=False)
 
 
-def give_resolution(cohort: Cohort, slide_mpp: float | None) -> Cohort:
-    """Return the cohort with a resolution, in um per pixel, for the slides whose row gives none."""
-    if slide_mpp is None:
-        return cohort
-    slides = tuple(
-        dataclasses.replace(slide, slide_mpp=slide_mpp) if slide.slide_mpp is None else slide for slide in cohort.slides
-    )
-    return dataclasses.replace(cohort, slides=slides)
+def fill_in(cohort: Cohort, *, slide_mpp: float | None = None, image: str | None = None) -> Cohort:
+    """Return the cohort with what its rows leave out: a resolution, and which image of files that hold several.
 
-
-def give_image(cohort: Cohort, image: str | None) -> Cohort:
-    """Return the cohort with an image, by number from 1 or by name, for the slides whose row names none."""
-    if image is None:
-        return cohort
+    Args:
+        cohort: As its table says.
+        slide_mpp: um per level-0 pixel; None leaves it to the files.
+        image: A number from 1, or a name; None leaves it to the files.
+    """
     slides = tuple(
-        dataclasses.replace(slide, slide_image=image) if slide.slide_image is None else slide for slide in cohort.slides
+        dataclasses.replace(
+            slide,
+            slide_mpp=slide_mpp if slide.slide_mpp is None else slide.slide_mpp,
+            slide_image=image if slide.slide_image is None else slide.slide_image,
+        )
+        for slide in cohort.slides
     )
     return dataclasses.replace(cohort, slides=slides)

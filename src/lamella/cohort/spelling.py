@@ -106,29 +106,29 @@ def refuse_look_alikes(
     pair = find_look_alikes(texts)
     if pair is None:
         return
-    one, other = pair
+    text, other = pair
     remedy = "Write them alike, or differently enough to be told apart."
     raise CohortError(
-        f"{whose} has the {plural} '{one}'{where(one)} and '{other}'{where(other)}, which differ in "
-        f"{name_difference(one, other)} only and would count as two {what}. {remedy}"
+        f"{whose} has the {plural} '{text}'{where(text)} and '{other}'{where(other)}, which differ in "
+        f"{name_difference(text, other)} only and would count as two {what}. {remedy}"
     )
 
 
-def name_difference(one: str, other: str) -> str:
+def name_difference(text: str, other: str) -> str:
     """Return in what two texts that look the same differ.
 
     Example:
         >>> name_difference("P7", "p7"), name_difference("7", "7.0"), name_difference("a  b", "a b")
         ('capitals', 'how the number is written', 'blanks')
     """
-    if one.casefold() == other.casefold():
+    if text.casefold() == other.casefold():
         return "capitals"
-    if " ".join(one.split()) == " ".join(other.split()):
+    if " ".join(text.split()) == " ".join(other.split()):
         return "blanks"
-    if _NUMBER.fullmatch(one) and _NUMBER.fullmatch(other):
+    if _NUMBER.fullmatch(text) and _NUMBER.fullmatch(other):
         return "how the number is written"
-    if _LEADING_ZEROS.sub("", one) == _LEADING_ZEROS.sub("", other):
+    if _LEADING_ZEROS.sub("", text) == _LEADING_ZEROS.sub("", other):
         return "leading zeros"
-    if _JOINTS.sub(" ", one) == _JOINTS.sub(" ", other):
+    if _JOINTS.sub(" ", text) == _JOINTS.sub(" ", other):
         return "blanks, hyphens or underscores"
     return "spelling"

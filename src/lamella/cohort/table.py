@@ -4,7 +4,7 @@ import os
 import shlex
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from lamella.cohort.cohort import Cohort, CohortColumns, CohortSlide, find_mixed_patients
@@ -108,20 +108,7 @@ def save_cohort(cohort: Cohort, path: Path | str) -> None:
     """
     path = Path(path)
     folder = path.parent.resolve()
-    rows = [
-        {
-            "slide": _relative(slide.path, folder),
-            "slide_id": slide.slide_id,
-            "patient_id": slide.patient_id,
-            "label": slide.label,
-            "split": slide.split,
-            "fold": slide.fold,
-            "slide_mpp": slide.slide_mpp,
-            "batch": slide.batch,
-            "slide_image": slide.slide_image,
-        }
-        for slide in cohort.slides
-    ]
+    rows = [asdict(slide) | {"slide": _relative(slide.path, folder)} for slide in cohort.slides]
     used = [name for name in OPTIONS if any(row[name] is not None for row in rows)]
     if not cohort.patients_given:
         used.remove("patient_id")

@@ -91,13 +91,13 @@ class ChainBlocks(Blocks):
 
     def forward_from(self, start: int, maps: Tensor, depths: Sequence[int]) -> list[Tensor]:
         """Run the blocks behind block `start` (0 is the image) on the maps that leave it."""
-        found = []
+        kept = []
         for number, piece in enumerate(self.pieces, 1):
             if start < number <= max(depths):
                 maps = piece(maps)
                 if number in depths:
-                    found.append(maps)
-        return found
+                    kept.append(maps)
+        return kept
 
     def named_state(self) -> dict[str, Tensor]:
         """See `Blocks.named_state`."""
@@ -346,7 +346,7 @@ def _plan_densenet(trunk: nn.Module) -> list[list[str]] | None:
 
 def _plan_efficientnet(trunk: nn.Module) -> list[list[str]] | None:
     """Measure the stride after each stage; a block takes all stages up to its stride."""
-    stages = [f"blocks.{place}" for place, _ in trunk.get_submodule("blocks").named_children()]
+    stages = [f"blocks.{number}" for number, _ in trunk.get_submodule("blocks").named_children()]
     chain = ["conv_stem", "bn1", *stages]
     device = next(trunk.parameters()).device
     x = torch.zeros(1, 3, _PROBE_PX, _PROBE_PX, device=device)
@@ -394,7 +394,7 @@ def _find_pyramid(trunk: Any) -> list[int] | None:
     info = getattr(trunk, "feature_info", None)
     if info is None or not hasattr(trunk, "forward_intermediates") or not hasattr(trunk, "prune_intermediate_layers"):
         return None
-    reductions = [one["reduction"] for one in info]
+    reductions = [stage["reduction"] for stage in info]
     if any(stride not in reductions for stride in STRIDES):
         return None
     return [len(reductions) - 1 - reductions[::-1].index(stride) for stride in STRIDES]

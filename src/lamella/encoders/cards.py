@@ -1,11 +1,14 @@
 """Cards: what is known about an encoder without building it. Data alone; `registry` finds the card of a name."""
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
+from lamella.defaults import WEIGHTS
 from lamella.encoders.names import N_BLOCKS, is_own, is_tuned, join_name, split_name
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +61,7 @@ class EncoderCard:
     hub_id: str | None = None
     url: str | None = None
     batchnorm_eps: float | None = None
-    model_args: dict[str, Any] = field(default_factory=dict, hash=False)
+    model_args: "dict[str, JsonValue]" = field(default_factory=dict, hash=False)
     imagenet_top1: float | None = None
     block_dims: tuple[int, ...] | None = None
     depth: int = N_BLOCKS
@@ -79,11 +82,20 @@ class EncoderCard:
         return is_own(self.network)
 
 
-def read_card(values: Mapping[str, Any]) -> EncoderCard:
-    """Return a card from what JSON made of it; what this version does not know is left out."""
-    known = {field.name for field in dataclasses.fields(EncoderCard)}
-    given: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items() if key in known}
-    return EncoderCard(**given)
+def read_card(content: "JsonValue") -> EncoderCard:
+    """Return a card from what JSON made of it; what this version does not know is left out.
+
+    Raises:
+        ValueError: If a value is missing or of another kind.
+    """
+    from pydantic import JsonValue, TypeAdapter, ValidationError  # inside: `--help` is to be instant
+
+    assert JsonValue is not None  # pydantic looks it up by name, here
+    try:
+        return TypeAdapter(EncoderCard).validate_python(content)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +109,7 @@ class EncoderSpec:
     """
 
     name: str
-    weights: str = "auto"
+    weights: str = WEIGHTS
 
 
 def cut_card(card: EncoderCard, depth: int) -> EncoderCard:

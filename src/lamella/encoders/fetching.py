@@ -51,9 +51,9 @@ def fetch_weights(name: str) -> Path:
         EncoderError: If no encoder has that name.
         WeightsError: If nobody publishes them, the download breaks off, or what came is something else.
     """
-    place = find_store() / "downloads" / "weights"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with temporary_folder(place) as folder:
+    downloads = find_store() / "downloads" / "weights"
+    downloads.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_folder(downloads) as folder:
         return _add_with_card(*download_weights(name, folder))
 
 

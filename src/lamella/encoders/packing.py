@@ -6,20 +6,22 @@
 import dataclasses
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lamella.encoders.cards import EncoderCard, EncoderSpec, cut_card, read_card
+from lamella.encoders.cards import EncoderCard, EncoderSpec, cut_card
 from lamella.encoders.names import drop_folders, is_own, split_name
 from lamella.encoders.registry import find_encoder
 from lamella.encoders.tuned import SeenSlides, load_header, load_seen, save_encoder_file
 from lamella.errors import EncoderError
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from lamella.encoders.network import TileNetwork
 
 
 def save_tuned_encoder(
-    network: "TileNetwork", base: EncoderCard, seen: SeenSlides, folder: Path, *, trained: dict[str, Any]
+    network: "TileNetwork", base: EncoderCard, seen: SeenSlides, folder: Path, *, trained: "dict[str, JsonValue]"
 ) -> Path:
     """Save a fine-tuned encoder under a name that says what it is; return the file.
 
@@ -38,8 +40,8 @@ def save_tuned_encoder(
     for key in sorted(state):
         digest.update(key.encode() + state[key].reshape(-1).numpy().tobytes())
     stem = split_name(Path(base.name).name)[0].removesuffix(".safetensors").replace(":", "_")
-    own = f"@{base.depth}" if base.depth < 4 else ""
-    path = folder / f"{stem}{own}-tuned-{digest.hexdigest()[:8]}.safetensors".replace("@", "_")
+    cut = f"@{base.depth}" if base.depth < 4 else ""
+    path = folder / f"{stem}{cut}-tuned-{digest.hexdigest()[:8]}.safetensors".replace("@", "_")
     card = dataclasses.replace(base, name=drop_folders(base.name if base.depth < 4 else base.whole_name))
     card = dataclasses.replace(card, network=drop_folders(base.network))  # of one's own code: where it lies is private
     save_encoder_file(state, card, path, seen=seen, trained=trained)
@@ -68,20 +70,19 @@ def carry_encoder(spec: EncoderSpec, path: Path, *, with_ids: bool = True) -> "T
     refuse_own_code(card)
     network = build_network(spec)
     state = {key: tensor.detach().contiguous() for key, tensor in network.blocks.named_state().items()}
-    trained: dict[str, Any] = {}
+    trained: dict[str, JsonValue] = {}
     if card.is_tuned:
-        content = load_header(Path(card.whole_name))
-        own = read_card(content["card"])
-        if card.depth < own.depth:
-            own = cut_card(own, card.depth)
-        card, trained = dataclasses.replace(own, name=drop_folders(own.name)), dict(content["trained"])
+        header = load_header(Path(card.whole_name))
+        whole, trained = header.card, header.trained
+        kept = cut_card(whole, card.depth) if card.depth < whole.depth else whole
+        card = dataclasses.replace(kept, name=drop_folders(kept.name))
     elif spec.weights != "auto":
         tag = "random" if spec.weights == "random" else "given by the user"
         card = dataclasses.replace(card, weights_tag=tag, source=f"weights {tag}", licence="not stated")
         card = dataclasses.replace(card, trained_on=(), imagenet_top1=None)
     seen = load_seen(spec.name)
     if not with_ids:
-        seen = SeenSlides("", tuple(dataclasses.replace(one, slide="", patient="") for one in seen.slides))
+        seen = SeenSlides("", tuple(dataclasses.replace(slide, slide="", patient="") for slide in seen.slides))
     save_encoder_file(state, card, path, seen=seen, trained=trained)
     return network
 

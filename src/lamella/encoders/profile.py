@@ -64,7 +64,7 @@ def profile_encoder(
 
     from lamella.encoders.blocks import cut_network, measure_blocks
 
-    found = []
+    profiles = []
     for depth in sorted(depths, reverse=True):
         card = find_encoder(join_name(name, depth))
         if card.is_own:
@@ -81,7 +81,7 @@ def profile_encoder(
             blocks(torch.zeros(1, 3, side, side, device="meta"), (depth,))
         spec = EncoderSpec(card.name, "auto" if _is_here(card.name) else "random")
         rate = time_encoder(spec, settings or RuntimeSettings(), tile_px=tile_px, seconds=seconds) if seconds else None
-        found.append(
+        profiles.append(
             DepthProfile(
                 name=card.name,
                 n_parameters=sum(parameter.numel() for parameter in blocks.parameters()),
@@ -92,7 +92,7 @@ def profile_encoder(
                 tiles_per_second=rate,
             )
         )
-    return found
+    return profiles
 
 
 def _is_here(name: str) -> bool:

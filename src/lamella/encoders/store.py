@@ -10,7 +10,6 @@ import dataclasses
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 from lamella.encoders.cards import EncoderCard, read_card
 from lamella.files import is_inner_name, parse_json_file, write_json
@@ -42,26 +41,23 @@ def compiled_folder() -> Path:
 def find_stored_weights(name: str) -> Path | None:
     """Find the weights file that was added for an encoder; None where there is none."""
     entry = _read_entry(stored_folder(name))
-    if entry is None:
+    if entry is None or not is_inner_name(entry[1]):
         return None
-    file = str(entry.get("file"))
-    path = stored_folder(name) / file
-    return path if is_inner_name(file) and path.is_file() else None
+    path = stored_folder(name) / entry[1]
+    return path if path.is_file() else None
 
 
 def load_stored_card(name: str) -> EncoderCard | None:
     """Load the card that lies beside added weights; None where there is none."""
-    return _card_of(_read_entry(stored_folder(name)))
+    entry = _read_entry(stored_folder(name))
+    return entry and entry[0]
 
 
 def list_stored() -> tuple[tuple[str, Path], ...]:
     """List the encoders whose weights were added, as `(name, file)`, in the order of their folders."""
-    found = []
-    for folder in sorted((find_store() / "weights").glob("*/")):
-        card = _card_of(_read_entry(folder))
-        if card is not None and (path := find_stored_weights(card.name)) is not None:
-            found.append((card.name, path))
-    return tuple(found)
+    entries = [_read_entry(folder) for folder in sorted((find_store() / "weights").glob("*/"))]
+    names = [entry[0].name for entry in entries if entry is not None]
+    return tuple((name, path) for name in names if (path := find_stored_weights(name)) is not None)
 
 
 def save_entry(card: EncoderCard, file: str, sha256: str) -> None:
@@ -69,15 +65,10 @@ def save_entry(card: EncoderCard, file: str, sha256: str) -> None:
     write_json(stored_folder(card.name) / CARD_FILE, {"file": file, "sha256": sha256, "card": dataclasses.asdict(card)})
 
 
-def _card_of(entry: dict[str, Any] | None) -> EncoderCard | None:
-    if entry is None or not isinstance(entry.get("card"), dict):
-        return None
-    return read_card(entry["card"])
-
-
-def _read_entry(folder: Path) -> dict[str, Any] | None:
+def _read_entry(folder: Path) -> tuple[EncoderCard, str] | None:
+    """Return the card of added weights and the name of their file; None where there are none, or no such card."""
     try:
         entry = parse_json_file(folder / CARD_FILE)
-    except (OSError, ValueError):
+        return read_card(entry["card"]), str(entry.get("file"))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
-    return entry if isinstance(entry, dict) else None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lamella.errors import EncoderError
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
     from torch import nn
 
 # Arguments of `timm.create_model` that open files or addresses; cards come with weights that anyone may have made.
@@ -38,7 +39,7 @@ def import_timm() -> Any:
     return timm
 
 
-def create_trunk(network: str, arguments: dict[str, Any], *, device: str = "cpu") -> "nn.Module":
+def create_trunk(network: str, arguments: "dict[str, JsonValue]", *, device: str = "cpu") -> "nn.Module":
     """Create a network of timm without classifier and without weights; on device `meta` it takes no memory."""
     timm = import_timm()
     refused = next((key for key in arguments if key in _REFUSED_ARGUMENTS), None)

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lamella.cohort.spelling import find_look
 from lamella.encoders.cards import EncoderCard, read_card
@@ -24,6 +24,7 @@ from lamella.files import parse_json, replacing
 from lamella.machine import refuse_passing
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
     from torch import Tensor
 
 FORMAT = "lamella-encoder"
@@ -94,8 +95,23 @@ def make_seen(slides: Iterable[tuple[str, str, str, str]]) -> SeenSlides:
     return SeenSlides(salt, tuple(seen))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderHeader:
+    """What the file of an encoder says of itself.
+
+    Attributes:
+        card: Of the encoder, without folders.
+        trained: How it was fine-tuned; empty where it was not.
+        seen: The slides that training has seen.
+    """
+
+    card: EncoderCard
+    trained: "dict[str, JsonValue]"
+    seen: SeenSlides
+
+
 def save_encoder_file(
-    state: "dict[str, Tensor]", card: EncoderCard, path: Path, *, seen: SeenSlides, trained: dict[str, Any]
+    state: "dict[str, Tensor]", card: EncoderCard, path: Path, *, seen: SeenSlides, trained: "dict[str, JsonValue]"
 ) -> None:
     """Write weights with their card and what they have seen, whole or not at all.
 
@@ -111,7 +127,7 @@ def save_encoder_file(
     """
     from safetensors.torch import save_file
 
-    content = {
+    content: dict[str, JsonValue] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "card": dataclasses.asdict(card),
@@ -130,22 +146,17 @@ def find_tuned_card(name: str) -> EncoderCard:
     Raises:
         EncoderError: If the file is not there or not one of ours.
     """
-    content = load_header(Path(name))
-    try:
-        base = read_card(content["card"])
-    except (KeyError, TypeError) as error:
-        raise EncoderError(f"encoder '{name}' has no card this version can read ({error}). Train it again.") from error
-    nowhere_else: dict[str, Any] = {"package": None, "package_file": None, "sha256": None, "hub_id": None, "url": None}
-    if not content["trained"]:  # carried here as it was, by `carry_encoder`
-        return dataclasses.replace(base, name=name, **nowhere_else)
+    header = load_header(Path(name))
+    base = header.card
+    here = dataclasses.replace(base, name=name, package=None, package_file=None, sha256=None, hub_id=None, url=None)
+    if not header.trained:  # carried here as it was, by `carry_encoder`
+        return here
     return dataclasses.replace(
-        base,
-        name=name,
+        here,
         source=f"fine-tuned from {base.name} ({base.weights_tag})",
         weights_tag="fine-tuned",
-        trained_on=(*base.trained_on, f"{len(content['seen']['slides'])} slides of its own cohort"),
+        trained_on=(*base.trained_on, f"{len(header.seen.slides)} slides of its own cohort"),
         imagenet_top1=None,
-        **nowhere_else,
     )
 
 
@@ -158,8 +169,7 @@ def load_seen(name: str) -> SeenSlides:
     whole, _ = split_name(name)
     if not whole.endswith(".safetensors"):
         return SeenSlides()
-    seen = load_header(Path(whole))["seen"]
-    return SeenSlides(seen["salt"], tuple(SeenSlide(**one) for one in seen["slides"]))
+    return load_header(Path(whole)).seen
 
 
 def hash_tensors(state: "dict[str, Tensor]") -> str:
@@ -173,11 +183,11 @@ def hash_tensors(state: "dict[str, Tensor]") -> str:
     return sha.hexdigest()
 
 
-def _hash_content(content: dict[str, Any]) -> str:
+def _hash_content(content: "JsonValue") -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def load_header(path: Path) -> dict[str, Any]:
+def load_header(path: Path) -> EncoderHeader:
     """Load what the file of a fine-tuned encoder says of itself: card, training, slides seen; no weights are read.
 
     Raises:
@@ -208,4 +218,9 @@ def load_header(path: Path) -> dict[str, Any]:
             f"encoder '{path}' is no encoder that `lamella run --finetune` wrote: it carries no card. Name the "
             f"network, and pass this file as --weights {shlex.quote(str(path))}."
         ) from error
-    return dict(content)
+    try:
+        card, trained, seen = read_card(content["card"]), dict(content["trained"]), content["seen"]
+        slides = tuple(SeenSlide(**slide) for slide in seen["slides"])
+        return EncoderHeader(card=card, trained=trained, seen=SeenSlides(seen["salt"], slides))
+    except (KeyError, TypeError, ValueError) as error:
+        raise EncoderError(f"encoder '{path}' has no card this version can read ({error}). Train it again.") from error

@@ -48,13 +48,13 @@ def find_weights(card: EncoderCard, weights: str = "auto") -> Path | None:
                 f"weights '{weights}' of '{card.name}' are not there. Pass --weights FILE, auto or random."
             )
         return path
-    found = find_stored_weights(card.whole_name) or _find_package_file(card)
-    if found is None:
+    stored = find_stored_weights(card.whole_name) or _find_package_file(card)
+    if stored is None:
         raise WeightsError(
             f"weights of '{card.name}' are not on this machine. Run: {_how_to_get(card)}, "
             f"or lamella weights add {shlex.quote(card.whole_name)} FILE, or pass --weights random"
         )
-    return found
+    return stored
 
 
 def list_weights() -> tuple[WeightsEntry, ...]:

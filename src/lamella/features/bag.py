@@ -9,7 +9,6 @@ This module needs no torch: bags open on any laptop.
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,13 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamella.errors import BagError
-from lamella.features.h5_reading import open_h5, read_attributes, read_corners
+from lamella.features.h5_reading import Attribute, open_h5, read_attributes, read_corners
 from lamella.features.h5_seal import refuse_changed, seal_h5
 from lamella.features.h5_writing import H5Writer, writing_h5
 from lamella.files import replacing
 from lamella.tiles import TileSpec
 
 FORMAT = 1
+Provenance = Mapping[str, str | int | float]  # how tiles were placed and encoded; lists as JSON text
 PATCH_KEYS = (
     "slide_quickhash", "slide_image", "slide_mpp_x", "slide_mpp_y", "tile_px", "mpp", "stride_px", "min_tissue",
     "tissue", "regions", "max_upsample",
@@ -52,7 +52,7 @@ class FeatureBag:
         mpp: Resolution the encoder saw, in um per pixel; None where the file does not say.
         tile_l0: `(width, height)` of a tile, level-0 pixels; None where the file does not say.
         slide_size: `(width, height)` of level 0, in pixels; None where the file does not say.
-        provenance: All attributes of the file.
+        provenance: All attributes of the file; of a bag of ours also `seen_patients`, where it has them.
         read_stored: Reads the embeddings, `(N, D)`, anew and holds nothing: of a bag of ours as they are stored, half
             the memory in float16; of others float32.
         read_slice: Reads the embeddings from one row to before another so, without the rest; None where the file must
@@ -70,7 +70,7 @@ class FeatureBag:
     mpp: float | None
     tile_l0: tuple[float, float] | None
     slide_size: tuple[int, int] | None
-    provenance: Mapping[str, Any]
+    provenance: Mapping[str, Attribute | list[str]]
     read_stored: Callable[[], NDArray[Any]] = field(repr=False)
     read_slice: Callable[[int, int], NDArray[Any]] | None = field(default=None, repr=False)
     is_slide_embedding: bool = False
@@ -153,7 +153,7 @@ def folder_name(encoder: str) -> str:
     return encoder
 
 
-def save_patches(path: Path, coords_l0: NDArray[np.int64], provenance: Mapping[str, Any]) -> None:
+def save_patches(path: Path, coords_l0: NDArray[np.int64], provenance: Provenance) -> None:
     """Write where the tiles of a slide lie, in TRIDENT's layout, whole or not at all."""
     with writing_h5(path) as file:
         _write_coords(file, coords_l0, provenance)
@@ -161,7 +161,7 @@ def save_patches(path: Path, coords_l0: NDArray[np.int64], provenance: Mapping[s
         seal_h5(file)
 
 
-def load_patches(path: Path) -> tuple[NDArray[np.int64], dict[str, Any]]:
+def load_patches(path: Path) -> tuple[NDArray[np.int64], dict[str, Attribute]]:
     """Return the tiles of a slide, `(N, 2)` int64 `(x, y)` level-0 corners, and how they were placed.
 
     Raises:
@@ -229,7 +229,7 @@ class BagWriter:
         self.n_written += len(rows)
         self._check()
 
-    def finish(self, provenance: Mapping[str, Any], *, seen_patients: Sequence[str] = ()) -> None:
+    def finish(self, provenance: Provenance, *, seen_patients: Sequence[str] = ()) -> None:
         """Write the coordinates and attributes and give the file its name.
 
         Args:
@@ -278,7 +278,7 @@ class BagWriter:
         return None
 
 
-def find_differences(path: Path, wanted: Mapping[str, Any], keys: tuple[str, ...]) -> tuple[str, ...]:
+def find_differences(path: Path, wanted: Provenance, keys: tuple[str, ...]) -> tuple[str, ...]:
     """List how a finished file was made otherwise than is now wanted, one clause each; empty where it matches.
 
     Raises:
@@ -287,7 +287,7 @@ def find_differences(path: Path, wanted: Mapping[str, Any], keys: tuple[str, ...
     return list_differences(read_stated(path), wanted, keys)
 
 
-def read_stated(path: Path) -> dict[str, Any]:
+def read_stated(path: Path) -> dict[str, Attribute]:
     """Return what a finished file states of how it was made.
 
     Raises:
@@ -297,7 +297,7 @@ def read_stated(path: Path) -> dict[str, Any]:
         return {"slide_image": ""} | read_attributes(file)  # older files are of the image that is read by itself
 
 
-def list_differences(stated: Mapping[str, Any], wanted: Mapping[str, Any], keys: tuple[str, ...]) -> tuple[str, ...]:
+def list_differences(stated: Mapping[str, Attribute], wanted: Provenance, keys: tuple[str, ...]) -> tuple[str, ...]:
     """List in what attributes a file differs from what is wanted, one clause each."""
     return tuple(
         f"{key} {_short(stated.get(key, 'not stated'))} (now {_short(wanted[key])})"
@@ -306,7 +306,7 @@ def list_differences(stated: Mapping[str, Any], wanted: Mapping[str, Any], keys:
     )
 
 
-def _write_coords(file: h5py.File, coords_l0: NDArray[np.int64], provenance: Mapping[str, Any]) -> None:
+def _write_coords(file: h5py.File, coords_l0: NDArray[np.int64], provenance: Provenance) -> None:
     """Write `coords` with the attributes that TRIDENT's readers look for."""
     dataset = file.create_dataset("coords", data=coords_l0.astype(np.int64))
     tile_px, mpp = int(provenance["tile_px"]), float(provenance["mpp"])
@@ -328,18 +328,18 @@ def _write_coords(file: h5py.File, coords_l0: NDArray[np.int64], provenance: Map
     )
 
 
-def _write_attributes(file: h5py.File, provenance: Mapping[str, Any]) -> None:
+def _write_attributes(file: h5py.File, provenance: Provenance) -> None:
     for key, value in provenance.items():
-        file.attrs[key] = json.dumps(value) if isinstance(value, (dict, list, tuple)) else value
+        file.attrs[key] = value
     file.attrs["format"] = FORMAT
 
 
-def _same(found: Any, wanted: Any) -> bool:
-    if isinstance(found, (int, float)) and isinstance(wanted, (int, float)):
-        return bool(np.isclose(found, wanted, rtol=1e-9, atol=0))
-    return bool(found == wanted)
+def _same(stated: Attribute | None, wanted: Attribute) -> bool:
+    if isinstance(stated, (int, float)) and isinstance(wanted, (int, float)):
+        return bool(np.isclose(stated, wanted, rtol=1e-9, atol=0))
+    return bool(stated == wanted)
 
 
-def _short(value: Any) -> str:
+def _short(value: Attribute) -> str:
     text = f"{value:g}" if isinstance(value, float) else str(value)
     return text if len(text) <= 20 else text[:12] + "..."

@@ -95,7 +95,7 @@ def extract_cohort(
     parts = []
     for missing, items in todo.missing.items():
         standing = {target: list(bags.values()) for target, bags in todo.standing.items()}
-        extraction = Extraction(items, settings, [targets[place] for place in missing], todo.failures, standing)
+        extraction = Extraction(items, settings, [targets[number] for number in missing], todo.failures, standing)
         extraction.run(progress)
         parts.append(extraction)
     save_failures(todo.failures, out / "failures.csv")
@@ -134,5 +134,5 @@ def _gather_notes(
         for target, notes in part.runtime_notes.items():
             of_runtimes.setdefault(target, []).extend(notes)
         of_slides |= part.slide_notes
-    in_order = [(one.slide_id, of_slides[one.slide_id]) for one in slides if one.slide_id in of_slides]
+    in_order = [(slide.slide_id, of_slides[slide.slide_id]) for slide in slides if slide.slide_id in of_slides]
     return list_notes(targets, of_runtimes, in_order, settings.cut.spec)

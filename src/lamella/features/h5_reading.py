@@ -33,6 +33,7 @@ _DAMAGE = (
 _MOST_COMPRESSED, _ALWAYS_READ_BYTES = 200, 256 << 20
 _UNSTATED = ("", "None", "none", "nan")
 FileMark = tuple[int, int, int]
+Attribute = str | int | float | NDArray[Any]  # JSON stays text
 
 
 @contextmanager
@@ -51,7 +52,7 @@ def open_h5(path: Path, *, made_by: str = "lamella extract", survived: FileMark 
     refuse_irregular(path, f"'{path.name}'", BagError)
     if not path.exists():
         raise BagError(f"there is no file '{path}'. Run `{made_by}` to make it, or check the name.")
-    if mark_file(path) != survived and CHILD.ask({"path": str(path.resolve())}) is None:
+    if mark_file(path) != survived and CHILD.ask(path=str(path.resolve())) is None:
         raise BagError(
             f"'{path.name}' is damaged so badly that HDF5 crashes or never ends reading it. If `{made_by}` made it, "
             "delete it and run that again."
@@ -162,42 +163,41 @@ def find_part(file: h5py.File, name: str) -> h5py.Dataset | h5py.Group:
     return part
 
 
-def read_corners(file: h5py.File, name: str = "coords") -> NDArray[np.int64]:
+def read_corners(file: h5py.File) -> NDArray[np.int64]:
     """Return `(N, 2)` int64 corners `(x, y)`, as stored.
 
     Raises:
         BagError: If the dataset is no such thing, or a coordinate is no number.
     """
-    values = read_array(file, name)
+    values = read_array(file, "coords")
     if values.shape == (0,):
         return np.zeros((0, 2), np.int64)
     if values.ndim != 2 or values.shape[1] != 2:
         raise BagError(
-            f"'{name}' of '{Path(file.filename).name}' has shape {values.shape} and must be (tiles, 2), the corner "
+            f"'coords' of '{Path(file.filename).name}' has shape {values.shape} and must be (tiles, 2), the corner "
             "(x, y) of each tile. Make the file again."
         )
     if not np.isfinite(values).all() or np.abs(values).max(initial=0) > 2**53:
-        raise BagError(f"'{name}' of '{Path(file.filename).name}' holds a coordinate that is no pixel. Make it again.")
+        raise BagError(f"'coords' of '{Path(file.filename).name}' holds a coordinate that is no pixel. Make it again.")
     return values.astype(np.int64)
 
 
-def read_attributes(file: h5py.File | h5py.Dataset) -> dict[str, Any]:
+def read_attributes(file: h5py.File | h5py.Dataset) -> dict[str, Attribute]:
     """Return the attributes of a file or dataset as plain Python values (JSON texts stay texts)."""
     return {key: plain(value) for key, value in file.attrs.items()}
 
 
-def plain(value: Any) -> Any:
+def plain(value: Any) -> Attribute:
     """Return an HDF5 attribute as a plain Python value; an array of one value is that value."""
     if isinstance(value, np.ndarray) and value.size == 1:
         value = value.reshape(-1)[0]
-    if isinstance(value, bytes):
-        return value.decode()
     if isinstance(value, np.generic):
-        return value.item()
-    return value
+        value = value.item()
+    number_or_text: Attribute = value.decode() if isinstance(value, bytes) else value
+    return number_or_text
 
 
-def find_number(attributes: Mapping[str, Any], key: str) -> float | None:
+def find_number(attributes: Mapping[str, Attribute], key: str) -> float | None:
     """Return an attribute that is a finite number; None where it is not stated.
 
     Raises:
@@ -212,7 +212,7 @@ def find_number(attributes: Mapping[str, Any], key: str) -> float | None:
     return number
 
 
-def find_size(attributes: Mapping[str, Any], key: str) -> float | None:
+def find_size(attributes: Mapping[str, Attribute], key: str) -> float | None:
     """Return an attribute that is a number above 0; None where it is not stated.
 
     Raises:

@@ -1,20 +1,21 @@
 """What is in a file: a bag of any layout, or the tiles of a slide, in words and numbers."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from lamella.cells import Cell
 from lamella.features.atlaspatch import SLIDE_GROUP, TILE_GROUP, is_atlaspatch, read_boxes
 from lamella.features.bag import FeatureBag, load_patches
 from lamella.features.bag_checks import TOOLS, find_slide_mpp, list_doubts, list_missing
 from lamella.features.encoder_choice import split_address
-from lamella.features.h5_reading import open_h5, read_attributes
+from lamella.features.h5_reading import Attribute, open_h5, read_attributes
 from lamella.features.inspect_folder import list_held_encoders
 from lamella.features.layouts import load_bag
 
 
-def inspect_file(path: Path, *, slide_mpp: float | None = None) -> dict[str, Any]:
+def inspect_file(path: Path, *, slide_mpp: float | None = None) -> dict[str, Cell]:
     """Return what a bag or a patches file holds, JSON-ready, the most telling first.
 
     Args:
@@ -37,22 +38,21 @@ def inspect_file(path: Path, *, slide_mpp: float | None = None) -> dict[str, Any
         with open_h5(path) as file:
             if is_atlaspatch(file) and TILE_GROUP not in file and SLIDE_GROUP not in file:
                 sizes = _plain(read_attributes(file))
-                return {"file": path.name, "holds": "tiles of a slide", "tiles": len(read_boxes(file))} | sizes
+                return {"file": path.name, "holds": "tiles of a slide", "tiles": len(read_boxes(file)), **sizes}
             only_tiles = "coords" in file and "features" not in file and "feats" not in file
             sizes = _plain(read_attributes(file["coords"])) if only_tiles else {}
         if only_tiles:
             coords, attributes = load_patches(path)
-            return {"file": path.name, "holds": "tiles of a slide", "tiles": len(coords)} | (
-                _plain(attributes) or sizes
-            )
+            placed = _plain(attributes) or sizes
+            return {"file": path.name, "holds": "tiles of a slide", "tiles": len(coords), **placed}
     bag = load_bag(path, slide_mpp=slide_mpp, encoder=encoder)
     about = bag.provenance if bag.layout == "lamella" else {}
     return _describe(path, bag) | _plain({key: value for key, value in about.items() if key != "seen_patients"})
 
 
-def _describe(path: Path, bag: FeatureBag) -> dict[str, Any]:
+def _describe(path: Path, bag: FeatureBag) -> dict[str, Cell]:
     finite = np.isfinite(bag.features)
-    described: dict[str, Any] = {
+    described: dict[str, Cell] = {
         "file": path.name,
         "holds": "embedding of a whole slide" if bag.is_slide_embedding else f"feature bag, {bag.layout} layout",
         "written by": TOOLS[bag.layout],
@@ -80,7 +80,7 @@ def _describe(path: Path, bag: FeatureBag) -> dict[str, Any]:
     )
 
 
-def _place(bag: FeatureBag) -> dict[str, Any]:
+def _place(bag: FeatureBag) -> dict[str, str]:
     """Return what another tool's bag states of slide and tiles; ours states it by name further down."""
     if bag.layout == "lamella":
         return {}
@@ -99,7 +99,7 @@ def _frame(bag: FeatureBag) -> str:
     return "um" if bag.coords_um is not None else "none"
 
 
-def _plain(attributes: dict[str, Any]) -> dict[str, Any]:
+def _plain(attributes: Mapping[str, Attribute | list[str]]) -> dict[str, Cell]:
     """Return attributes as JSON can hold them."""
     return {
         key: value if isinstance(value, (str, int, float, bool)) else str(value) for key, value in attributes.items()

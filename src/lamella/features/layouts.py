@@ -8,7 +8,6 @@ in a module of its name.
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -19,6 +18,7 @@ from lamella.features.atlaspatch import is_atlaspatch, open_atlaspatch
 from lamella.features.bag import FeatureBag, read_seen_patients
 from lamella.features.encoder_choice import OF_SEVERAL, refuse_other_encoder, split_address
 from lamella.features.h5_reading import (
+    Attribute,
     find_size,
     mark_file,
     open_h5,
@@ -153,7 +153,7 @@ def _check(path: Path, bag: FeatureBag) -> FeatureBag:
 
 
 def _read_lamella(path: Path, file: h5py.File) -> FeatureBag:
-    coords, attributes = read_corners(file), read_attributes(file) | read_seen_patients(file)
+    coords, attributes = read_corners(file), read_attributes(file)
     slide_mpp = (float(attributes["slide_mpp_x"]), float(attributes["slide_mpp_y"]))
     tile_px, mpp = int(attributes["tile_px"]), float(attributes["mpp"])
     if not min(*slide_mpp, mpp, tile_px) > 0:
@@ -168,7 +168,7 @@ def _read_lamella(path: Path, file: h5py.File) -> FeatureBag:
         mpp=mpp,
         tile_l0=(tile_px * mpp / slide_mpp[0], tile_px * mpp / slide_mpp[1]),
         slide_size=(int(attributes["slide_width"]), int(attributes["slide_height"])),
-        provenance=attributes,
+        provenance={**attributes, **read_seen_patients(file)},
         shape=find_shape(file, "features"),
         read_stored=partial(read_rows, path, "features", "lamella", mark_file(path)),
         read_slice=partial(read_slice, path, "features", "lamella", mark_file(path)),
@@ -203,7 +203,7 @@ def _read_trident(path: Path, file: h5py.File, slide_mpp: float | None) -> Featu
 
 def _read_clam(path: Path, file: h5py.File) -> FeatureBag:
     """Read CLAM's features; the tile size stands in the `patches` file of the same slide, where there is one."""
-    attributes: dict[str, Any] = {}
+    attributes: dict[str, Attribute] = {}
     for folder in (path.parent.parent / "patches", path.parent.parent.parent / "patches", path.parent):
         sibling = folder / path.name
         if sibling.exists() and sibling != path:
@@ -270,7 +270,7 @@ def _read_stamp(path: Path, file: h5py.File, slide_mpp: float | None) -> Feature
 
 
 def _read_stamp_corners(
-    path: Path, file: h5py.File, attributes: dict[str, Any]
+    path: Path, file: h5py.File, attributes: dict[str, Attribute]
 ) -> tuple[NDArray[np.float64] | None, float | None, float | None]:
     """Return STAMP's corners in um with the tile's side in um and in pixels, each None where it is not known.
 
@@ -314,7 +314,7 @@ def _find_step(corners: NDArray[np.float64]) -> float | None:
     return min((float(step.min()) for step in steps if step.size), default=None)
 
 
-def _slide_size(attributes: dict[str, Any]) -> tuple[int, int] | None:
+def _slide_size(attributes: dict[str, Attribute]) -> tuple[int, int] | None:
     width, height = find_size(attributes, "level0_width"), find_size(attributes, "level0_height")
     return None if width is None or height is None else (int(width), int(height))
 

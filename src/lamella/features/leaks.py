@@ -19,13 +19,13 @@ def find_leak(seen: SeenSlides, item: CohortSlide, slide: Slide) -> str:
     """
     if not seen.slides:
         return ""
-    if seen.knows(item.patient_id, {one.patient for one in seen.slides}):
+    if seen.knows(item.patient_id, {known.patient for known in seen.slides}):
         return "its patient was among those that the encoder was trained on"
-    if seen.knows(item.slide_id, {one.slide for one in seen.slides}):
+    if seen.knows(item.slide_id, {known.slide for known in seen.slides}):
         return "the encoder was trained on a slide of this id"
-    if hash_quickly(item.path) in {one.quickhash for one in seen.slides}:
+    if hash_quickly(item.path) in {known.quickhash for known in seen.slides}:
         return "the encoder was trained on this very file, under another name"
     signature = sign_slide(slide)
-    if any(is_same_slide(signature, one.signature) for one in seen.slides):
+    if any(is_same_slide(signature, known.signature) for known in seen.slides):
         return "the encoder was trained on the same image, in another file or format"
     return ""

@@ -1,9 +1,9 @@
 """Plans: a slide opened, its tissue found, its tiles placed, nothing encoded yet."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +85,7 @@ class TilePlan:
     corners_l0: NDArray[np.int64]
     block_sizes: tuple[int, ...]
     level: ReadLevel
-    provenance: dict[str, Any]
+    provenance: dict[str, str | int | float]
 
 
 def plan_slide(item: CohortSlide, settings: CutSettings) -> TilePlan:
@@ -120,9 +120,9 @@ def plan_slide(item: CohortSlide, settings: CutSettings) -> TilePlan:
             "read_level": level.level,
             "upsample": level.upsample,
             "tissue_um2": tissue.tissue_um2,
-            "tissue_notes": list(tissue.notes),
-            "ledger": [[step.step, step.kept_um2, step.removed_um2] for step in tissue.ledger],
-            "colour": measure_colour(thumbnail, tissue.mask),
+            "tissue_notes": json.dumps(tissue.notes),
+            "ledger": json.dumps([[step.step, step.kept_um2, step.removed_um2] for step in tissue.ledger]),
+            "colour": json.dumps(measure_colour(thumbnail, tissue.mask)),
             "lamella_version": __version__,
         }
     except BaseException:
@@ -141,7 +141,9 @@ def find_slide_tissue(slide: Slide, slide_id: str, settings: CutSettings) -> tup
     return restrict_to_choices(tissue, settings.regions, slide_id, slide.bounds_l0), thumbnail
 
 
-def wanted_provenance(item: CohortSlide, settings: CutSettings, slide_mpp: tuple[float, float]) -> dict[str, Any]:
+def wanted_provenance(
+    item: CohortSlide, settings: CutSettings, slide_mpp: tuple[float, float]
+) -> dict[str, str | int | float]:
     """Return what must match for finished tiles of this slide to be used again."""
     spec = settings.spec
     return {
@@ -200,11 +202,11 @@ def refuse_empty(item: CohortSlide, plan: TilePlan) -> None:
     )
 
 
-def find_seen_size(encoder: EncoderSpec, spec: TileSpec) -> dict[str, Any]:
+def find_seen_size(encoder: EncoderSpec, spec: TileSpec) -> tuple[int, float]:
     """Return the side of the tile that an encoder sees, in pixels, and its resolution, in um per pixel.
 
     They differ from the tile's as cut where the network takes one size only and resizes inside.
     """
     card = find_encoder(encoder.name)
     seen_px = card.input_px if card.fixed_input and card.input_px else spec.tile_px
-    return {"seen_px": seen_px, "seen_mpp": spec.mpp * spec.tile_px / seen_px}
+    return seen_px, spec.mpp * spec.tile_px / seen_px

@@ -1,14 +1,14 @@
 """What must be said of bags: kept in them, so that a run that finds them finished says it as the one that made them."""
 
+import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from lamella.encoders import SettledPrecision, group_by_trunk
+from lamella.features.h5_reading import Attribute
 from lamella.features.plan import find_seen_size
 from lamella.features.settings import BagTarget
-from lamella.features.slide_notes import join_slide_notes
 from lamella.files import parse_json
 from lamella.slide import Slide
 from lamella.tiles import TileSpec
@@ -29,16 +29,33 @@ class SlideNotes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Making:
+    """How the embeddings of a bag were computed.
+
+    Attributes:
+        runtime: What encoded, in words.
+        precision: At which precision.
+        check_cosine: Least cosine to fp32 over the tiles of the check; -1 where nothing was checked.
+        check_tiles: How many those were.
+    """
+
+    runtime: str
+    precision: str
+    check_cosine: float
+    check_tiles: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StandingBag:
     """What a finished bag states of its making that later bags and notes depend on.
 
     Attributes:
-        made: Its attributes `runtime`, `precision`, `check_cosine` and `check_tiles`; empty where it has none.
+        making: How it was computed; None where it does not say.
         runtime_notes: What was said when its encoder was opened.
         slide: What was said of its slide.
     """
 
-    made: Mapping[str, Any]
+    making: Making | None
     runtime_notes: tuple[str, ...]
     slide: SlideNotes
 
@@ -49,27 +66,32 @@ def gather_slide_notes(slide: Slide, tissue_notes: Sequence[str]) -> SlideNotes:
     return SlideNotes(notes=(*slide.notes, *tissue_notes), overruled=overruled)
 
 
-def write_notes(runtime_notes: Sequence[str], slide: SlideNotes) -> dict[str, Any]:
-    """Return the attribute of a bag that keeps what was said."""
+def write_notes(runtime_notes: Sequence[str], slide: SlideNotes) -> str:
+    """Return what was said as JSON text, an attribute of the bag."""
     overruled = list(slide.overruled) if slide.overruled is not None else None
-    return {"notes": {"runtime": list(runtime_notes), "slide": list(slide.notes), "overruled_mpp": overruled}}
+    return json.dumps({"runtime": list(runtime_notes), "slide": list(slide.notes), "overruled_mpp": overruled})
 
 
-def read_standing(attributes: Mapping[str, Any]) -> StandingBag:
+def read_standing(attributes: Mapping[str, Attribute]) -> StandingBag:
     """Return what a finished bag states; one of an earlier version, or a damaged one, has nothing to say."""
-    made = {
-        key: attributes[key] for key in ("runtime", "precision", "check_cosine", "check_tiles") if key in attributes
-    }
+    making = None
     try:
-        said = parse_json(attributes.get("notes", "{}"))
+        if {field.name for field in dataclasses.fields(Making)} <= attributes.keys():
+            making = Making(
+                runtime=str(attributes["runtime"]),
+                precision=str(attributes["precision"]),
+                check_cosine=float(attributes["check_cosine"]),
+                check_tiles=int(attributes["check_tiles"]),
+            )
+        said = parse_json(str(attributes.get("notes", "{}")))
         pair = said.get("overruled_mpp")
         slide = SlideNotes(
             notes=tuple(map(str, said.get("slide", ()))),
             overruled=None if pair is None else (float(pair[0]), float(pair[1])),
         )
-        return StandingBag(made=made, runtime_notes=tuple(map(str, said.get("runtime", ()))), slide=slide)
+        return StandingBag(making=making, runtime_notes=tuple(map(str, said.get("runtime", ()))), slide=slide)
     except (ValueError, TypeError, AttributeError, LookupError):
-        return StandingBag(made=made, runtime_notes=(), slide=SlideNotes())
+        return StandingBag(making=making, runtime_notes=(), slide=SlideNotes())
 
 
 def find_settled(bags: Iterable[StandingBag]) -> SettledPrecision | None:
@@ -77,15 +99,12 @@ def find_settled(bags: Iterable[StandingBag]) -> SettledPrecision | None:
 
     Which tiles are left decides nothing then: a run that was interrupted ends as if it had not been.
     """
-    found = {json.dumps(dict(bag.made), sort_keys=True, default=float): bag for bag in bags}
-    if len(found) != 1:
+    kinds = {bag.making: bag for bag in bags}
+    if len(kinds) != 1 or None in kinds:
         return None
-    (bag,) = found.values()
-    if not {"runtime", "precision", "check_cosine", "check_tiles"} <= bag.made.keys():
-        return None
-    return SettledPrecision(
-        runtime=str(bag.made["runtime"]), precision=str(bag.made["precision"]), notes=bag.runtime_notes
-    )
+    ((making, bag),) = kinds.items()
+    assert making is not None
+    return SettledPrecision(runtime=making.runtime, precision=making.precision, notes=bag.runtime_notes)
 
 
 def list_notes(
@@ -102,17 +121,17 @@ def list_notes(
         slides: `(slide_id, its notes)` in the order of the cohort.
         spec: How tiles are cut.
     """
-    found = list(slides)
+    noted = list(slides)
     said = [note for target in targets for note in runtime_notes.get(target, ())]
-    said += _say_overruled(found)
+    said += _say_overruled(noted)
     said += _say_resized([target for target in targets if target in runtime_notes], spec)
-    said += join_slide_notes((slide_id, one.notes) for slide_id, one in found)
+    said += join_slide_notes((slide_id, slide.notes) for slide_id, slide in noted)
     return list(dict.fromkeys(said))
 
 
 def _say_overruled(slides: Sequence[tuple[str, SlideNotes]]) -> list[str]:
     """Say which files were taken for another resolution than they state."""
-    others = [(slide_id, one.overruled) for slide_id, one in slides if one.overruled is not None]
+    others = [(slide_id, slide.overruled) for slide_id, slide in slides if slide.overruled is not None]
     if not others:
         return []
     slide_id, (stated, given) = others[0]
@@ -127,10 +146,30 @@ def _say_resized(targets: Sequence[BagTarget], spec: TileSpec) -> list[str]:
     """Say of each encoder that resizes tiles at what resolution it saw them."""
     said = []
     for trunk in group_by_trunk([target.encoder for target in targets]):
-        seen = find_seen_size(trunk.deepest, spec)
-        if seen["seen_px"] != spec.tile_px:
+        seen_px, seen_mpp = find_seen_size(trunk.deepest, spec)
+        if seen_px != spec.tile_px:
             said.append(
-                f"encoder '{trunk.name}' takes {seen['seen_px']} px only: tiles of {spec.tile_px} px at "
-                f"{spec.mpp:g} um/px are resized, and it sees {seen['seen_mpp']:.4g} um/px"
+                f"encoder '{trunk.name}' takes {seen_px} px only: tiles of {spec.tile_px} px at "
+                f"{spec.mpp:g} um/px are resized, and it sees {seen_mpp:.4g} um/px"
             )
     return said
+
+
+def join_slide_notes(notes: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
+    """Return a sentence for each note that slides have.
+
+    Args:
+        notes: `(slide_id, its notes)`.
+
+    Example:
+        >>> join_slide_notes([("S-1", ["alpha is ignored"]), ("S-2", ["alpha is ignored"]), ("S-3", [])])
+        ["slide 'S-1' (and 1 more): alpha is ignored"]
+    """
+    slides: dict[str, list[str]] = {}
+    for slide_id, said in notes:
+        for note in said:
+            slides.setdefault(note, []).append(slide_id)
+    return [
+        f"slide '{ids[0]}'{f' (and {len(ids) - 1} more)' if len(ids) > 1 else ''}: {note}"
+        for note, ids in slides.items()
+    ]

@@ -8,13 +8,13 @@
 A slide that fails is listed and the others go on. A bag gets its name only when all its rows are there.
 """
 
+import dataclasses
 import itertools
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ from lamella.features.check_tiles import gather_check_tiles
 from lamella.features.failures import Failure, name_stage
 from lamella.features.leaks import find_leak
 from lamella.features.plan import TilePlan, find_seen_size, plan_slide, refuse_empty
-from lamella.features.said import SlideNotes, StandingBag, find_settled, gather_slide_notes, write_notes
+from lamella.features.said import Making, SlideNotes, StandingBag, find_settled, gather_slide_notes, write_notes
 from lamella.features.settings import BagTarget, ExtractSettings, name_in_files
 from lamella.features.todo import say_differences
 from lamella.progress import Progress, Stage
@@ -201,12 +201,12 @@ class Extraction:
         exhausted = False
         while True:
             while not exhausted and len(waiting) <= self._n_threads:
-                found = next(blocks, None)
-                if found is None:
+                piece = next(blocks, None)
+                if piece is None:
                     exhausted = True
                     break
-                found[0].in_flight += 1
-                waiting.append((found[0], self._decoders.submit(self._read, *found)))
+                piece[0].in_flight += 1
+                waiting.append((piece[0], self._decoders.submit(self._read, *piece)))
             if not waiting:
                 return
             work, future = waiting.popleft()
@@ -271,7 +271,7 @@ class Extraction:
             runtimes: What made them.
             stage: Where to report to.
         """
-        made = self._list_made(runtimes)
+        makings = self._list_makings(runtimes)
         columns = [
             column
             for part, runtime in zip(parts, runtimes, strict=True)
@@ -282,11 +282,11 @@ class Extraction:
             end = start + n
             stage.advance(n)
             self.n_tiles += n
-            for target, column, one in zip(self._targets, columns, made, strict=True):
+            for target, column, making in zip(self._targets, columns, makings, strict=True):
                 if work.failed:
                     break
                 try:
-                    self._write(work, target, column[start:end], one)
+                    self._write(work, target, column[start:end], making)
                 except OutputError:
                     raise
                 except (BagError, SlideError, MachineError) as error:
@@ -294,7 +294,7 @@ class Extraction:
                     self._fail(work.item.slide_id, "write", error)
             start = end
 
-    def _write(self, work: _SlideWork, target: BagTarget, rows: NDArray[np.float32], made: dict[str, Any]) -> None:
+    def _write(self, work: _SlideWork, target: BagTarget, rows: NDArray[np.float32], making: Making) -> None:
         """Write rows of one slide's bag of one encoder, and finish the bag with its last row."""
         if target not in work.writers:
             path = target.folder.features_path(work.item.slide_id)
@@ -306,6 +306,7 @@ class Extraction:
         sha256 = work.sha256.result()  # raises where the slide can no longer be read: the writer must be known then
         del work.writers[target]
         seen = self._seen[target]
+        seen_px, seen_mpp = find_seen_size(target.encoder, self._settings.cut.spec)
         carried = {"leak": work.leaks[target], "seen_salt": seen.salt} if seen.slides else {}
         writer.finish(
             work.plan.provenance
@@ -316,33 +317,38 @@ class Extraction:
                 "fingerprint": target.fingerprint,
                 "dtype": self._settings.dtype,
                 "embedding_dim": rows.shape[1],
-                **find_seen_size(target.encoder, self._settings.cut.spec),
-                **made,
+                "seen_px": seen_px,
+                "seen_mpp": seen_mpp,
+                **dataclasses.asdict(making),
                 "precision_asked": self._settings.runtime.precision,
-                **write_notes(self.runtime_notes[target], self.slide_notes[work.item.slide_id]),
+                "notes": write_notes(self.runtime_notes[target], self.slide_notes[work.item.slide_id]),
                 "slide_sha256": sha256,
             },
-            seen_patients=[one.patient for one in seen.slides],
+            seen_patients=[slide.patient for slide in seen.slides],
         )
         work.n_finished += 1
         if work.n_finished == len(self._targets):
             self.done.append(work.item.slide_id)
             self._forget(work)
 
-    def _list_made(self, runtimes: Sequence[Runtime]) -> list[dict[str, Any]]:
+    def _list_makings(self, runtimes: Sequence[Runtime]) -> list[Making]:
         """List, for each depth of each runtime, how its embeddings were made, as the bag states it."""
-        made: list[dict[str, Any]] = []
+        makings: list[Making] = []
         for runtime in runtimes:
             for check in runtime.checks or (None,) * len(runtime.widths):
-                standing = self._standing.get(self._targets[len(made)], ())
-                of_check = {
-                    "check_cosine": -1.0 if check is None else float(check.cosine_min),
-                    "check_tiles": 0 if check is None else int(check.n_tiles),
-                }
-                own = {"runtime": runtime.name, "precision": runtime.precision}
+                standing = self._standing.get(self._targets[len(makings)], ())
+                settled = standing[0].making if runtime.is_settled else None
                 # What finished bags settled is not checked again: their check is this one's.
-                made.append(own | (dict(standing[0].made) if runtime.is_settled else of_check))
-        return made
+                makings.append(
+                    settled
+                    or Making(
+                        runtime=runtime.name,
+                        precision=runtime.precision,
+                        check_cosine=-1.0 if check is None else float(check.cosine_min),
+                        check_tiles=0 if check is None else int(check.n_tiles),
+                    )
+                )
+        return makings
 
     def _fail(self, slide_id: str, stage: str, error: BaseException) -> None:
         self._failures.append(Failure(slide_id, stage, str(error)))

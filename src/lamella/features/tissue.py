@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import cv2
 
@@ -13,7 +12,7 @@ from lamella.errors import BagError, LamellaError, OutputError, TileError
 from lamella.features.bag import PATCH_KEYS, BagFolder, find_differences, save_patches
 from lamella.features.failures import Failure, name_stage, save_failures
 from lamella.features.plan import CutSettings, find_slide_tissue, plan_slide, refuse_empty, survey_regions
-from lamella.features.slide_notes import join_slide_notes
+from lamella.features.said import join_slide_notes
 from lamella.files import refuse_links, write_bytes, write_table
 from lamella.progress import Progress, SilentProgress
 from lamella.slide import open_slide
@@ -21,7 +20,7 @@ from lamella.slide.child import try_slide
 from lamella.tiles import place_tiles
 from lamella.tissue import draw_tissue, save_tissue_geojson
 
-Rows = list[dict[str, Any]]
+Rows = list[dict[str, str | int | float]]
 
 _PICTURE_PX = 1600
 
@@ -43,7 +42,7 @@ def save_tissue(
         progress.say(note)
     notes: dict[str, tuple[str, ...]] = {}
 
-    def one(item: CohortSlide) -> Rows:
+    def save_slide(item: CohortSlide) -> Rows:
         try_slide(item.path, slide_mpp=item.slide_mpp, image=item.slide_image)
         with open_slide(item.path, slide_mpp=item.slide_mpp, image=item.slide_image) as slide:
             tissue, _ = find_slide_tissue(slide, item.slide_id, settings)
@@ -76,7 +75,7 @@ def save_tissue(
             for step in tissue.ledger
         ]
 
-    rows, failures = _each(slides, one, "find tissue", progress)
+    rows, failures = _each(slides, save_slide, "find tissue", progress)
     _say_notes(slides, notes, progress)
     write_table(out / "ledger.csv", ["slide_id", "step", "kept_um2", "removed_um2", "n_tiles"], rows)
     save_failures(failures, out / "failures.csv")
@@ -101,7 +100,7 @@ def save_tiles(
         progress.say(note)
     notes: dict[str, tuple[str, ...]] = {}
 
-    def one(item: CohortSlide) -> Rows:
+    def save_slide(item: CohortSlide) -> Rows:
         plan = plan_slide(item, settings)
         with plan.slide:
             notes[item.slide_id] = (*plan.slide.notes, *plan.tissue.notes)
@@ -122,7 +121,7 @@ def save_tiles(
             }
         ]
 
-    rows, failures = _each(slides, one, "place tiles", progress)
+    rows, failures = _each(slides, save_slide, "place tiles", progress)
     _say_notes(slides, notes, progress)
     save_failures(failures, out / "failures.csv")
     return rows, failures
@@ -134,13 +133,13 @@ def _say_notes(slides: Sequence[CohortSlide], notes: Mapping[str, Sequence[str]]
 
 
 def _each(
-    slides: Sequence[CohortSlide], one: Callable[[CohortSlide], Rows], name: str, progress: Progress
+    slides: Sequence[CohortSlide], save_slide: Callable[[CohortSlide], Rows], name: str, progress: Progress
 ) -> tuple[Rows, tuple[Failure, ...]]:
     """Do one thing to each slide, in threads; go on past those that cannot be done."""
     rows: Rows = []
     failures = []
     with progress.stage(name, len(slides), "slides") as stage, ThreadPoolExecutor(min(8, count_threads())) as pool:
-        futures = [pool.submit(one, item) for item in slides]
+        futures = [pool.submit(save_slide, item) for item in slides]
         try:
             for item, future in zip(slides, futures, strict=True):
                 try:

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from lamella.cohort import CohortSlide
 from lamella.errors import LamellaError
 from lamella.features.bag import FEATURE_KEYS, list_differences, read_stated
 from lamella.features.failures import Failure, name_stage
+from lamella.features.h5_reading import Attribute
 from lamella.features.plan import wanted_provenance
 from lamella.features.said import StandingBag, read_standing
 from lamella.features.settings import BagTarget, ExtractSettings, name_in_files
@@ -38,10 +38,10 @@ def find_todo(slides: Sequence[CohortSlide], settings: ExtractSettings, targets:
     todo = Todo()
     for item in slides:
         missing, refusals = [], []
-        for place, target in enumerate(targets):
+        for number, target in enumerate(targets):
             path = target.folder.features_path(item.slide_id)
             if not path.exists():
-                missing.append(place)
+                missing.append(number)
                 continue
             try:
                 stated = read_stated(path)
@@ -63,8 +63,8 @@ def find_todo(slides: Sequence[CohortSlide], settings: ExtractSettings, targets:
 
 
 def _wanted(
-    item: CohortSlide, settings: ExtractSettings, target: BagTarget, stated: Mapping[str, Any]
-) -> dict[str, Any]:
+    item: CohortSlide, settings: ExtractSettings, target: BagTarget, stated: Mapping[str, Attribute]
+) -> dict[str, str | int | float]:
     """Return what a finished bag must state; the file's own resolution is vouched for by the slide's hash."""
     given = item.slide_mpp
     wanted = wanted_provenance(item, settings.cut, (given or 0.0, given or 0.0))

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamella.errors import BagError
-from lamella.features.h5_reading import find_size, open_h5, read_array, read_attributes, read_corners
+from lamella.features.h5_reading import Attribute, find_size, open_h5, read_array, read_attributes, read_corners
 from lamella.features.h5_seal import refuse_changed, seal_h5
 from lamella.features.h5_writing import writing_h5
 from lamella.runs.facts import BagFacts
@@ -137,9 +136,9 @@ def load_attention(path: Path) -> AttentionRecord:
         )
 
 
-def _pair(value: Iterable[float]) -> tuple[float, float]:
+def _pair(value: Attribute) -> tuple[float, float]:
     """Return two numbers above 0."""
-    x, y = (float(number) for number in value)
+    x, y = (float(number) for number in np.atleast_1d(value))
     if not (0 < x < math.inf and 0 < y < math.inf):
         raise ValueError(f"{x:g} x {y:g} is no size")
     return x, y

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -36,6 +37,9 @@ from lamella.runs.predictions import tabulate
 from lamella.runs.settings import StageTwo
 from lamella.slide import hash_quickly, open_slide
 from lamella.slide.signature import sign_slide
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 READINGS = ("all", "top")
 STAGE_1 = "stage 1"
@@ -218,7 +222,7 @@ def _train(job: _Job, folder: Path, settings: FinetuneSettings, key: str) -> tup
     encoder, provenance = job.extract.encoder, dict(model.provenance)
     if settings.finetuned == "tuned":
         seen = _list_seen(slides[i] for i in learned)
-        described = settings.as_json() | {"best_epoch": result.best_epoch}
+        described: dict[str, JsonValue] = {**settings.as_json(), "best_epoch": result.best_epoch}
         path = save_tuned_encoder(result.network, base, seen, folder, trained=described)
         encoder = EncoderSpec(str(path))
         provenance |= {"encoder": path.stem, "encoder_file": path.name, "fingerprint": fingerprint_encoder(encoder)}

@@ -6,7 +6,7 @@ the right answer is. Nothing learned on them says anything about tissue.
 
 from lamella.samples.cohort import draw_cohort, plan_cohort
 from lamella.samples.draw import draw_slide
-from lamella.samples.outlines import load_outlines, save_outlines
+from lamella.samples.outlines import save_outlines
 from lamella.samples.recipe import (
     BENIGN,
     DEMO_MPP,
@@ -33,7 +33,6 @@ __all__ = [
     "SlideRecipe",
     "draw_cohort",
     "draw_slide",
-    "load_outlines",
     "plan_cohort",
     "save_outlines",
 ]

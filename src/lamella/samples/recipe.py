@@ -5,13 +5,13 @@ from pathlib import Path
 
 from shapely import Polygon
 
+from lamella.defaults import DEMO_SLIDES as DEMO_SLIDES
 from lamella.errors import SettingsError
 
 BENIGN = "benign"
 TUMOUR = "tumour"
 
 # The demo: with these a cohort is drawn, tiled, encoded, trained and reported in a few minutes on two cores.
-DEMO_SLIDES = 44
 DEMO_TILE_PX = 160
 DEMO_MPP = 0.5
 DEMO_STRIDE_PX = 160

@@ -5,7 +5,6 @@ be read, and the others go on.
 """
 
 from pathlib import Path
-from typing import Any
 
 from lamella.children import EXTRA_BYTES, SECONDS, Child, serve
 from lamella.errors import LamellaError, SlideError
@@ -26,28 +25,29 @@ def try_slide(path: Path, *, slide_mpp: float | None = None, image: str | None =
     """
     if not path.exists():
         return
-    answer = CHILD.ask({"path": str(path.absolute()), "slide_mpp": slide_mpp, "image": image})
-    if answer is None:
+    raised = CHILD.ask(path=str(path.absolute()), slide_mpp=slide_mpp, image=image)
+    if raised is None:
         raise SlideError(
             f"slide '{path.name}' cannot be read: opening it crashes its decoder or takes over {SECONDS:.0f} s. Check "
             "that it opens in QuPath, and copy it again from its source if it does not."
         )
-    if answer.get("raised") == "MemoryError":
+    if raised == "MemoryError":
         raise SlideError(
             f"slide '{path.name}' cannot be read: opening it takes more than {EXTRA_BYTES >> 30} GiB of memory. "
             "Convert it to a tiled TIFF: vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg."
         )
 
 
-def _try(question: dict[str, Any]) -> dict[str, Any]:
+def _try(path: str, slide_mpp: float | None, image: str | None = None) -> str:
+    """Return the name of what was raised and is not ours; empty where all went well."""
     try:
-        with open_slide(Path(question["path"]), slide_mpp=question["slide_mpp"], image=question.get("image")) as slide:
+        with open_slide(path, slide_mpp=slide_mpp, image=image) as slide:
             _read_tiles(slide)
     except LamellaError:
-        return {}
+        return ""
     except Exception as error:  # noqa: BLE001 - the parent meets the same, or says that memory was short
-        return {"raised": type(error).__name__}
-    return {}
+        return type(error).__name__
+    return ""
 
 
 def _read_tiles(slide: Slide) -> None:

@@ -1,7 +1,7 @@
 """Single tiles and strips of a TIFF, decoded by tifffile and imagecodecs: the reference that quick readers are held to.
 
 It reads every codec that imagecodecs has, each kind of sample by its tags (`lamella.slide.samples`), one tile at a
-time. It is slower than fastslide and libvips, so it reads only what they would not read, or not rightly.
+time. It is slower than libvips, so it reads only what that would not read, or not rightly.
 """
 
 import io
@@ -19,8 +19,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from lamella.errors import SlideError
-from lamella.machine import refuse_passing
 from lamella.slide.claims import find_claimed_size
+from lamella.slide.readers import Reader, refuse_damaged
 from lamella.slide.samples import (
     APERIO_YCBCR,
     BLACK_IS_ZERO,
@@ -46,7 +46,7 @@ _CODESTREAM, _CODING_STYLE = b"\xff\x4f\xff\x51", b"\xff\x52"
 _DEPTHS = (8, 10, 12, 14)
 
 
-class TifffileReader:
+class TifffileReader(Reader):
     """tifffile with imagecodecs: any codec and kind of sample of a TIFF, tile by tile; safe from several threads.
 
     Args:
@@ -63,10 +63,6 @@ class TifffileReader:
         self._file = path.name
         self.level_dimensions = image.level_dimensions
         self.stated_mpp = image.mpp
-        self.magnification: float | None = None
-        self.associated: tuple[str, ...] = ()
-        self.bounds: tuple[int, int, int, int] | None = None
-        self.stated_scales: tuple[float | None, ...] | None = None
         self._lock = threading.Lock()
         self._cache: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
         self._cached_bytes = 0
@@ -87,11 +83,7 @@ class TifffileReader:
             raise
         except (tifffile.TiffFileError, OSError, ValueError, IndexError, KeyError) as error:
             self.close()
-            refuse_passing(error, path.name)
-            raise SlideError(
-                f"slide '{path.name}' cannot be read: {_one_line(error)}. Copy it again from its source, or leave it "
-                "out."
-            ) from error
+            raise refuse_damaged(path.name, error) from error
 
     def read(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Read `(h, w, 3)` uint8 RGB."""
@@ -265,8 +257,8 @@ class TifffileReader:
         """Decode a tile of all planes, `(h, w, n_samples)`; None where it was never scanned."""
         planes = []
         for page, decoder in zip(self.levels[level], self._pages[level], strict=True):
-            for place in range(page.n_samples if page.is_planar else 1):
-                index = place * page.n_tiles + tile
+            for plane in range(page.n_samples if page.is_planar else 1):
+                index = plane * page.n_tiles + tile
                 if index >= page.n_bytes.size or page.n_bytes[index] == 0:
                     return None
                 planes.append(self._decode(page, decoder, index))
@@ -293,9 +285,9 @@ class TifffileReader:
     @staticmethod
     def _refuse_claims(page: TiffPage, content: bytes) -> None:
         """Refuse a tile that is an image with a header of its own, and far larger by that than by the file's tags."""
-        own = find_claimed_size(io.BytesIO(content))
-        if own is not None and own[0] * own[1] > _MOST_CLAIMED * max(1 << 16, page.tile_size[0] * page.tile_size[1]):
-            raise ValueError(f"its own header says {own[0]} x {own[1]}")
+        size = find_claimed_size(io.BytesIO(content))
+        if size is not None and size[0] * size[1] > _MOST_CLAIMED * max(1 << 16, page.tile_size[0] * page.tile_size[1]):
+            raise ValueError(f"its own header says {size[0]} x {size[1]}")
 
     def _read_bytes(self, page: TiffPage, index: int) -> bytes:
         """Read the bytes of one tile or strip."""

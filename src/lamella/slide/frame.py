@@ -6,8 +6,6 @@ and counts from the scan's corner. GeoJSON is QuPath's, so whatever is read from
 `to_canvas` or `to_scan`. Where a slide states no bounds the two frames are one.
 """
 
-from typing import Any
-
 import numpy as np
 import shapely
 from numpy.typing import ArrayLike, NDArray
@@ -78,7 +76,7 @@ def move_to_scan(region: BaseGeometry, bounds_l0: Bounds) -> BaseGeometry:
     return shapely.transform(region, lambda points: to_scan(points, bounds_l0))
 
 
-def describe_frame(bounds_l0: Bounds) -> dict[str, Any]:
+def describe_frame(bounds_l0: Bounds) -> dict[str, str | list[int]]:
     """Return the member of a GeoJSON FeatureCollection that states its frame; readers of GeoJSON pass over it.
 
     Example:

@@ -1,22 +1,15 @@
-"""Which tiles of a TIFF can be handed to a quick decoder without risk.
+"""Which tiles of a TIFF can be handed to libvips without risk.
 
-fastslide 0.8.1 leaves libjpeg's default error handler in place: a tile with a broken header calls `exit()` from a
-worker thread, which ends or hangs the whole process, and with it a run over hundreds of good slides. libvips survives
-that, but decodes most damage into grey without a word. So a tile goes to either only once it is known to be whole: its
-header (with the tables it shares) has been decoded once by Pillow, and its entropy-coded data hold no marker but the
-one at their end. Everything else is read by OpenSlide, which decodes the odd but sound tiles and takes libjpeg's
-warnings for errors. A run of zeros, the mark of a copy that was broken off, can decode without a warning into garbage
-and is refused here.
+libvips decodes most damage of a JPEG into grey without a word. So a tile goes to it only once it is known to be whole:
+it begins as a baseline JPEG does, and its entropy-coded data hold no marker but the one at their end. Everything else
+is read by a careful reader, which decodes the odd but sound tiles and takes libjpeg's warnings for errors. A run of
+zeros, the mark of a copy that was broken off, can decode without a warning into garbage and is refused here.
 """
 
-import io
 import re
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-
-from PIL import Image
 
 from lamella.errors import SlideError
 from lamella.slide.tiff import JPEG, TiffPage
@@ -26,7 +19,6 @@ _SCAN, _BASELINE, _EXTENDED = 0xDA, 0xC0, 0xC1
 _NO_LENGTH = {0x01, *range(0xD0, 0xD9)}  # markers without a segment
 _MARKER_IN_DATA = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # 0xff00 is a byte of data, 0xffd0 to 0xffd7 are restarts
 _ZEROS = bytes(64)  # no Huffman code writes that many zero bits in a row into tissue or glass
-_MAX_HEADERS = 4096
 
 
 class TileGuard:
@@ -38,10 +30,9 @@ class TileGuard:
     """
 
     def __init__(self, path: Path, levels: Sequence[Sequence[TiffPage]]) -> None:
-        self.file, self._levels = path.name, levels
+        self._file, self._levels = path.name, levels
         self._stream = path.open("rb")
         self._whole = [[bytearray(page.offsets.size) for page in pages] for pages in levels]
-        self._headers: dict[bytes, bool] = {}
         self._lock = threading.Lock()
 
     def allows(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> bool:
@@ -67,7 +58,7 @@ class TileGuard:
             n_bytes = int(page.n_bytes[tile])
             if n_bytes == 0:
                 return False
-            if page.compression == JPEG and not self._is_whole(self._read_tile(page, tile), page.jpeg_tables):
+            if page.compression == JPEG and not self._is_whole(self._read_tile(page, tile)):
                 return False
             whole[tile] = 1
         return True
@@ -78,27 +69,19 @@ class TileGuard:
             self._stream.seek(int(page.offsets[tile]))
             return self._stream.read(int(page.n_bytes[tile]))
 
-    def _is_whole(self, tile: bytes, tables: bytes) -> bool:
-        """Check one tile's structure, and its header by decoding it once."""
-        header = find_header(tile)
-        if header is None:
+    def _is_whole(self, tile: bytes) -> bool:
+        """Check one tile's structure."""
+        start = find_scan(tile)
+        if start is None:
             return False
-        end = _MARKER_IN_DATA.search(tile, header.n_bytes)
-        if tile.find(_ZEROS, header.n_bytes, end.start() if end else len(tile)) >= 0:
+        end = _MARKER_IN_DATA.search(tile, start)
+        if tile.find(_ZEROS, start, end.start() if end else len(tile)) >= 0:
             raise SlideError(
-                f"slide '{self.file}' is damaged: a tile holds a run of zeros instead of its data, as after a copy "
+                f"slide '{self._file}' is damaged: a tile holds a run of zeros instead of its data, as after a copy "
                 "that was broken off. Copy it again from its source, or leave it out."
             )
-        if end is None or end.group() != _END or tile[end.end() :].strip(b"\0"):
-            return False  # no end, another scan, or an end in the middle
-        key = tables + tile[: header.n_bytes]
-        known = self._headers.get(key)
-        if known is None:
-            known = _decodes(tile, tables)
-            with self._lock:
-                if len(self._headers) < _MAX_HEADERS:
-                    self._headers[key] = known
-        return known
+        # No end, another scan, or an end in the middle.
+        return end is not None and end.group() == _END and not tile[end.end() :].strip(b"\0")
 
 
 def find_levels(
@@ -121,29 +104,16 @@ def find_levels(
     return levels
 
 
-@dataclass(frozen=True, slots=True)
-class JpegHeader:
-    """What comes before the entropy-coded data of a baseline JPEG.
-
-    Attributes:
-        n_bytes: How long it is.
-        subsampled: Whether colour is stored at a lower resolution than brightness, as in 4:2:0 and 4:2:2.
-    """
-
-    n_bytes: int
-    subsampled: bool
-
-
-def find_header(tile: bytes) -> JpegHeader | None:
-    """Find the header of a baseline JPEG; None if the bytes are no such thing.
+def find_scan(tile: bytes) -> int | None:
+    """Find where the entropy-coded data of a baseline JPEG begin; None if the bytes are no such thing.
 
     Example:
-        >>> find_header(b"not a JPEG") is None
+        >>> find_scan(b"not a JPEG") is None
         True
     """
     if tile[:2] != _START:
         return None
-    at, frame = 2, b""
+    at, has_frame = 2, False
     while at + 4 <= len(tile) and tile[at] == 0xFF:
         marker = tile[at + 1]
         if marker == 0xFF:  # padding before a marker
@@ -155,32 +125,9 @@ def find_header(tile: bytes) -> JpegHeader | None:
         if not start - 2 < at <= len(tile):
             return None
         if marker == _SCAN:
-            return JpegHeader(at, len(set(frame[7::3])) > 1) if frame else None
+            return at if has_frame else None
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             if marker not in (_BASELINE, _EXTENDED):  # progressive, arithmetic, lossless
                 return None
-            frame = tile[start:at]
+            has_frame = True
     return None
-
-
-def is_subsampled(path: Path, page: TiffPage) -> bool:
-    """Tell whether a page's JPEG tiles store colour at a lower resolution, by the first tile that is there."""
-    there = page.n_bytes.nonzero()[0]
-    if page.compression != JPEG or not there.size:
-        return False
-    with path.open("rb") as stream:
-        stream.seek(int(page.offsets[there[0]]))
-        header = find_header(stream.read(int(page.n_bytes[there[0]])))
-    return header is not None and header.subsampled
-
-
-def _decodes(tile: bytes, tables: bytes) -> bool:
-    """Tell whether Pillow decodes a tile with the tables it shares."""
-    shared = tables[:-2] if tables[-2:] == _END else tables
-    stream = shared + tile[2:] if shared[:2] == _START else tile
-    try:
-        with Image.open(io.BytesIO(stream), formats=("JPEG",)) as image:
-            image.load()
-    except (OSError, SyntaxError, ValueError):
-        return False
-    return True

@@ -34,7 +34,7 @@ def hash_quickly(path: Path) -> str:
     if len(files) > _MOST_READ and is_zarr(Path(path)):
         # Thousands of chunks: the size of each, and the ends of some that lie evenly among them.
         sizes = "\n".join(str(file.stat().st_size) for file in files).encode()
-        some = [files[place * (len(files) - 1) // (_MOST_READ - 1)] for place in range(_MOST_READ)]
+        some = [files[number * (len(files) - 1) // (_MOST_READ - 1)] for number in range(_MOST_READ)]
         return _combine([hashlib.sha256(sizes).hexdigest(), *(_digest_ends(file) for file in some)])
     return _combine(_digest_ends(file) for file in files)
 

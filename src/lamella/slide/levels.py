@@ -85,6 +85,16 @@ def fit_levels(reader: Reader, *, name: str) -> tuple[Level, ...]:
     return tuple(levels)
 
 
+def describe_padding(levels: Sequence[Level]) -> tuple[str, ...]:
+    """Say which levels hold more than slide."""
+    return tuple(
+        f"level {number} is padded: {level.size[0]} x {level.size[1]} of its {level.stored_size[0]} x "
+        f"{level.stored_size[1]} px are slide, at a scale of {level.scale[0]:g}"
+        for number, level in enumerate(levels)
+        if level.is_padded
+    )
+
+
 def list_misfits(reader: Reader, levels: Sequence[Level]) -> tuple[int, ...]:
     """List the levels whose pixels lie over 2 level pixels from those of a finer level, or are of another picture.
 
@@ -238,7 +248,7 @@ def _choose(windows: Sequence[_Window]) -> list[_Window]:
     """Choose up to five windows far from each other: a wrong scale shows the more, the further apart they lie."""
     chosen = [max(windows, key=lambda window: float(window.grey.std()))] if windows else []
     while len(chosen) < min(_N_WINDOWS, len(windows)):
-        chosen.append(max(windows, key=lambda window: min(math.dist(window.corner, one.corner) for one in chosen)))
+        chosen.append(max(windows, key=lambda window: min(math.dist(window.corner, taken.corner) for taken in chosen)))
     return chosen
 
 

@@ -5,16 +5,19 @@ decoded, and one of the codecs in use elsewhere runs what it decodes, so metadat
 """
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from lamella.errors import SlideError
 from lamella.files import parse_json_file
-from lamella.machine import refuse_passing
+from lamella.slide.readers import Reader, refuse_damaged
 
 _CODECS_2 = {"blosc", "zlib", "gzip", "zstd", "lz4", "bz2", "lzma", "shuffle", "delta"}
 _CODECS_3 = {"bytes", "gzip", "zstd", "blosc", "crc32c", "transpose", "sharding_indexed"}
@@ -29,6 +32,7 @@ _UM = {
     "picometer": 1e-6,
 }
 _MOST_CHUNK_BYTES = 1 << 29
+_TRANSFORMS = "coordinateTransformations"
 _RGB = ("FF0000", "00FF00", "0000FF")
 
 
@@ -45,7 +49,7 @@ def find_zarr_version() -> str | None:
         return None
 
 
-class ZarrReader:
+class ZarrReader(Reader):
     """zarr-python: OME-Zarr folders; each read decodes the chunks under its box and nothing else.
 
     Args:
@@ -62,37 +66,30 @@ class ZarrReader:
             ) from error
         self.name = f"zarr {zarr.__version__}"
         self._file = path.name
-        image, metadata = _find_image(path)
-        scales = metadata["multiscales"][0]
-        self._axes = _read_axes(scales, path.name)
+        image, described = _find_image(path)
+        self._axes = described.axes
         self._arrays: list[Any] = []
-        for dataset in scales["datasets"]:
-            folder = image / str(dataset["path"])
+        for level in described.paths:
+            folder = image / level
             if not folder.resolve().is_relative_to(path.resolve()):
                 raise SlideError(f"slide '{path.name}' names a level outside its folder. Leave that slide out.")
             _refuse_codecs(folder, path.name)
             try:
                 self._arrays.append(zarr.open_array(store=str(folder), mode="r"))
             except (OSError, ValueError, TypeError, KeyError) as error:
-                raise _damaged(path.name, error) from error
+                raise refuse_damaged(path.name, error) from error
         for array in self._arrays:
             _check_array(array, self._axes, path.name)
-        _refuse_fluorescence(metadata, path.name)
-        self.format = f"ome-zarr {scales.get('version') or metadata.get('version') or ''}".strip()
+        _refuse_fluorescence(described.channels, path.name)
+        self.format = f"ome-zarr {described.version}".strip()
         y, x = self._axes.index("y"), self._axes.index("x")
-        self.level_dimensions: tuple[tuple[int, int], ...] = tuple(
-            (int(array.shape[x]), int(array.shape[y])) for array in self._arrays
-        )
-        steps = [_read_step(scales, dataset, (x, y)) for dataset in scales["datasets"]]
-        self.stated_mpp = _find_mpp(scales, steps[0], (x, y))
-        self.stated_scales: tuple[float | None, ...] | None = tuple(
+        self.level_dimensions = tuple((int(array.shape[x]), int(array.shape[y])) for array in self._arrays)
+        steps = [_find_step(scales, (x, y)) for scales in described.scales]
+        self.stated_mpp = _find_mpp([described.units[x], described.units[y]], steps[0])
+        self.stated_scales = tuple(
             None if step is None or steps[0] is None else math.sqrt(step[0] / steps[0][0] * step[1] / steps[0][1])
             for step in steps
         )
-        self.magnification: float | None = None
-        self.associated: tuple[str, ...] = ()
-        self.notes: tuple[str, ...] = ()
-        self.bounds: tuple[int, int, int, int] | None = None
 
     def read(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Read `(h, w, 3)` uint8 RGB."""
@@ -101,7 +98,7 @@ class ZarrReader:
         try:
             pixels = np.asarray(self._arrays[level][picked])
         except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise _damaged(self._file, error) from error
+            raise refuse_damaged(self._file, error) from error
         left = [axis for axis in self._axes if axis in "cyx"]
         return np.ascontiguousarray(pixels.transpose([left.index(axis) for axis in "yxc"]))
 
@@ -110,7 +107,28 @@ class ZarrReader:
         self._arrays = []
 
 
-def _find_image(path: Path) -> tuple[Path, dict[str, Any]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OmeMetadata:
+    """What the OME metadata of a group say of its first image.
+
+    Attributes:
+        version: Of NGFF; empty where it is not stated.
+        axes: Names, in the order of the arrays, lower case.
+        units: Unit of each axis, empty where it has none.
+        paths: Folder of each level's array, finest first.
+        scales: For each level, the `scale` of each transform that applies to it, an entry an axis.
+        channels: `(label, colour)` of each channel that is described.
+    """
+
+    version: str
+    axes: tuple[str, ...]
+    units: tuple[str, ...]
+    paths: tuple[str, ...]
+    scales: tuple[tuple[JsonValue, ...], ...]
+    channels: tuple[tuple[str, str], ...]
+
+
+def _find_image(path: Path) -> tuple[Path, OmeMetadata]:
     """Find the folder of the image, and its OME metadata.
 
     Raises:
@@ -122,50 +140,71 @@ def _find_image(path: Path) -> tuple[Path, dict[str, Any]]:
             f"slide '{path.name}' is a plate of wells, and a single image is needed. Name one image in it."
         )
     if "multiscales" in metadata:
-        return path, _checked(metadata, path.name)
+        return path, _read_metadata(metadata, path.name)
     first = path / "0"
     if is_zarr(first) and "multiscales" in (inner := _load_attributes(first)):
-        return first, _checked(inner, path.name)
+        return first, _read_metadata(inner, path.name)
     raise SlideError(
         f"slide '{path.name}' is Zarr without OME metadata (multiscales), which say which array is which level. "
         "Convert the slide again with bioformats2raw, or give the original."
     )
 
 
-def _load_attributes(folder: Path) -> dict[str, Any]:
+def _load_attributes(folder: Path) -> Mapping[str, JsonValue]:
     """Load a group's OME metadata: `attributes.ome` of Zarr 3, `.zattrs` of Zarr 2."""
+    content = None
     try:
         if (folder / "zarr.json").is_file():
             attributes = parse_json_file(folder / "zarr.json").get("attributes", {})
-            found = attributes.get("ome", attributes)
+            content = attributes.get("ome", attributes)
         elif (folder / ".zattrs").is_file():
-            found = parse_json_file(folder / ".zattrs")
-        else:
-            found = {}
+            content = parse_json_file(folder / ".zattrs")
     except (OSError, ValueError, AttributeError) as error:
-        raise _damaged(folder.name, error) from error
-    return found if isinstance(found, dict) else {}
+        raise refuse_damaged(folder.name, error) from error
+    return _object(content)
 
 
-def _checked(metadata: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return metadata whose first image lists its levels."""
-    scales = metadata["multiscales"]
-    whole = isinstance(scales, list) and scales and isinstance(scales[0], dict)
-    levels = scales[0].get("datasets") if whole else None
-    if not isinstance(levels, list) or not levels or not all(isinstance(one, dict) and "path" in one for one in levels):
-        raise _damaged(name, "its OME metadata list no level")
-    return metadata
-
-
-def _read_axes(scales: dict[str, Any], name: str) -> tuple[str, ...]:
-    """Read the names of the axes, in the order of the arrays."""
-    axes = scales.get("axes")
+def _read_metadata(metadata: Mapping[str, JsonValue], name: str) -> OmeMetadata:
+    """Read the metadata of the first image; what is not as NGFF has it is passed over, or refused where needed."""
+    images = _array(metadata["multiscales"])
+    image = _object(images[0] if images else None)
+    levels = [_object(level) for level in _array(image.get("datasets"))]
+    if not levels or not all("path" in level for level in levels):
+        raise refuse_damaged(name, "its OME metadata list no level")
+    axes = image.get("axes")
     if not isinstance(axes, list):
         raise SlideError(
-            f"slide '{name}' is OME-Zarr {scales.get('version', 'of an old version')} without named axes. Convert it "
+            f"slide '{name}' is OME-Zarr {image.get('version', 'of an old version')} without named axes. Convert it "
             "to version 0.4 or 0.5."
         )
-    return tuple(str(axis.get("name") if isinstance(axis, dict) else axis).lower() for axis in axes)
+    channels = [_object(channel) for channel in _array(_object(metadata.get("omero")).get("channels"))]
+    return OmeMetadata(
+        version=str(image.get("version") or metadata.get("version") or ""),
+        axes=tuple(str(axis.get("name") if isinstance(axis, dict) else axis).lower() for axis in axes),
+        units=tuple(str(_object(axis).get("unit", "")).lower() for axis in axes),
+        paths=tuple(str(level["path"]) for level in levels),
+        scales=tuple(
+            tuple(
+                _object(transform).get("scale")
+                for transform in (*_array(level.get(_TRANSFORMS)), *_array(image.get(_TRANSFORMS)))
+                if _object(transform).get("type") == "scale"
+            )
+            for level in levels
+        ),
+        channels=tuple(
+            (str(channel.get("label") or channel.get("color")), str(channel.get("color", ""))) for channel in channels
+        ),
+    )
+
+
+def _object(content: JsonValue) -> Mapping[str, JsonValue]:
+    """Return a JSON object; an empty one where something else stands."""
+    return content if isinstance(content, dict) else {}
+
+
+def _array(content: JsonValue) -> Sequence[JsonValue]:
+    """Return a JSON array; an empty one where something else stands."""
+    return content if isinstance(content, list) else ()
 
 
 def _check_array(array: Any, axes: tuple[str, ...], name: str) -> None:
@@ -193,15 +232,11 @@ def _check_array(array: Any, axes: tuple[str, ...], name: str) -> None:
         )
 
 
-def _refuse_fluorescence(metadata: dict[str, Any], name: str) -> None:
+def _refuse_fluorescence(channels: Sequence[tuple[str, str]], name: str) -> None:
     """Refuse three channels that the file itself shows in colours other than red, green and blue."""
-    omero = metadata.get("omero")
-    channels = omero.get("channels") if isinstance(omero, dict) else None
-    if not isinstance(channels, list):
-        return
-    colours = [str(one.get("color", "")).upper().lstrip("#")[:6] for one in channels if isinstance(one, dict)]
-    if all(colours) and tuple(colours) != _RGB:
-        labels = ", ".join(str(one.get("label") or one.get("color")) for one in channels)
+    colours = [colour.upper().lstrip("#")[:6] for _, colour in channels]
+    if channels and all(colours) and tuple(colours) != _RGB:
+        labels = ", ".join(label for label, _ in channels)
         raise SlideError(
             f"slide '{name}' shows its channels ({labels}) in the colours {', '.join(colours)}, not in red, green and "
             "blue: it is not brightfield. Leave it out."
@@ -218,9 +253,9 @@ def _refuse_codecs(folder: Path, name: str) -> None:
         else:
             content = parse_json_file(folder / ".zarray")
             used = [content.get("compressor"), *(content.get("filters") or [])]
-            unknown = {str(one["id"]) for one in used if one is not None} - _CODECS_2
+            unknown = {str(codec["id"]) for codec in used if codec is not None} - _CODECS_2
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged(name, error) from error
+        raise refuse_damaged(name, error) from error
     if unknown:
         raise SlideError(
             f"slide '{name}' is compressed by '{sorted(unknown)[0]}', which is not taken. Write it again with blosc, "
@@ -238,31 +273,19 @@ def _list_codecs(codecs: list[Any]) -> set[str]:
     return names
 
 
-def _read_step(scales: dict[str, Any], dataset: dict[str, Any], places: tuple[int, int]) -> tuple[float, float] | None:
-    """Read the step from one pixel of a level to the next along x and y, in the axes' units; None if not stated."""
-    step, stated = [1.0, 1.0], False
-    for transform in (*dataset.get("coordinateTransformations", ()), *scales.get("coordinateTransformations", ())):
-        if isinstance(transform, dict) and transform.get("type") == "scale":
-            try:
-                values = [float(transform["scale"][place]) for place in places]
-            except (KeyError, IndexError, TypeError, ValueError):
-                return None
-            step, stated = [a * b for a, b in zip(step, values, strict=True)], True
-    return (step[0], step[1]) if stated and min(step) > 0 and math.isfinite(sum(step)) else None
+def _find_step(scales: Sequence[JsonValue], places: tuple[int, int]) -> tuple[float, float] | None:
+    """Find the step from one pixel of a level to the next along x and y, in the axes' units; None if not stated."""
+    step = [1.0, 1.0]
+    for scale in scales:
+        try:
+            values = [float(str(_array(scale)[axis])) for axis in places]
+        except (IndexError, ValueError):
+            return None
+        step = [a * b for a, b in zip(step, values, strict=True)]
+    return (step[0], step[1]) if scales and min(step) > 0 and math.isfinite(sum(step)) else None
 
 
-def _find_mpp(
-    scales: dict[str, Any], step: tuple[float, float] | None, places: tuple[int, int]
-) -> tuple[float, float] | None:
+def _find_mpp(units: Sequence[str], step: tuple[float, float] | None) -> tuple[float, float] | None:
     """Turn the step of level 0 into um; None without a unit, which NGFF leaves open."""
-    units = [_UM.get(str(scales["axes"][place].get("unit", "")).lower()) for place in places]
-    if step is None or units[0] is None or units[1] is None:
-        return None
-    return step[0] * units[0], step[1] * units[1]
-
-
-def _damaged(name: str, reason: object) -> SlideError:
-    if isinstance(reason, Exception):
-        refuse_passing(reason, name)
-    said = " ".join(str(reason).split())[:200].rstrip(".")
-    return SlideError(f"slide '{name}' cannot be read: {said}. Copy it again from its source, or leave it out.")
+    x, y = (_UM.get(unit) for unit in units)
+    return None if step is None or x is None or y is None else (step[0] * x, step[1] * y)

@@ -21,10 +21,8 @@ from lamella.slide.readers import (
     find_versions,
     list_fastslide_suffixes,
 )
-from lamella.slide.tiff import (
-    is_tiff,
-)
-from lamella.slide.tiff_opening import open_tiff, open_vendor_tiff
+from lamella.slide.tiff import is_tiff
+from lamella.slide.tiff_opening import open_tiff, open_vendor_tiff, refuse_reader
 
 READERS = ("auto", "fastslide", "openslide", "libvips", "tifffile")
 _PLAIN = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG"}
@@ -61,9 +59,9 @@ class ReaderInfo:
 def list_readers() -> tuple[ReaderInfo, ...]:
     """Return the libraries that decode slides, in the order they are tried."""
     used_for = {
-        "fastslide": ("TIFF of full-colour JPEG or deflate, as Aperio SVS", "what OpenSlide cannot open"),
+        "fastslide": ("CZI, iSyntax and others that OpenSlide cannot open",),
         "openslide": ("Hamamatsu NDPI and VMS", "MIRAX", "DICOM WSI", "damaged or odd TIFF", "Leica, Ventana"),
-        "libvips": ("TIFF of subsampled JPEG, LZW or no compression", "OME-TIFF", "PNG", "JPEG"),
+        "libvips": ("TIFF of JPEG, deflate, LZW or no compression, as Aperio SVS", "OME-TIFF", "PNG", "JPEG"),
         "tifffile": ("TIFF of other codecs, depths, planes, palettes, orientations", "what other readers are held to"),
     }
     files = (ReaderInfo(name, version, used_for[name]) for name, version in find_versions().items())
@@ -100,6 +98,8 @@ def open_reader(path: Path, reader: str = "auto", image: str | None = None) -> R
     _check_file(path)
     _refuse_claims(path)
     vendor = None if _is_plain(path) else _detect_vendor(path)
+    if is_tiff(path) and reader == "fastslide":
+        raise refuse_reader(path, reader)
     if is_tiff(path) and vendor in (None, "aperio", "generic-tiff"):
         return open_tiff(path, reader, image, vendor)
     if image not in (None, "1"):
@@ -121,7 +121,7 @@ def _open_folder(path: Path, reader: str) -> Reader:
         return ZarrReader(path)
     series = list_series(path)
     if len(series) > 1:
-        files = ", ".join(f"'{path.name}/{own[0].name}'" for own in series.values())
+        files = ", ".join(f"'{path.name}/{files_[0].name}'" for files_ in series.values())
         raise SlideError(
             f"folder '{path.name}' holds {len(series)} DICOM slides, and a slide is one. Name a file of the one that "
             f"is meant: {files}."

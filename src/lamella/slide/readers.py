@@ -5,10 +5,11 @@ file gets is decided in `lamella.slide.opening`. Associated images (label, macro
 never read: labels show patients' names.
 """
 
+import contextlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import openslide
@@ -48,8 +49,8 @@ def list_fastslide_suffixes() -> tuple[str, ...]:
     return () if fastslide is None else tuple(fastslide.get_supported_extensions())
 
 
-class Reader(Protocol):
-    """What every reader gives.
+class Reader:
+    """What every reader gives; what it leaves out, its file does not state.
 
     Attributes:
         name: Library and version.
@@ -67,22 +68,24 @@ class Reader(Protocol):
     name: str
     format: str
     level_dimensions: tuple[tuple[int, int], ...]
-    stated_mpp: tuple[float, float] | None
-    magnification: float | None
-    associated: tuple[str, ...]
-    notes: tuple[str, ...]
-    bounds: tuple[int, int, int, int] | None
-    stated_scales: tuple[float | None, ...] | None
+    stated_mpp: tuple[float, float] | None = None
+    magnification: float | None = None
+    associated: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    bounds: tuple[int, int, int, int] | None = None
+    stated_scales: tuple[float | None, ...] | None = None
 
     def read(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Read `(h, w, 3)` uint8 RGB; the box lies inside the level, in its pixels."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """Release the file."""
+        raise NotImplementedError
 
 
-class OpenSlideReader:
-    """OpenSlide: every vendor format it knows, thread-safe, slower than fastslide on JPEG in TIFF."""
+class OpenSlideReader(Reader):
+    """OpenSlide: every vendor format it knows, thread-safe, a quarter as fast as libvips on TIFF."""
 
     def __init__(self, path: Path) -> None:
         self.name = f"openslide {find_versions()['openslide']}"
@@ -91,19 +94,19 @@ class OpenSlideReader:
             self._slide = openslide.OpenSlide(path)
             self._slide.set_cache(openslide.OpenSlideCache(CACHE_BYTES))
         except (openslide.OpenSlideError, OSError) as error:
-            raise _damaged(path.name, error) from error
+            raise refuse_damaged(path.name, error) from error
         properties = self._slide.properties
-        self.format: str = properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
-        self.level_dimensions: tuple[tuple[int, int], ...] = tuple(self._slide.level_dimensions)
+        self.format = properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
+        self.level_dimensions = tuple(self._slide.level_dimensions)
         self._downsamples: tuple[float, ...] = tuple(self._slide.level_downsamples)
         x, y = (_read_number(properties.get(f"openslide.mpp-{axis}")) for axis in "xy")
-        self.stated_mpp: tuple[float, float] | None = None if x is None or y is None else (x, y)
-        self.magnification: float | None = _read_number(properties.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER)) or None
-        self.associated: tuple[str, ...] = tuple(sorted(self._slide.associated_images))
-        self.notes: tuple[str, ...] = ()
+        self.stated_mpp = None if x is None or y is None else (x, y)
+        self.magnification = _read_number(properties.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER)) or None
+        self.associated = tuple(sorted(self._slide.associated_images))
         self.bounds = _read_bounds(properties)
         # Of Philips TIFF OpenSlide knows the padding of each level, and states scales that are right.
-        self.stated_scales: tuple[float | None, ...] | None = self._downsamples if self.format == "philips" else None
+        if self.format == "philips":
+            self.stated_scales = self._downsamples
         if self.format == "dicom":
             self.stated_scales = find_level_scales(path, self.level_dimensions)
 
@@ -116,7 +119,7 @@ class OpenSlideReader:
         try:
             rgba = np.asarray(self._slide.read_region((x, y), level, asked))
         except openslide.OpenSlideError as error:
-            raise _damaged(self._file, error) from error
+            raise refuse_damaged(self._file, error) from error
         return _lay_on_white(rgba[back_y:, back_x:])
 
     def close(self) -> None:
@@ -124,11 +127,10 @@ class OpenSlideReader:
         self._slide.close()
 
 
-class FastslideReader:
-    """fastslide: tiles of TIFF three to five times as fast as OpenSlide, and formats that OpenSlide does not know.
+class FastslideReader(Reader):
+    """fastslide: formats that OpenSlide does not know, such as CZI and iSyntax; never TIFF.
 
-    Colour that is stored at half resolution is repeated, not interpolated as by every other reader, so it differs by
-    up to 47 grey levels at edges there; and a broken JPEG ends the process. `GuardedReader` keeps both away.
+    A broken JPEG in a TIFF ends the process, and colour at half resolution is repeated where others interpolate.
     """
 
     def __init__(self, path: Path) -> None:
@@ -139,29 +141,24 @@ class FastslideReader:
         try:
             self._slide = fastslide.FastSlide.from_file_path(path, cache=CACHE_BYTES)
         except (RuntimeError, ValueError, OSError) as error:
-            raise _damaged(path.name, error) from error
-        self.format: str = self._slide.format
-        self.level_dimensions: tuple[tuple[int, int], ...] = tuple(
-            (int(width), int(height)) for width, height in self._slide.level_dimensions
-        )
+            raise refuse_damaged(path.name, error) from error
+        self.format = self._slide.format
+        self.level_dimensions = tuple((int(width), int(height)) for width, height in self._slide.level_dimensions)
         if not self.level_dimensions:
-            raise _damaged(path.name, "it holds no level")
+            raise refuse_damaged(path.name, "it holds no level")
         x, y = self._slide.mpp
-        self.stated_mpp: tuple[float, float] | None = (x, y) if x > 0 and y > 0 else None
-        self.magnification: float | None = _read_number(self._slide.properties.get("objective_magnification")) or None
-        self.associated: tuple[str, ...] = tuple(sorted(self._slide.associated_images.keys()))
-        self.notes: tuple[str, ...] = ()
+        self.stated_mpp = (x, y) if x > 0 and y > 0 else None
+        self.magnification = _read_number(self._slide.properties.get("objective_magnification")) or None
+        self.associated = tuple(sorted(self._slide.associated_images.keys()))
         if str(self._slide.dtype) != "uint8" or self._slide.num_channels not in (1, 3):
             self.notes = (f"{self._slide.num_channels} channels of {self._slide.dtype} are shown as 8-bit RGB",)
-        self.bounds: tuple[int, int, int, int] | None = None
-        self.stated_scales: tuple[float | None, ...] | None = None
 
     def read(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Read `(h, w, 3)` uint8 RGB."""
         try:
             image = self._slide.read_region(corner, level, size)
         except (RuntimeError, ValueError, OSError) as error:
-            raise _damaged(self._file, error) from error
+            raise refuse_damaged(self._file, error) from error
         return convert_to_rgb(np.asarray(image.numpy()), size, name=self._file)
 
     def close(self) -> None:
@@ -169,43 +166,37 @@ class FastslideReader:
         self._slide.close()
 
 
-class GuardedReader:
+class GuardedReader(Reader):
     """A quick reader for the tiles that are known to be whole, and a careful one for the others.
 
     Args:
         quick: Decodes tiles that `guard` allows.
-        careful: Decodes the others or reports their damage, and says what the slide is; None where nothing else opens
-            the file.
+        careful: Decodes the others or reports their damage, and says what the slide is; of the same levels.
         guard: Knows which tiles are whole.
     """
 
-    def __init__(self, quick: Reader, careful: Reader | None, guard: TileGuard) -> None:
+    def __init__(self, quick: Reader, careful: Reader, guard: TileGuard) -> None:
         self._quick, self._careful, self._guard = quick, careful, guard
-        said = careful or quick
         self.name, self.level_dimensions = quick.name, quick.level_dimensions
-        self.format, self.stated_mpp, self.magnification = said.format, said.stated_mpp, said.magnification
-        self.associated, self.notes = said.associated, quick.notes
-        self.bounds, self.stated_scales = said.bounds, said.stated_scales
+        self.format, self.stated_mpp, self.magnification = careful.format, careful.stated_mpp, careful.magnification
+        self.associated, self.notes = careful.associated, quick.notes
+        self.bounds, self.stated_scales = careful.bounds, careful.stated_scales
 
     def read(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Read `(h, w, 3)` uint8 RGB."""
         if self._guard.allows(corner, level, size):
-            return self._quick.read(corner, level, size)
-        if self._careful is not None and self._careful.level_dimensions[level : level + 1] == (
-            self.level_dimensions[level],
-        ):
-            return self._careful.read(corner, level, size)
-        raise _damaged(self._guard.file, f"a tile of level {level} near {corner} is missing or not whole")
+            with contextlib.suppress(SlideError):  # the careful one reads it, or says what is wrong
+                return self._quick.read(corner, level, size)
+        return self._careful.read(corner, level, size)
 
     def close(self) -> None:
         """Release the file, in both readers."""
         self._guard.close()
         self._quick.close()
-        if self._careful is not None:
-            self._careful.close()
+        self._careful.close()
 
 
-class VipsReader:
+class VipsReader(Reader):
     """libvips: PNG, JPEG and any TIFF; OpenSlide's pixels to the last grey level, four to nine times as fast.
 
     PNG, JPEG and TIFF in strips have no random access of their own: libvips decodes them once at the first read, into
@@ -224,26 +215,20 @@ class VipsReader:
         try:
             images = [_open_vips(path, level) for level in levels or (None,)]
             self.format = str(images[0].get("vips-loader")).removesuffix("load")
-            self.level_dimensions: tuple[tuple[int, int], ...] = tuple(
-                (int(image.width), int(image.height)) for image in images
-            )
+            self.level_dimensions = tuple((int(image.width), int(image.height)) for image in images)
             self.stated_mpp = _find_stated_mpp(path, images[0])
             images, notes = _settle_plain(path.name, images)
-            self.notes: tuple[str, ...] = (*_describe_vips(images[0]), *notes)
+            self.notes = (*_describe_vips(images[0]), *notes)
             self._images = [_convert_vips(image) for image in images]
         except pyvips.Error as error:
-            raise _damaged(path.name, error) from error
-        self.magnification: float | None = None
-        self.associated: tuple[str, ...] = ()
-        self.bounds: tuple[int, int, int, int] | None = None
-        self.stated_scales: tuple[float | None, ...] | None = None
+            raise refuse_damaged(path.name, error) from error
 
     def read(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Read `(h, w, 3)` uint8 RGB."""
         try:
             content = pyvips.Region.new(self._images[level]).fetch(*corner, *size)
         except pyvips.Error as error:
-            raise _damaged(self._file, error) from error
+            raise refuse_damaged(self._file, error) from error
         return np.frombuffer(content, dtype=np.uint8).reshape(size[1], size[0], 3).copy()
 
     def close(self) -> None:
@@ -271,7 +256,7 @@ def convert_to_rgb(pixels: NDArray[Any], size: tuple[int, int], *, name: str) ->
     if pixels.shape[:2] != (height, width) and pixels.shape[1:] == (height, width):
         pixels = np.moveaxis(pixels, 0, 2)
     if pixels.shape[:2] != (height, width):
-        raise _damaged(name, f"{width} x {height} pixels were asked for and {pixels.shape} came")
+        raise refuse_damaged(name, f"{width} x {height} pixels were asked for and {pixels.shape} came")
     if pixels.dtype != np.uint8:
         bits = 8 * pixels.dtype.itemsize
         scaled = pixels >> (bits - 8) if pixels.dtype.kind == "u" else np.clip(pixels, 0, 255)
@@ -378,7 +363,7 @@ def _convert_vips(image: Any) -> Any:
 def _read_bounds(properties: Any) -> tuple[int, int, int, int] | None:
     """Read where the scan lies on the canvas; None where a file does not say so wholly."""
     stated = [_read_number(properties.get(f"openslide.bounds-{side}")) for side in ("x", "y", "width", "height")]
-    x, y, width, height = (None if one is None else int(one) for one in stated)
+    x, y, width, height = (None if side is None else int(side) for side in stated)
     return None if x is None or y is None or width is None or height is None else (x, y, width, height)
 
 
@@ -391,7 +376,7 @@ def _read_number(text: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _damaged(name: str, reason: object) -> SlideError:
+def refuse_damaged(name: str, reason: object) -> SlideError:
     """Make the error for a slide that cannot be decoded, on one line."""
     if isinstance(reason, Exception):
         refuse_passing(reason, name)

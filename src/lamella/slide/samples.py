@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
 from lamella.errors import SlideError
-from lamella.slide.tiff import DEFLATE, DEFLATE_OLD, JPEG, LZW, UNCOMPRESSED, TiffPage
+from lamella.slide.tiff import JPEG, TiffPage
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, CIELAB = 0, 1, 2, 3, 5, 6, 8
 ASSOCIATED, UNASSOCIATED = 1, 2
@@ -29,47 +30,16 @@ _PHOTOMETRICS = {
     32845: "LogLuv",
     34892: "a camera's raw values",
 }
-CODECS = {
-    UNCOMPRESSED: "no compression",
-    2: "CCITT RLE",
-    3: "CCITT group 3",
-    4: "CCITT group 4",
-    LZW: "LZW",
-    6: "old-style JPEG",
-    JPEG: "JPEG",
-    DEFLATE: "deflate",
-    9: "JBIG",
-    32773: "PackBits",
-    32809: "ThunderScan",
-    32909: "PixarLog",
-    DEFLATE_OLD: "deflate",
-    34661: "JBIG",
-    34676: "SGILog",
-    34677: "SGILog24",
-    APERIO_YCBCR: "JPEG 2000 (33003)",
-    33004: "JPEG 2000 (33004)",
-    APERIO_RGB: "JPEG 2000 (33005)",
-    34712: "JPEG 2000",
-    34887: "LERC",
-    34892: "JPEG",
-    34925: "LZMA",
-    34926: "Zstandard",
-    34927: "WebP",
-    34933: "PNG",
-    34934: "JPEG XR",
-    22610: "JPEG XR",
-    50000: "Zstandard",
-    50001: "WebP",
-    50002: "JPEG XL",
-    52546: "JPEG XL",
-}
 # Codecs that return RGB whatever the photometric tag says.
 _RETURNS_RGB = (JPEG, 34892, APERIO_YCBCR, 33004, APERIO_RGB, 34712, 50001, 34927, 50002, 52546, 34934, 22610)
 
 
 def name_codec(compression: int) -> str:
-    """Name a TIFF compression scheme, by its number where it has no known name."""
-    return CODECS.get(compression, f"TIFF compression scheme {compression}")
+    """Name a TIFF compression scheme as tifffile does, by its number where that has no name for it."""
+    try:
+        return tifffile.COMPRESSION(compression).name
+    except ValueError:
+        return f"TIFF compression scheme {compression}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +106,7 @@ def describe_samples(name: str, planes: Sequence[TiffPage], significant_bits: in
     if photometric == PALETTE and page.bits[0] not in (1, 2, 4, 8, 16):
         _refuse(name, f"stores a palette of {page.bits[0]} bits")
     extra = page.extra_samples if n_samples > n_colours else ()
-    alphas = [(n_colours + place, kind) for place, kind in enumerate(extra) if kind in (ASSOCIATED, UNASSOCIATED)]
+    alphas = [(n_colours + number, kind) for number, kind in enumerate(extra) if kind in (ASSOCIATED, UNASSOCIATED)]
     alpha, kind = alphas[0] if alphas and alphas[0][0] < n_samples else (None, 0)
     return Samples(
         photometric=photometric,

@@ -10,7 +10,6 @@ Coordinate frames, as suffixes:
 """
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,7 +22,7 @@ from lamella.errors import LamellaError, ResolutionError, SlideError
 from lamella.machine import refuse_passing
 from lamella.slide.claims import refuse_slide_claims
 from lamella.slide.frame import clip_bounds
-from lamella.slide.levels import Level, fit_levels, list_misfits
+from lamella.slide.levels import describe_padding, fit_levels, list_misfits
 from lamella.slide.opening import open_reader
 from lamella.slide.readers import Reader
 from lamella.slide.resampling import ReadLevel, SourceBlock, find_halo
@@ -86,7 +85,7 @@ class Slide:
     Attributes:
         path: The file it was opened from.
         format: What the reader takes it for.
-        reader: Library and version that decode it, such as "fastslide 0.8.1".
+        reader: Library and version that decode it, such as "libvips 8.18.7".
         size: `(width, height)` of level 0, in pixels: of the canvas, which some formats make larger than the scan.
         bounds_l0: `(x, y, width, height)` of the scan on the canvas, level-0 pixels; the whole canvas where the file
             states none. Coordinates count from the canvas's corner, QuPath's from the scan's (`lamella.slide.frame`).
@@ -115,7 +114,7 @@ class Slide:
             reader.stated_mpp,
             reader.associated,
         )
-        self.notes = (*reader.notes, *_describe_padding(self._levels))
+        self.notes = (*reader.notes, *describe_padding(self._levels))
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -388,16 +387,6 @@ class Slide:
             strips.append(np.asarray(Image.fromarray(strip).reduce(n)))
         block = SourceBlock(np.concatenate(strips), (spans[0].start, spans[1].start), reduced, reduced_size, self.size)
         return block.cut(corner_l0, size_px)
-
-
-def _describe_padding(levels: Sequence[Level]) -> tuple[str, ...]:
-    """Say which levels hold more than slide."""
-    return tuple(
-        f"level {number} is padded: {level.size[0]} x {level.size[1]} of its {level.stored_size[0]} x "
-        f"{level.stored_size[1]} px are slide, at a scale of {level.scale[0]:g}"
-        for number, level in enumerate(levels)
-        if level.is_padded
-    )
 
 
 def _say(mpp: float) -> str:

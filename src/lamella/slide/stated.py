@@ -8,9 +8,8 @@ import re
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 
-from lamella.slide.tiff import TiffPage
+from lamella.slide.tiff import UM_PER_UNIT, TiffPage
 
-_UM_PER_UNIT = {2: 25_400.0, 3: 10_000.0}
 _UM = {
     "m": 1e6,
     "cm": 1e4,
@@ -40,7 +39,7 @@ def find_tiff_mpp(page: TiffPage) -> tuple[float, float] | None:
         return None if mpp is None else (mpp, mpp)
     if page.resolution is None or page.resolution == (1.0, 1.0):
         return None
-    um = _UM_PER_UNIT.get(page.unit)
+    um = UM_PER_UNIT.get(page.unit)
     if text.startswith("ImageJ="):
         unit = re.search(r"^unit=(.*?)\s*$", text, re.MULTILINE)
         um = _IMAGEJ_UM.get(unit.group(1).strip()) if unit else um
@@ -130,21 +129,21 @@ def _list_directories(pixels: "ET.Element[str]", sizes: dict[str, int], order: s
     return directories
 
 
-def _rank(place: dict[str, int], sizes: dict[str, int], order: str) -> int:
+def _rank(plane: dict[str, int], sizes: dict[str, int], order: str) -> int:
     """Return the number of a plane in an order such as "CZT", whose first axis runs fastest."""
     rank, stride = 0, 1
     for axis in order:
-        rank += place[axis] * stride
+        rank += plane[axis] * stride
         stride *= sizes[axis]
     return rank
 
 
 def _unrank(rank: int, sizes: dict[str, int], order: str) -> tuple[int, int, int]:
     """Return `(c, z, t)` of a plane from its number."""
-    place = {}
+    plane = {}
     for axis in order:
-        rank, place[axis] = divmod(rank, sizes[axis])
-    return place["C"], place["Z"], place["T"]
+        rank, plane[axis] = divmod(rank, sizes[axis])
+    return plane["C"], plane["Z"], plane["T"]
 
 
 def _find_colour(channel: "ET.Element[str]") -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 
 from lamella.errors import SlideError
@@ -18,12 +19,17 @@ from lamella.errors import SlideError
 UNCOMPRESSED, LZW, JPEG, DEFLATE, DEFLATE_OLD = 1, 5, 7, 8, 32946  # TIFF compression schemes
 _MAX_DIRECTORIES = 4096
 _FORMATS = {1: "B", 2: "B", 3: "H", 4: "I", 5: "II", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
-_WIDTH, _HEIGHT, _COMPRESSION, _DESCRIPTION = 256, 257, 259, 270
-_STRIP_OFFSETS, _ROWS_PER_STRIP, _STRIP_COUNTS, _SUB_DIRECTORIES = 273, 278, 279, 330
-_TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS, _JPEG_TABLES = 322, 323, 324, 325, 347
-_SUBFILE, _BITS, _PHOTOMETRIC, _FILL_ORDER, _ORIENTATION, _SAMPLES, _PLANAR = 254, 258, 262, 266, 274, 277, 284
-_X_RESOLUTION, _Y_RESOLUTION, _UNIT, _EXTRA, _SAMPLE_FORMAT = 282, 283, 296, 338, 339
-_MAX_VALUE, _S_MAX_VALUE = 281, 341
+Tags = dict[str, NDArray[np.int64] | bytes]  # by the names that tifffile gives them
+_WANTED = frozenset(
+    (
+        *("ImageWidth", "ImageLength", "Compression", "ImageDescription", "StripOffsets", "RowsPerStrip", "SubIFDs"),
+        *("StripByteCounts", "TileWidth", "TileLength", "TileOffsets", "TileByteCounts", "JPEGTables", "FillOrder"),
+        *("NewSubfileType", "BitsPerSample", "PhotometricInterpretation", "Orientation", "SamplesPerPixel"),
+        *("PlanarConfiguration", "XResolution", "YResolution", "ResolutionUnit", "ExtraSamples", "SampleFormat"),
+        *("MaxSampleValue", "SMaxSampleValue"),
+    )
+)
+UM_PER_UNIT = {2: 25400.0, 3: 10000.0}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +46,6 @@ class TiffPage:
         jpeg_tables: JPEG tables shared by the tiles, empty where each has its own.
         description: The ImageDescription, where vendors write their metadata.
         directory: Its place in the file's chain of directories, from 0; that of its parent for a sub-directory.
-        n_sub: How many sub-directories it has; in OME-TIFF they are the smaller levels.
         sub: Its place among its parent's sub-directories, from 0; -1 in the chain itself.
         at: Where its directory begins in the file.
         is_reduced: Whether it is marked as a smaller version of another page.
@@ -66,7 +71,6 @@ class TiffPage:
     jpeg_tables: bytes
     description: str
     directory: int
-    n_sub: int
     sub: int
     at: int
     is_reduced: bool
@@ -85,7 +89,7 @@ class TiffPage:
     @property
     def um_per_px(self) -> float | None:
         """Resolution along x by its own tags, um per pixel; None without a unit of length."""
-        um = _UM_PER_UNIT.get(self.unit)
+        um = UM_PER_UNIT.get(self.unit)
         return None if um is None or self.resolution is None else um / self.resolution[0]
 
     @property
@@ -146,7 +150,7 @@ class _Directories:
             here = at
             tags, at = self.read_directory(at)
             pages.extend(self.make_pages(tags, directory, at=here))
-            for number, sub in enumerate(tags.get(_SUB_DIRECTORIES, ())):
+            for number, sub in enumerate(tags.get("SubIFDs", ())):
                 if int(sub) not in seen:
                     seen.add(int(sub))
                     pages.extend(self.make_pages(self.read_directory(int(sub))[0], directory, number, at=int(sub)))
@@ -165,16 +169,17 @@ class _Directories:
         self.stream.seek(at)
         return self.stream.read(n_bytes)
 
-    def read_directory(self, at: int) -> tuple[dict[int, NDArray[np.int64] | bytes], int]:
+    def read_directory(self, at: int) -> tuple[Tags, int]:
         """Read one directory's tags that matter here, and where the next directory lies."""
         count_format, entry_bytes, next_format = ("Q", 20, "Q") if self.big else ("H", 12, "I")
         count_bytes, next_bytes = struct.calcsize(count_format), struct.calcsize("=" + next_format)
         n_entries = struct.unpack(self.order + count_format, self.read(at, count_bytes))[0]
         block = self.read(at + count_bytes, n_entries * entry_bytes + next_bytes)
-        tags: dict[int, NDArray[np.int64] | bytes] = {}
+        tags: Tags = {}
         for start in range(0, n_entries * entry_bytes, entry_bytes):
             entry = block[start : start + entry_bytes]
-            tag, kind = struct.unpack(self.order + "HH", entry[:4])
+            code, kind = struct.unpack(self.order + "HH", entry[:4])
+            tag = tifffile.TIFF.TAGS.get(code, "")
             if tag in _WANTED and kind in _FORMATS:
                 tags[tag] = self.read_value(kind, entry[4:])
         following: int = struct.unpack(self.order + next_format, block[-next_bytes:])[0]
@@ -193,23 +198,21 @@ class _Directories:
             return content
         return np.frombuffer(content, dtype=np.dtype(self.order + _FORMATS[kind][0])).astype(np.int64)
 
-    def make_pages(
-        self, tags: dict[int, NDArray[np.int64] | bytes], directory: int, sub: int = -1, *, at: int
-    ) -> list[TiffPage]:
+    def make_pages(self, tags: Tags, directory: int, sub: int = -1, *, at: int) -> list[TiffPage]:
         """Turn tags into a page, where they describe one, and check that its tiles lie inside the file."""
-        if _WIDTH not in tags or _HEIGHT not in tags:
+        if "ImageWidth" not in tags or "ImageLength" not in tags:
             return []
-        size = _number(tags, _WIDTH, 0), _number(tags, _HEIGHT, 0)
-        tiled = _TILE_OFFSETS in tags
+        size = _number(tags, "ImageWidth", 0), _number(tags, "ImageLength", 0)
+        tiled = "TileOffsets" in tags
         tile_size = (
-            (_number(tags, _TILE_WIDTH, 0), _number(tags, _TILE_HEIGHT, 0))
+            (_number(tags, "TileWidth", 0), _number(tags, "TileLength", 0))
             if tiled
-            else (size[0], min(size[1], _number(tags, _ROWS_PER_STRIP, size[1])))
+            else (size[0], min(size[1], _number(tags, "RowsPerStrip", size[1])))
         )
         if min(*size, *tile_size) < 1:
             raise ValueError(f"an image of {size[0]} x {size[1]} in tiles of {tile_size[0]} x {tile_size[1]}")
-        offsets = np.asarray(tags.get(_TILE_OFFSETS if tiled else _STRIP_OFFSETS, np.empty(0)), dtype=np.int64)
-        n_bytes = np.asarray(tags.get(_TILE_COUNTS if tiled else _STRIP_COUNTS, np.empty(0)), dtype=np.int64)
+        offsets = np.asarray(tags.get("TileOffsets" if tiled else "StripOffsets", np.empty(0)), dtype=np.int64)
+        n_bytes = np.asarray(tags.get("TileByteCounts" if tiled else "StripByteCounts", np.empty(0)), dtype=np.int64)
         if offsets.size != n_bytes.size:
             raise ValueError(f"{offsets.size} tile positions for {n_bytes.size} tile lengths")
         ends = (offsets + n_bytes)[n_bytes > 0]
@@ -219,10 +222,10 @@ class _Directories:
                 f"tiles of its image of {size[0]} x {size[1]} pixels lie beyond the file's end at {self.n_bytes:,} "
                 "bytes. Copy it again from its source."
             )
-        tables, description = tags.get(_JPEG_TABLES, b""), tags.get(_DESCRIPTION, b"")
+        tables, description = tags.get("JPEGTables", b""), tags.get("ImageDescription", b"")
         page = TiffPage(
             size=size,
-            compression=_number(tags, _COMPRESSION, 1),
+            compression=_number(tags, "Compression", 1),
             tile_size=tile_size,
             tiled=tiled,
             offsets=offsets,
@@ -230,32 +233,22 @@ class _Directories:
             jpeg_tables=tables if isinstance(tables, bytes) else b"",
             description=description.rstrip(b"\0").decode("utf-8", "replace") if isinstance(description, bytes) else "",
             directory=directory,
-            n_sub=len(tags.get(_SUB_DIRECTORIES, ())),
             sub=sub,
             at=at,
-            is_reduced=bool(_number(tags, _SUBFILE, 0) & 1),
-            bits=_numbers(tags, _BITS) or (1,),
-            photometric=_number(tags, _PHOTOMETRIC, -1),
-            n_samples=_number(tags, _SAMPLES, 1),
-            is_planar=_number(tags, _PLANAR, 1) == 2 and _number(tags, _SAMPLES, 1) > 1,
-            orientation=_number(tags, _ORIENTATION, 1),
-            fill_order=_number(tags, _FILL_ORDER, 1),
-            extra_samples=_numbers(tags, _EXTRA),
-            sample_format=max(_numbers(tags, _SAMPLE_FORMAT) or (1,)),
-            max_value=max(_numbers(tags, _S_MAX_VALUE) or _numbers(tags, _MAX_VALUE) or (0,)) or None,
+            is_reduced=bool(_number(tags, "NewSubfileType", 0) & 1),
+            bits=_numbers(tags, "BitsPerSample") or (1,),
+            photometric=_number(tags, "PhotometricInterpretation", -1),
+            n_samples=_number(tags, "SamplesPerPixel", 1),
+            is_planar=_number(tags, "PlanarConfiguration", 1) == 2 and _number(tags, "SamplesPerPixel", 1) > 1,
+            orientation=_number(tags, "Orientation", 1),
+            fill_order=_number(tags, "FillOrder", 1),
+            extra_samples=_numbers(tags, "ExtraSamples"),
+            sample_format=max(_numbers(tags, "SampleFormat") or (1,)),
+            max_value=max(_numbers(tags, "SMaxSampleValue") or _numbers(tags, "MaxSampleValue") or (0,)) or None,
             resolution=_ratios(tags),
-            unit=_number(tags, _UNIT, 1),
+            unit=_number(tags, "ResolutionUnit", 1),
         )
         return [page]
-
-
-_WANTED = {
-    *(_WIDTH, _HEIGHT, _COMPRESSION, _DESCRIPTION, _STRIP_OFFSETS, _ROWS_PER_STRIP, _STRIP_COUNTS, _SUB_DIRECTORIES),
-    *(_TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS, _JPEG_TABLES),
-    *(_SUBFILE, _BITS, _PHOTOMETRIC, _FILL_ORDER, _ORIENTATION, _SAMPLES, _PLANAR, _X_RESOLUTION, _Y_RESOLUTION, _UNIT),
-    *(_EXTRA, _SAMPLE_FORMAT, _MAX_VALUE, _S_MAX_VALUE),
-}
-_UM_PER_UNIT = {2: 25400.0, 3: 10000.0}
 
 
 def find_page_scales(pages: Sequence[TiffPage], sizes: Sequence[tuple[int, int]]) -> tuple[float | None, ...] | None:
@@ -276,23 +269,23 @@ def find_page_scales(pages: Sequence[TiffPage], sizes: Sequence[tuple[int, int]]
     finest = stated[0] if stated else None
     if finest is None:
         return None
-    return tuple(None if own is None or own < 1.01 * finest else own / finest for own in stated)
+    return tuple(None if um is None or um < 1.01 * finest else um / finest for um in stated)
 
 
-def _number(tags: dict[int, NDArray[np.int64] | bytes], tag: int, default: int) -> int:
+def _number(tags: Tags, tag: str, default: int) -> int:
     """Read a tag that holds one number."""
     values = tags.get(tag)
     return int(values[0]) if isinstance(values, np.ndarray) and values.size else default
 
 
-def _numbers(tags: dict[int, NDArray[np.int64] | bytes], tag: int) -> tuple[int, ...]:
+def _numbers(tags: Tags, tag: str) -> tuple[int, ...]:
     """Read a tag that holds a number a sample; bytes count as numbers."""
     return tuple(int(value) for value in tags.get(tag, ()))
 
 
-def _ratios(tags: dict[int, NDArray[np.int64] | bytes]) -> tuple[float, float] | None:
+def _ratios(tags: Tags) -> tuple[float, float] | None:
     """Read the resolution of both axes, pixels per unit; None where one is missing or not above 0."""
-    x, y = _numbers(tags, _X_RESOLUTION), _numbers(tags, _Y_RESOLUTION)
+    x, y = _numbers(tags, "XResolution"), _numbers(tags, "YResolution")
     if len(x) < 2 or len(y) < 2 or min(*x[:2], *y[:2]) <= 0:
         return None
     return x[0] / x[1], y[0] / y[1]

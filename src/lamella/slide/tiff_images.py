@@ -57,7 +57,7 @@ class TiffImage:
 def list_tiff_images(pages: Sequence[TiffPage]) -> tuple[TiffImage, ...]:
     """List the images of a TIFF, in the file's order; label, macro and thumbnail among them where they are named."""
     ome = load_ome_images(pages[0].description) if "<OME" in pages[0].description else ()
-    images = [found for image in ome if (found := _gather_ome(image, pages)) is not None]
+    images = [gathered for image in ome if (gathered := _gather_ome(image, pages)) is not None]
     return tuple(images) or _gather_pages(pages)
 
 
@@ -72,10 +72,10 @@ def choose_image(name: str, images: Sequence[TiffImage], image: str | None) -> t
     Raises:
         SlideError: If there is no such image, or it is a label or macro, which are never read.
     """
-    slides = [found for found in images if not found.associated]
+    slides = [image_ for image_ in images if not image_.associated]
     said = say_images(slides)
     if image is not None:
-        chosen = [found for place, found in enumerate(slides, 1) if image in (str(place), found.name)]
+        chosen = [image_ for number, image_ in enumerate(slides, 1) if image in (str(number), image_.name)]
         if len(chosen) != 1:
             problem = "two images of that name" if chosen else "no such image"
             raise SlideError(
@@ -85,10 +85,10 @@ def choose_image(name: str, images: Sequence[TiffImage], image: str | None) -> t
         return chosen[0], ()
     if not slides:
         raise SlideError(
-            f"slide '{name}' holds no image but {', '.join(found.associated for found in images)}, and a scan is "
+            f"slide '{name}' holds no image but {', '.join(image_.associated for image_ in images)}, and a scan is "
             "needed. Use the file that holds the scan."
         )
-    largest = max(slides, key=lambda found: (found.is_colour, found.size[0] * found.size[1]))
+    largest = max(slides, key=lambda image_: (image_.is_colour, image_.size[0] * image_.size[1]))
     if len(slides) == 1:
         return largest, ()
     number = slides.index(largest) + 1
@@ -101,9 +101,9 @@ def choose_image(name: str, images: Sequence[TiffImage], image: str | None) -> t
 def say_images(images: Sequence[TiffImage]) -> list[str]:
     """Describe images in a few words each: number, name and size; the first ten."""
     said = [
-        f"{place}{f' {image.name!r}' if image.name else ''} ({image.size[0]} x {image.size[1]}"
+        f"{number}{f' {image.name!r}' if image.name else ''} ({image.size[0]} x {image.size[1]}"
         f"{'' if image.is_colour else ', grey'})"
-        for place, image in enumerate(images, 1)
+        for number, image in enumerate(images, 1)
     ]
     return said if len(said) <= 10 else [*said[:10], f"and {len(said) - 10} more"]
 
@@ -123,7 +123,7 @@ def _gather_ome(image: OmeImage, pages: Sequence[TiffPage]) -> TiffImage | None:
     if len(planes) > 1:
         order = _order_colours(image, planes)
         if order:
-            taken = [plane for place in order if (plane := planes[place]) is not None]
+            taken = [plane for number in order if (plane := planes[number]) is not None]
             notes.append(
                 "three grey channels are read as red, green and blue"
                 + ("" if all(image.colours) else ": the file does not name them")

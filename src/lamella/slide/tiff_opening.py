@@ -2,18 +2,16 @@
 
 Measured by `benchmarks/readers.py` on the formats there are files of, in pixels per CPU second against OpenSlide:
 
-| stored as | fastslide | libvips | chosen |
-|---|---|---|---|
-| TIFF or SVS, JPEG, full colour | 3.5 x, within 2 grey levels | 4.6 x, equal | fastslide |
-| TIFF or SVS, JPEG, colour subsampled | 4.5 x, up to 47 grey levels apart | 4 to 8 x, equal | libvips |
-| TIFF, deflate | 4 x, equal, and checks every tile | 5.5 x, equal | fastslide |
-| TIFF, LZW or uncompressed | 1.2 x, cannot | 2 x, 9 x, equal | libvips |
-| NDPI | 1.7 x, up to 5 apart, 4 of 7 levels | the finest level only | OpenSlide |
+| stored as | libvips | chosen |
+|---|---|---|
+| TIFF or SVS, JPEG | 4 to 8 x, equal | libvips |
+| TIFF, deflate, LZW or uncompressed | 5.5 x, 2 x, 9 x, equal | libvips |
+| NDPI | the finest level only | OpenSlide |
 
 No library's word is taken for it. What a TIFF's tags call ordinary (8-bit RGB or grey, JPEG, deflate, LZW or nothing)
-is read by fastslide or libvips under a guard, once a few tiles are as tifffile decodes them; all other TIFF is read by
-tifffile itself, or refused by the name of what cannot be read. Vendors whose tiles lie in a geometry of their own
-(Leica, Philips, Trestle, Ventana) are OpenSlide's, and so is what is no TIFF; plain PNG and JPEG go to libvips.
+is read by libvips under a guard, once a few tiles are as tifffile decodes them; all other TIFF is read by tifffile
+itself, or refused by the name of what cannot be read. Vendors whose tiles lie in a geometry of their own (Leica,
+Philips, Trestle, Ventana) are OpenSlide's, and so is what is no TIFF; plain PNG and JPEG go to libvips.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,8 +24,8 @@ from numpy.typing import NDArray
 from lamella.errors import SlideError
 from lamella.slide.claims import refuse_slide_claims
 from lamella.slide.decoder import TifffileReader
-from lamella.slide.guard import TileGuard, find_levels, is_subsampled
-from lamella.slide.readers import FastslideReader, GuardedReader, OpenSlideReader, Reader, VipsReader
+from lamella.slide.guard import TileGuard, find_levels
+from lamella.slide.readers import GuardedReader, OpenSlideReader, Reader, VipsReader
 from lamella.slide.samples import APERIO_RGB, APERIO_YCBCR, is_ordinary, name_codec
 from lamella.slide.stated import find_tiff_magnification
 from lamella.slide.tiff import (
@@ -42,11 +40,10 @@ from lamella.slide.tiff import (
 )
 from lamella.slide.tiff_images import TiffImage, choose_image, list_tiff_images
 
-FASTSLIDE_SCHEMES = (JPEG, DEFLATE, DEFLATE_OLD)
-VIPS_SCHEMES = (*FASTSLIDE_SCHEMES, LZW, UNCOMPRESSED)
+VIPS_SCHEMES = (JPEG, DEFLATE, DEFLATE_OLD, LZW, UNCOMPRESSED)
 _OPENSLIDE_SCHEMES = (*VIPS_SCHEMES, APERIO_YCBCR, APERIO_RGB)
 _PROBE_PX = 256
-_PROBE_TOLERANCE = 1.0  # mean grey levels; fastslide rounds another way, by 0.6 on average
+_PROBE_TOLERANCE = 1.0  # mean grey levels; decoders round in ways of their own
 _MAX_PROBE_PX = 1 << 26  # a strip larger than this is not decoded for a probe
 
 
@@ -67,7 +64,7 @@ def open_tiff(path: Path, reader: str, image: str | None, vendor: str | None) ->
             )
         opened = TifffileReader(path, chosen)
     else:
-        opened = _open_ordinary(path, reader, chosen, images)
+        opened = _open_ordinary(path, reader, chosen, images, is_aperio=vendor == "aperio")
     opened.stated_mpp, opened.magnification = chosen.mpp, find_tiff_magnification(page)
     opened.format = vendor or "tiff"
     opened.stated_scales = find_page_scales(pages, opened.level_dimensions)
@@ -96,63 +93,57 @@ def _open_aperio_2000(path: Path, reader: str, chosen: TiffImage) -> Reader:
     return reference
 
 
-def _open_ordinary(path: Path, reader: str, chosen: TiffImage, images: Sequence[TiffImage]) -> Reader:
-    """Open a TIFF that every reader reads alike, by the quickest that does."""
+def _open_ordinary(
+    path: Path, reader: str, chosen: TiffImage, images: Sequence[TiffImage], *, is_aperio: bool
+) -> Reader:
+    """Open a TIFF that every reader reads alike: by libvips under guard, where it gives the reference's pixels."""
+    if reader == "openslide":
+        return _open_openslide(path, chosen, images)
     reference = TifffileReader(path, chosen)
     if reader == "tifffile":
         return reference
     with _closing_on_error(reference):
-        return _choose_quick(path, reader, chosen, images, reference)
-
-
-def _choose_quick(
-    path: Path, reader: str, chosen: TiffImage, images: Sequence[TiffImage], reference: TifffileReader
-) -> Reader:
-    """Choose the quickest reader that gives the reference's pixels; the reference itself where none does."""
-    reasons: list[SlideError] = []
-    careful = _try_openslide(path, reasons)
-    is_alone = sum(not image.associated for image in images) == 1
-    if careful is not None and (not is_alone or careful.level_dimensions != chosen.level_dimensions):
-        careful.close()
-        careful = None
-    if reader == "openslide":
-        reference.close()
-        if careful is None:
-            raise reasons[0] if reasons else _refuse_reader(path, reader)
-        return careful
-    for name in _list_quick(path, chosen, reader, is_alone=is_alone):
-        quick = _open_quick(name, path, chosen, reasons)
-        if quick is None:
-            continue
-        guard = TileGuard(path, chosen.levels)
-        guarded = GuardedReader(quick, careful or reference, guard)
+        try:
+            quick = VipsReader(path, [(level[0].directory, level[0].sub) for level in chosen.levels])
+        except SlideError:
+            if reader == "libvips":
+                raise
+            return reference
+        # Of tiles that Aperio's scanner left out of a small level, OpenSlide shows those of the finer one.
+        careful = (is_aperio and _try_openslide(path, chosen, images)) or reference
+        guarded = GuardedReader(quick, careful, TileGuard(path, chosen.levels))
         with _closing_on_error(guarded):
-            if reader != "auto" or _agree(guarded, reference):
-                if careful is not None:
-                    reference.close()
-                return guarded
-        guard.close()
-        quick.close()
-    if careful is not None:
-        careful.close()
-    if reader != "auto":
-        reference.close()
-        raise reasons[0] if reasons else _refuse_reader(path, reader)
-    return reference
+            agrees = reader == "libvips" or _agree(guarded, reference)
+    if agrees and careful is reference:
+        return guarded
+    reference.close()
+    if agrees:
+        return guarded
+    guarded.close()
+    return TifffileReader(path, chosen)
 
 
-def _refuse_reader(path: Path, reader: str) -> SlideError:
+def _open_openslide(path: Path, chosen: TiffImage, images: Sequence[TiffImage]) -> OpenSlideReader:
+    """Open a TIFF with OpenSlide, where that shows the image that is meant."""
+    careful = OpenSlideReader(path)
+    is_alone = sum(not image.associated for image in images) == 1
+    if is_alone and careful.level_dimensions == chosen.level_dimensions:
+        return careful
+    careful.close()
+    raise refuse_reader(path, "openslide")
+
+
+def _try_openslide(path: Path, chosen: TiffImage, images: Sequence[TiffImage]) -> OpenSlideReader | None:
+    """Open a TIFF with OpenSlide; None where it refuses, or shows another image."""
+    try:
+        return _open_openslide(path, chosen, images)
+    except SlideError:
+        return None
+
+
+def refuse_reader(path: Path, reader: str) -> SlideError:
     """Make the error for a reader that was insisted on and cannot read the file."""
     return SlideError(f"slide '{path.name}' cannot be read by {reader}. Let Lamella choose: pass reader 'auto'.")
-
-
-def _try_openslide(path: Path, reasons: list[SlideError]) -> Reader | None:
-    """Open with OpenSlide; where it refuses, keep its reason."""
-    try:
-        return OpenSlideReader(path)
-    except SlideError as error:
-        reasons.append(error)
-        return None
 
 
 @contextmanager
@@ -163,32 +154,6 @@ def _closing_on_error(reader: Reader) -> Iterator[None]:
     except Exception:
         reader.close()
         raise
-
-
-def _list_quick(path: Path, chosen: TiffImage, reader: str, *, is_alone: bool) -> tuple[str, ...]:
-    """List the quick readers to try for a TIFF, by how its image is stored."""
-    if reader != "auto":
-        return (reader,)
-    page = chosen.levels[0][0]
-    is_chain = is_alone and all(level[0].sub < 0 for level in chosen.levels)
-    if not is_chain or is_subsampled(path, page) or page.compression in (LZW, UNCOMPRESSED):
-        return ("libvips",)
-    return ("fastslide", "libvips")
-
-
-def _open_quick(name: str, path: Path, chosen: TiffImage, reasons: list[SlideError]) -> Reader | None:
-    """Open an image of a TIFF with one quick reader; None where that sees other levels."""
-    try:
-        if name == "libvips":
-            return VipsReader(path, [(level[0].directory, level[0].sub) for level in chosen.levels])
-        fast = FastslideReader(path)
-    except SlideError as error:
-        reasons.append(error)
-        return None
-    if fast.level_dimensions == chosen.level_dimensions:
-        return fast
-    fast.close()
-    return None
 
 
 def _agree(quick: Reader, reference: TifffileReader) -> bool:
@@ -228,41 +193,36 @@ def open_vendor_tiff(path: Path, reader: str) -> Reader:
     careful = OpenSlideReader(path)
     if reader == "openslide":
         return careful
-    for name in ("fastslide", "libvips") if reader == "auto" else (reader,):
-        quick, levels = _open_by_size(name, path, pages, careful)
-        if quick is None or levels is None:
-            continue
-        guard = TileGuard(path, levels)
-        guarded = GuardedReader(quick, careful, guard)
-        with _closing_on_error(guarded):
-            if quick.level_dimensions == careful.level_dimensions and _look_alike(guarded, careful):
-                return guarded
-        guard.close()
-        quick.close()
+    with _closing_on_error(careful):
+        guarded = _open_by_size(path, pages, careful)
+    if guarded is not None:
+        return guarded
     if reader != "auto":
         careful.close()
-        raise _refuse_reader(path, reader)
+        raise refuse_reader(path, reader)
     with _closing_on_error(careful):
         careful.read((0, 0), len(careful.level_dimensions) - 1, (1, 1))
     return careful
 
 
-def _open_by_size(
-    name: str, path: Path, pages: Sequence[TiffPage], careful: Reader
-) -> tuple[Reader | None, list[list[TiffPage]] | None]:
-    """Open a vendor's TIFF with a quick reader; with it, the pages that have each level's size."""
+def _open_by_size(path: Path, pages: Sequence[TiffPage], careful: OpenSlideReader) -> Reader | None:
+    """Open a vendor's TIFF with libvips, each level by the page of its size; None where OpenSlide sees other pixels."""
     main = [page for page in pages if page.sub < 0]
     levels = find_levels(main, careful.level_dimensions, VIPS_SCHEMES)
     if levels is None or not all(is_ordinary(page) for level in levels for page in level):
-        return None, None
-    is_fast = levels[0][0].compression in FASTSLIDE_SCHEMES and not is_subsampled(path, levels[0][0])
+        return None
     try:
-        if name == "fastslide":
-            return (FastslideReader(path), levels) if is_fast else (None, None)
-        chosen = [(max(level, key=lambda page: page.tiled).directory, -1) for level in levels]
-        return VipsReader(path, chosen), levels
+        quick = VipsReader(path, [(max(level, key=lambda page: page.tiled).directory, -1) for level in levels])
     except SlideError:
-        return None, None
+        return None
+    guard = TileGuard(path, levels)
+    guarded = GuardedReader(quick, careful, guard)
+    with _closing_on_error(guarded):
+        if quick.level_dimensions == careful.level_dimensions and _look_alike(guarded, careful):
+            return guarded
+    guard.close()
+    quick.close()
+    return None
 
 
 def _look_alike(quick: Reader, careful: Reader) -> bool:

@@ -5,11 +5,13 @@ import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import shapely
 import shapely.geometry
+from pydantic import JsonValue
+from shapely.geometry.base import BaseGeometry
 
 from lamella.errors import TissueError
 from lamella.files import MAX_JSON_BYTES
@@ -45,7 +47,9 @@ def read_geojson(path: Path) -> Drawing:
         if not isinstance(type_, str):
             raise TissueError(f"{source} are JSON but not GeoJSON. Export them from QuPath as GeoJSON.")
         if type_ == "Feature":
-            name, kind = _find_class(part), _find_kind(part)
+            properties = part.get("properties")
+            properties = properties if isinstance(properties, dict) else {}
+            name, kind = _find_class(properties), _find_kind(properties, part.get("id"))
         if type_ in _WRAPPED:
             if part.get(_WRAPPED[type_]) is not None:
                 todo.appendleft((part[_WRAPPED[type_]], name, kind))
@@ -74,10 +78,9 @@ def _load(path: Path, source: str) -> Any:
         raise TissueError(f"{source} are not JSON ({error}). Export them from QuPath as GeoJSON.") from error
 
 
-def _find_class(feature: Mapping[str, Any]) -> str:
+def _find_class(properties: Mapping[str, JsonValue]) -> str:
     """Return the class of a feature, in each of the ways that QuPath has written it."""
-    properties = feature.get("properties")
-    given = properties.get("classification") if isinstance(properties, dict) else None
+    given = properties.get("classification")
     if isinstance(given, dict):
         names = given.get("names")
         given = names if isinstance(names, list) and names else given.get("name")
@@ -86,18 +89,16 @@ def _find_class(feature: Mapping[str, Any]) -> str:
     return tidy_class(given) if isinstance(given, str) else UNCLASSIFIED
 
 
-def _find_kind(feature: Mapping[str, Any]) -> str:
+def _find_kind(properties: Mapping[str, JsonValue], id_: JsonValue) -> str:
     """Return `annotation`, `detection`, `cell` and the like, wherever the version of QuPath writes it."""
-    properties = feature.get("properties")
-    properties = properties if isinstance(properties, dict) else {}
-    given = properties.get("objectType", properties.get("object_type", feature.get("id")))
+    given = properties.get("objectType", properties.get("object_type", id_))
     text = given.casefold() if isinstance(given, str) else ""
     if text.startswith("path") and text.endswith("object"):
         text = text.removeprefix("path").removesuffix("object")
     return text.replace("_", "").replace(" ", "")
 
 
-def _read_area(geometry: dict[str, Any], source: str) -> Any:
+def _read_area(geometry: dict[str, JsonValue], source: str) -> BaseGeometry:
     try:
         with np.errstate(invalid="ignore"):  # nan and inf are told by mend_area
             shape = shapely.geometry.shape(geometry)
@@ -111,8 +112,17 @@ def _read_area(geometry: dict[str, Any], source: str) -> Any:
     return mend_area(shape, source)
 
 
+class Feature(TypedDict):
+    """A feature of GeoJSON as QuPath writes it."""
+
+    type: str
+    id: str
+    geometry: Mapping[str, str | Sequence[Any]]
+    properties: Mapping[str, str | bool | Mapping[str, float | Sequence[object]]]
+
+
 def make_feature(
-    geometry: Mapping[str, Any],
+    geometry: Mapping[str, str | Sequence[Any]],
     *,
     class_name: str,
     colour: Sequence[int],
@@ -120,7 +130,7 @@ def make_feature(
     object_type: str = "annotation",
     measurements: Mapping[str, float] | None = None,
     is_locked: bool = True,
-) -> dict[str, Any]:
+) -> Feature:
     """Return a feature as QuPath 0.4 and later reads it, with an id that the same content always gets.
 
     Args:

@@ -7,7 +7,6 @@ last that still says where, and its weights are the mean gradient of `weight . e
 """
 
 import hashlib
-from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
@@ -23,7 +22,7 @@ from lamella.encoders.geometry import CellGrid, find_cell_grid
 from lamella.encoders.network import TileNetwork, build_network
 from lamella.encoders.registry import find_encoder
 from lamella.encoders.runtime import machine
-from lamella.encoders.runtime.compiled import CompiledEntry, convert, pass_through_file
+from lamella.encoders.runtime.compiled import CompiledEntry, load_or_convert
 from lamella.encoders.runtime.protocol import RuntimeSettings, Tiles, check_batch
 from lamella.encoders.runtime.silent import import_openvino
 from lamella.errors import EncoderError
@@ -79,7 +78,12 @@ def open_cell_reader(
     core = machine.find_openvino_core() if device == "cpu" and settings.runtime != "torch" else None
     if core is not None and precision in machine.cpu_precisions(core):
         try:
-            model = _load_or_convert(network, encoder, tile_px, core)
+            fingerprint = hashlib.sha256(f"{fingerprint_encoder(encoder)}:cells".encode()).hexdigest()
+            entry = CompiledEntry(
+                fingerprint=fingerprint, tile_px=tile_px, batch_size=1, processor=machine.describe_processor(core)
+            )
+            width = find_encoder(encoder.name).embedding_dim
+            model = load_or_convert(entry, lambda: _WeightedCells(network).eval(), n_weights=width)
             n_threads = settings.n_threads or count_cores()
             return _OpenVINOReader(model, grid, precision, n_threads, encoder.name)
         except RuntimeError:  # a network with a part that OpenVINO cannot convert or compile
@@ -101,23 +105,6 @@ class _WeightedCells(nn.Module):
         return weighted.reshape(-1, maps.shape[2], maps.shape[3])
 
 
-def _load_or_convert(network: TileNetwork, encoder: EncoderSpec, tile_px: int, core: Any) -> Any:
-    """Return the converted network: from the store, or converted now and kept there."""
-    fingerprint = hashlib.sha256(f"{fingerprint_encoder(encoder)}:cells".encode()).hexdigest()
-    entry = CompiledEntry(
-        fingerprint=fingerprint, tile_px=tile_px, batch_size=1, processor=machine.describe_processor(core)
-    )
-    if entry.is_whole():
-        return entry.network_path
-    width = find_encoder(encoder.name).embedding_dim
-    model = convert(_WeightedCells(network).eval(), tile_px=tile_px, batch_size=1, n_weights=width)
-    try:
-        entry.save(model)
-    except OSError:
-        return pass_through_file(model)
-    return entry.network_path
-
-
 class _OpenVINOReader:
     """Cells by OpenVINO, a tile a request, several at once."""
 
@@ -125,11 +112,10 @@ class _OpenVINOReader:
     by_gradient = False
 
     def __init__(self, model: Any, grid: CellGrid, precision: str, n_threads: int, encoder: str) -> None:
-        from lamella.encoders.runtime.openvino_runtime import choose_streams, compile_on_cpu
+        from lamella.encoders.runtime.openvino_runtime import choose_streams, compile_on_cpu, run_requests
 
         openvino = import_openvino()
-
-        self.grid, self._encoder = grid, encoder
+        self.grid, self._encoder, self._run = grid, encoder, run_requests
         self.name = f"openvino {openvino.__version__.partition('-')[0]}, {precision}"
         n_streams = choose_streams(n_threads)
         compiled = compile_on_cpu(model, precision=precision, n_threads=n_threads, n_streams=n_streams)
@@ -138,29 +124,14 @@ class _OpenVINOReader:
 
     def read(self, batches: Iterable[Weighted]) -> Iterator[NDArray[np.float32]]:
         """See `CellReader.read`."""
-        free, waiting = list(self._requests), deque[Any]()
-        try:
-            for tiles, weights in batches:
-                check_batch(tiles, encoder=self._encoder, batch_size=1, tile_px=self._tile_px)
-                if not free:
-                    free.append(waiting.popleft())
-                    yield _collect(free[-1])
-                request = free.pop()
-                request.input_tensors[0].data[:] = tiles
-                request.input_tensors[1].data[:] = weights
-                request.start_async()
-                waiting.append(request)
-            while waiting:
-                yield _collect(waiting.popleft())
-        finally:
-            for request in waiting:  # nobody wants them any more, but their buffers are still written to
-                request.wait()
+        return self._run(self._requests, batches, self._fill)
 
-
-def _collect(request: Any) -> NDArray[np.float32]:
-    request.wait()
-    cells: NDArray[np.float32] = request.output_tensors[0].data.copy()
-    return cells
+    def _fill(self, request: Any, batch: Weighted) -> int:
+        tiles, weights = batch
+        check_batch(tiles, encoder=self._encoder, batch_size=1, tile_px=self._tile_px)
+        request.input_tensors[0].data[:] = tiles
+        request.input_tensors[1].data[:] = weights
+        return 1
 
 
 class _TorchReader:
@@ -209,6 +180,6 @@ class _GradientReader:
             held, embedding = network.blocks.read_last_map(network.normalise(pixels), network.depths[0])
             wanted = torch.ones_like(embedding) if weights is None else torch.from_numpy(weights).to(self._device)
             (slope,) = torch.autograd.grad((embedding * wanted).sum(), held)
-        maps, slopes = (network.blocks.lay_out(one.detach().float()) for one in (held, slope))
+        maps, slopes = (network.blocks.lay_out(map_.detach().float()) for map_ in (held, slope))
         cells: NDArray[np.float32] = (maps * slopes.mean(dim=(2, 3), keepdim=True)).sum(dim=1).cpu().numpy()
         return cells

@@ -58,14 +58,15 @@ class CompiledEntry:
 
     def is_whole(self) -> bool:
         """True where the network is there and every byte of it as it was written."""
-        manifest = _read_json(self.folder / "manifest.json")
-        if manifest is None:
+        try:
+            manifest = parse_json_file(self.folder / "manifest.json")
+        except (OSError, ValueError):
             return False
         try:
             whole = manifest["fingerprint"] == self.fingerprint and all(
                 find_sha256(self.folder / file) == manifest[file] for file in _FILES
             )
-        except (OSError, KeyError):
+        except (OSError, KeyError, TypeError):
             whole = False
         if not whole:
             _log.warning("the compiled network in '%s' is damaged and is built again", self.folder)
@@ -92,10 +93,10 @@ class CompiledEntry:
 
     def load_checks(self, precision: str) -> tuple[PrecisionCheck, ...]:
         """Load the outcome, at each depth, of an earlier check in `precision` on this processor; empty where none."""
-        content = _read_json(self._check_path(precision))
         try:
-            return () if content is None else tuple(PrecisionCheck(**check) for check in content["depths"])
-        except (KeyError, TypeError):
+            depths = parse_json_file(self._check_path(precision))["depths"]
+            return tuple(PrecisionCheck(**check) for check in depths)
+        except (OSError, ValueError, KeyError, TypeError):
             return ()
 
     def save_checks(self, checks: Sequence[PrecisionCheck]) -> None:
@@ -128,7 +129,29 @@ def save_network(model: Any, path: Path) -> None:
         ) from error
 
 
-def pass_through_file(model: Any) -> Any:
+def load_or_convert(entry: CompiledEntry, network: Callable[[], Any], *, n_weights: int | None = None) -> Any:
+    """Return the path of a converted network, kept now if it was not; itself where the store cannot be written.
+
+    Args:
+        entry: Where it is kept.
+        network: Makes what is converted, as `convert` takes it.
+        n_weights: As `convert` takes it.
+
+    Raises:
+        RuntimeError: As `convert`.
+    """
+    if entry.is_whole():
+        return entry.network_path
+    model = convert(network(), tile_px=entry.tile_px, batch_size=entry.batch_size, n_weights=n_weights)
+    try:
+        entry.save(model)
+    except OSError as error:
+        _log.warning("the compiled network is not kept: %s", error)
+        return _pass_through_file(model)
+    return entry.network_path
+
+
+def _pass_through_file(model: Any) -> Any:
     """Return a converted network as it is read from a file, which none is left of; as it was where there is no room.
 
     OpenVINO fuses a network that was read otherwise than one that was converted, and the embeddings' last digits
@@ -194,11 +217,3 @@ def convert(network: Any, *, tile_px: int, batch_size: int, n_weights: int | Non
     pixels.input(0).preprocess().convert_element_type(openvino.Type.f32)
     pixels.input(0).model().set_layout(openvino.Layout("NCHW"))
     return pixels.build()
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        content = parse_json_file(path)
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None

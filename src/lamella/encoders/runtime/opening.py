@@ -25,7 +25,7 @@ from lamella.encoders.runtime.checking import (
     split_batches,
     take_check_tiles,
 )
-from lamella.encoders.runtime.compiled import CompiledEntry, convert, pass_through_file
+from lamella.encoders.runtime.compiled import CompiledEntry, convert, load_or_convert
 from lamella.encoders.runtime.planning import RuntimePlan, plan_runtime
 from lamella.encoders.runtime.protocol import (
     Embeddings,
@@ -56,18 +56,18 @@ class _Reference:
         tile_px: int,
         check_tiles: Callable[[], Tiles],
     ) -> None:
-        self._trunk, self.widths, self._plan = trunk, widths, plan
-        self._tile_px, self._check_tiles = tile_px, check_tiles
+        self.trunk, self.widths, self._plan = trunk, widths, plan
+        self.tile_px, self._check_tiles = tile_px, check_tiles
 
     @cached_property
     def network(self) -> "TileNetwork":
         from lamella.encoders.network import build_network
 
-        return build_network(self._trunk.deepest, self._trunk.depths)
+        return build_network(self.trunk.deepest, self.trunk.depths)
 
     @cached_property
     def tiles(self) -> Tiles:
-        return take_check_tiles(self._check_tiles, encoder=self._trunk.name, tile_px=self._tile_px)
+        return take_check_tiles(self._check_tiles, encoder=self.trunk.name, tile_px=self.tile_px)
 
     @cached_property
     def embeddings(self) -> Embeddings:
@@ -77,7 +77,7 @@ class _Reference:
             return embed_in_fp32(
                 self.network,
                 self.tiles,
-                encoder=self._trunk.name,
+                encoder=self.trunk.name,
                 widths=self.widths,
                 device=self._plan.device,
                 batch_size=self._plan.batch_size,
@@ -133,11 +133,11 @@ def open_runtime(
         plan = replace(plan, notes=(*plan.notes, random))
     widths = tuple(find_encoder(spec.name).embedding_dim for spec in trunk.specs)
     reference = _Reference(trunk, widths, plan, tile_px, check_tiles)
-    if settled is not None and (runtime := _open_settled(settled, plan, trunk, tile_px, reference)) is not None:
+    if settled is not None and (runtime := _open_settled(settled, plan, reference)) is not None:
         return runtime
     if plan.runtime == "openvino":
-        return _open_openvino(trunk, plan, tile_px, reference)
-    return _open_torch(trunk, plan, tile_px, reference)
+        return _open_openvino(plan, reference)
+    return _open_torch(plan, reference)
 
 
 def time_encoder(encoder: EncoderSpec, settings: RuntimeSettings, *, tile_px: int, seconds: float = 2.0) -> float:
@@ -159,7 +159,7 @@ def time_encoder(encoder: EncoderSpec, settings: RuntimeSettings, *, tile_px: in
     trunk, plan = Trunk((encoder,)), plan_runtime(settings, tile_px=tile_px)
     tile = np.random.default_rng(0).integers(0, 256, (plan.batch_size, tile_px, tile_px, 3), dtype=np.uint8)
     widths = (find_encoder(encoder.name).embedding_dim,)
-    runtime = _open_unchecked(trunk, plan, tile_px, _Reference(trunk, widths, plan, tile_px, lambda: tile))
+    runtime = _open_unchecked(plan, _Reference(trunk, widths, plan, tile_px, lambda: tile))
     rows = runtime.encode(itertools.repeat(tile))
     for _ in range(4):
         next(rows)
@@ -173,33 +173,31 @@ def time_encoder(encoder: EncoderSpec, settings: RuntimeSettings, *, tile_px: in
     return rate
 
 
-def _open_unchecked(trunk: Trunk, plan: RuntimePlan, tile_px: int, reference: _Reference) -> Runtime:
+def _open_unchecked(plan: RuntimePlan, reference: _Reference) -> Runtime:
     if plan.runtime == "openvino":
         try:
-            model = convert(reference.network, tile_px=tile_px, batch_size=plan.batch_size)
-            return _make_openvino_runtime(trunk, plan, model, reference, plan.precision)
+            model = convert(reference.network, tile_px=reference.tile_px, batch_size=plan.batch_size)
+            return _make_openvino_runtime(plan, model, reference, plan.precision)
         except RuntimeError as error:
-            _log.warning("OpenVINO cannot run '%s': %s", trunk.name, error)
+            _log.warning("OpenVINO cannot run '%s': %s", reference.trunk.name, error)
             plan = replace(plan, precision="fp32")
-    return _make_torch_runtime(trunk, plan, tile_px, reference, plan.precision)
+    return _make_torch_runtime(plan, reference, plan.precision)
 
 
-def _open_settled(
-    settled: SettledPrecision, plan: RuntimePlan, trunk: Trunk, tile_px: int, reference: _Reference
-) -> Runtime | None:
+def _open_settled(settled: SettledPrecision, plan: RuntimePlan, reference: _Reference) -> Runtime | None:
     """Open what finished embeddings were computed with; None where this machine computes in another way."""
     runtime: Runtime
     if settled.runtime.startswith("openvino ") and plan.runtime == "openvino":
         if settled.precision not in machine.cpu_precisions(plan.core):
             return None
         try:
-            model = _load_or_convert(_find_entry(trunk, plan, tile_px), reference)
-            runtime = _make_openvino_runtime(trunk, plan, model, reference, settled.precision)
+            model = load_or_convert(_find_entry(plan, reference), lambda: reference.network)
+            runtime = _make_openvino_runtime(plan, model, reference, settled.precision)
         except RuntimeError as error:
-            _log.warning("OpenVINO cannot run '%s' any more: %s", trunk.name, error)
+            _log.warning("OpenVINO cannot run '%s' any more: %s", reference.trunk.name, error)
             return None
     elif settled.runtime.startswith("torch ") and settled.precision in ("fp32", plan.precision):
-        runtime = _make_torch_runtime(trunk, plan, tile_px, reference, settled.precision)
+        runtime = _make_torch_runtime(plan, reference, settled.precision)
     else:
         return None
     if runtime.name != settled.runtime:  # another version, which has to be checked like any
@@ -209,28 +207,28 @@ def _open_settled(
     return runtime
 
 
-def _find_entry(trunk: Trunk, plan: RuntimePlan, tile_px: int) -> CompiledEntry:
-    fingerprints = [fingerprint_encoder(spec) for spec in trunk.specs]
+def _find_entry(plan: RuntimePlan, reference: _Reference) -> CompiledEntry:
+    fingerprints = [fingerprint_encoder(spec) for spec in reference.trunk.specs]
     joined = hashlib.sha256(",".join(fingerprints).encode()).hexdigest()
     return CompiledEntry(
         fingerprint=fingerprints[0] if len(fingerprints) == 1 else joined,
-        tile_px=tile_px,
+        tile_px=reference.tile_px,
         batch_size=plan.batch_size,
         processor=machine.describe_processor(plan.core),
     )
 
 
-def _open_openvino(trunk: Trunk, plan: RuntimePlan, tile_px: int, reference: _Reference) -> Runtime:
-    entry = _find_entry(trunk, plan, tile_px)
+def _open_openvino(plan: RuntimePlan, reference: _Reference) -> Runtime:
+    entry = _find_entry(plan, reference)
     notes = plan.notes
     try:
-        model = _load_or_convert(entry, reference)
+        model = load_or_convert(entry, lambda: reference.network)
         for precision in dict.fromkeys((plan.precision, "fp32")):
             checks = entry.load_checks(precision)
             if not _all_passed(checks) and checks:
-                notes = (*notes, _too_far(trunk, checks))
+                notes = (*notes, _too_far(reference.trunk, checks))
                 continue
-            runtime = _make_openvino_runtime(trunk, plan, model, reference, precision)
+            runtime = _make_openvino_runtime(plan, model, reference, precision)
             if not checks:
                 checks = reference.check(runtime)
                 _keep_checks(entry, checks)
@@ -238,30 +236,17 @@ def _open_openvino(trunk: Trunk, plan: RuntimePlan, tile_px: int, reference: _Re
                 runtime.checks, runtime.notes = checks, notes
                 return runtime
             runtime.close()
-            notes = (*notes, _too_far(trunk, checks))
+            notes = (*notes, _too_far(reference.trunk, checks))
     except RuntimeError as error:  # a network with a part that OpenVINO cannot convert or compile
         reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
-        _log.warning("OpenVINO cannot run '%s': %s", trunk.name, error)
-        name = drop_folders(trunk.name)
+        _log.warning("OpenVINO cannot run '%s': %s", reference.trunk.name, error)
+        name = drop_folders(reference.trunk.name)
         notes = (*notes, f"OpenVINO cannot run '{name}' ({reason[:160]}): torch computes it, slower")
-    return _open_torch(trunk, replace(plan, precision="fp32", notes=notes), tile_px, reference)
+    return _open_torch(replace(plan, precision="fp32", notes=notes), reference)
 
 
 def _all_passed(checks: tuple[PrecisionCheck, ...]) -> bool:
     return all(check.passed for check in checks)
-
-
-def _load_or_convert(entry: CompiledEntry, reference: _Reference) -> Any:
-    """Return the path of the converted network, or the network itself where the store cannot be written."""
-    if entry.is_whole():
-        return entry.network_path
-    model = convert(reference.network, tile_px=entry.tile_px, batch_size=entry.batch_size)
-    try:
-        entry.save(model)
-    except OSError as error:
-        _log.warning("the compiled network is not kept: %s", error)
-        return pass_through_file(model)
-    return entry.network_path
 
 
 def _keep_checks(entry: CompiledEntry, checks: tuple[PrecisionCheck, ...]) -> None:
@@ -274,22 +259,20 @@ def _keep_checks(entry: CompiledEntry, checks: tuple[PrecisionCheck, ...]) -> No
         _log.warning("the precision check is not kept: %s", error)
 
 
-def _open_torch(trunk: Trunk, plan: RuntimePlan, tile_px: int, reference: _Reference) -> "TorchRuntime":
-    runtime = _make_torch_runtime(trunk, plan, tile_px, reference, plan.precision)
+def _open_torch(plan: RuntimePlan, reference: _Reference) -> "TorchRuntime":
+    runtime = _make_torch_runtime(plan, reference, plan.precision)
     runtime.notes = plan.notes
     if plan.precision == "fp32":
         return runtime
     runtime.checks = reference.check(runtime)
     if _all_passed(runtime.checks):
         return runtime
-    fallback = _make_torch_runtime(trunk, plan, tile_px, reference, "fp32")
-    fallback.notes = (*plan.notes, _too_far(trunk, runtime.checks))
+    fallback = _make_torch_runtime(plan, reference, "fp32")
+    fallback.notes = (*plan.notes, _too_far(reference.trunk, runtime.checks))
     return fallback
 
 
-def _make_openvino_runtime(
-    trunk: Trunk, plan: RuntimePlan, model: Any, reference: _Reference, precision: str
-) -> "OpenVINORuntime":
+def _make_openvino_runtime(plan: RuntimePlan, model: Any, reference: _Reference, precision: str) -> "OpenVINORuntime":
     """Compile a converted network, or the path of one.
 
     Raises:
@@ -298,22 +281,20 @@ def _make_openvino_runtime(
     from lamella.encoders.runtime.openvino_runtime import OpenVINORuntime  # OpenVINO need not be installed
 
     return OpenVINORuntime(
-        model, encoder=trunk.name, widths=reference.widths, precision=precision, n_threads=plan.n_threads
+        model, encoder=reference.trunk.name, widths=reference.widths, precision=precision, n_threads=plan.n_threads
     )
 
 
-def _make_torch_runtime(
-    trunk: Trunk, plan: RuntimePlan, tile_px: int, reference: _Reference, precision: str
-) -> "TorchRuntime":
+def _make_torch_runtime(plan: RuntimePlan, reference: _Reference, precision: str) -> "TorchRuntime":
     from lamella.encoders.runtime.torch_runtime import TorchRuntime
 
     runtime = TorchRuntime(
         reference.network,
-        encoder=trunk.name,
+        encoder=reference.trunk.name,
         widths=reference.widths,
         device=plan.device,
         precision=precision,
-        tile_px=tile_px,
+        tile_px=reference.tile_px,
         batch_size=plan.batch_size,
     )
     runtime.n_threads = plan.n_threads

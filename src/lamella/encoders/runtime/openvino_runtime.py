@@ -1,8 +1,11 @@
 """OpenVINO: about twice torch's speed on a processor, and no torch in memory once a network is converted."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lamella.encoders.runtime.protocol import Embeddings, PrecisionCheck, Tiles, check_batch, check_finite
 from lamella.encoders.runtime.silent import import_openvino
@@ -12,6 +15,7 @@ openvino = import_openvino()  # heavy, and optional: whoever imports this module
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _MAX_STREAMS = 16
+Batch = TypeVar("Batch")
 
 
 def choose_streams(n_threads: int) -> int:
@@ -40,6 +44,37 @@ def compile_on_cpu(model: Any, *, precision: str, n_threads: int, n_streams: int
                 "ENABLE_CPU_PINNING": False,
             },
         )
+
+
+def run_requests(
+    requests: Sequence[Any], batches: Iterable[Batch], fill: Callable[[Any, Batch], int]
+) -> Iterator[NDArray[np.float32]]:
+    """Compute batches in order, as many at once as there are requests; yield the first output of each.
+
+    `fill` writes a batch into the inputs of a request, and returns how many rows of the output count.
+    """
+    free, waiting = list(requests), deque[tuple[Any, int]]()
+
+    def collect() -> NDArray[np.float32]:
+        request, n_rows = waiting.popleft()
+        request.wait()
+        free.append(request)
+        rows: NDArray[np.float32] = request.output_tensors[0].data[:n_rows].copy()
+        return rows
+
+    try:
+        for batch in batches:
+            if not free:
+                yield collect()
+            n_rows = fill(free[-1], batch)
+            request = free.pop()
+            request.start_async()
+            waiting.append((request, n_rows))
+        while waiting:
+            yield collect()
+    finally:
+        for request, _ in waiting:  # nobody wants them any more, but their buffers are still written to
+            request.wait()
 
 
 class OpenVINORuntime:
@@ -85,33 +120,17 @@ class OpenVINORuntime:
 
     def encode(self, batches: Iterable[Tiles]) -> Iterator[Embeddings]:
         """Encode batches in order; see `Runtime.encode`."""
-        free = list(self._requests)
-        waiting: deque[tuple[Any, int]] = deque()
-        try:
-            for tiles in batches:
-                if not free:
-                    request, n_tiles = waiting.popleft()
-                    free.append(request)
-                    yield self._collect(request, n_tiles)
-                check_batch(tiles, encoder=self.encoder, batch_size=self.batch_size, tile_px=self._tile_px)
-                request = free.pop()
-                pixels = request.input_tensors[0].data
-                pixels[: len(tiles)] = tiles
-                pixels[len(tiles) :] = 0
-                request.start_async()
-                waiting.append((request, len(tiles)))
-            while waiting:
-                yield self._collect(*waiting.popleft())
-        finally:
-            for request, _ in waiting:  # nobody wants them any more, but their buffers are still written to
-                request.wait()
+        for embeddings in run_requests(self._requests, batches, self._fill):
+            check_finite(embeddings, encoder=self.encoder, precision=self.precision)
+            yield embeddings
 
     def close(self) -> None:
         """Let go of the compiled network."""
         self._requests.clear()
 
-    def _collect(self, request: Any, n_tiles: int) -> Embeddings:
-        request.wait()
-        embeddings: Embeddings = request.output_tensors[0].data[:n_tiles].copy()
-        check_finite(embeddings, encoder=self.encoder, precision=self.precision)
-        return embeddings
+    def _fill(self, request: Any, tiles: Tiles) -> int:
+        check_batch(tiles, encoder=self.encoder, batch_size=self.batch_size, tile_px=self._tile_px)
+        pixels = request.input_tensors[0].data
+        pixels[: len(tiles)] = tiles
+        pixels[len(tiles) :] = 0
+        return len(tiles)
