@@ -213,7 +213,9 @@ def test_ids_of_tiles_whose_chunk_is_missing_are_no_zeros(tmp_path: Path):
     pytest.importorskip("zarr")
     path = write_lazyslide(tmp_path / "S-1.zarr", {"uni2": FEATURES})
     (path / "tables" / "uni2_tiles" / "obs" / "tile_id" / "c" / "0").unlink()
-    with pytest.raises(BagError, match="names a tile twice"):
+    with pytest.raises(
+        BagError, match=r"^'S-1\.zarr' is damaged or of another layout \('tile_id' names a tile twice\)"
+    ):
         open_bag(path)
 
 
@@ -232,7 +234,7 @@ def test_a_codec_that_is_no_compression_is_refused(tmp_path: Path):
     text = metadata.read_text()
     metadata.write_text(text.replace('"filters": null', '"filters": [{"id": "pickle"}]'))
     assert metadata.read_text() != text
-    with pytest.raises(BagError, match="encoded by 'pickle'"):
+    with pytest.raises(BagError, match=r"^'X' of 'S-1\.zarr' is encoded by 'pickle'"):
         open_bag(path)
 
 

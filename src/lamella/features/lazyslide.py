@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lamella.errors import BagError
+from lamella.errors import BagError, LamellaError
 from lamella.features.bag import FeatureBag
 from lamella.features.encoder_choice import choose_encoder
 from lamella.features.zarr_reading import ZarrArray, damaged, load_attributes, open_array
@@ -79,6 +79,8 @@ def open_lazyslide(path: Path, slide_mpp: float | None, encoder: str | None) -> 
         )
     try:
         return _build(path, attributes, table, stored, slide_mpp)
+    except LamellaError:  # a ValueError or OSError too
+        raise
     except (TypeError, ValueError, AttributeError, KeyError, IndexError, OverflowError) as error:
         raise damaged(path.name, error) from error
 
@@ -156,6 +158,8 @@ def _read_corners(path: Path, table: _Table, n_rows: int) -> NDArray[np.int64] |
             content = file.read(columns=["x", "y", *([table.id_column] if has_ids else [])])
             corners = np.stack([content.column(name).to_numpy() for name in ("x", "y")], axis=1)
             ids = content.column(table.id_column).to_numpy() if has_ids else np.arange(len(corners))
+    except LamellaError:
+        raise
     except (pyarrow.lib.ArrowException, OSError, ValueError, KeyError) as error:
         raise damaged(path.name, error) from error
     if corners.dtype.kind not in "fiu" or not np.isfinite(corners).all() or np.abs(corners).max(initial=0) > 2**53:

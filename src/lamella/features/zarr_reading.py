@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lamella.errors import BagError, OutputError
+from lamella.errors import BagError, LamellaError, OutputError
 from lamella.files import parse_json_file, refuse_links
 from lamella.machine import refuse_passing
 from lamella.memory import refuse_beyond_memory
@@ -114,6 +114,8 @@ def open_array(folder: Path, store: Path, *, is_whole: bool = False) -> ZarrArra
         raise BagError(
             f"'{store.name}' is a Zarr store and zarr is not installed. Run: pip install 'lamella[zarr]'"
         ) from error
+    except LamellaError:  # a ValueError or OSError too
+        raise
     except _DAMAGE as error:
         refuse_passing(error, str(folder))
         raise damaged(store.name, error) from error
