@@ -103,7 +103,7 @@ def write_slide2vec(out: Path, *, suffix: str = ".npz", picked: list[int] | None
     _write_json(
         path.with_name("S-1.meta.json"),
         {
-            "sample_id": "S-1", "artifact_type": "tile_embeddings", "format": suffix[1:], "feature_dim": 8,
+            "sample_id": "S-1", "artifact_type": "tile_embeddings", "format": suffix[1:], "feature_dim": rows.shape[1],
             "num_tiles": len(rows), "encoder_name": "uni2", "encoder_level": "tile", "tile_size_lv0": TILE_L0,
             "requested_tile_size_px": TILE_PX, "requested_spacing_um": 0.5, "encoder_input_size_px": 224,
             "image_path": "/somewhere/S-1.svs", "mask_path": None, "annotation": None, "compatibility": {"a": [1]},

@@ -40,8 +40,8 @@ def save_bag(path: Path) -> None:
             "fingerprint": "ef" * 32,
             "dtype": "float32",
             "precision": "fp32",
-            "colour": [1.5, 2.0, 3.0, 0.5, 0.25, 1.0],
-            "ledger": [["pen", 2.0, 1]],
+            "colour": "[1.5, 2.0, 3.0, 0.5, 0.25, 1.0]",
+            "ledger": '[["pen", 2.0, 1]]',
         }
     )
 

@@ -1,6 +1,7 @@
 """Studies of bags that are there already: of any tool, beside encoders of ours, priced or not."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,11 +15,13 @@ from lamella.cli import build_app
 from lamella.cohort import load_cohort
 from lamella.encoders import RuntimeSettings
 from lamella.errors import SettingsError
+from lamella.features.bag import BagWriter
 from lamella.pipeline.study import compare_arms
 from lamella.studies.design import add_features, check_design, dump_design, load_design
 from lamella.studies.facts import plan_study
 from lamella.studies.judge import judge_again
 from lamella.studies.options import StudyOptions
+from tests.features import foreign
 from tests.tiny import draw_cohort
 
 Floats = NDArray[np.float32]
@@ -66,11 +69,60 @@ def write_stamp(path: Path, features: Floats, corners: NDArray[np.int64]) -> Non
         file.attrs.update({"unit": "um", "tile_size_um": 128.0, "tile_size_px": 256, "extractor": "any"})
 
 
+def write_lamella(path: Path, features: Floats, corners: NDArray[np.int64]) -> None:
+    writer = BagWriter(path.with_suffix(".h5"), corners, dim=features.shape[1], dtype="float32")
+    writer.append(features)
+    writer.finish(
+        {
+            "slide_id": path.stem, "slide_sha256": path.stem, "slide_quickhash": path.stem, "fingerprint": "0" * 64,
+            "encoder": "any", "tile_px": 256, "mpp": 0.5, "stride_px": 256, "slide_mpp_x": 0.25, "slide_mpp_y": 0.25,
+            "slide_width": 6000, "slide_height": 5000, "tissue_um2": 1e6, "colour": "[200, 150, 180, 9, 9, 9]",
+        }
+    )  # fmt: skip
+
+
+def write_by(write: Callable[[Path], object], path: Path, features: Floats, corners: NDArray[np.int64]) -> None:
+    """Write by one of `tests.features.foreign`, whose files are of five tiles of a slide S-1."""
+    drawn = {"N_TILES": len(features), "COORDS": corners, "FEATURES": features, "SLIDE_SIZE": (6000, 5000)}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in drawn.items():
+            patch.setattr(foreign, name, value)
+        write(path.parent / f"making {path.stem}")
+    for made in sorted((path.parent / f"making {path.stem}").rglob("S-1.*")):
+        folder = {"tiles": path.parent.parent / "tiles"}.get(made.parent.name, path.parent)
+        folder.mkdir(exist_ok=True)
+        made.rename(folder / made.name.replace("S-1", path.stem))
+    shutil.rmtree(path.parent / f"making {path.stem}")
+
+
+def write_atlaspatch(path: Path, features: Floats, corners: NDArray[np.int64]) -> None:
+    def write(folder: Path) -> None:
+        foreign.write_atlaspatch(folder / "S-1.h5", {"uni": features})
+
+    write_by(write, path, features, corners)
+
+
+def write_slide2vec(path: Path, features: Floats, corners: NDArray[np.int64]) -> None:
+    write_by(foreign.write_slide2vec, path, features, corners)
+
+
+def write_lazyslide(path: Path, features: Floats, corners: NDArray[np.int64]) -> None:
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        foreign.write_lazyslide(folder / "S-1.zarr", {"uni": features})
+
+    write_by(write, path, features, corners)
+
+
 LAYOUTS: dict[str, Callable[[Path, Floats, NDArray[np.int64]], None]] = {
     "trident": write_trident,
     "clam": write_clam,
     "tensor": write_tensor,
     "stamp": write_stamp,
+    "lamella": write_lamella,
+    "atlaspatch": write_atlaspatch,
+    "slide2vec": write_slide2vec,
+    "lazyslide": write_lazyslide,
 }
 
 
@@ -140,7 +192,7 @@ def test_the_layout_of_a_file_does_not_change_a_digit(desk: Path, tmp_path: Path
     judged = []
     for layout in LAYOUTS:
         folders = {
-            name: str(write_folder(tmp_path / layout / name, layout, dim, shift, seed=seed))
+            name: str(write_folder(tmp_path / layout / name / "bags", layout, dim, shift, seed=seed))
             for name, dim, shift, seed in (("good", 24, 3.0, 0), ("other", 16, 1.0, 1))
         }
         design = check_design({"arms": [{"features": folders}], **QUICK}, "here")

@@ -3,7 +3,6 @@
 import bisect
 import hashlib
 import json
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,11 @@ from numpy.typing import NDArray
 from lamella.cohort.spelling import tidy
 from lamella.errors import BagError
 from lamella.features.bag import BagFolder, FeatureBag
+from lamella.features.encoder_choice import split_address
+from lamella.features.finding import BAG_SUFFIXES, find_bags
 from lamella.features.layouts import open_bag, open_own_bag
 from lamella.runs.facts import BagFacts, read_facts, refuse_mixture
 
-_BAG_SUFFIXES = (".h5", ".pt")
 _ROWS = 4096  # looked at together
 
 
@@ -61,6 +61,10 @@ def load_bags(folder: BagFolder, slide_ids: Sequence[str]) -> RunBags:
 def load_bag_folder(folder: Path, slide_ids: Sequence[str]) -> RunBags:
     """Load bags of any layout that `load_bag` reads, found by slide id.
 
+    Args:
+        folder: Of the bags; `FOLDER#ENCODER` where files hold embeddings of several encoders.
+        slide_ids: Which.
+
     Raises:
         BagError: If a bag is absent, damaged, or of another encoder or width than the others.
     """
@@ -68,12 +72,13 @@ def load_bag_folder(folder: Path, slide_ids: Sequence[str]) -> RunBags:
     used: dict[Path, str] = {}
     index = _BagIndex(folder)
     for slide_id in slide_ids:
-        path = _find_bag(folder, slide_id, index)
+        path = index.find(slide_id)
         if path is None:
-            below = sorted(p.parent for p in folder.rglob(f"{slide_id}.*") if p.suffix in (".h5", ".pt"))
+            there = split_address(folder)[0]
+            below = sorted(p.parent for p in there.rglob(f"{slide_id}.*") if p.suffix in BAG_SUFFIXES)
             named = f": '{below[0]}'" if below else ", or make them: lamella extract"
             raise BagError(
-                f"'{folder}' holds no bag of slide '{slide_id}' ({slide_id}.h5 or .pt). Name the folder of the bags"
+                f"'{there}' holds no bag of slide '{slide_id}' ({slide_id}.h5 or .pt). Name the folder of the bags"
                 f"{named}."
             )
         _refuse_shared(folder, slide_id, path, used)
@@ -94,58 +99,52 @@ def find_missing_bags(folder: Path, slide_ids: Sequence[str]) -> list[str]:
         BagError: If several bags could be a slide's.
     """
     index = _BagIndex(folder)
-    return [slide_id for slide_id in slide_ids if _find_bag(folder, slide_id, index) is None]
+    return [slide_id for slide_id in slide_ids if index.find(slide_id) is None]
 
 
 class _BagIndex:
-    """The bags of a folder by name, sorted once: 2,000 ids against 2,000 names, each with each, would take a minute."""
+    """The bags of a folder by name, sorted once: 2,000 ids against 2,000 names, each with each, would take a minute.
+
+    Raises:
+        BagError: If it is no folder, or holds no bag.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._sorted: list[tuple[str, Path]] | None = None
+        self._sorted = sorted((tidy(slide_id), path) for slide_id, path in find_bags(folder))
+        self._by_name = dict(self._sorted)
 
-    def find(self, slide_id: str) -> list[Path]:
-        """List the bags that go by a slide's id and more; else those whose name the id begins with."""
-        if self._sorted is None:
-            there = sorted(self._folder.iterdir()) if self._folder.is_dir() else []
-            self._sorted = sorted((tidy(path.stem), path) for path in there if path.suffix in _BAG_SUFFIXES)
+    def find(self, slide_id: str) -> Path | None:
+        """Return the bag of a slide: by its id, else the only one that goes by the id and more.
+
+        A bag made from `ID.UUID.svs` or under `ID.svs.h5` is called so, while tables often say ID alone (TCGA's
+        barcode), or the other way round; accents may be composed in one and not in the other.
+
+        Raises:
+            BagError: If several bags could be the slide's.
+        """
+        if tidy(slide_id) in self._by_name:
+            return self._by_name[tidy(slide_id)]
         parts = slide_id.split(".")
         shorter = [path for n in range(1, len(parts)) for path in self._begin(".".join(parts[:n]), exactly=True)]
         barcode = self._begin(f"{slide_id}-") if slide_id.startswith("TCGA-") else []
-        return self._begin(f"{slide_id}.") or sorted(shorter) or barcode
+        likely = self._begin(f"{slide_id}.") or sorted(shorter) or barcode
+        if len(likely) > 1:
+            raise BagError(
+                f"'{self._folder.name}' holds {len(likely)} bags that could be of slide '{slide_id}': "
+                f"'{likely[0].name}' and '{likely[1].name}'. Write the whole name of the bag, without its ending, as "
+                "slide_id."
+            )
+        return likely[0] if likely else None
 
     def _begin(self, text: str, *, exactly: bool = False) -> list[Path]:
         """List the bags whose name begins with a text, or is it."""
-        assert self._sorted is not None
         paths = []
         for name, path in self._sorted[bisect.bisect_left(self._sorted, (text, Path())) :]:
             if not (name == text if exactly else name.startswith(text)):
                 break
             paths.append(path)
         return sorted(paths)
-
-
-def _find_bag(folder: Path, slide_id: str, index: _BagIndex) -> Path | None:
-    """Return the bag of a slide: by its id, else the only one that goes by the id and more.
-
-    A bag made from `ID.UUID.svs` or under `ID.svs.h5` is called so, while tables often say ID alone (TCGA's barcode),
-    or the other way round; accents may be composed in one and not in the other.
-
-    Raises:
-        BagError: If several bags could be the slide's.
-    """
-    for form in ("NFC", "NFD"):
-        for suffix in _BAG_SUFFIXES:
-            path = folder / f"{unicodedata.normalize(form, slide_id)}{suffix}"
-            if path.exists():
-                return path
-    likely = index.find(slide_id)
-    if len(likely) > 1:
-        raise BagError(
-            f"'{folder.name}' holds {len(likely)} bags that could be of slide '{slide_id}': '{likely[0].name}' and "
-            f"'{likely[1].name}'. Write the whole name of the bag, without its ending, as slide_id."
-        )
-    return likely[0] if likely else None
 
 
 def _refuse_shared(folder: Path, slide_id: str, path: Path, used: dict[Path, str]) -> None:

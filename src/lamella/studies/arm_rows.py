@@ -7,6 +7,7 @@ from lamella.encoders.names import N_BLOCKS
 from lamella.encoders.profile import profile_encoder
 from lamella.encoders.weights import find_weights
 from lamella.errors import LamellaError, WeightsError
+from lamella.features.encoder_choice import split_address
 from lamella.studies.arms import Arm
 from lamella.studies.record import ArmRecord
 
@@ -82,7 +83,8 @@ def find_gflops(arm: Arm) -> float | None:
 def find_command(arm: Arm) -> str | None:
     """Return why an arm's weights are not here and the command that gets them; None where they are."""
     if arm.features:
-        return None if Path(arm.features).is_dir() else f"there is no folder '{arm.features}'. Correct the path."
+        there = split_address(arm.features)[0]
+        return None if there.is_dir() else f"there is no folder '{there}'. Correct the path."
     try:
         find_weights(find_encoder(arm.trunk), arm.weights)
     except WeightsError as error:

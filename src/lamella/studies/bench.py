@@ -10,6 +10,7 @@ from pathlib import Path
 from lamella.cohort import Cohort
 from lamella.encoders import EncoderSpec
 from lamella.errors import CohortError
+from lamella.features.encoder_choice import split_address
 from lamella.features.extract import ExtractReport, extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.settings import ExtractSettings
@@ -92,7 +93,7 @@ class ArmBench:
         if self._missing is None:
             self._missing = {}
             for folder in dict.fromkeys(arm.features for arm in self.design.list_arms() if arm.features):
-                if not Path(folder).is_dir():  # the arm waits for it
+                if not split_address(folder)[0].is_dir():  # the arm waits for it
                     continue
                 missing = find_missing_bags(Path(folder), [slide.slide_id for slide in self.cohort.slides])
                 for slide_id in missing if len(missing) < len(self.cohort.slides) else ():

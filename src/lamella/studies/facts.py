@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lamella.cohort import Cohort, list_rounds, split_folds, split_holdout
 from lamella.errors import CohortError, LamellaError
+from lamella.features.encoder_choice import split_address
 from lamella.features.plan import CutSettings, plan_slide
 from lamella.runs.bags import hash_json
 from lamella.studies.arm_rows import find_command, find_gflops
@@ -124,13 +125,13 @@ def list_features(design: StudyDesign) -> list[str]:
 
 def _hash_names(folder: str) -> str:
     """Return what tells a folder of bags from others: the names and sizes of its files."""
-    return hash_json(_list_files(Path(folder)))
+    where, encoder = split_address(folder)
+    return hash_json([encoder, _list_files(where)])
 
 
 def _describe_features(arm: Arm) -> EncoderFacts:
     """Return what is known of bags that are there: nothing is encoded; arithmetic where a card has the name."""
-    there = Path(arm.features).is_dir()
-    command = None if there else f"there is no folder '{arm.features}'. Correct the path."
+    command = find_command(arm)
     return EncoderFacts(gflops=find_gflops(arm) or 0.0, dim=_USUAL_DIM, seconds_per_tile=0.0, command=command)
 
 
