@@ -99,6 +99,7 @@ _HOME = {
     "write_page": "reports.page",
     "write_report": "reports.page",
     "run": "pipeline.run",
+    "run_bags": "pipeline.run",
     "run_cohort": "pipeline.run",
     "predict": "pipeline.predict",
     "predict_slides": "pipeline.predict",

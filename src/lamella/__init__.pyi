@@ -40,7 +40,7 @@ from lamella.mil import SlideModel, SlidePrediction, fit_model, load_model, save
 from lamella.mil.settings import TrainSettings
 from lamella.pipeline.compare import compare_tables
 from lamella.pipeline.predict import predict, predict_slides
-from lamella.pipeline.run import map_classes, run, run_cohort
+from lamella.pipeline.run import map_classes, run, run_bags, run_cohort
 from lamella.pipeline.study import compare_arms
 from lamella.reports.page import write_page, write_report
 from lamella.runs.execute import Run, train_on_bags
@@ -122,6 +122,7 @@ __all__ = [
     "profile_encoder",
     "restrict_tissue",
     "run",
+    "run_bags",
     "run_cohort",
     "save_cohort",
     "save_model",

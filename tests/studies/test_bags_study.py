@@ -281,3 +281,26 @@ def test_a_design_of_bags_is_written_and_read_back(tmp_path: Path) -> None:
     design = add_features(None, ["uni2=bags/uni2", "conch=bags/conch"])
     (tmp_path / "mine.yaml").write_text(dump_design(design))
     assert load_design(tmp_path / "mine.yaml") == design
+
+
+def test_a_run_on_bags_ends_with_a_page_and_heatmaps_where_slides_are_there(tmp_path: Path) -> None:
+    table = draw_cohort(tmp_path / "slides", 12)
+    cohort, folder = load_cohort(table), tmp_path / "bags"
+    folder.mkdir()
+    for number, slide in enumerate(cohort.slides):
+        features, _ = list(list_bags(16, 3.0, seed=5).values())[number]
+        corners = np.stack([np.arange(4) % 2 * 128, np.arange(4) // 2 * 128], axis=1)
+        with h5py.File(folder / f"{slide.slide_id}.h5", "w") as file:
+            file["features"] = features[:4]
+            file.create_dataset("coords", data=corners).attrs.update({"patch_size": 64, "patch_size_level0": 128})
+    (cohort.slides[3].path).unlink()
+    training = ["--folds", "3", "--seeds", "1", "--epochs", "2", "--quiet"]
+    words = ["run", str(table), "--features", str(folder), "--out", str(tmp_path / "out"), *training]
+    ended = CliRunner().invoke(build_app(), words)
+    assert ended.exit_code == 0, ended.output
+    assert (tmp_path / "out" / "report.html").exists()
+    drawn = {path.parent.name for path in (tmp_path / "out" / "heatmaps").rglob("attention.png")}
+    assert drawn == {slide.slide_id for slide in cohort.slides} - {cohort.slides[3].slide_id}
+    refused = CliRunner().invoke(build_app(), [*words, "--cam"])
+    assert refused.exit_code == 1
+    assert "--cam needs the encoder" in refused.output

@@ -1,7 +1,7 @@
 """lamella run."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,10 @@ from lamella.cli.options import CohortArgument, ColumnOptions, JsonOption, SeedO
 from lamella.cli.tables import print_json, print_table, tell_failures
 from lamella.cli.tile_options import TileOptions
 from lamella.cli.training_options import FinetuneOptions, TrainOptions
+
+if TYPE_CHECKING:
+    from lamella.cli.progress import RichProgress
+    from lamella.runs.execute import Run
 
 
 @takes_groups
@@ -23,6 +27,15 @@ def run(
     finetune: FinetuneOptions,
     talk: TalkOptions,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything.", show_default=False)],
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            "--features",
+            metavar="DIR",
+            help="Bags that are there, of any tool that `lamella inspect` knows: nothing is encoded.",
+            show_default=False,
+        ),
+    ] = None,
     heatmaps: Annotated[
         int | None, typer.Option("--heatmaps", min=0, help="How many slides get heatmaps.", show_default="all")
     ] = None,
@@ -51,11 +64,24 @@ def run(
     given = columns.load(cohort, progress)
 
     from lamella.cohort import fill_in
+    from lamella.errors import SettingsError
     from lamella.features.settings import ExtractSettings
-    from lamella.pipeline.run import run_cohort
-    from lamella.reports.summary import list_remarks, summarise_run
+    from lamella.pipeline.run import run_bags, run_cohort
     from lamella.runs.settings import CamSettings, join_settings
 
+    if features is not None:
+        asked = {"--finetune": finetune.settings(seed=seed), "--cam": cam, "--cka": cka, "--pseudonyms": pseudonyms}
+        unfit = next((name for name, value in asked.items() if value), None)
+        if unfit is not None:
+            raise SettingsError(
+                f"{unfit} needs the encoder, and --features names bags that are there. Leave one of the two out."
+            )
+        given = fill_in(given, slide_mpp=tiles.slide_mpp, image=tiles.image)
+        result = run_bags(given, features, training.settings(seed=seed), out, n_heatmaps=heatmaps, progress=progress)
+        for note in result.notes:
+            progress.say(note)
+        _tell(result, out, progress, as_json=as_json)
+        return
     extract = ExtractSettings(cut=tiles.cut(), encoders=(encoder.spec(),), runtime=encoder.settings())
     stage_two = finetune.settings(seed=seed)
     settings = join_settings(
@@ -73,6 +99,13 @@ def run(
         pseudonyms=pseudonyms,
         progress=progress,
     )
+    _tell(result, out, progress, as_json=as_json)
+
+
+def _tell(result: "Run", out: Path, progress: "RichProgress", *, as_json: bool) -> None:
+    """Print what a run is worth, and where its page lies."""
+    from lamella.reports.summary import list_remarks, summarise_run
+
     if as_json:
         print_json({"out": str(out), "metrics": result.metrics.as_json(), "failures": len(result.failures)})
     else:

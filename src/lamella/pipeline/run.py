@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from lamella.cohort import Cohort, load_cohort
+from lamella.cohort import Cohort, find_missing, load_cohort
 from lamella.defaults import HEAD, MPP, TILE_PX
 from lamella.encoders import DEFAULT_ENCODER, EncoderSpec
 from lamella.encoders.trust import trusting
@@ -25,10 +25,10 @@ from lamella.progress import Progress, SilentProgress
 from lamella.renaming import hide_names, rename_cohort, rename_outlines, save_public_failures
 from lamella.reports.draw.cam import draw_cam
 from lamella.reports.page import write_page
-from lamella.runs.execute import Run, execute_run
+from lamella.runs.execute import Run, execute_run, train_on_bags
 from lamella.runs.folder import RunFolder
 from lamella.runs.predict import open_run
-from lamella.runs.settings import CamSettings, RunSettings
+from lamella.runs.settings import CamSettings, RunSettings, TrainingSettings
 from lamella.slide import open_slide
 from lamella.tiles import TileSpec
 
@@ -108,6 +108,50 @@ def run_cohort(
         failures = hide_names(failures, cohort)
     save_public_failures(failures, cohort, result.folder.failures)
     write_page(out)
+    return dataclasses.replace(result, failures=failures)
+
+
+def run_bags(
+    cohort: Cohort | Path | str,
+    features: Path | str,
+    settings: TrainingSettings,
+    out: Path | str,
+    *,
+    n_heatmaps: int | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Run a cohort on bags that are there, of any tool: train, predict, measure, and end with a page.
+
+    Slides are opened for pictures alone: where the file is there, and the bag says where its tiles lie.
+
+    Args:
+        cohort: Labelled slides, whose files need not be there; or their table.
+        features: Folder of bags by slide id, of any tool that `lamella inspect` knows.
+        settings: How.
+        out: The run folder; `report.html` in it is the page.
+        n_heatmaps: How many slides get heatmaps; None is all.
+        progress: Where to report to.
+
+    Raises:
+        LamellaError: Whatever cannot be done, in one line.
+    """
+    progress = progress or SilentProgress()
+    if not isinstance(cohort, Cohort):
+        cohort = load_cohort(cohort)
+    result = train_on_bags(cohort, Path(features), settings, Path(out), progress=progress)
+    missing = {slide.slide_id for slide in find_missing(result.cohort)}
+    shown = [
+        prediction
+        for prediction in result.predictions
+        if prediction.slide_id not in missing and (result.folder.attention / f"{prediction.slide_id}.h5").exists()
+    ]
+    if not shown and n_heatmaps != 0:
+        said = "No slide is drawn: the files are not there, or the bags do not say where their tiles lie."
+        result = dataclasses.replace(result, notes=(*result.notes, said))
+    classes = ClassNames(cohort.classes, cohort.positive)
+    failures = tuple(draw_heatmaps(shown[:n_heatmaps], result.folder, result.cohort, classes, progress))
+    save_public_failures(failures, result.cohort, result.folder.failures)
+    write_page(result.folder.path)
     return dataclasses.replace(result, failures=failures)
 
 
