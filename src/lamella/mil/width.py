@@ -24,7 +24,8 @@ class Projection:
 
     def apply(self, bag: Bag) -> NDArray[np.float32]:
         """Return a bag `(N, D)` as `(N, W)` float32."""
-        return (bag.astype(np.float32) - self.mean) @ self.axes
+        projected: NDArray[np.float32] = np.matmul(bag.astype(np.float32) - self.mean, self.axes, dtype=np.float32)
+        return projected
 
 
 def fit_projection(bags: Iterable[Bag], width: int) -> Projection | None:
