@@ -103,6 +103,16 @@ def test_no_batch_holds_more_tiles_than_the_cap_but_for_a_single_long_slide() ->
     assert split_batch([], 5) == []
 
 
+def test_bags_that_are_held_are_the_same_batches(small_cohort: SmallCohort) -> None:
+    bags = [small_cohort.bags[name] for name in small_cohort.train]
+    kinds = [Bags(bags, find_standardisation(bags), torch.device("cpu"), hold=hold) for hold in (False, True)]
+    for _ in range(2):  # the second time from what is held
+        for fresh, held in zip(*(kind.batches([3, 0, 2], max_tiles=1) for kind in kinds), strict=True):
+            assert fresh.places == held.places
+            assert torch.equal(fresh.bag, held.bag)
+            assert bool(held.real.all())
+
+
 def test_a_draw_of_tiles_takes_no_tile_twice() -> None:
     bag = np.arange(50, dtype=np.float32).reshape(-1, 1)
     standard = find_standardisation([bag])
