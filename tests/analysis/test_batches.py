@@ -61,7 +61,7 @@ def test_batches_of_one_class_leave_no_verdict() -> None:
     assert "The batch alone predicts the label" in found["verdict"]["use"]
     assert "No verdict: no patients of the rarest class" in found["verdict"]["use"]
     assert found["batches"]["n_least_within"] == 0
-    json.dumps(found, allow_nan=False)
+    json.dumps(found.as_json(), allow_nan=False)
 
 
 def test_under_ten_patients_of_a_class_in_pairs_of_a_batch_leave_no_verdict() -> None:

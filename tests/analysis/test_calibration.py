@@ -75,8 +75,8 @@ def test_groups_are_equal_in_size_and_hold_the_observed_share() -> None:
     scores, positive = simulate(87, 1, 0)
     groups = find_calibration_groups(expit(scores), positive)
     assert len(groups) == 8
-    assert sum(int(group["n"]) for group in groups) == 87
-    assert sum(group["observed"] * group["n"] for group in groups) == pytest.approx(positive.sum())
-    assert all(group["low"] <= group["observed"] <= group["high"] for group in groups)
-    assert [group["predicted"] for group in groups] == sorted(group["predicted"] for group in groups)
+    assert sum(int(group.n) for group in groups) == 87
+    assert sum(group.observed * group.n for group in groups) == pytest.approx(positive.sum())
+    assert all(group.low <= group.observed <= group.high for group in groups)
+    assert [group.predicted for group in groups] == sorted(group.predicted for group in groups)
     assert find_calibration_groups(expit(scores[:19]), positive[:19]) == []

@@ -67,8 +67,8 @@ def test_imagenet_ranks_are_permuted_exactly_for_few_encoders_and_ties_do_not_br
     auc, top1 = np.array([0.6, 0.7, 0.8, 0.9]), np.array([70.0, 72.0, 75.0, 80.0])
     found = correlate_with_imagenet(auc, top1, auc + rng.normal(0, 0.01, (200, 4)))
     assert found is not None
-    assert found["rho"] == pytest.approx(1.0)
-    assert found["p"] == pytest.approx(2 / 24)
+    assert found.rho == pytest.approx(1.0)
+    assert found.p == pytest.approx(2 / 24)
     assert correlate_with_imagenet(auc[:3], top1[:3], auc[None, :3]) is None
     assert correlate_with_imagenet(np.full(4, 0.5), top1, auc[None]) is None
 
@@ -89,10 +89,10 @@ def test_rows_are_tested_as_declared_and_adjusted_within_their_table() -> None:
     two = {"name": "II", "title": "two", "rows": rows[1:]}
     first, second = declare(estimate, contest.names, [one, two])
     difference = compare(estimate, 1, 0)
-    assert first["rows"][0]["standard_error"] == difference.standard_error
-    assert first["rows"][0]["interval"] == list(difference.interval)  # not adjusted
-    assert [row["starred"] for row in first["rows"]] == [True, False]
-    assert second["rows"][0]["p_holm"] == second["rows"][0]["p"] == first["rows"][1]["p"]
+    assert first.rows[0].standard_error == difference.standard_error
+    assert first.rows[0].interval == difference.interval  # not adjusted
+    assert [row.starred for row in first.rows] == [True, False]
+    assert second.rows[0].p_holm == second.rows[0].p == first.rows[1].p
 
 
 def test_the_noise_of_seeds_widens_a_comparison() -> None:
@@ -100,9 +100,9 @@ def test_the_noise_of_seeds_widens_a_comparison() -> None:
     estimate = estimate_auc(contest.logits, contest.targets, folds=contest.folds)
     table = [{"name": "I", "title": "", "rows": [("arm1", "arm0")]}]
     assert estimate is not None
-    without = declare(estimate, contest.names, table)[0]["rows"][0]["standard_error"]
+    without = declare(estimate, contest.names, table)[0].rows[0].standard_error
     seeds = np.array([[0.70, 0.74, 0.78], [0.80, 0.80, 0.80]])
-    noisy = declare(estimate, contest.names, table, seed_auc=seeds)[0]["rows"][0]["standard_error"]
+    noisy = declare(estimate, contest.names, table, seed_auc=seeds)[0].rows[0].standard_error
     assert (
         0.3 * 0.04**2 / 3 < noisy**2 - without**2 < 1.5 * 0.04**2 / 3
     )  # that of the pair, in units of each arm's error
@@ -122,9 +122,9 @@ def test_a_huge_difference_has_a_p_above_zero() -> None:
 def test_the_papers_own_table_shows_no_correlation_and_no_absence_of_one(auc: np.ndarray, rho: float, p: float) -> None:
     found = correlate_with_imagenet(auc / 100, TOP1, np.tile(auc / 100, (50, 1)))
     assert found is not None
-    assert found["rho"] == pytest.approx(rho, abs=0.005)
-    assert found["p"] == pytest.approx(p, abs=0.015)
-    assert "no absence of a correlation can be claimed" in found["caption"]
+    assert found.rho == pytest.approx(rho, abs=0.005)
+    assert found.p == pytest.approx(p, abs=0.015)
+    assert "no absence of a correlation can be claimed" in found.caption
 
 
 def test_the_interval_is_that_of_drawn_correlations() -> None:
@@ -133,4 +133,4 @@ def test_the_interval_is_that_of_drawn_correlations() -> None:
     found = correlate_with_imagenet(GASTRO / 100, TOP1, drawn)
     assert found is not None
     expected = np.quantile([spearmanr(one, TOP1).statistic for one in drawn], (0.025, 0.975))
-    assert found["interval"] == pytest.approx(expected.tolist())
+    assert found.interval == pytest.approx(tuple(expected.tolist()))

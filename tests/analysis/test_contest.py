@@ -111,7 +111,7 @@ def test_a_verdict_is_json_without_nan_and_the_same_each_time() -> None:
     contest = make_contest([1.0, 1.4, 2.0], n_seeds=3)
     tables = [{"name": "I", "title": "each", "rows": [("arm1", "arm0"), ("arm2", "arm0")]}]
     first, second = (judge_contest(contest, facts_of(contest, [1, 2, 3]), margin=0.05, tables=tables) for _ in range(2))
-    assert json.dumps(first, allow_nan=False) == json.dumps(second, allow_nan=False)
+    assert json.dumps(first.as_json(), allow_nan=False) == json.dumps(second.as_json(), allow_nan=False)
     assert len(first["arms"][0]["seed_auc"]) == 3
     assert first["tables"][0]["rows"][1]["p_holm"] >= first["tables"][0]["rows"][1]["p"]
 
@@ -158,7 +158,7 @@ def test_three_classes_are_judged_as_two_are() -> None:
     contest = Contest(names=("a", "b", "c"), logits=logits, by_seed=None, targets=targets, folds=folds)
     found = judge_contest(contest, facts_of(contest, [1, 2, 3]), margin=0.05)
     assert (found["verdict"]["kind"], found["verdict"]["arm"]) == ("non-inferior", "a")
-    json.dumps(found, allow_nan=False)
+    json.dumps(found.as_json(), allow_nan=False)
 
 
 def test_one_arm_alone_has_no_patients_needed_and_a_verdict() -> None:
@@ -166,7 +166,7 @@ def test_one_arm_alone_has_no_patients_needed_and_a_verdict() -> None:
     found = judge_contest(contest, facts_of(contest, [1.0]), margin=0.05)
     assert found["verdict"]["patients_needed"] is None
     assert (found["verdict"]["kind"], found["verdict"]["arm"]) == ("one arm", "arm0")
-    json.dumps(found, allow_nan=False)
+    json.dumps(found.as_json(), allow_nan=False)
 
 
 def test_arms_without_any_difference_at_all_are_judged_without_nan() -> None:
@@ -174,7 +174,7 @@ def test_arms_without_any_difference_at_all_are_judged_without_nan() -> None:
     found = judge_contest(contest, facts_of(contest, [1.0, 2.0]), margin=0.05)
     assert found["verdict"]["arm"] in (None, "arm0")
     assert found["arms"][0]["deficit_upper"] > 0
-    json.dumps(found, allow_nan=False)
+    json.dumps(found.as_json(), allow_nan=False)
 
 
 def test_mixed_labels_are_clustered_by_patient_and_said_so() -> None:

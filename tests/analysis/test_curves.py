@@ -58,4 +58,4 @@ def test_curves_name_the_classes_they_are_of(table: PredictionTable) -> None:
     assert list(find_curves(replace(table, positive="benign"))) == ["benign"]
     three = find_curves(make_table(classes=("a", "b", "c")))
     assert list(three) == ["a", "b", "c"]
-    assert sorted(three["a"]["roc_folds"]) == ["0", "1", "2", "3", "4"]
+    assert sorted(three["a"].roc_folds) == ["0", "1", "2", "3", "4"]

@@ -1,13 +1,13 @@
 """What was recommended, asked again on new patients: three answers, on one test set, without nonsense."""
 
 import json
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from lamella.analysis.external import Claim, judge_external
+from lamella.analysis.verdict import ExternalVerdict
 
 NAMES = ("net@4", "net@3", "net@2")
 CLASSES = ("benign", "malignant")
@@ -40,9 +40,9 @@ def make_frame(noise: dict[str, float], n: int = 300, *, shift: float = 2.5, see
     )
 
 
-def judge(frame: pd.DataFrame, claim: Claim) -> dict[str, Any]:
+def judge(frame: pd.DataFrame, claim: Claim) -> ExternalVerdict:
     found = judge_external(frame, claim, classes=CLASSES)
-    said = json.dumps(found, allow_nan=False)
+    said = json.dumps(found.as_json(), allow_nan=False)
     assert "nan" not in said.lower().replace("finance", "")
     return found
 

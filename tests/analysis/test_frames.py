@@ -306,7 +306,7 @@ def test_edge_cases_are_judged_without_nan(kind: str, n_folds: int) -> None:
     tables = [{"name": "IV", "title": "", "rows": [("@3", "@4"), ("@2", "@4")]}]
     for chains in ([], [("@4", "@3", "@2")]):
         found = judge_arms(frame, costs={"@4": 9.0, "@3": 5.0, "@2": 2.0}, chains=chains, tables=tables)
-        json.dumps(found, allow_nan=False)
+        json.dumps(found.as_json(), allow_nan=False)
         assert all(0 <= one["auc"] <= 1 for one in found["arms"])
         assert found["verdict"]["use"]
         if kind == "one positive":
@@ -330,6 +330,6 @@ def test_three_classes_with_seeds_slides_and_batches_are_judged_without_nan() ->
                      **{f"logit_grade {c}": logits[c] for c in range(3)}}
                 )  # fmt: skip
     found = judge_arms(pd.DataFrame(rows), costs={"a": 3.0, "b": 2.0, "c": 1.0})
-    json.dumps(found, allow_nan=False)
+    json.dumps(found.as_json(), allow_nan=False)
     assert found["arms"][2]["worse_than"] == ["a", "b"]
     assert found["units"] == "slides"

@@ -50,7 +50,7 @@ def check_honest(result: dict[str, Any]) -> None:
 
 def test_a_cross_validated_run_has_every_figure(table: PredictionTable) -> None:
     result = measure(table, decisions=with_thresholds(table))
-    check_honest(result)
+    check_honest(result.as_json())
     assert (result["headline"], result["n_folds"], result["cross_validated"]) == ("patients", 5, True)
     assert result["patients"] == result["slides"]
     for name in (
@@ -75,7 +75,7 @@ def test_a_cross_validated_run_has_every_figure(table: PredictionTable) -> None:
 def test_one_test_set_is_not_widened(table: PredictionTable) -> None:
     single = replace(table, folds=np.zeros(60, int))
     result = measure(single, decisions=with_thresholds(single), n_draws=200)
-    check_honest(result)
+    check_honest(result.as_json())
     patients = result["patients"]
     assert patients["auc"]["value"] == pytest.approx(patients["auc_pooled"]["value"])
     assert "cross-validation" not in patients["auc"]["method"]
@@ -113,7 +113,7 @@ def test_the_positive_class_may_be_the_first(table: PredictionTable) -> None:
 def test_several_slides_a_patient_are_measured_both_ways() -> None:
     table = make_table(120, per_patient=4)
     result = measure(table, decisions=with_thresholds(table), n_draws=200)
-    check_honest(result)
+    check_honest(result.as_json())
     assert (result["slides"]["n"], result["patients"]["n"], result["slides"]["n_patients"]) == (120, 30, 30)
     patients = measure(average_by_patient(table), decisions=with_thresholds(table), n_draws=200)
     assert result["patients"] == patients["patients"]
@@ -124,7 +124,7 @@ def test_patients_of_several_labels_are_scored_by_slide() -> None:
     table = make_table(40, per_patient=2)
     labels = ("benign", "malignant", *table.labels[2:])
     result = measure(replace(table, labels=labels), n_draws=100)
-    check_honest(result)
+    check_honest(result.as_json())
     assert (result["headline"], result["patients"]) == ("slides", None)
     assert any("1 patients have slides of several labels" in note for note in result["notes"])
 
@@ -132,7 +132,7 @@ def test_patients_of_several_labels_are_scored_by_slide() -> None:
 def test_three_classes_are_the_mean_of_one_against_rest() -> None:
     table = make_table(90, classes=("a", "b", "c"))
     result = measure(table, n_draws=100)
-    check_honest(result)
+    check_honest(result.as_json())
     by_class = [result["slides"]["per_class"][name]["auc"]["value"] for name in "abc"]
     assert result["slides"]["auc"]["value"] == pytest.approx(np.mean(by_class))
     assert result["slides"]["sensitivity"]["reason"] == "of two classes only; see per_class"
@@ -156,7 +156,7 @@ def test_a_poor_cohort_degrades_with_reasons(kept: str, table: PredictionTable) 
     poor = replace(poor, batches=None if kept == "no batches" else poor.batches)
     for decisions in (None, with_thresholds(table)):
         result = measure(poor, decisions=decisions, n_draws=50)
-        check_honest(result)
+        check_honest(result.as_json())
         if kept in ("none", "one", "one class", "one class a fold"):
             assert result["patients"]["auc"]["value"] is None
     assert any("Fewer than 10" in note for note in result["notes"]) == (
@@ -168,7 +168,7 @@ def test_perfect_predictions_are_not_certain() -> None:
     table = make_table(40, n_folds=1)
     logits = np.stack([np.zeros(40), np.where(table.targets == 1, 4.0, -4.0) + np.arange(40) / 50], axis=1)
     result = measure(replace(table, logits=logits), decisions=with_thresholds(table), n_draws=100)
-    check_honest(result)
+    check_honest(result.as_json())
     assert result["patients"]["auc"]["value"] == 1
     assert result["patients"]["auc"]["interval"][0] < 0.95
     assert result["patients"]["sensitivity"]["interval"][0] < 0.9

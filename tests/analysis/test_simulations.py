@@ -143,13 +143,13 @@ def test_e_the_best_of_equal_arms_is_corrected_for_having_been_picked(n_arms: in
 
 @pytest.mark.parametrize("kind", ["stopping", "standardising", "patient"])
 def test_g_a_leak_makes_the_control_fire(kind: str) -> None:
-    assert judge_permutations(0.9, find_control(kind, n=80, n_runs=19, seed=10))["leak"]
+    assert judge_permutations(0.9, find_control(kind, n=80, n_runs=19, seed=10)).leak
 
 
 def test_g_without_a_leak_the_control_stays_at_chance() -> None:
     aucs = np.array(find_control("honest", n=80, n_runs=99, seed=11))
     assert abs(aucs.mean() - 0.5) <= 3 * aucs.std(ddof=1) / np.sqrt(len(aucs))
-    assert not judge_permutations(0.9, aucs.tolist())["leak"]
+    assert not judge_permutations(0.9, aucs.tolist()).leak
 
 
 def test_h_class_weights_are_undone() -> None:

@@ -81,7 +81,7 @@ def test_settings_out_of_range_are_refused() -> None:
 
 def test_each_fold_is_decided_by_its_own_threshold() -> None:
     table = replace(from_scores([0.0, 0.0], []), folds=np.array([0, 1]))
-    low, high = (replace(find_threshold(table, prevalence=0.5), value=value) for value in (0.4, 0.6))
+    low, high = (find_threshold(table, prevalence=0.5).model_copy(update={"value": value}) for value in (0.4, 0.6))
     assert np.asarray(decide_classes(table, Decisions(thresholds={0: low, 1: high}))).tolist() == [1, 0]
     assert decide_classes(table, Decisions(thresholds={0: low})) == "fold 1 has no threshold"
     assert decide_classes(table, Decisions()) == "no threshold was given"

@@ -335,5 +335,5 @@ def find_predictive_coverage(*, n: int, prevalence: float, n_cohorts: int, seed:
         shares = [make_share(rng.random(half) < share, np.arange(half)) for share in (0.85, 0.9)]
         found = find_at_prevalence(shares[0], shares[1], prevalence)
         for place, (name, truth) in enumerate((("ppv", ppv), ("npv", npv))):
-            hits[place] += found[name]["interval"][0] <= truth <= found[name]["interval"][1]
+            hits[place] += found[name].interval[0] <= truth <= found[name].interval[1]
     return float(hits[0] / n_cohorts), float(hits[1] / n_cohorts)

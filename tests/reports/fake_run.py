@@ -99,7 +99,7 @@ def make_metrics(rng, targets, logits, classes, patients, folds, batches):
     def measured(strength, decisions=None):
         weaker = logits * strength + rng.normal(scale=1 - strength, size=logits.shape)
         table = make_table(targets, weaker, classes, patients, folds, batches)
-        return measure(table, decisions=decisions, n_draws=50)
+        return measure(table, decisions=decisions, n_draws=50).as_json()
 
     model = measured(1.0, Decisions(thresholds=thresholds if two else None))
     baselines = {

@@ -8,9 +8,10 @@ import pytest
 
 from lamella.analysis.metrics import measure
 from lamella.analysis.predictions import PredictionTable
+from lamella.analysis.scores import Score
 from lamella.errors import ModelError
 from lamella.files import parse_json_file, write_record
-from lamella.runs.metrics import Metrics, Score, StageTwoScores
+from lamella.runs.metrics import Metrics, StageTwoScores
 from lamella.runs.record import RunRecord
 
 SETTINGS = {
@@ -50,7 +51,7 @@ def measured(n_classes: int = 2) -> dict:
         logits=rng.normal(size=(30, n_classes)),
         batches=tuple("xy"[i // 2 % 2] for i in range(30)),
     )
-    return json.loads(json.dumps(measure(table, n_draws=20)))
+    return measure(table, n_draws=20).as_json()
 
 
 def metrics_of(model: dict) -> dict:

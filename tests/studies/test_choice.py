@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 
 from lamella.analysis.auc import estimate_auc
+from lamella.analysis.scores import Score
 from lamella.cohort import Cohort, load_cohort
 from lamella.encoders import RuntimeSettings
 from lamella.errors import ModelError
 from lamella.exports.source import find_source
 from lamella.pipeline.study import compare_arms
-from lamella.runs.metrics import Score
 from lamella.runs.predictions import tabulate
 from lamella.studies.arms import CHOSEN_ARMS, Arm
 from lamella.studies.choice import choose_in_folds, count_chosen, say_choices
@@ -65,10 +65,7 @@ def test_nothing_is_chosen_where_no_arm_was_validated() -> None:
 
 
 def test_all_folds_models_cost_every_network_once_as_deep_as_it_is_read() -> None:
-    def row(encoder: str) -> dict[str, str]:
-        return {"encoder": encoder, "weights": "auto", "tiles": "default"}
-
-    costs = [(row("a"), 1.0), (row("a"), 3.0), (row("b"), 10.0)]
+    costs = [(Arm(encoder="a"), 1.0), (Arm(encoder="a"), 3.0), (Arm(encoder="b"), 10.0)]
     found = join_costs([(own, ArmCost(a_slide=cost, a_tile=cost / 10, gflops=cost)) for own, cost in costs])
     assert (found.a_slide, found.gflops) == (13.0, 13.0)
 

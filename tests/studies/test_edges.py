@@ -14,6 +14,7 @@ import pytest
 from lamella.analysis.frames import judge_arms
 from lamella.analysis.metrics import measure
 from lamella.analysis.predictions import PredictionTable
+from lamella.analysis.verdict import Verdict
 from lamella.cli.tables import print_verdict
 from lamella.errors import CohortError
 from lamella.files import write_json
@@ -120,7 +121,7 @@ def tabulate(frame: pd.DataFrame, arm: str, classes: tuple[str, ...]) -> Predict
     )
 
 
-def write_study(folder: Path, frame: pd.DataFrame, verdict: Mapping[str, Any], classes: tuple[str, ...]) -> None:
+def write_study(folder: Path, frame: pd.DataFrame, verdict: Verdict, classes: tuple[str, ...]) -> None:
     """Write what a page is made of."""
     design = check_design({"arms": [{"encoders": ["resnet18"], "depths": [4, 3, 2]}]}, "here")
     described = {"encoder": "net", "weights": "auto", "finetuned": "frozen", "head": "attention", "tiles": "default",
@@ -139,8 +140,10 @@ def write_study(folder: Path, frame: pd.DataFrame, verdict: Mapping[str, Any], c
         "notes": [], "versions": {},
     }  # fmt: skip
     write_json(folder / "study.json", record)
-    write_json(folder / "verdict.json", verdict)
-    write_json(folder / "metrics.json", {arm: measure(tabulate(frame, arm, classes), n_draws=50) for arm in ARMS})
+    verdict.save(folder / "verdict.json")
+    write_json(
+        folder / "metrics.json", {arm: measure(tabulate(frame, arm, classes), n_draws=50).as_json() for arm in ARMS}
+    )
     frame.to_parquet(folder / "predictions.parquet", index=False)
 
 
@@ -195,7 +198,7 @@ def test_edges_in_pairs_are_judged_shown_and_said_without_nonsense(
         if not str(error).startswith(known):
             raise
         return
-    json.dumps(verdict, allow_nan=False)
+    json.dumps(verdict.as_json(), allow_nan=False)
     own = verdict["verdict"]
     assert own["use"]
     assert all(0 <= one["interval"][0] <= one["auc"] <= one["interval"][1] <= 1 for one in verdict["arms"])
@@ -203,7 +206,7 @@ def test_edges_in_pairs_are_judged_shown_and_said_without_nonsense(
         assert own["arm"] is None
     if case["scores"] == "all constant":
         assert own["arm"] is None
-    assert [said for text in list_texts(verdict) for said in find_nonsense(text)] == [], case
+    assert [said for text in list_texts(verdict.as_json()) for said in find_nonsense(text)] == [], case
     write_study(tmp_path, frame, verdict, classes)
     assert "NaN" not in (tmp_path / "metrics.json").read_text()
     print_verdict(verdict)

@@ -20,6 +20,7 @@ from lamella.features.failures import Failure
 from lamella.files import parse_json_file
 from lamella.pipeline.study import compare_arms
 from lamella.studies import execute
+from lamella.studies.arms import Arm
 from lamella.studies.design import StudyDesign, check_design
 from lamella.studies.execute import Study, execute_study
 from lamella.studies.facts import plan_study
@@ -345,7 +346,7 @@ def test_a_study_is_judged_again_from_its_folder_alone(study: Study, tmp_path: P
     }
     (copy / "verdict.json").write_text(json.dumps(old))
     found = judge_again(copy)
-    assert found == parse_json_file(copy / "verdict.json")
+    assert found.as_json() == parse_json_file(copy / "verdict.json")
     assert study.verdict is not None
     for key in ("arms", "tables", "chains", "ladder", "verdict"):
         assert json.dumps(found[key]) == json.dumps(study.verdict[key])
@@ -362,20 +363,18 @@ def test_a_study_is_judged_again_from_its_folder_alone(study: Study, tmp_path: P
 
 
 def test_chains_are_arms_equal_in_all_but_depth() -> None:
-    def row(encoder: str, depth: int, **other: object) -> dict[str, object]:
-        plain = {"weights": "auto", "finetuned": "frozen", "head": "attention", "tiles": "default", "declared": True}
-        return {"arm": f"{encoder}@{depth}{other or ''}", "encoder": encoder, "depth": depth, **plain, **other}
-
-    rows = [
-        row("a", 4),
-        row("b", 3),
-        row("b", 4),
-        row("b", 4, finetuned="tuned"),
-        row("b", 2, head="mean"),
-        row("c", 4),
-        row("c", 1),
-        row("b", 1, declared=False),
+    arms = [
+        Arm(encoder="a", depth=4),
+        Arm(encoder="b", depth=3),
+        Arm(encoder="b", depth=4),
+        Arm(encoder="b", depth=4, finetuned="tuned"),
+        Arm(encoder="b", depth=2, head="mean"),
+        Arm(encoder="c", depth=4),
+        Arm(encoder="c", depth=1),
+        Arm(encoder="b", depth=1),
     ]
-    assert find_chains(rows, ()) == [["b@4", "b@3"]]
-    assert find_chains(rows, ("c", "b")) == [["c@4", "c@1"], ["b@4", "b@3"]]
-    assert find_chains(rows, ("a",)) == []
+    by_name = {arm.name: arm for arm in arms}
+    assert find_chains(by_name, (), added_later={"b@1"}) == [["b@4", "b@3"]]
+    assert find_chains(by_name, ()) == [["b@4", "b@3", "b@1"]]
+    assert find_chains(by_name, ("c", "b"), added_later={"b@1"}) == [["c@4", "c@1"], ["b@4", "b@3"]]
+    assert find_chains(by_name, ("a",)) == []

@@ -4,16 +4,17 @@ A reader of batches does well over all pairs where batch and label go together, 
 (Howard 2021). docs/statistics.md.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lamella.analysis.auc import estimate_auc, find_auc_interval
 from lamella.analysis.comparisons import LEVEL, judge_against_chance
+from lamella.analysis.figure import Interval
 from lamella.analysis.judgement import LEAST_PATIENTS, Judgement, Rules, ScoredArms, judge_pairs
+from lamella.analysis.verdict import BatchBaseline, BatchVerdict, PlannedTable
 
 Floats = NDArray[np.float64]
 
@@ -35,35 +36,31 @@ class BatchCheck:
     within: Judgement | None
     ruling: Judgement
     sentence: str | None
-    baseline: dict[str, Any] | None
+    baseline: BatchBaseline | None
     note: str | None
 
     def find_kind(self) -> str:
         """Return the kind of the verdict: of the one reference question, else of the contest."""
         return self.ruling.find_kind(chain=0 if len(self.ruling.rules.chains) == 1 else None)
 
-    def describe_arm(self, arm: int) -> dict[str, Any]:
-        """Return an arm's AUC within batches, and what it loses there against all pairs."""
+    def find_within(self, arm: int) -> tuple[float, Interval] | tuple[None, None]:
+        """Return an arm's AUC within batches and its interval; None for both where there is no such pair."""
         if self.within is None:
-            return {"auc_within_batch": None, "interval_within_batch": None}
-        estimate = self.within.estimate
-        return {
-            "auc_within_batch": float(estimate.auc[arm]),
-            "interval_within_batch": list(find_auc_interval(estimate, arm=arm)),
-        }
+            return None, None
+        return float(self.within.estimate.auc[arm]), find_auc_interval(self.within.estimate, arm=arm)
 
-    def as_json(self) -> dict[str, Any] | None:
-        """Return what `verdict.json` holds of batches; None where none were given."""
+    def describe(self) -> BatchVerdict | None:
+        """Return what the verdict says of batches; None where none were given."""
         if self.baseline is None and self.within is None and self.note is None:
             return None
-        return {
-            "pairs": "fold and batch" if self.sentence else "fold",
-            "reason": self.sentence,
-            "baseline": self.baseline,
-            "kind_over_all_pairs": self.plain.find_kind(chain=0 if len(self.plain.rules.chains) == 1 else None),
-            "n_least_within": 0 if self.within is None else self.within.n_least,
-            "note": self.note,
-        }
+        return BatchVerdict(
+            pairs="fold and batch" if self.sentence else "fold",
+            reason=self.sentence,
+            baseline=self.baseline,
+            kind_over_all_pairs=self.plain.find_kind(chain=0 if len(self.plain.rules.chains) == 1 else None),
+            n_least_within=0 if self.within is None else self.within.n_least,
+            note=self.note,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -87,7 +84,7 @@ def check_batches(
     arms: ScoredArms,
     rules: Rules,
     batches: Batches,
-    tables: Sequence[Mapping[str, Any]] = (),
+    tables: Sequence[PlannedTable] = (),
 ) -> BatchCheck:
     """Judge within batches too, and say which judgement rules.
 
@@ -108,7 +105,7 @@ def check_batches(
     cells = np.unique(np.stack([batches.folds, alone]), axis=1, return_inverse=True)[1].reshape(-1)
     within = judge_pairs(arms, cells, rules, tables)
     baseline = _measure_baseline(arms, batches)
-    predicts = baseline is not None and baseline["p"] < LEVEL
+    predicts = baseline is not None and baseline.p < LEVEL
     enough = within is not None and within.differences is not None and within.n_least >= LEAST_PATIENTS
     differ = within is not None and enough and _sum_up(within) != _sum_up(plain)
     note = None
@@ -121,7 +118,7 @@ def check_batches(
         return BatchCheck(plain=plain, within=within, ruling=plain, sentence=None, baseline=baseline, note=note)
     if predicts and baseline is not None:
         sentence = (
-            f"The batch alone predicts the label (AUC {baseline['auc']:.2f}), so only patients of the same batch are "
+            f"The batch alone predicts the label (AUC {baseline.auc:.2f}), so only patients of the same batch are "
             "compared."
         )
     else:
@@ -161,7 +158,7 @@ def predict_from_others(targets: NDArray[np.int64], batches: NDArray[np.int64], 
     return logits
 
 
-def _measure_baseline(arms: ScoredArms, batches: Batches) -> dict[str, Any] | None:
+def _measure_baseline(arms: ScoredArms, batches: Batches) -> BatchBaseline | None:
     """Return what the batch alone reaches over pairs of the same fold; None where no fold tests two classes."""
     logits, numbers, n_classes = batches.logits, batches.numbers, arms.logits.shape[-1]
     assert numbers is not None
@@ -172,14 +169,14 @@ def _measure_baseline(arms: ScoredArms, batches: Batches) -> dict[str, Any] | No
     estimate = estimate_auc(logits, arms.targets, folds=batches.folds, patients=arms.patients, n_rounds=arms.n_rounds)
     if estimate is None:
         return None
-    return {
-        "auc": float(estimate.auc[0]),
-        "interval": list(find_auc_interval(estimate)),
-        "p": float(judge_against_chance(estimate)[0]),
-    }
+    return BatchBaseline(
+        auc=float(estimate.auc[0]),
+        interval=find_auc_interval(estimate),
+        p=float(judge_against_chance(estimate)[0]),
+    )
 
 
-def _sum_up(judgement: Judgement) -> tuple[Any, ...]:
+def _sum_up(judgement: Judgement) -> tuple[str | int | None, ...]:
     chains = range(len(judgement.rules.chains))
     kinds = tuple(judgement.find_kind(chain=number) for number in (*chains, None))
     return (*kinds, judgement.find_recommended())
@@ -196,5 +193,5 @@ def _empty(plain: Judgement) -> Judgement:
         margins=np.ones(n_arms),
         worse=np.zeros((n_arms, n_arms), dtype=bool),
         accepted=tuple(() for _ in plain.rules.chains),
-        tables=tuple(dict(table) | {"rows": []} for table in plain.tables),
+        tables=tuple(table.model_copy(update={"rows": ()}) for table in plain.tables),
     )

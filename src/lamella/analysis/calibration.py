@@ -7,10 +7,21 @@ from numpy.typing import NDArray
 from scipy.special import expit, ndtri
 
 from lamella.analysis.intervals import find_wilson_interval
+from lamella.records import Record
 
 Floats = NDArray[np.float64]
 MIN_GROUP = 10
 """Units in a group of the calibration curve."""
+
+
+class CalibrationGroup(Record):
+    """Units of about the same probability: its mean, and the share of them that came true, with Wilson's interval."""
+
+    predicted: float
+    observed: float
+    low: float
+    high: float
+    n: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,24 +87,21 @@ def find_calibration(scores: Floats, positive: NDArray[np.bool_], *, factor: flo
     )
 
 
-def find_calibration_groups(probabilities: Floats, positive: NDArray[np.bool_]) -> list[dict[str, float | int]]:
+def find_calibration_groups(probabilities: Floats, positive: NDArray[np.bool_]) -> list[CalibrationGroup]:
     """Return the calibration curve as groups of equal size, by probability: predicted mean against observed share.
 
     At most 10 groups of at least 10 units; none when there are fewer than 20 units.
-
-    Returns:
-        Each with `predicted`, `observed`, `low`, `high` (Wilson) and `n`.
     """
     n_groups = min(10, len(probabilities) // MIN_GROUP)
     if n_groups < 2:
         return []
     order = np.argsort(probabilities, kind="stable")
-    groups: list[dict[str, float | int]] = []
+    groups = []
     for rows in np.array_split(order, n_groups):
         observed = float(positive[rows].mean())
         low, high = find_wilson_interval(observed, len(rows))
         predicted = float(probabilities[rows].mean())
-        groups.append({"predicted": predicted, "observed": observed, "low": low, "high": high, "n": len(rows)})
+        groups.append(CalibrationGroup(predicted=predicted, observed=observed, low=low, high=high, n=len(rows)))
     return groups
 
 

@@ -5,8 +5,7 @@ Formulas and reasons: docs/statistics.md.
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from scipy.stats import spearmanr
 
 from lamella.analysis.auc import AucEstimate
 from lamella.analysis.differences import Differences
+from lamella.analysis.verdict import DeclaredPair, DeclaredTable, PlannedTable, RankCorrelation
 
 Floats = NDArray[np.float64]
 LEVEL = 0.05
@@ -52,8 +52,8 @@ def adjust_holm(p: Sequence[float]) -> list[float]:
 
 
 def compare_declared(
-    differences: Differences | None, names: Sequence[str], tables: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+    differences: Differences | None, names: Sequence[str], tables: Sequence[PlannedTable]
+) -> list[DeclaredTable]:
     """Return the declared tables: differences with intervals, and p adjusted by Holm within each table.
 
     Intervals are not adjusted.
@@ -61,35 +61,34 @@ def compare_declared(
     Args:
         differences: Of all arms; None gives tables without rows.
         names: Of the arms, in their order.
-        tables: `name`, `title`, `rows` of (arm, base).
+        tables: As declared.
     """
-    places = {name: column for column, name in enumerate(names)}
+    columns = {name: column for column, name in enumerate(names)}
     declared = []
     for table in tables:
-        rows: list[dict[str, Any]] = []
-        for arm, base in table["rows"]:
-            if differences is None:
-                continue
-            difference = differences.compare(places[arm], places[base])
-            rows.append(
-                {
-                    "arm": arm,
-                    "base": base,
-                    "difference": difference.difference,
-                    "standard_error": difference.standard_error,
-                    "interval": list(difference.interval),
-                    "p": difference.p,
-                }
+        pairs = [] if differences is None else [(columns[arm], columns[base]) for arm, base in table["rows"]]
+        compared = [] if differences is None else [differences.compare(arm, base) for arm, base in pairs]
+        adjusted = adjust_holm([difference.p for difference in compared])
+        rows = tuple(
+            DeclaredPair(
+                arm=names[arm],
+                base=names[base],
+                difference=difference.difference,
+                standard_error=difference.standard_error,
+                interval=difference.interval,
+                p=difference.p,
+                p_holm=p_holm,
+                starred=p_holm < LEVEL,
             )
-        for row, adjusted in zip(rows, adjust_holm([row["p"] for row in rows]), strict=True):
-            row |= {"p_holm": adjusted, "starred": adjusted < LEVEL}
-        declared.append({"name": table["name"], "title": table["title"], "rows": rows})
+            for (arm, base), difference, p_holm in zip(pairs, compared, adjusted, strict=True)
+        )
+        declared.append(DeclaredTable(name=table["name"], title=table["title"], rows=rows))
     return declared
 
 
 def correlate_with_imagenet(
     auc: Floats, top1: Floats, drawn_auc: Floats, *, n_draws: int = 10000, seed: int = 0
-) -> dict[str, Any] | None:
+) -> RankCorrelation | None:
     """Return Spearman's correlation of the encoders' AUCs with their ImageNet accuracies.
 
     p permutes the encoders; the interval draws patients, so it speaks of these encoders only.
@@ -122,14 +121,14 @@ def correlate_with_imagenet(
     p = n_beyond / len(orders) if exact else (n_beyond + 1) / (len(orders) + 1)
     drawn = [float(spearmanr(aucs, top1).statistic) for aucs in drawn_auc if len(set(aucs.tolist())) > 1]
     drawn = [value for value in drawn if math.isfinite(value)]
-    return {
-        "rho": rho,
-        "p": p,
-        "interval": [float(v) for v in np.quantile(drawn, (0.025, 0.975))] if len(drawn) > 20 else None,
-        "n": len(auc),
-        "caption": f"Spearman over {len(auc)} encoders, interval for these encoders only. With so few points no "
-        "absence of a correlation can be claimed.",
-    }
+    return RankCorrelation(
+        rho=rho,
+        p=p,
+        interval=tuple(np.quantile(drawn, (0.025, 0.975)).tolist()) if len(drawn) > 20 else None,
+        n=len(auc),
+        caption=f"Spearman over {len(auc)} encoders, interval for these encoders only. With so few points no absence "
+        "of a correlation can be claimed.",
+    )
 
 
 def _rank(values: Floats) -> Floats:

@@ -6,7 +6,6 @@
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +15,23 @@ from lamella.analysis.batches import BatchCheck, Batches, check_batches
 from lamella.analysis.chains import Chain
 from lamella.analysis.choices import find_expected_loss
 from lamella.analysis.comparisons import correlate_with_imagenet
+from lamella.analysis.figure import Interval
 from lamella.analysis.intervals import draw_patients, find_bootstrap_interval
 from lamella.analysis.judgement import Judgement, Rules, ScoredArms, find_needed, judge_pairs
 from lamella.analysis.predictions import find_log_odds
 from lamella.analysis.selection import PairTable, correct_best
+from lamella.analysis.verdict import (
+    ArmVerdict,
+    ChainStep,
+    ChainVerdict,
+    Conclusion,
+    ContestVerdict,
+    PlannedTable,
+    RankCorrelation,
+    Rung,
+    ShownWorse,
+    Verdict,
+)
 from lamella.analysis.verdict_words import say_verdict
 from lamella.analysis.weighted import weigh_pooled_auc
 from lamella.errors import CohortError
@@ -81,16 +93,14 @@ class ArmFacts:
     chains: Sequence[Sequence[str]] = ()
 
 
-def judge_contest(
-    contest: Contest, facts: ArmFacts, *, margin: float, tables: Sequence[Mapping[str, Any]] = ()
-) -> dict[str, Any]:
-    """Return what `verdict.json` holds: intervals, comparisons, the ladder and the verdict.
+def judge_contest(contest: Contest, facts: ArmFacts, *, margin: float, tables: Sequence[PlannedTable] = ()) -> Verdict:
+    """Return the verdict: intervals, comparisons, the ladder, and what to use.
 
     Args:
         contest: All arms on the same units.
         facts: Costs, chains, and what else is known of the arms.
         margin: How much AUC may be given up.
-        tables: Declared comparisons: `name`, `title`, `rows` of (arm, base).
+        tables: Declared comparisons.
 
     Raises:
         CohortError: If no fold tests two classes.
@@ -122,60 +132,60 @@ def judge_contest(
     recommended = ruling.find_recommended()
     best = int(plain.estimate.auc.argmax())
     guess = ruling.guess()
-    verdict: dict[str, Any] = {
-        "kind": check.find_kind(),
-        "arm": None if recommended is None else contest.names[recommended],
-        "question": "reference" if len(rules.chains) == 1 else "contest",
-        "sentence": " ".join(part for part in (words.use, words.worse, words.open) if part),
-        "use": words.use,
-        "worse": words.worse,
-        "open": words.open,
-        "shown_worse": [
-            {"arm": contest.names[i], "than": contest.names[b]} for i, b in zip(*np.nonzero(ruling.worse), strict=True)
-        ],
-        "still_in": [contest.names[i] for i in ruling.still_in],
-        "best_guess": None if guess is None else contest.names[guess],
-        "patients_needed": None if needed is None else needed[1].n,
-        "patients_range": None if needed is None else [needed[1].low, needed[1].high],
-        "patients_needed_for": None if needed is None else contest.names[needed[0]],
-        "reachable_margin": ruling.reachable_margin,
-        "best_arm": contest.names[best],
-        "best_auc_raw": float(plain.estimate.auc[best]),
-        "best_auc_corrected": correct_best(pairs, draws[:_N_PICKS]),
-    }
+    conclusion = Conclusion(
+        kind=check.find_kind(),
+        arm=None if recommended is None else contest.names[recommended],
+        question="reference" if len(rules.chains) == 1 else "contest",
+        sentence=" ".join(part for part in (words.use, words.worse, words.open) if part),
+        use=words.use,
+        worse=words.worse,
+        open=words.open,
+        shown_worse=tuple(
+            ShownWorse(arm=contest.names[i], than=contest.names[b]) for i, b in np.argwhere(ruling.worse).tolist()
+        ),
+        still_in=tuple(contest.names[i] for i in ruling.still_in),
+        best_guess=None if guess is None else contest.names[guess],
+        patients_needed=None if needed is None else needed[1].n,
+        patients_range=None if needed is None else (needed[1].low, needed[1].high),
+        patients_needed_for=None if needed is None else contest.names[needed[0]],
+        reachable_margin=ruling.reachable_margin,
+        best_arm=contest.names[best],
+        best_auc_raw=float(plain.estimate.auc[best]),
+        best_auc_corrected=correct_best(pairs, draws[:_N_PICKS]),
+    )
     winner = ruling.find_winner() if ruling.find_kind(chain=None) in ("non-inferior", "only") else None
-    return {
-        "margin": margin,
-        "n_patients": len(set(units.tolist())),
-        "n_units": len(contest.targets),
-        "units": "patients" if contest.patients is None else "slides",
-        "n_per_class": [len(set(units[contest.targets == c].tolist())) for c in range(contest.logits.shape[-1])],
-        "cross_validated": plain.estimate.cross_validated,
-        "n_rounds": n_rounds,
-        "n_seeds": 1 if contest.by_seed is None else int(contest.by_seed.shape[1]),
-        "arms": _list_arms(contest, facts, plain, check, draws, seed_auc),
-        "tables": list(ruling.tables),
-        "chains": [_describe_chain(ruling, contest.names, number) for number in range(len(rules.chains))],
-        "contest": {
-            "kind": ruling.find_kind(chain=None),
-            "arm": None if winner is None else contest.names[winner],
-            "noninferior": [contest.names[i] for i in np.flatnonzero(ruling.noninferior)],
-        },
-        "ladder": _list_ladder(ruling, contest.names),
-        "batches": check.as_json(),
-        "verdict": verdict,
-        "imagenet": _correlate(contest, plain.estimate, pairs.weigh(draws), facts),
-        "notes": _find_notes(contest, plain, check),
-    }
+    return Verdict(
+        margin=margin,
+        n_patients=len(set(units.tolist())),
+        n_units=len(contest.targets),
+        units="patients" if contest.patients is None else "slides",
+        n_per_class=tuple(len(set(units[contest.targets == c].tolist())) for c in range(contest.logits.shape[-1])),
+        cross_validated=plain.estimate.cross_validated,
+        n_rounds=n_rounds,
+        n_seeds=1 if contest.by_seed is None else int(contest.by_seed.shape[1]),
+        arms=_list_arms(contest, facts, plain, check, draws, seed_auc),
+        tables=ruling.tables,
+        chains=tuple(_describe_chain(ruling, contest.names, number) for number in range(len(rules.chains))),
+        contest=ContestVerdict(
+            kind=ruling.find_kind(chain=None),
+            arm=None if winner is None else contest.names[winner],
+            noninferior=tuple(contest.names[i] for i in np.flatnonzero(ruling.noninferior)),
+        ),
+        ladder=_list_ladder(ruling, contest.names),
+        batches=check.describe(),
+        verdict=conclusion,
+        imagenet=_correlate(contest, plain.estimate, pairs.weigh(draws), facts),
+        notes=_find_notes(contest, plain, check),
+    )
 
 
 def _find_rules(contest: Contest, facts: ArmFacts, margin: float) -> Rules:
     gflops = np.array([facts.gflops[name] for name in contest.names], dtype=np.float64)
-    places = {name: index for index, name in enumerate(contest.names)}
+    columns = {name: column for column, name in enumerate(contest.names)}
     chains = []
     for names in facts.chains:
-        whole, *cuts = (places[name] for name in names if name in places)
-        if names[0] in places and cuts:
+        whole, *cuts = (columns[name] for name in names if name in columns)
+        if names[0] in columns and cuts:
             chains.append(Chain(whole=whole, cuts=tuple(sorted(cuts, key=lambda i: -float(gflops[i])))))
     return Rules(
         margin=margin,
@@ -192,7 +202,7 @@ def _list_arms(
     check: BatchCheck,
     draws: NDArray[np.integer],
     seed_auc: Floats | None,
-) -> list[dict[str, Any]]:
+) -> tuple[ArmVerdict, ...]:
     """Return what is known of each arm; AUCs over pairs of the same fold, statements over the pairs that rule."""
     ruling, estimate = check.ruling, plain.estimate
     judged = ruling.differences is not None
@@ -205,32 +215,40 @@ def _list_arms(
     arms = []
     for j, name in enumerate(contest.names):
         pooled, pooled_interval = _measure_pooled(contest.logits[j], contest.targets, draws)
+        within, within_interval = check.find_within(j)
+        # By fold and by seed: dots on the page, never an interval or a test.
+        fold_auc = _find_fold_auc(contest, j)
+        own_seed_auc = [] if seed_auc is None else seed_auc[j].tolist()
         arms.append(
-            {
-                "arm": name,
-                "auc": float(estimate.auc[j]),
-                "interval": list(find_auc_interval(estimate, arm=j)),
-                "auc_pooled": pooled,
-                "auc_pooled_interval": pooled_interval,
-                "chance_p": float(plain.chance_p[j]),
-                "chance_p_holm": plain.chance_holm[j],
-                "deficit": float(max(0.0, ruling.differences.values[j].max())) if ruling.differences else None,
-                "deficit_upper": float(ruling.margins[j]) if judged else None,
-                "not_worse": bool(ruling.noninferior[j]),
-                "margin_to_whole": in_chain.get(j) if judged else None,
-                "worse_than": [contest.names[b] for b in np.flatnonzero(ruling.worse[j])],
-                "expected_loss": None if loss is None else float(loss[j]),
-                "cost": float(ruling.rules.costs[j]),
-                "gflops": float(ruling.rules.gflops[j]),
-                "added_later": name in facts.added_later,
-                **check.describe_arm(j),
-                **_spread(contest, j, seed_auc),
-            }
+            ArmVerdict(
+                arm=name,
+                auc=float(estimate.auc[j]),
+                interval=find_auc_interval(estimate, arm=j),
+                auc_pooled=pooled,
+                auc_pooled_interval=pooled_interval,
+                chance_p=float(plain.chance_p[j]),
+                chance_p_holm=plain.chance_holm[j],
+                deficit=float(max(0.0, ruling.differences.values[j].max())) if ruling.differences else None,
+                deficit_upper=float(ruling.margins[j]) if judged else None,
+                not_worse=bool(ruling.noninferior[j]),
+                margin_to_whole=in_chain.get(j) if judged else None,
+                worse_than=tuple(contest.names[b] for b in np.flatnonzero(ruling.worse[j])),
+                expected_loss=None if loss is None else float(loss[j]),
+                cost=float(ruling.rules.costs[j]),
+                gflops=float(ruling.rules.gflops[j]),
+                added_later=name in facts.added_later,
+                auc_within_batch=within,
+                interval_within_batch=within_interval,
+                fold_auc=tuple(fold_auc),
+                fold_sd=_find_sd(fold_auc),
+                seed_auc=tuple(own_seed_auc),
+                seed_sd=_find_sd(own_seed_auc),
+            )
         )
-    return arms
+    return tuple(arms)
 
 
-def _describe_chain(judgement: Judgement, names: Sequence[str], number: int) -> dict[str, Any]:
+def _describe_chain(judgement: Judgement, names: Sequence[str], number: int) -> ChainVerdict:
     """Return one reference question: its depths in the order in which they are tested."""
     chain, accepted = judgement.rules.chains[number], judgement.accepted[number]
     kind, chosen = judgement.find_kind(chain=number), judgement.find_chosen(number)
@@ -238,37 +256,36 @@ def _describe_chain(judgement: Judgement, names: Sequence[str], number: int) -> 
     for cut, margin in zip(chain.cuts, judgement.chain_margins[number], strict=True):
         loss = None if judgement.differences is None else judgement.differences.compare(chain.whole, cut)
         steps.append(
-            {
-                "arm": names[cut],
-                "loss": None if loss is None else loss.difference,
-                "interval": None if loss is None else list(loss.interval),
-                "margin": float(margin) if loss is not None else None,
-                "accepted": cut in accepted,
-            }
+            ChainStep(
+                arm=names[cut],
+                loss=None if loss is None else loss.difference,
+                interval=None if loss is None else loss.interval,
+                margin=None if loss is None else float(margin),
+                accepted=cut in accepted,
+            )
         )
-    return {
-        "whole": names[chain.whole],
-        "kind": kind,
-        "arm": names[chosen] if chosen is not None and kind in ("non-inferior", "only") else None,
-        "steps": steps,
-    }
+    return ChainVerdict(
+        whole=names[chain.whole],
+        kind=kind,
+        arm=names[chosen] if chosen is not None and kind in ("non-inferior", "only") else None,
+        steps=tuple(steps),
+    )
 
 
-def _list_ladder(judgement: Judgement, names: Sequence[str]) -> list[dict[str, Any]]:
+def _list_ladder(judgement: Judgement, names: Sequence[str]) -> tuple[Rung, ...]:
     """Return for each arm the smallest margin at which it is accepted, and the cheapest arm at some margins.
 
     The bounds hold together, so they may be read at any margin; at the declared one the step-down result stands.
     """
-    rows = []
+    rungs = []
     for margin in sorted({*MARGINS, judgement.rules.margin}):
         declared = margin == judgement.rules.margin
         flags = judgement.noninferior if declared else judgement.margins < margin
-        places = np.flatnonzero(flags & np.array(judgement.differences is not None)).tolist()
-        order = sorted(places, key=lambda i: (judgement.rules.costs[i], judgement.rules.gflops[i], i))
-        rows.append(
-            {"margin": margin, "arm": names[order[0]] if order else None, "noninferior": [names[i] for i in order]}
-        )
-    return rows
+        accepted = np.flatnonzero(flags & np.array(judgement.differences is not None)).tolist()
+        accepted.sort(key=lambda i: (judgement.rules.costs[i], judgement.rules.gflops[i], i))
+        order = tuple(names[i] for i in accepted)
+        rungs.append(Rung(margin=margin, arm=order[0] if order else None, noninferior=order))
+    return tuple(rungs)
 
 
 def _find_seed_auc(contest: Contest) -> Floats | None:
@@ -281,26 +298,24 @@ def _find_seed_auc(contest: Contest) -> Floats | None:
     return None if estimate is None else estimate.auc.reshape(n_arms, n_seeds)
 
 
-def _spread(contest: Contest, j: int, seed_auc: Floats | None) -> dict[str, Any]:
-    """Return an arm's AUC by fold and by seed, with SDs: dots on the page, never an interval or a test."""
+def _find_fold_auc(contest: Contest, j: int) -> list[float]:
+    """Return an arm's AUC in each fold that tests two classes."""
     by_fold = []
     for fold in np.unique(contest.folds):
         rows = contest.folds == fold
         estimate = estimate_auc(contest.logits[j][rows], contest.targets[rows], folds=contest.folds[rows])
         if estimate is not None:
             by_fold.append(float(estimate.auc[0]))
-    by_seed = [] if seed_auc is None else seed_auc[j].tolist()
-    return {
-        "fold_auc": by_fold,
-        "fold_sd": float(np.std(by_fold, ddof=1)) if len(by_fold) > 1 else None,
-        "seed_auc": by_seed,
-        "seed_sd": float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else None,
-    }
+    return by_fold
+
+
+def _find_sd(values: Sequence[float]) -> float | None:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
 def _measure_pooled(
     logits: Floats, targets: NDArray[np.int64], draws: NDArray[np.integer]
-) -> tuple[float, list[float] | None]:
+) -> tuple[float, Interval | None]:
     """Return the AUC over all pairs, whatever their fold, with its bootstrap interval."""
     scores = find_log_odds(logits)
     columns = [1] if scores.shape[1] == 2 else sorted(set(targets.tolist()))
@@ -308,18 +323,17 @@ def _measure_pooled(
     def weigh(weights: Floats) -> Floats:
         return np.asarray(np.mean([weigh_pooled_auc(scores[:, c], targets == c, weights) for c in columns], axis=0))
 
-    interval = find_bootstrap_interval(weigh, draws)
-    return float(weigh(np.ones((1, len(targets))))[0]), None if interval is None else list(interval)
+    return float(weigh(np.ones((1, len(targets))))[0]), find_bootstrap_interval(weigh, draws)
 
 
-def _correlate(contest: Contest, estimate: AucEstimate, drawn_auc: Floats, facts: ArmFacts) -> dict[str, Any] | None:
+def _correlate(contest: Contest, estimate: AucEstimate, drawn_auc: Floats, facts: ArmFacts) -> RankCorrelation | None:
     """Return the correlation with ImageNet's order, over whole frozen encoders that have such an accuracy."""
-    places = [j for j, name in enumerate(contest.names) if facts.imagenet_top1.get(name) is not None]
-    top1 = np.array([facts.imagenet_top1[contest.names[j]] for j in places], dtype=np.float64)
-    return correlate_with_imagenet(estimate.auc[places], top1, drawn_auc[:, places])
+    columns = [j for j, name in enumerate(contest.names) if facts.imagenet_top1.get(name) is not None]
+    top1 = np.array([facts.imagenet_top1[contest.names[j]] for j in columns], dtype=np.float64)
+    return correlate_with_imagenet(estimate.auc[columns], top1, drawn_auc[:, columns])
 
 
-def _find_notes(contest: Contest, plain: Judgement, check: BatchCheck) -> list[str]:
+def _find_notes(contest: Contest, plain: Judgement, check: BatchCheck) -> tuple[str, ...]:
     notes = list(contest.notes)
     if contest.by_seed is None:
         notes.append("One seed: comparisons are of these trained models; another random seed may differ.")
@@ -333,4 +347,4 @@ def _find_notes(contest: Contest, plain: Judgement, check: BatchCheck) -> list[s
                 f"{name}: AUC {plain.estimate.auc[j]:.3f}, its 95% interval wholly below 0.50: the order is reversed. "
                 "Check for swapped labels, and which class is called positive."
             )
-    return notes
+    return tuple(notes)

@@ -1,33 +1,60 @@
 """Points of the ROC and precision-recall curves."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from lamella.analysis.calibration import find_calibration_groups
+from lamella.analysis.calibration import CalibrationGroup, find_calibration_groups
 from lamella.analysis.predictions import PredictionTable
+from lamella.records import Record
 
 Floats = NDArray[np.float64]
 
 
-def find_curves(table: PredictionTable) -> dict[str, Any]:
-    """Return the points of the plots, per class (the positive one alone, of two), as lists.
+class RocPoints(Record):
+    """Corners of a ROC curve: false and true positive rates."""
+
+    fpr: tuple[float, ...]
+    tpr: tuple[float, ...]
+
+
+class RecallPoints(Record):
+    """Recall and precision, from the highest score down."""
+
+    recall: tuple[float, ...]
+    precision: tuple[float, ...]
+
+
+class ClassCurves(Record):
+    """The points of one class's plots; what cannot be had is None or empty.
 
     `roc` is the mean of the folds' curves, weighted by pairs, so that its area is the AUC within folds; `roc_folds`
-    holds each fold's. `precision_recall` and `calibration` are over all folds. What cannot be had is None or empty.
+    holds each fold's. `precision_recall` and `calibration` are over all folds.
     """
-    curves: dict[str, Any] = {}
+
+    roc: RocPoints | None = None
+    roc_folds: dict[str, RocPoints | None] = Field(default_factory=dict)
+    precision_recall: RecallPoints | None = None
+    prevalence: float | None = None
+    calibration: tuple[CalibrationGroup, ...] = ()
+
+
+def find_curves(table: PredictionTable) -> dict[str, ClassCurves]:
+    """Return the points of the plots, per class (the positive one alone, of two)."""
+    curves = {}
     for column in table.scored_columns:
         scores, positive = table.scores[:, column], table.targets == column
         folds = {str(fold): find_roc(*_rows(table.folds == fold, scores, positive)) for fold in np.unique(table.folds)}
-        curves[table.classes[column]] = {
-            "roc": _as_points(find_mean_roc(scores, positive, table.folds), "fpr", "tpr"),
-            "roc_folds": {fold: _as_points(curve, "fpr", "tpr") for fold, curve in folds.items()},
-            "precision_recall": _as_points(find_precision_recall(scores, positive), "recall", "precision"),
-            "prevalence": float(positive.mean()) if len(positive) else None,
-            "calibration": find_calibration_groups(table.probabilities[:, column], positive),
-        }
+        recall = find_precision_recall(scores, positive)
+        curves[table.classes[column]] = ClassCurves(
+            roc=_list_points(find_mean_roc(scores, positive, table.folds)),
+            roc_folds={fold: _list_points(curve) for fold, curve in folds.items()},
+            precision_recall=None
+            if recall is None
+            else RecallPoints(recall=recall[0].tolist(), precision=recall[1].tolist()),
+            prevalence=float(positive.mean()) if len(positive) else None,
+            calibration=tuple(find_calibration_groups(table.probabilities[:, column], positive)),
+        )
     return curves
 
 
@@ -104,6 +131,5 @@ def _rows(mask: NDArray[np.bool_], scores: Floats, positive: NDArray[np.bool_]) 
     return scores[mask], positive[mask]
 
 
-def _as_points(curve: tuple[Floats, Floats] | None, x: str, y: str) -> dict[str, list[float]] | None:
-    """Return a curve as lists under names."""
-    return None if curve is None else {x: curve[0].tolist(), y: curve[1].tolist()}
+def _list_points(curve: tuple[Floats, Floats] | None) -> RocPoints | None:
+    return None if curve is None else RocPoints(fpr=curve[0].tolist(), tpr=curve[1].tolist())

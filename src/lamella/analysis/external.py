@@ -6,13 +6,14 @@ New patients are one test set, so intervals take no factor for cross-validation.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from lamella.analysis.comparisons import LEVEL
 from lamella.analysis.contest import ArmFacts, Contest, judge_contest
 from lamella.analysis.frames import judge_with_lost
+from lamella.analysis.verdict import ArmVerdict, ChainStep, ExternalArm, ExternalClaim, ExternalVerdict, Verdict
 
 CONFIRMED, NOT_CONFIRMED, INCONCLUSIVE = "confirmed", "not confirmed", "inconclusive"
 _SHOWN = ("non-inferior", "only")
@@ -37,7 +38,7 @@ class Claim:
     costs: Mapping[str, float]
 
 
-def judge_external(predictions: pd.DataFrame, claim: Claim, *, classes: Sequence[str]) -> dict[str, Any]:
+def judge_external(predictions: pd.DataFrame, claim: Claim, *, classes: Sequence[str]) -> ExternalVerdict:
     """Return whether what was recommended holds for new patients, and what every arm reaches there.
 
     The recommended depth is tested first, then the others, the dearest first, until one is not shown: all of that was
@@ -48,87 +49,88 @@ def judge_external(predictions: pd.DataFrame, claim: Claim, *, classes: Sequence
         claim: What is asked.
         classes: In the order of the logits.
 
-    Returns:
-        `answer` (None where nothing was recommended), `sentence`, `arms` (AUC and interval of each, its loss against
-        the whole network, its answer), `n_patients`, `n_per_class`, `batches`, `notes`.
-
     Raises:
         CohortError: If the new patients are of one class.
     """
     return judge_with_lost(predictions, lambda contest: _judge(contest, claim), classes=classes)
 
 
-def _judge(contest: Contest, claim: Claim) -> dict[str, Any]:
+def _judge(contest: Contest, claim: Claim) -> ExternalVerdict:
     judged = judge_contest(contest, _know(claim, claim.arms), margin=claim.margin)
-    arms = {row["arm"]: row for row in judged["arms"]}
-    losses: dict[str, dict[str, Any]] = {}
+    arms = {arm.arm: arm for arm in judged.arms}
+    losses: dict[str, ChainStep] = {}
     answers: dict[str, str] = {}
     reasons: dict[str, str] = {}
     if claim.chain:
         whole, *cuts = claim.arms
         order = [*([claim.arm] if claim.arm in cuts else []), *(name for name in cuts if name != claim.arm)]
-        open_ = True
+        is_open = True
         for name in order:
             pair = judge_contest(_take(contest, (whole, name)), _know(claim, (whole, name)), margin=claim.margin)
-            losses[name] = pair["chains"][0]["steps"][0]
+            losses[name] = pair.chains[0].steps[0]
             answers[name], reasons[name] = _answer_depth(pair, name)
-            if not open_ and answers[name] == CONFIRMED:  # one before it was not shown, which ends the order
+            if not is_open and answers[name] == CONFIRMED:  # one before it was not shown, which ends the order
                 answers[name] = INCONCLUSIVE
-            open_ = open_ and answers[name] == CONFIRMED
+            is_open = is_open and answers[name] == CONFIRMED
     elif claim.arm is not None:
         answers[claim.arm], reasons[claim.arm] = _answer_contest(judged, arms[claim.arm])
-    kept = ("auc", "interval", "chance_p_holm", "auc_within_batch", "interval_within_batch", "worse_than", "cost")
-    rows = [
-        {
-            "arm": name,
-            **{key: arms[name][key] for key in kept},
-            "loss": losses.get(name, {}).get("loss"),
-            "loss_interval": losses.get(name, {}).get("interval"),
-            "smallest_margin": losses[name]["margin"]
-            if claim.chain and name in losses
-            else arms[name]["deficit_upper"],
-            "answer": answers.get(name),
-        }
-        for name in claim.arms
-    ]
     answer = None if claim.arm is None else answers.get(claim.arm)
-    sentence = _say(claim, answer, losses.get(claim.arm or ""), reasons.get(claim.arm or "", ""))
-    return {
-        "answer": answer,
-        "sentence": sentence,
-        "claim": {"arm": claim.arm, "against": claim.arms[0] if claim.chain else None},
-        **{key: judged[key] for key in ("margin", "n_patients", "units", "n_per_class", "cross_validated")},
-        "arms": rows,
-        "batches": judged["batches"],
-        # What `judge_with_lost` compares: whether patients that an arm lost would change the answer.
-        "verdict": {"kind": answer, "arm": claim.arm, "use": sentence},
-        "notes": judged["notes"],
-    }
+    return ExternalVerdict(
+        answer=answer,
+        sentence=_say(claim, answer, losses.get(claim.arm or ""), reasons.get(claim.arm or "", "")),
+        claim=ExternalClaim(arm=claim.arm, against=claim.arms[0] if claim.chain else None),
+        margin=judged.margin,
+        n_patients=judged.n_patients,
+        units=judged.units,
+        n_per_class=judged.n_per_class,
+        cross_validated=judged.cross_validated,
+        arms=tuple(_describe(arms[name], losses.get(name), answers.get(name)) for name in claim.arms),
+        batches=judged.batches,
+        notes=judged.notes,
+    )
 
 
-def _answer_depth(judged: Mapping[str, Any], name: str) -> tuple[str, str]:
+def _describe(arm: ArmVerdict, loss: ChainStep | None, answer: str | None) -> ExternalArm:
+    return ExternalArm(
+        arm=arm.arm,
+        auc=arm.auc,
+        interval=arm.interval,
+        chance_p_holm=arm.chance_p_holm,
+        auc_within_batch=arm.auc_within_batch,
+        interval_within_batch=arm.interval_within_batch,
+        worse_than=arm.worse_than,
+        cost=arm.cost,
+        loss=None if loss is None else loss.loss,
+        loss_interval=None if loss is None else loss.interval,
+        smallest_margin=arm.deficit_upper if loss is None else loss.margin,
+        answer=answer,
+    )
+
+
+def _answer_depth(judged: Verdict, name: str) -> tuple[str, str]:
     """Return the answer of one depth against the whole network, and why there is none."""
-    kind = judged["verdict"]["kind"]
-    if kind in _SHOWN:
+    said = judged.verdict
+    if said.kind in _SHOWN:
         return CONFIRMED, ""
-    worse = any(row["arm"] == name for row in judged["verdict"]["shown_worse"])
-    if worse and kind != "too few":
+    if said.kind != "too few" and any(shown.arm == name for shown in said.shown_worse):
         return NOT_CONFIRMED, ""
-    return INCONCLUSIVE, "" if kind == "inconclusive" else str(judged["verdict"]["use"])
+    return INCONCLUSIVE, "" if said.kind == "inconclusive" else str(said.use)
 
 
-def _answer_contest(judged: Mapping[str, Any], arm: Mapping[str, Any]) -> tuple[str, str]:
+def _answer_contest(judged: Verdict, arm: ArmVerdict) -> tuple[str, str]:
     """Return the answer of an arm that was recommended against all others, and why there is none."""
-    kind = judged["contest"]["kind"]
-    if kind in _SHOWN and arm["arm"] in judged["contest"]["noninferior"] and arm["chance_p_holm"] < 0.05:
+    contest = judged.contest
+    assert contest is not None
+    beats_chance = arm.chance_p_holm is not None and arm.chance_p_holm < LEVEL
+    if contest.kind in _SHOWN and arm.arm in contest.noninferior and beats_chance:
         return CONFIRMED, ""
-    if arm["worse_than"] and kind != "too few":
-        return NOT_CONFIRMED, f"It is shown to be worse than {', '.join(arm['worse_than'])}."
+    if arm.worse_than and contest.kind != "too few":
+        return NOT_CONFIRMED, f"It is shown to be worse than {', '.join(arm.worse_than)}."
     general = ("too few", "no signal", "margin too wide", "one arm")
-    return INCONCLUSIVE, str(judged["verdict"]["use"]) if kind in general else ""
+    return INCONCLUSIVE, str(judged.verdict.use) if contest.kind in general else ""
 
 
-def _say(claim: Claim, answer: str | None, loss: Mapping[str, Any] | None, reason: str) -> str:
+def _say(claim: Claim, answer: str | None, loss: ChainStep | None, reason: str) -> str:
     if claim.arm is None:
         return "No arm was recommended, so there is no claim to ask again: the arms are measured, and that is all."
     if answer is None:
@@ -140,10 +142,10 @@ def _say(claim: Claim, answer: str | None, loss: Mapping[str, Any] | None, reaso
         INCONCLUSIVE: f"Inconclusive: on these patients {claim.arm} is not shown to be non-inferior to {against}",
     }[answer]
     said += f" (margin {claim.margin:g} AUC)"
-    if loss is not None and loss["loss"] is not None:
-        low, high = loss["interval"]
+    if loss is not None and loss.loss is not None and loss.interval is not None:
+        low, high = loss.interval
         shown = ", and is shown to be worse" if answer == NOT_CONFIRMED else ""
-        said += f"{shown}: it loses {loss['loss']:.3f} (95% CI {low:.3f} to {high:.3f})"
+        said += f"{shown}: it loses {loss.loss:.3f} (95% CI {low:.3f} to {high:.3f})"
     return " ".join(part for part in (f"{said}.", reason) if part)
 
 
@@ -156,6 +158,6 @@ def _know(claim: Claim, names: Sequence[str]) -> ArmFacts:
 
 
 def _take(contest: Contest, names: tuple[str, ...]) -> Contest:
-    places = np.array([contest.names.index(name) for name in names])
-    by_seed = None if contest.by_seed is None else contest.by_seed[places]
-    return replace(contest, names=names, logits=contest.logits[places], by_seed=by_seed)
+    columns = np.array([contest.names.index(name) for name in names])
+    by_seed = None if contest.by_seed is None else contest.by_seed[columns]
+    return replace(contest, names=names, logits=contest.logits[columns], by_seed=by_seed)

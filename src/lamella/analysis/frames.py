@@ -7,7 +7,7 @@ slide_id, seed, fold, batch, side    where there are several of them; of `side` 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from lamella.analysis.contest import ArmFacts, Contest, judge_contest
 from lamella.analysis.predictions import number_groups
 from lamella.analysis.predictions_frame import find_logits, prepare_frame
+from lamella.analysis.verdict import ExternalVerdict, PlannedTable, Summary, Verdict
 from lamella.defaults import MARGIN
 from lamella.errors import CohortError, SettingsError
 
+_Judged = TypeVar("_Judged", Verdict, ExternalVerdict)
 _LOST = 1e3  # log-odds beyond those of any model
 
 
@@ -28,10 +30,10 @@ def judge_arms(
     margin: float = MARGIN,
     costs: Mapping[str, float] | None = None,
     chains: Sequence[Sequence[str]] = (),
-    tables: Sequence[Mapping[str, Any]] = (),
+    tables: Sequence[PlannedTable] = (),
     positive: str | int | None = None,
     n_left_out: int = 2,
-) -> dict[str, Any]:
+) -> Verdict:
     """Return the verdict on arms from their predictions of slides that they did not learn from.
 
     Arms are compared on the patients and seeds that all of them have; a patient that one arm lost leaves every
@@ -45,14 +47,15 @@ def judge_arms(
         costs: What each arm costs, in one unit; None takes them as first listed, the cheapest first.
         chains: Arms equal in all but depth, of each reference encoder, the whole network first. With one chain the
             verdict is how much of that network may be cut; without, which is the cheapest arm of all.
-        tables: Declared comparisons: `name`, `title`, `rows` of (arm, base).
+        tables: Declared comparisons, dicts of `name`, `title` and `rows` of (arm, base).
         positive: The class that `score` is of; None takes the last label.
         n_left_out: With several folds: how many of them the model that scores a fold did not learn from: itself and one
             that validates (2, as in a study), or itself alone (1). It widens the errors of differences.
 
     Returns:
         What `verdict.json` holds: `verdict` (with `use`, `worse` and `open`, each a sentence), `arms` (`cost` and
-        `gflops` are None where no costs are given), `ladder`, `tables`, `chains`, `notes`.
+        `gflops` are None where no costs are given), `ladder`, `tables`, `chains`, `notes`. Its values are attributes;
+        `verdict["arms"]` has them as plain JSON.
 
     Raises:
         CohortError: If a column is missing, a patient has two labels or folds that do not go together, or no fold tests
@@ -64,8 +67,8 @@ def judge_arms(
         >>> rows = [
         ...     {"arm": arm, "patient_id": f"P{i}", "label": "tumour" if i % 2 else "normal", "score": i % 2 + i * step}
         ...     for arm, step in (("small", 0.002), ("large", 0.001)) for i in range(200)]
-        >>> found = judge_arms(pd.DataFrame(rows), costs={"small": 1.0, "large": 5.0}, positive="tumour")
-        >>> found["verdict"]["use"]
+        >>> judged = judge_arms(pd.DataFrame(rows), costs={"small": 1.0, "large": 5.0}, positive="tumour")
+        >>> judged.verdict.use
         'Use small: it is the cheapest arm, and non-inferior to every other (margin 0.05 AUC).'
     """
     given: object = margin  # whoever calls from a notebook may give anything
@@ -76,7 +79,7 @@ def judge_arms(
             f"{n_left_out!r} folds left out are asked for. Pass n_left_out=2, or 1 where none validates."
         )
 
-    def judge(contest: Contest) -> dict[str, Any]:
+    def judge(contest: Contest) -> Verdict:
         order = {name: float(index + 1) * 2 for index, name in enumerate(contest.names)}
         in_order = order if costs is None else _take_costs(costs, contest.names)
         facts = ArmFacts(
@@ -90,18 +93,19 @@ def judge_arms(
         return judge_contest(replace(contest, n_left_out=n_left_out), facts, margin=float(margin), tables=tables)
 
     judged = judge_with_lost(predictions, judge, positive=None if positive is None else str(positive).strip())
-    if costs is None:
-        judged["arms"] = [row | {"cost": None, "gflops": None} for row in judged["arms"]]
-    return judged
+    if costs is not None:
+        return judged
+    without = {"cost": None, "gflops": None}
+    return judged.model_copy(update={"arms": tuple(arm.model_copy(update=without) for arm in judged.arms)})
 
 
 def judge_with_lost(
     predictions: pd.DataFrame,
-    judge: Callable[[Contest], dict[str, Any]],
+    judge: Callable[[Contest], _Judged],
     *,
     classes: Sequence[str] | None = None,
     positive: str | None = None,
-) -> dict[str, Any]:
+) -> _Judged:
     """Return the verdict on the patients that all arms have, and what it would be with lost ones counted as wrong.
 
     Args:
@@ -111,19 +115,20 @@ def judge_with_lost(
         positive: The class that `score` is of; None takes the last.
     """
     contest, lost = gather_contest(predictions, classes=classes, positive=positive)
-    verdict = judge(contest) | {"n_lost": len(lost), "lost_as_wrong": None}
+    verdict = judge(contest)
+    notes: tuple[str, ...] = verdict.notes
+    other: Summary | None = None
     if lost:
         whole, _ = gather_contest(count_lost_as_wrong(predictions, classes=classes, positive=positive), classes=classes)
-        other = judge(whole)["verdict"]
-        verdict["lost_as_wrong"] = {key: other[key] for key in ("kind", "arm", "use")}
-        if (other["kind"], other["arm"]) != (verdict["verdict"]["kind"], verdict["verdict"]["arm"]):
+        other = judge(whole).summary
+        if (other.kind, other.arm) != (verdict.summary.kind, verdict.summary.arm):
             n = "1 patient is" if len(lost) == 1 else f"{len(lost)} patients are"
             said = (
                 f"{n} left out because an arm lacks a slide of theirs. Counted as misclassified by that arm, the "
-                f"verdict would be: {other['use']}"
+                f"verdict would be: {other.use}"
             )
-            verdict["notes"] = [*verdict["notes"], said]
-    return verdict
+            notes = (*notes, said)
+    return verdict.model_copy(update={"notes": notes, "n_lost": len(lost), "lost_as_wrong": other})
 
 
 def count_lost_as_wrong(
@@ -260,16 +265,16 @@ def _check_chains(names: Sequence[str], chains: Sequence[Sequence[str]]) -> None
         raise SettingsError(f"{what}. A chain is the whole network and its depths, each once.")
 
 
-def _check_tables(names: Sequence[str], tables: Sequence[Mapping[str, Any]]) -> None:
+def _check_tables(names: Sequence[str], tables: Sequence[PlannedTable]) -> None:
     """Refuse tables without rows of (arm, base), of arms that there are not, or of an arm against itself."""
     for table in tables:
-        rows = table.get("rows")
-        if not {"name", "title"} <= table.keys() or rows is None or any(len(row) != 2 for row in rows):
+        stated = {key for key, value in table.items() if value is not None}  # a notebook may give anything
+        if not {"name", "title", "rows"} <= stated or any(len(row) != 2 for row in table["rows"]):
             raise SettingsError(
                 "a table needs 'name', 'title' and 'rows', each row an arm and what it is held against."
             )
-        _refuse_unknown(names, [name for row in rows for name in row])
-        alike = next((arm for arm, base in rows if arm == base), None)
+        _refuse_unknown(names, [name for row in table["rows"] for name in row])
+        alike = next((arm for arm, base in table["rows"] if arm == base), None)
         if alike is not None:
             raise SettingsError(f"table '{table['name']}' holds arm '{alike}' against itself. Name two arms a row.")
 

@@ -1,8 +1,7 @@
 """What the rules say of all arms, over pairs of one kind: of the same fold, or of the same fold and batch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from lamella.analysis.differences import Differences, find_differences
 from lamella.analysis.maxt import ALPHA, Z, find_critical
 from lamella.analysis.noninferior import find_margins, find_noninferior, find_worse
 from lamella.analysis.sample_size import PatientsNeeded, Question, find_patients_needed
+from lamella.analysis.verdict import DeclaredTable, PlannedTable
 
 Floats = NDArray[np.float64]
 LEAST_PATIENTS = 10
@@ -89,7 +89,7 @@ class Judgement:
     worse: NDArray[np.bool_]
     accepted: tuple[tuple[int, ...], ...]
     chain_margins: tuple[Floats, ...]
-    tables: tuple[dict[str, Any], ...]
+    tables: tuple[DeclaredTable, ...]
 
     @property
     def reference(self) -> bool:
@@ -111,8 +111,8 @@ class Judgement:
 
     def find_winner(self) -> int | None:
         """Return the cheapest arm that wins the contest and beats chance; None where there is none."""
-        places = [int(i) for i in np.flatnonzero(self.noninferior) if self.beats_chance(int(i))]
-        return find_cheapest(places, self.rules.costs, self.rules.gflops)
+        winners = [int(i) for i in np.flatnonzero(self.noninferior) if self.beats_chance(int(i))]
+        return find_cheapest(winners, self.rules.costs, self.rules.gflops)
 
     def find_widest_margin(self, arm: int) -> float:
         """Return the widest margin that makes sense of an arm's signal: half of what it is surely above chance."""
@@ -214,7 +214,7 @@ class Judgement:
 
 
 def judge_pairs(
-    arms: ScoredArms, cells: NDArray[np.int64], rules: Rules, tables: Sequence[Mapping[str, Any]] = ()
+    arms: ScoredArms, cells: NDArray[np.int64], rules: Rules, tables: Sequence[PlannedTable] = ()
 ) -> Judgement | None:
     """Return what the rules say over pairs of the same cell; None where no cell holds two classes.
 
@@ -222,7 +222,7 @@ def judge_pairs(
         arms: On the same units.
         cells: `(n,)` fold of each unit, or fold and batch.
         rules: What is asked.
-        tables: Declared comparisons: `name`, `title`, `rows` of (arm, base).
+        tables: Declared comparisons.
     """
     names, targets = list(arms.names), arms.targets
     estimate = estimate_auc(arms.logits, targets, folds=cells, patients=arms.patients, n_rounds=arms.n_rounds)
@@ -245,9 +245,9 @@ def judge_pairs(
             passed = np.isin(chain.cuts, accepted[number])
             chain_margins[number] = np.where(passed, np.minimum(margins_of_chain, rules.margin), margins_of_chain)
     compared = compare_declared(differences, names, tables)
-    for row in (row for table in compared for row in table["rows"] if row["starred"]):
-        ends = names.index(row["arm"]), names.index(row["base"])
-        worse[ends if row["difference"] < 0 else ends[::-1]] = True
+    for pair in (pair for table in compared for pair in table.rows if pair.starred):
+        ends = names.index(pair.arm), names.index(pair.base)
+        worse[ends if pair.difference < 0 else ends[::-1]] = True
     return Judgement(
         rules=rules,
         estimate=estimate,

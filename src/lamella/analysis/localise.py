@@ -7,7 +7,6 @@ A tile is one detection, at its centre, and so is a plateau of a map: what is la
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -17,6 +16,7 @@ from scipy.spatial import KDTree
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from lamella.defaults import SMALLEST_UM
+from lamella.records import Record
 
 JOIN_UM = 75.0
 FALSE_POSITIVES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -218,8 +218,7 @@ def judge_detections(places: NDArray[np.int64], values: NDArray[np.float64], les
     return Detections(hits=hits, false=values[lesion_labels == 0])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Froc:
+class Froc(Record):
     """A free-response curve at CAMELYON16's operating points.
 
     Attributes:
@@ -229,7 +228,6 @@ class Froc:
         n_slides: Slides.
     """
 
-    __pydantic_config__: ClassVar = {"extra": "ignore"}  # in a record, keys of other versions
     sensitivities: tuple[float, ...]
     score: float
     n_lesions: int

@@ -1,15 +1,7 @@
-"""Metrics: what a run's predictions are worth, in numbers that say how sure they are.
+"""Metrics: what a run's predictions are worth, in numbers that say how sure they are. `measure` is the one entry."""
 
-`measure` is the one entry. Every figure is a dict that JSON can hold:
-
-    {"value": 0.953, "interval": [0.81, 0.99], "method": "score interval ...", "reason": null}
-
-A figure that cannot be had has `value` null and says why in `reason`; nothing is ever NaN.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +14,12 @@ from lamella.analysis.auc import (
     find_pooled_auc,
     find_score_interval,
 )
-from lamella.analysis.calibration import find_calibration
+from lamella.analysis.calibration import Calibration, find_calibration
 from lamella.analysis.curves import find_curves
 from lamella.analysis.figure import Figure, make_absent, make_bootstrapped, make_figure, make_share
 from lamella.analysis.intervals import draw_patients
 from lamella.analysis.predictions import PredictionTable, average_by_patient
+from lamella.analysis.scores import CalibrationScores, ClassScores, GroupScores, Score, Units
 from lamella.analysis.thresholds import Decisions, decide_classes
 from lamella.analysis.weighted import (
     weigh_average_precision,
@@ -35,13 +28,14 @@ from lamella.analysis.weighted import (
     weigh_pooled_auc,
 )
 
+Floats = NDArray[np.float64]
 N_DRAWS = 2000
 SCORE_METHOD = "score interval (Newcombe 2006, method 5)"
 
 
 def measure(
     table: PredictionTable, *, decisions: Decisions | None = None, n_draws: int = N_DRAWS, seed: int = 0
-) -> dict[str, Any]:
+) -> Score:
     """Measure predictions by slide, by patient, by batch and by fold.
 
     Rows of more than one fold are taken as cross-validation: pairs are compared within folds, and the interval of the
@@ -54,43 +48,36 @@ def measure(
         n_draws: Draws of the patient bootstrap.
         seed: Of the bootstrap.
 
-    Returns:
-        A dict that JSON can hold: `headline` ("patients", or "slides" where a patient's slides differ in label),
-        `slides` and `patients` (each: counts and figures `auc`, `auc_pooled`, `average_precision`,
-        `balanced_accuracy`, `sensitivity`, `specificity`, `ppv`, `npv`, `brier`, `log_loss`, `calibration`,
-        `per_class`), `folds`, `batches`, `auc_within_batches`, `thresholds`, `curves` and `notes`.
-
     Raises:
         CohortError: If a patient is tested in several folds.
     """
     decisions = decisions or Decisions()
     mixed = table.mixed_patients
-    notes = _find_notes(table)
     bootstrap = _Bootstrap(n_draws=n_draws, seed=seed)
     slides = _measure_units(table, decisions, bootstrap)
     by_patient = table if mixed else average_by_patient(table)
     if mixed:
-        patients: dict[str, Any] | None = None
+        patients = None
     elif len(by_patient.slide_ids) == len(table.slide_ids):
         patients = slides
     else:
         patients = _measure_units(by_patient, decisions, bootstrap)
     thresholds = {} if decisions.thresholds is None else decisions.thresholds
-    return {
-        "classes": list(table.classes),
-        "positive": table.classes[table.positive_index] if len(table.classes) == 2 else None,
-        "cross_validated": table.cross_validated,
-        "n_folds": len(np.unique(table.folds)),
-        "headline": "slides" if mixed else "patients",
-        "slides": slides,
-        "patients": patients,
-        "folds": _measure_groups(by_patient, "fold", [str(fold) for fold in by_patient.folds.tolist()]),
-        "batches": [] if by_patient.batches is None else _measure_groups(by_patient, "batch", by_patient.batches),
-        "auc_within_batches": _measure_within_batches(by_patient),
-        "thresholds": {str(fold): threshold.as_json() for fold, threshold in sorted(thresholds.items())},
-        "curves": find_curves(by_patient),
-        "notes": notes,
-    }
+    return Score(
+        classes=table.classes,
+        positive=table.classes[table.positive_index] if len(table.classes) == 2 else None,
+        cross_validated=table.cross_validated,
+        n_folds=len(np.unique(table.folds)),
+        headline="slides" if mixed else "patients",
+        slides=slides,
+        patients=patients,
+        folds=_measure_groups(by_patient, "fold", [str(fold) for fold in by_patient.folds.tolist()]),
+        batches=() if by_patient.batches is None else _measure_groups(by_patient, "batch", by_patient.batches),
+        auc_within_batches=_measure_within_batches(by_patient),
+        thresholds={str(fold): threshold for fold, threshold in sorted(thresholds.items())},
+        curves=find_curves(by_patient),
+        notes=_find_notes(table),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,23 +93,25 @@ class _Bootstrap:
         return draw_patients(table.targets, table.folds, table.patients, n_draws=self.n_draws, rng=rng)
 
 
-def _measure_units(table: PredictionTable, decisions: Decisions, bootstrap: _Bootstrap) -> dict[str, Any]:
+def _measure_units(table: PredictionTable, decisions: Decisions, bootstrap: _Bootstrap) -> Units:
     """Measure one table, its rows as units."""
     targets = table.targets
     counts = {name: int((targets == column).sum()) for column, name in enumerate(table.classes)}
-    result: dict[str, Any] = {"n": len(targets), "n_patients": len(set(table.patient_ids)), "n_by_class": counts}
     estimate = estimate_auc(table.logits, targets, folds=table.folds, patients=table.patients)
-    result["auc"] = _describe_auc(estimate, table)
-    result["n_pairs"] = 0 if estimate is None else estimate.n_pairs
     draws = bootstrap.draw(table)
-    result |= _measure_pooled(table, draws)
     factor = 1.0 if estimate is None or not estimate.cross_validated else find_cv_factor(float(estimate.auc[0]))
-    result |= _measure_decisions(table, decide_classes(table, decisions), draws, factor)
-    result["per_class"] = _measure_classes(table, estimate)
-    result["calibration"] = (
-        result["per_class"][table.classes[table.positive_index]]["calibration"] if len(table.classes) == 2 else None
+    per_class = _measure_classes(table, estimate)
+    return Units(
+        n=len(targets),
+        n_patients=len(set(table.patient_ids)),
+        n_by_class=counts,
+        auc=_describe_auc(estimate, table),
+        n_pairs=0 if estimate is None else estimate.n_pairs,
+        **_measure_pooled(table, draws),
+        **_measure_decisions(table, decide_classes(table, decisions), draws, factor),
+        per_class=per_class,
+        calibration=per_class[table.classes[table.positive_index]].calibration if len(table.classes) == 2 else None,
     )
-    return result
 
 
 def _describe_auc(estimate: AucEstimate | None, table: PredictionTable) -> Figure:
@@ -136,11 +125,9 @@ def _describe_auc(estimate: AucEstimate | None, table: PredictionTable) -> Figur
         method += ", widened for cross-validation by 1 + 4A(1 - A)"
     if estimate.deff[0] > 1:
         method += f", design effect {estimate.deff[0]:.2f} of slides within patients"
-    figure = make_figure(float(estimate.auc[0]), find_auc_interval(estimate), method)
     absent = [name for column, name in enumerate(table.classes) if column not in estimate.scored]
-    if absent:
-        figure["reason"] = f"without class {', '.join(absent)}, which has no pair within a fold"
-    return figure
+    reason = f"without class {', '.join(absent)}, which has no pair within a fold" if absent else None
+    return make_figure(float(estimate.auc[0]), find_auc_interval(estimate), method, reason=reason)
 
 
 def _measure_pooled(table: PredictionTable, draws: NDArray[np.integer]) -> dict[str, Figure]:
@@ -148,28 +135,29 @@ def _measure_pooled(table: PredictionTable, draws: NDArray[np.integer]) -> dict[
     targets, scores, probabilities = table.targets, table.scores, table.probabilities
     if len(targets) == 0:
         empty = make_absent("there are no predictions")
-        return {name: dict(empty) for name in ("auc_pooled", "average_precision", "brier", "log_loss")}
+        return dict.fromkeys(("auc_pooled", "average_precision", "brier", "log_loss"), empty)
     present = [column for column in table.scored_columns if 0 < (targets == column).sum() < len(targets)]
 
-    def average(weigh: Any) -> Any:
-        return lambda weights: np.mean([weigh(scores[:, c], targets == c, weights) for c in present], axis=0)
+    def average(weigh: Callable[[Floats, NDArray[np.bool_], Floats], Floats]) -> Figure:
+        def statistic(weights: Floats) -> Floats:
+            return np.asarray(np.mean([weigh(scores[:, c], targets == c, weights) for c in present], axis=0))
 
-    result = {}
-    for name, weigh in (("auc_pooled", weigh_pooled_auc), ("average_precision", weigh_average_precision)):
-        if present:
-            result[name] = make_bootstrapped(average(weigh), draws)
-        else:
-            result[name] = make_absent("all predictions are of one class")
+        return make_bootstrapped(statistic, draws) if present else make_absent("all predictions are of one class")
+
+    precision = average(weigh_average_precision)
     if present:
         prevalence = float(np.mean([(targets == column).mean() for column in present]))
-        result["average_precision"]["prevalence"] = prevalence
+        precision = precision.model_copy(update={"prevalence": prevalence})
     truth = np.eye(len(table.classes))[targets]
     # Two classes: the usual score of the positive class, half of the sum over both.
     brier = ((probabilities - truth) ** 2).sum(axis=1) / (2 if len(table.classes) == 2 else 1)
     log_loss = -np.log(np.maximum(probabilities[np.arange(len(targets)), targets], 1e-300))
-    result["brier"] = make_bootstrapped(lambda weights: weigh_mean(brier, weights), draws)
-    result["log_loss"] = make_bootstrapped(lambda weights: weigh_mean(log_loss, weights), draws)
-    return result
+    return {
+        "auc_pooled": average(weigh_pooled_auc),
+        "average_precision": precision,
+        "brier": make_bootstrapped(lambda weights: weigh_mean(brier, weights), draws),
+        "log_loss": make_bootstrapped(lambda weights: weigh_mean(log_loss, weights), draws),
+    }
 
 
 def _measure_decisions(
@@ -202,14 +190,15 @@ def _measure_decisions(
             ("ppv", said, true),
             ("npv", ~said, ~true),
         ):
-            result[name] = make_share(hits[among], table.patients[among], factor=factor)
-        result["ppv"]["prevalence"] = result["npv"]["prevalence"] = prevalence
+            share = make_share(hits[among], table.patients[among], factor=factor)
+            holds_at = {"prevalence": prevalence} if name in ("ppv", "npv") else {}
+            result[name] = share.model_copy(update=holds_at)
     return result
 
 
-def _measure_classes(table: PredictionTable, estimate: AucEstimate | None) -> dict[str, Any]:
+def _measure_classes(table: PredictionTable, estimate: AucEstimate | None) -> dict[str, ClassScores]:
     """Measure each class against the rest (the positive one alone, of two): AUC within folds and calibration."""
-    result: dict[str, Any] = {}
+    result = {}
     alone = len(set(table.patient_ids)) == len(table.patient_ids)
     for column in table.scored_columns:
         positive = table.targets == column
@@ -225,23 +214,35 @@ def _measure_classes(table: PredictionTable, estimate: AucEstimate | None) -> di
                 cross_validated=estimate.cross_validated,
             )
             auc = make_figure(value, interval, SCORE_METHOD)
-        factor = find_cv_factor(auc["value"]) if table.cross_validated and auc["value"] is not None else 1.0
+        factor = find_cv_factor(auc.value) if table.cross_validated and auc.value is not None else 1.0
         calibration = find_calibration(table.scores[:, column], positive, factor=factor)
-        # The Wald intervals count rows as independent, which slides of one patient are not.
-        intervals = (calibration.intercept_interval, calibration.slope_interval) if alone else (None, None)
-        intercept = make_figure(calibration.intercept, intervals[0], "Wald")
-        slope = make_figure(calibration.slope, intervals[1], "Wald")
-        intercept["reason"] = calibration.reason if calibration.intercept is None else None
-        slope["reason"] = calibration.reason if calibration.slope is None else None
-        result[table.classes[column]] = {
-            "n": int(positive.sum()),
-            "auc": auc,
-            "calibration": {"intercept": intercept, "slope": slope},
-        }
+        result[table.classes[column]] = ClassScores(
+            n=int(positive.sum()), auc=auc, calibration=_describe_calibration(calibration, alone=alone)
+        )
     return result
 
 
-def _measure_groups(table: PredictionTable, key: str, names: Sequence[str | None]) -> list[dict[str, Any]]:
+def _describe_calibration(calibration: Calibration, *, alone: bool) -> CalibrationScores:
+    """Return intercept and slope; Wald's intervals only where each row is a patient, as they count them so."""
+    intercept_interval, slope_interval = calibration.intercept_interval, calibration.slope_interval
+    reason = calibration.reason
+    return CalibrationScores(
+        intercept=make_figure(
+            calibration.intercept,
+            intercept_interval if alone else None,
+            "Wald",
+            reason=reason if calibration.intercept is None else None,
+        ),
+        slope=make_figure(
+            calibration.slope,
+            slope_interval if alone else None,
+            "Wald",
+            reason=reason if calibration.slope is None else None,
+        ),
+    )
+
+
+def _measure_groups(table: PredictionTable, key: str, names: Sequence[str | None]) -> tuple[GroupScores, ...]:
     """Measure the AUC inside each group (a fold, a batch), pairs within folds."""
     groups = []
     for name in sorted({name for name in names if name is not None}, key=lambda name: (len(name), name)):
@@ -256,14 +257,13 @@ def _measure_groups(table: PredictionTable, key: str, names: Sequence[str | None
             n_rounds=len(np.unique(part.folds)),
         )
         counts = {label: part.labels.count(label) for label in table.classes}
-        group = {key: name, "n": len(rows), "n_by_class": counts, "auc": _describe_auc(estimate, part)}
-        if key == "batch" and len(part.classes) == 2:
-            group["calibration"] = _calibrate(part)
-        groups.append(group)
-    return groups
+        group = GroupScores(n=len(rows), n_by_class=counts, auc=_describe_auc(estimate, part))
+        calibration = {"calibration": _calibrate(part)} if key == "batch" and len(part.classes) == 2 else {}
+        groups.append(group.model_copy(update={key: name, **calibration}))
+    return tuple(groups)
 
 
-def _calibrate(part: PredictionTable) -> dict[str, Figure]:
+def _calibrate(part: PredictionTable) -> CalibrationScores:
     """Return the calibration intercept and slope of one batch: a shift there is what a new scanner does first."""
     scores, positive = part.scores[:, part.positive_index], part.targets == part.positive_index
     calibration = find_calibration(scores, positive)
@@ -272,11 +272,7 @@ def _calibrate(part: PredictionTable) -> dict[str, Figure]:
         auc = find_pooled_auc(scores, positive)
         factor = 1.0 if auc is None else find_cv_factor(auc)
         calibration = find_calibration(scores, positive, factor=factor)
-    intercept = make_figure(calibration.intercept, calibration.intercept_interval, "Wald")
-    slope = make_figure(calibration.slope, calibration.slope_interval, "Wald")
-    intercept["reason"] = calibration.reason if calibration.intercept is None else None
-    slope["reason"] = calibration.reason if calibration.slope is None else None
-    return {"intercept": intercept, "slope": slope}
+    return _describe_calibration(calibration, alone=True)
 
 
 def _measure_within_batches(table: PredictionTable) -> Figure:
@@ -292,12 +288,10 @@ def _measure_within_batches(table: PredictionTable) -> Figure:
     )
     if estimate is None:
         return make_absent("no batch holds two classes within a fold")
-    figure = _describe_auc(estimate, part)
-    figure["n_pairs"] = estimate.n_pairs
-    return figure
+    return _describe_auc(estimate, part).model_copy(update={"n_pairs": estimate.n_pairs})
 
 
-def _find_notes(table: PredictionTable) -> list[str]:
+def _find_notes(table: PredictionTable) -> tuple[str, ...]:
     """Say what a reader must know of how the figures were counted."""
     notes = []
     if table.cross_validated:
@@ -312,7 +306,7 @@ def _find_notes(table: PredictionTable) -> list[str]:
     small = [name for name in table.classes if _count_patients(table, name) < 10]
     if small:
         notes.append(f"Fewer than 10 patients of class {', '.join(small)}: read every figure with that in mind.")
-    return notes
+    return tuple(notes)
 
 
 def _count_patients(table: PredictionTable, label: str) -> int:

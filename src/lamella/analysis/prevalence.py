@@ -1,7 +1,6 @@
 """What a model would be worth at a prevalence that is stated: PPV, NPV and net benefit."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +8,18 @@ from scipy.special import logit
 
 from lamella.analysis.figure import Figure, make_absent, make_figure
 from lamella.errors import SettingsError
+from lamella.records import Record
 
 Floats = NDArray[np.float64]
 CUTS = tuple(round(0.05 * step, 2) for step in range(1, 20))
+
+
+class NetBenefit(Record):
+    """Net benefit of the model and of calling everybody positive, at a cut on the probability."""
+
+    cut: float
+    model: float
+    everybody: float
 
 
 def find_at_prevalence(sensitivity: Figure, specificity: Figure, prevalence: float) -> dict[str, Figure]:
@@ -29,34 +37,30 @@ def find_at_prevalence(sensitivity: Figure, specificity: Figure, prevalence: flo
         SettingsError: If the prevalence is out of range.
 
     Example:
-        >>> share = lambda value: {"value": value, "interval": [value, value], "method": "", "reason": None}
-        >>> round(find_at_prevalence(share(0.9), share(0.9), 0.1)["ppv"]["value"], 3)
+        >>> share = make_figure(0.9, (0.9, 0.9), "Wilson")
+        >>> round(find_at_prevalence(share, share, 0.1)["ppv"].value, 3)
         0.5
     """
     check_prevalence(prevalence)
     for name, figure in (("sensitivity", sensitivity), ("specificity", specificity)):
-        if figure["value"] is None:
-            absent = f"{name} cannot be had: {figure['reason']}"
-            return {key: make_absent(absent) | {"prevalence": prevalence} for key in ("ppv", "npv")}
+        if figure.value is None:
+            absent = make_absent(f"{name} cannot be had: {figure.reason}")
+            return dict.fromkeys(("ppv", "npv"), absent.model_copy(update={"prevalence": prevalence}))
     # The NPV is the PPV of the other class.
     pairs = {"ppv": (sensitivity, specificity, prevalence), "npv": (specificity, sensitivity, 1 - prevalence)}
     figures = {}
     for key, (rate, other, share) in pairs.items():
-        value = _predict_value(rate["value"], other["value"], share)
-        if value is None:
-            figures[key] = make_absent("no patient is called so")
-        else:
-            low, high = (
-                _predict_value(rate["interval"][end], other["interval"][end], share)
-                if rate["interval"] is not None and other["interval"] is not None
-                else None
-                for end in (0, 1)
-            )
-            interval = None if low is None or high is None else (low, high)
-            figures[key] = make_figure(
-                value, interval, "Bayes, from the limits of sensitivity and specificity together"
-            )
-        figures[key]["prevalence"] = prevalence
+        value = _predict_value(rate.value, other.value, share)
+        low = high = None
+        if rate.interval is not None and other.interval is not None:
+            low, high = (_predict_value(rate.interval[end], other.interval[end], share) for end in (0, 1))
+        figure = make_figure(
+            value,
+            None if value is None or low is None or high is None else (low, high),
+            "Bayes, from the limits of sensitivity and specificity together",
+            reason="no patient is called so" if value is None else None,
+        )
+        figures[key] = figure.model_copy(update={"prevalence": prevalence})
     return figures
 
 
@@ -67,7 +71,7 @@ def find_net_benefit(
     prevalence: float,
     trained_prevalence: float,
     cuts: Sequence[float] = CUTS,
-) -> list[dict[str, Any]]:
+) -> list[NetBenefit]:
     """Return the net benefit of calling patients positive at each cut on the probability (Vickers and Elkin 2006).
 
     Se p - (1 - Sp) (1 - p) c / (1 - c) at prevalence p and cut c, per patient: true positives less false ones, these
@@ -82,7 +86,7 @@ def find_net_benefit(
         cuts: On the probability, above 0 and below 1.
 
     Returns:
-        Each with `cut`, `model` and `everybody`; none where a class is absent.
+        One a cut; none where a class is absent.
 
     Raises:
         SettingsError: If a prevalence is out of range.
@@ -97,7 +101,7 @@ def find_net_benefit(
         called = moved >= float(logit(cut))
         weight = (1 - prevalence) * cut / (1 - cut)
         model = float(called[positive].mean()) * prevalence - float(called[~positive].mean()) * weight
-        rows.append({"cut": float(cut), "model": model, "everybody": prevalence - weight})
+        rows.append(NetBenefit(cut=cut, model=model, everybody=prevalence - weight))
     return rows
 
 
@@ -109,7 +113,9 @@ def check_prevalence(prevalence: float) -> None:
         )
 
 
-def _predict_value(rate: float, other: float, share: float) -> float | None:
+def _predict_value(rate: float | None, other: float | None, share: float) -> float | None:
     """Return the share of true calls among calls; None where there are none."""
+    if rate is None or other is None:
+        return None
     hits, misses = rate * share, (1 - other) * (1 - share)
     return hits / (hits + misses) if hits + misses > 0 else None

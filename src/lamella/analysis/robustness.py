@@ -1,17 +1,15 @@
 """How far features and scores follow the batch in place of the label. It stands beside cost, never in the verdict."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from lamella.analysis.auc import estimate_auc
+from lamella.records import Record
 
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RobustnessIndex:
+class RobustnessIndex(Record):
     """The robustness index of PathoROB (Komen et al. 2026).
 
     Attributes:

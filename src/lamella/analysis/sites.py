@@ -7,22 +7,37 @@ variance that sites would have at the mean AUC, or sites that were lucky would w
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit, stdtrit
 
+from lamella.analysis.figure import Interval
+from lamella.records import Record
+
 Floats = NDArray[np.float64]
 LEAST_SITES = 3
 SITES_FOR_A_CLAIM = 5
 
 
+class NextSite(Record):
+    """The mean AUC over sites, by how much their log-odds differ, and where the AUC of the next site may lie.
+
+    There is no interval below three sites.
+    """
+
+    n_sites: int
+    mean: float | None
+    sd_between: float | None
+    interval: Interval | None
+    note: str
+
+
 def predict_next_site(
     auc: Sequence[float], n_positive: Sequence[int], n_negative: Sequence[int], *, level: float = 0.95
-) -> dict[str, Any]:
-    """Return the mean AUC over sites, by how much sites differ, and where the next site's AUC may lie.
+) -> NextSite:
+    """Return where the next site's AUC may lie.
 
     Args:
         auc: Of each site.
@@ -30,24 +45,21 @@ def predict_next_site(
         n_negative: Of the other.
         level: Of the interval.
 
-    Returns:
-        `n_sites`, `mean`, `sd_between` (of log-odds), `interval` (of the next site, None below three sites) and `note`.
-
     Example:
-        >>> found = predict_next_site([0.92, 0.85, 0.74, 0.88, 0.95], [30] * 5, [30] * 5)
-        >>> round(found["mean"], 2), [round(end, 2) for end in found["interval"]]
+        >>> site = predict_next_site([0.92, 0.85, 0.74, 0.88, 0.95], [30] * 5, [30] * 5)
+        >>> round(site.mean, 2), [round(end, 2) for end in site.interval]
         (0.88, [0.48, 0.98])
     """
     values = np.asarray(auc, dtype=np.float64)
     k = len(values)
     if k < LEAST_SITES:
-        return {
-            "n_sites": k,
-            "mean": float(values.mean()) if k else None,
-            "sd_between": None,
-            "interval": None,
-            "note": f"{k} sites: at least {LEAST_SITES} are needed to predict the next.",
-        }
+        return NextSite(
+            n_sites=k,
+            mean=float(values.mean()) if k else None,
+            sd_between=None,
+            interval=None,
+            note=f"{k} sites: at least {LEAST_SITES} are needed to predict the next.",
+        )
     pairs = np.asarray(n_positive, dtype=np.float64) * np.asarray(n_negative, dtype=np.float64)
     moved = (values * pairs + 0.5) / (pairs + 1)  # half a pair towards 1/2, so that 1 has log-odds
     pooled = float((moved * pairs).sum() / pairs.sum())
@@ -62,13 +74,13 @@ def predict_next_site(
     error = float((weights * (odds - mean) ** 2).sum() / ((k - 1) * weights.sum()))  # Hartung and Knapp
     half = float(stdtrit(k - 2, 0.5 + level / 2) * np.sqrt(between + error))
     note = "" if k >= SITES_FOR_A_CLAIM else f"{k} sites: too few for a claim about others."
-    return {
-        "n_sites": k,
-        "mean": float(expit(mean)),
-        "sd_between": float(np.sqrt(between)),
-        "interval": [float(expit(mean - half)), float(expit(mean + half))],
-        "note": note,
-    }
+    return NextSite(
+        n_sites=k,
+        mean=float(expit(mean)),
+        sd_between=float(np.sqrt(between)),
+        interval=(float(expit(mean - half)), float(expit(mean + half))),
+        note=note,
+    )
 
 
 def _find_variance(auc: float, m: int, q: int) -> float:

@@ -1,8 +1,7 @@
 """Thresholds: where a probability becomes a yes, found on validation and never on test."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,13 +9,13 @@ from scipy.special import expit
 
 from lamella.analysis.predictions import PredictionTable, average_by_patient
 from lamella.errors import SettingsError
+from lamella.records import Record
 
 MIN_YOUDEN = 10
 """Validation patients of each class that Youden's rule needs; from fewer its optimum is noise."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Threshold:
+class Threshold(Record):
     """A cut on the probability of the positive class, and where it comes from.
 
     Attributes:
@@ -28,17 +27,12 @@ class Threshold:
         prevalence: Share of the positive class in training.
     """
 
-    __pydantic_config__: ClassVar = {"extra": "ignore"}  # in a record, keys of other versions
     value: float
     rule: str
     note: str
     n_positive: int
     n_negative: int
     prevalence: float
-
-    def as_json(self) -> dict[str, Any]:
-        """Return a dict that JSON can hold."""
-        return asdict(self)
 
 
 def find_threshold(validation: PredictionTable, *, prevalence: float, sensitivity: float | None = None) -> Threshold:

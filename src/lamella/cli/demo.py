@@ -29,6 +29,6 @@ def demo(
     from lamella.samples import DEMO_SLIDES
 
     result = run_demo(out, seed=seed, n_slides=slides or DEMO_SLIDES, progress=progress)
-    print_verdict(result.verdict or {})
+    print_verdict(result.verdict)
     progress.say(f"Open '{result.folder.page}' in a browser: the lesions light up under Slides.")
     tell_failures(result.failures, result.folder.path / "failures.csv")

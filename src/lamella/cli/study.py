@@ -174,9 +174,10 @@ def study(
     if lesions is None and is_camelyon16(table):
         options = dataclasses.replace(options, lesions=gather_camelyon16_outlines(table, folder / "local" / "outlines"))
     result = compare_arms(given, design, folder, options=options, pseudonyms=pseudonyms, progress=progress)
-    verdict = result.verdict or {}
+    verdict = result.verdict
     if as_json:
-        print_json({"out": str(folder), "verdict": verdict.get("verdict"), "arms": verdict.get("arms", [])})
+        judged = (None, []) if verdict is None else (verdict["verdict"], verdict["arms"])
+        print_json({"out": str(folder), "verdict": judged[0], "arms": judged[1]})
     else:
         print_verdict(verdict)
         progress.say(f"The page is '{result.folder.page}'.")

@@ -11,6 +11,7 @@ import typer
 from lamella.cli.echo import echo
 
 if TYPE_CHECKING:
+    from lamella.analysis.verdict import Verdict
     from lamella.features.failures import Failure
 
 
@@ -24,35 +25,37 @@ def print_json(content: Any) -> None:
     echo(json.dumps(content, indent=2, allow_nan=False))
 
 
-def print_verdict(verdict: Mapping[str, Any]) -> None:
-    """Print a study's arms, and its verdict in three sentences."""
+def print_verdict(verdict: "Verdict | None") -> None:
+    """Print a study's arms, and its verdict in three sentences; None where no arm ran."""
+    arms = () if verdict is None else verdict.arms
+    is_reference = verdict is not None and verdict.verdict.question == "reference"
     rows = [
         {
-            "arm": one["arm"],
-            "AUC": f"{one['auc']:.3f}",
-            "95% interval": "{:.3f} to {:.3f}".format(*one["interval"]),
-            "smallest margin": _say_margin(one, verdict),
-            "seconds a slide": f"{one['cost']:.3g}",
+            "arm": arm.arm,
+            "AUC": f"{arm.auc:.3f}",
+            "95% interval": "{:.3f} to {:.3f}".format(*arm.interval),
+            "smallest margin": _say_margin(arm.margin_to_whole if is_reference else arm.deficit_upper),
+            "seconds a slide": None if arm.cost is None else f"{arm.cost:.3g}",
         }
-        for one in verdict.get("arms", [])
+        for arm in arms
     ]
     print_table(["arm", "AUC", "95% interval", "smallest margin", "seconds a slide"], rows)
-    for one in verdict.get("arms", []):
-        if one["interval"][1] < 0.5:
+    for arm in arms:
+        if arm.interval[1] < 0.5:
             echo(
-                f"{one['arm']}: AUC {one['auc']:.3f}, its 95% interval wholly below 0.50: the order is reversed. "
+                f"{arm.arm}: AUC {arm.auc:.3f}, its 95% interval wholly below 0.50: the order is reversed. "
                 "Check for swapped labels and the positive label."
             )
-    own = verdict.get("verdict", {})
-    for text in (own.get("use", "No arm ran."), own.get("worse"), own.get("open")):
+    if verdict is None:
+        echo("No arm ran.")
+        return
+    for text in (verdict.verdict.use, verdict.verdict.worse, verdict.verdict.open):
         if text:
             echo(text)
 
 
-def _say_margin(one: Mapping[str, Any], verdict: Mapping[str, Any]) -> str | None:
+def _say_margin(bound: float | None) -> str | None:
     """Return the smallest margin at which an arm is accepted by the study's first question."""
-    reference = verdict["verdict"]["question"] == "reference"
-    bound = one["margin_to_whole"] if reference else one["deficit_upper"]
     return None if bound is None else f"{bound:.3f}"
 
 

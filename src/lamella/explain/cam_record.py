@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import ConfigDict, computed_field
 
 from lamella.errors import ModelError, OutputError
-from lamella.runs.record import Record
+from lamella.records import Record
 
 
 class CamRecord(Record):

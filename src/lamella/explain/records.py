@@ -2,9 +2,9 @@
 
 from pydantic import Field
 
+from lamella.analysis.figure import Interval
 from lamella.analysis.localise import Froc
-from lamella.runs.metrics import Interval
-from lamella.runs.record import Record
+from lamella.records import Record
 
 Row = tuple[float | None, ...]
 

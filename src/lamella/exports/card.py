@@ -9,11 +9,14 @@ from typing import Final, Literal
 
 from pydantic import Field, JsonValue, ValidationError
 
+from lamella.analysis.figure import Figure, Interval
+from lamella.analysis.scores import CalibrationScores
 from lamella.analysis.thresholds import Threshold
 from lamella.errors import LamellaError, ModelError
 from lamella.files import read_json, write_json
-from lamella.runs.metrics import Calibration, Difference, Figure, Interval
-from lamella.runs.record import Record, SettingsRecord
+from lamella.records import Record
+from lamella.runs.metrics import Difference
+from lamella.runs.record import SettingsRecord
 
 CARD, REFERENCE, SEEN = "model.json", "reference.npz", "seen.json"
 FORMAT: Final = "lamella-export"
@@ -106,7 +109,7 @@ class Figures(Record):
     average_precision: Figure | None = None
     brier: Figure | None = None
     log_loss: Figure | None = None
-    calibration: Calibration | None = None
+    calibration: CalibrationScores | None = None
     less_stage_1: Difference | None = None
     among_arms: AmongArms | None = None
 

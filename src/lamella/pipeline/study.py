@@ -124,11 +124,9 @@ def rank_errors(shown: ArmOutcome, cohort: Cohort) -> list[str]:
 def _choose_arm(outcome: Study) -> ArmOutcome:
     """Return the recommended arm; else the best of the frozen ones by AUC."""
     by_name = {arm_outcome.arm.name: arm_outcome for arm_outcome in outcome.outcomes}
-    verdict = (outcome.verdict or {}).get("verdict", {})
-    for name in (verdict.get("arm"), verdict.get("best_arm")):
-        if name in by_name:
-            return by_name[name]
-    return outcome.outcomes[0]
+    said = None if outcome.verdict is None else outcome.verdict.verdict
+    names = () if said is None else (said.arm, said.best_arm)
+    return next((by_name[name] for name in names if name in by_name), outcome.outcomes[0])
 
 
 def _draw_one(item: CohortSlide, run: RunFolder, folder: Path, cam: CamRecord | None) -> None:

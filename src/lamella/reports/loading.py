@@ -13,22 +13,20 @@ import numpy as np
 import pandas as pd
 from pydantic import RootModel
 
+from lamella.analysis.figure import NO_FIGURE
+from lamella.analysis.scores import Score
+from lamella.analysis.verdict import Conclusion, Verdict
 from lamella.cells import unescape_cell
 from lamella.errors import ModelError
 from lamella.explain.records import CkaRecord, Localisation, LocalisationSettings
-from lamella.reports.models import (
-    Conclusion,
-    Controls,
-    Cost,
-    StudyLocalisation,
-    Verdict,
-)
+from lamella.records import load_content
 from lamella.reports.record import FailureRow, LedgerRow, Record, SlideRecord, find_shares
 from lamella.runs.folder import RunFolder, refuse_changed_tables
-from lamella.runs.metrics import NO_FIGURE, Metrics, Score
-from lamella.runs.record import RunRecord, load_content
+from lamella.runs.metrics import Metrics
+from lamella.runs.record import RunRecord
 from lamella.studies.folder import StudyFolder
-from lamella.studies.record import StudyRecord
+from lamella.studies.looks import Controls, StudyLocalisation
+from lamella.studies.record import Costs, StudyRecord
 
 _LEAST_SHARE = 1e-7
 _Row = Mapping[str, str]
@@ -128,7 +126,7 @@ def _load_study(folder: StudyFolder) -> Record:
     by_arm = {} if metrics is None else metrics.root
     cka = load_content(folder.cka, CkaRecord, made_by=verb) or CkaRecord()
     localisation = load_content(folder.localisation, StudyLocalisation, made_by=verb) or StudyLocalisation()
-    costs = load_content(folder.costs, RootModel[dict[str, Cost]], made_by=verb)
+    costs = load_content(folder.costs, Costs, made_by=verb)
     ledger = _read_rows(path / "ledger.csv", verb)
     own = by_arm.get(shown or "")
     record = Record(

@@ -12,12 +12,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lamella.analysis.figure import NO_FIGURE, Figure
+from lamella.analysis.scores import Score
+from lamella.analysis.verdict import ArmVerdict, Conclusion, Verdict
 from lamella.explain.records import CkaPair, Localisation
 from lamella.reports.charts.marks import ScoreMark
-from lamella.reports.models import ArmVerdict, Conclusion, Controls, Cost, Verdict
-from lamella.runs.metrics import NO_FIGURE, Figure, Score, StageTwoScore
+from lamella.runs.metrics import StageTwoScore
 from lamella.runs.record import RunRecord
-from lamella.studies.record import ArmRecord, StudyRecord
+from lamella.studies.looks import Controls
+from lamella.studies.record import ArmRecord, EncoderCost, StudyRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +138,7 @@ class Record:
     cka: tuple[CkaPair, ...] = ()
     localisation: tuple[Localisation, ...] = ()
     no_localisation: str = ""
-    costs: tuple[Cost, ...] = ()
+    costs: tuple[EncoderCost, ...] = ()
     ledger: tuple[LedgerRow, ...] = ()
     failures: tuple[FailureRow, ...] = ()
     notes: tuple[str, ...] = ()

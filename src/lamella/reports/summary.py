@@ -1,7 +1,8 @@
 """A run's results in a few lines, for a terminal."""
 
+from lamella.analysis.scores import Score
 from lamella.reports.words import BASELINES, STAGE_TWO, format_interval, say_reversed
-from lamella.runs.metrics import Metrics, Score
+from lamella.runs.metrics import Metrics
 
 Cells = dict[str, str | float | None]
 

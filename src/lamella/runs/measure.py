@@ -1,6 +1,5 @@
 """Measuring a run: the model and its baselines on the same folds, thresholds from validation alone."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,16 +8,17 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from lamella.analysis.baselines import predict_from_batches, predict_from_vectors
-from lamella.analysis.metrics import N_DRAWS, measure
+from lamella.analysis.metrics import measure
 from lamella.analysis.predictions import PredictionTable, average_by_patient
-from lamella.analysis.prevalence import find_at_prevalence, find_net_benefit
-from lamella.analysis.sites import predict_next_site
+from lamella.analysis.prevalence import NetBenefit, find_at_prevalence, find_net_benefit
+from lamella.analysis.scores import GroupScores, Score
+from lamella.analysis.sites import NextSite, predict_next_site
 from lamella.analysis.thresholds import Decisions, Threshold, find_threshold
 from lamella.cohort import Cohort, Round
 from lamella.errors import CohortError, SettingsError
 from lamella.mil.prediction import SlidePrediction, make_prediction
 from lamella.runs.bags import RunBags
-from lamella.runs.metrics import METRICS_FORMAT, AtPrevalence, GroupScores, Metrics, NextSite, Score, Scores
+from lamella.runs.metrics import METRICS_FORMAT, AtPrevalence, Metrics, Scores
 from lamella.runs.predictions import average_models, tabulate
 from lamella.runs.predictions_table import load_predictions
 from lamella.runs.rounds import Protocol, ProtocolOutcome
@@ -39,11 +39,11 @@ def measure_run(
     """
     first = outcomes[0]
     decisions = _decide(first, cohort, sensitivity)
-    model = _score(_average(first, "test", cohort), decisions=decisions)
+    model = measure(_average(first, "test", cohort), decisions=decisions)
     left_out = None
     notes = model.notes
     for other in outcomes[1:]:
-        left_out = _score(_average(other, "test", cohort), decisions=_decide(other, cohort, sensitivity))
+        left_out = measure(_average(other, "test", cohort), decisions=_decide(other, cohort, sensitivity))
         next_site = _predict_next(left_out.batches, cohort)
         left_out = left_out.model_copy(
             update={"baselines": _measure_baselines(other.protocol, bags, cohort), "next_site": next_site}
@@ -59,10 +59,6 @@ def measure_run(
         frozen_threshold=_freeze(decisions),
         notes=notes,
     )
-
-
-def _score(table: PredictionTable, *, decisions: Decisions | None = None, n_draws: int = N_DRAWS) -> Score:
-    return Score.model_validate(measure(table, decisions=decisions, n_draws=n_draws))
 
 
 def _say_next_site(site: NextSite | None) -> list[str]:
@@ -83,7 +79,7 @@ def _predict_next(batches: Sequence[GroupScores], cohort: Cohort) -> NextSite | 
     counts = [batch.n_by_class[cohort.positive] for batch in known]
     others = [batch.n - count for batch, count in zip(known, counts, strict=True)]
     values = [float(batch.auc.value or 0) for batch in known]
-    return NextSite.model_validate(predict_next_site(values, counts, others))
+    return predict_next_site(values, counts, others)
 
 
 def measure_external(
@@ -114,7 +110,7 @@ def measure_external(
                 f"{', '.join(classes)}. Name the labels as the run's cohort did, or leave them out."
             )
     table = average_models(tabulate(predictions, classes), classes, positive)
-    model = _score(table, decisions=Decisions(thresholds=None if frozen is None else {0: frozen}))
+    model = measure(table, decisions=Decisions(thresholds=None if frozen is None else {0: frozen}))
     metrics = Metrics(
         format=METRICS_FORMAT,
         classes=classes,
@@ -137,8 +133,8 @@ def _restate(model: Score, table: PredictionTable, prevalence: float, frozen: Th
         raise SettingsError(
             f"a prevalence is of one class of two and there are {len(table.classes)}. Leave --prevalence out."
         )
-    values = find_at_prevalence(units.sensitivity.as_json(), units.specificity.as_json(), prevalence)
-    benefit = []
+    values = find_at_prevalence(units.sensitivity, units.specificity, prevalence)
+    benefit: list[NetBenefit] = []
     if frozen is not None:
         rows = table if table.mixed_patients else average_by_patient(table)
         benefit = find_net_benefit(
@@ -147,7 +143,7 @@ def _restate(model: Score, table: PredictionTable, prevalence: float, frozen: Th
             prevalence=prevalence,
             trained_prevalence=frozen.prevalence,
         )
-    return AtPrevalence.model_validate({"prevalence": prevalence, "net_benefit": benefit, **values})
+    return AtPrevalence(prevalence=prevalence, net_benefit=tuple(benefit), ppv=values["ppv"], npv=values["npv"])
 
 
 def find_frozen_threshold(outcome: ProtocolOutcome, cohort: Cohort, sensitivity: float | None) -> Threshold | None:
@@ -172,7 +168,7 @@ def measure_table(path: Path, *, positive: str | None = None) -> Metrics:
         CohortError: If the table is absent or lacks what is needed.
     """
     table = load_predictions(path, positive=positive)
-    model = _score(table)
+    model = measure(table)
     return Metrics(
         format=METRICS_FORMAT,
         classes=table.classes,
@@ -206,8 +202,7 @@ def _freeze(decisions: Decisions) -> Threshold | None:
         return None
     thresholds = list(decisions.thresholds.values())
     odds = np.mean([logit(np.clip(threshold.value, 1e-6, 1 - 1e-6)) for threshold in thresholds])
-    return dataclasses.replace(
-        thresholds[0],
+    return Threshold(
         value=float(expit(odds)),
         rule="+".join(sorted({threshold.rule for threshold in thresholds})),
         note=f"the mean, in log-odds, of the {len(thresholds)} rounds' thresholds",
@@ -246,7 +241,7 @@ def _measure_baseline(protocol: Protocol, cohort: Cohort, vectors: Mapping[str, 
             for slide_id, values in logits.items()
         ]
     table = average_models(tabulate(predictions, cohort.classes), cohort.classes, cohort.positive)
-    return _score(table, n_draws=_BASELINE_DRAWS)
+    return measure(table, n_draws=_BASELINE_DRAWS)
 
 
 def _find_vectors(bags: RunBags) -> dict[str, dict[str, NDArray[np.float64]]]:

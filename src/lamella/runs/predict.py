@@ -19,6 +19,7 @@ from lamella.features.settings import name_in_files
 from lamella.files import find_inside, refuse_links
 from lamella.mil import SlideModel, SlidePrediction, average_predictions, check_bag_fits, load_model
 from lamella.progress import Progress, SilentProgress
+from lamella.records import load_content
 from lamella.runs.attention import locate_attention, save_attention
 from lamella.runs.bags import RunBags, hash_json, load_bags
 from lamella.runs.folder import RunFolder, hash_tables, refuse_changed_tables
@@ -27,7 +28,7 @@ from lamella.runs.measure import measure_external
 from lamella.runs.metrics import Metrics
 from lamella.runs.predictions import save_predictions
 from lamella.runs.predictor import Member, Predictor, list_seen, measure_spread, refuse_seen
-from lamella.runs.record import EncoderRecord, RunRecord, SettingsRecord, list_versions, load_content
+from lamella.runs.record import EncoderRecord, RunRecord, SettingsRecord, list_versions
 from lamella.runs.settings import restore_extract_settings
 from lamella.temporaries import sweep_temporaries
 

@@ -1,16 +1,16 @@
 """What a study says of each of its arms, before and after it ran."""
 
 from pathlib import Path
-from typing import Any
 
 from lamella.encoders import find_encoder
 from lamella.encoders.profile import profile_encoder
 from lamella.encoders.weights import find_weights
 from lamella.errors import WeightsError
 from lamella.studies.arms import Arm
+from lamella.studies.record import ArmRecord
 
 
-def describe_arm(arm: Arm, *, declared: bool) -> dict[str, Any]:
+def describe_arm(arm: Arm, *, declared: bool) -> ArmRecord:
     """Return an arm's row in `study.json`; an arm whose weights are not here says what gets them.
 
     Args:
@@ -23,27 +23,27 @@ def describe_arm(arm: Arm, *, declared: bool) -> dict[str, Any]:
     card = find_encoder(arm.trunk)
     (profile,) = profile_encoder(arm.encoder, depths=(arm.depth,), seconds=0)
     command = find_command(arm)
-    return {
-        "arm": arm.name,
-        "key": arm.key,
-        "encoder": arm.encoder,
-        "depth": arm.depth,
-        "weights": arm.weights if arm.weights in ("auto", "random") else Path(arm.weights).name,
-        "finetuned": arm.finetuned,
-        "head": arm.head,
-        "tiles": arm.tiles,
-        "state": "waiting for weights" if command else "not run",
-        "reason": "its weights are not here" if command else None,
-        "command": command,
-        "estimated_seconds": None,
-        "declared": declared,
-        "pretraining": "random" if arm.weights == "random" else find_pretraining(card.trained_on),
-        "imagenet_top1": None if arm.weights == "random" else card.imagenet_top1,
-        "parameters": profile.n_parameters,
-        "gflops": profile.gflops,
-        "dim": profile.width,
-        "licence": card.licence,
-    }
+    return ArmRecord(
+        arm=arm.name,
+        key=arm.key,
+        encoder=arm.encoder,
+        depth=arm.depth,
+        weights=arm.weights if arm.weights in ("auto", "random") else Path(arm.weights).name,
+        finetuned=arm.finetuned,
+        head=arm.head,
+        tiles=arm.tiles,
+        state="waiting for weights" if command else "not run",
+        reason="its weights are not here" if command else None,
+        command=command,
+        estimated_seconds=None,
+        declared=declared,
+        pretraining="random" if arm.weights == "random" else find_pretraining(card.trained_on),
+        imagenet_top1=None if arm.weights == "random" else card.imagenet_top1,
+        parameters=profile.n_parameters,
+        gflops=profile.gflops,
+        dim=profile.width,
+        licence=card.licence,
+    )
 
 
 def find_command(arm: Arm) -> str | None:

@@ -10,17 +10,18 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lamella.analysis.auc import estimate_auc
 from lamella.analysis.metrics import measure
+from lamella.analysis.permutation import Permutations, judge_permutations
 from lamella.analysis.predictions import number_groups
 from lamella.cohort import Cohort, Round, list_rounds
 from lamella.cohort.permute import permute_labels
 from lamella.errors import ModelError
+from lamella.explain.records import CkaPair
 from lamella.explain.tuned_blocks import compare_tuned
 from lamella.features.extract import ExtractReport
 from lamella.features.settings import ExtractSettings
@@ -30,7 +31,6 @@ from lamella.progress import Progress, SilentProgress
 from lamella.runs.bags import RunBags
 from lamella.runs.execute import Analysis, analyse_bags, describe_run, save_run_cohort
 from lamella.runs.folder import RunFolder
-from lamella.runs.metrics import Score
 from lamella.runs.record import EncoderRecord
 from lamella.runs.rounds import Protocol, keep_available, predict_protocol, train_protocol
 from lamella.runs.settings import StageTwo, TrainingSettings, join_settings
@@ -170,25 +170,8 @@ def continue_fold(
     return {kind: _pick(predictions, kind) for kind in ("head", "tuned")}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PermutedRuns:
-    """What an arm reaches, by one seed, and what it reaches with permuted labels.
-
-    Attributes:
-        auc: Its own.
-        aucs: Of each run.
-        within: Of each run, over pairs among whom labels were exchanged (same fold, same batch). Labels of a batch
-            stay in it, so a batch that is mostly of one class keeps much of the truth, and `aucs` may lie above 1/2
-            without any leak; this may not. None where no run has such a pair.
-    """
-
-    auc: float
-    aucs: list[float]
-    within: list[float] | None
-
-
-def permute_arm(base: FrozenRun, cohort: Cohort, n: int, progress: Progress) -> PermutedRuns:
-    """Train an arm's heads again on permuted labels, one seed.
+def permute_arm(base: FrozenRun, cohort: Cohort, n: int, progress: Progress) -> Permutations:
+    """Train an arm's heads again on permuted labels, one seed; return what that control says.
 
     Labels are exchanged among the patients of a fold, and of a batch where batches are given: everything that learns
     is trained anew. Shuffling finished predictions would be no test.
@@ -210,15 +193,15 @@ def permute_arm(base: FrozenRun, cohort: Cohort, n: int, progress: Progress) -> 
                 permuted_auc = _find_auc(predictions, permuted, settings.seed, among_exchanged=exchanged)
                 reached.extend([] if permuted_auc is None else [permuted_auc])
             stage.advance()
-    return PermutedRuns(auc=auc, aucs=aucs, within=within or None)
+    return judge_permutations(auc, aucs, within=within or None, arm=base.arm.name)
 
 
-def compare_blocks(base: FrozenRun, arm: Arm, cohort: Cohort, progress: Progress) -> list[dict[str, Any]]:
+def compare_blocks(base: FrozenRun, arm: Arm, cohort: Cohort, progress: Progress) -> list[CkaPair]:
     """Compare an arm's fine-tuned encoders with the frozen one, block by block, over the test slides of each fold."""
     slides = {slide.slide_id: slide for slide in cohort.slides}
     tests = {round_.fold: [slides[i] for i in round_.test] for round_ in base.rounds}
     pairs = compare_tuned(base.folder, base.extract.encoder, tests, base.extract.cut, progress=progress)
-    return [pair.model_copy(update={"arm": arm.name, "base": base.arm.name}).as_json() for pair in pairs]
+    return [pair.model_copy(update={"arm": arm.name, "base": base.arm.name}) for pair in pairs]
 
 
 def _find_losses(records: Sequence[tuple[int, TrainingRecord]]) -> dict[int, float]:
@@ -257,7 +240,7 @@ def _judge_stage_two(stage_two: StageTwoOutcome, arm: Arm, cohort: Cohort) -> Ar
         predictions=predictions,
         best_epochs={(training.fold, training.seed): training.record.best_epoch for training in trainings},
         val_losses=_find_losses([(training.fold, training.record) for training in trainings]),
-        metrics=Score.model_validate(measure(average_arm(predictions, cohort))),
+        metrics=measure(average_arm(predictions, cohort)),
     )
 
 

@@ -4,11 +4,13 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass
+from typing import Literal, get_args
 
 from lamella.defaults import HEAD
 from lamella.errors import SettingsError
 
-FINETUNED = ("frozen", "head", "tuned")
+Finetuned = Literal["frozen", "head", "tuned"]
+FINETUNED: tuple[Finetuned, ...] = get_args(Finetuned)
 CHOSEN = "best of each fold"
 """In place of an encoder: the arm is whichever frozen one did best on each fold's own validation patients."""
 _SAID = {"frozen": "", "head": ", head only", "tuned": ", tuned"}
@@ -42,7 +44,7 @@ class Arm:
     encoder: str
     depth: int = 4
     weights: str = "auto"
-    finetuned: str = "frozen"
+    finetuned: Finetuned = "frozen"
     head: str = HEAD
     tiles: str = "default"
 

@@ -5,7 +5,6 @@ whether this process made it, an earlier one that was killed, or another machine
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from lamella.cohort import Cohort
 from lamella.encoders import EncoderSpec
@@ -24,6 +23,7 @@ from lamella.studies.costs import draw_cost_tiles, load_costs, measure_costs, na
 from lamella.studies.design import StudyDesign
 from lamella.studies.folder import StudyFolder
 from lamella.studies.options import StudyOptions
+from lamella.studies.record import EncoderCost
 from lamella.studies.work import EXTRACT, BagSet, WorkItem, bags_of
 
 
@@ -93,7 +93,7 @@ class ArmBench:
         measure_costs(self.folder.costs, tiles, settings.encoders, pixels, self.options.runtime, self.progress)
         return ()
 
-    def find_cost(self, arm: Arm) -> dict[str, Any]:
+    def find_cost(self, arm: Arm) -> EncoderCost:
         """Return what `costs.json` holds of an arm's encoder."""
         return load_costs(self.folder.costs)[name_cost(arm.tiles, _spec(bags_of(arm)))]
 
@@ -147,7 +147,7 @@ class ArmBench:
 
     def sort_by_cost(self, arms: Iterable[Arm]) -> list[Arm]:
         """Return arms, those that cost least a tile first."""
-        return sorted(arms, key=lambda arm: (float(self.find_cost(arm)["seconds_per_tile"]), arm.name))
+        return sorted(arms, key=lambda arm: (self.find_cost(arm).seconds_per_tile, arm.name))
 
 
 def _spec(bags: BagSet) -> EncoderSpec:

@@ -8,18 +8,17 @@ from that same arm.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
 from lamella.analysis.metrics import measure
 from lamella.cohort import Cohort
 from lamella.progress import Progress
-from lamella.runs.metrics import Score
 from lamella.runs.settings import StageTwo
 from lamella.studies.arm_runs import FrozenRun, continue_fold
 from lamella.studies.arms import CHOSEN_ARMS, Arm
 from lamella.studies.outcome import ArmOutcome, average_arm
+from lamella.studies.record import ArmRecord, ChosenArm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +34,6 @@ class FoldChoice:
     fold: int
     arm: Arm
     losses: Mapping[str, float]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it as `study.json` holds it."""
-        return {"fold": self.fold, "arm": self.arm.name, "val_log_loss": dict(self.losses)}
 
 
 def choose_in_folds(outcomes: Sequence[ArmOutcome]) -> tuple[FoldChoice, ...]:
@@ -88,26 +83,38 @@ def run_choices(
     return [_join(arm, pd.concat(parts[arm.finetuned], ignore_index=True), cohort) for arm in CHOSEN_ARMS]
 
 
-def describe_chosen(arm: Arm, *, declared: bool, choices: Sequence[FoldChoice] = ()) -> dict[str, Any]:
-    """Return the row in `study.json` of an arm that is chosen in each fold.
+def describe_chosen(arm: Arm, *, declared: bool, choices: Sequence[FoldChoice] = ()) -> ArmRecord:
+    """Return what `study.json` says of an arm that is chosen in each fold.
 
     Args:
         arm: One of `CHOSEN_ARMS`.
         declared: Whether it stood in the design before results were seen.
         choices: Of each fold, where they are made.
     """
-    absent = ("parameters", "gflops", "dim", "licence", "imagenet_top1", "command", "estimated_seconds")
-    return {
-        "arm": arm.name,
-        "key": arm.key,
-        **{name: getattr(arm, name) for name in ("encoder", "depth", "weights", "finetuned", "head", "tiles")},
-        "state": "not run",
-        "reason": "no frozen arm ran that could be chosen",
-        **dict.fromkeys(absent),
-        "declared": declared,
-        "pretraining": "other",
-        "chosen": [choice.as_json() for choice in choices],
-    }
+    return ArmRecord(
+        arm=arm.name,
+        key=arm.key,
+        encoder=arm.encoder,
+        depth=arm.depth,
+        weights=arm.weights,
+        finetuned=arm.finetuned,
+        head=arm.head,
+        tiles=arm.tiles,
+        state="not run",
+        reason="no frozen arm ran that could be chosen",
+        command=None,
+        estimated_seconds=None,
+        declared=declared,
+        pretraining="other",
+        imagenet_top1=None,
+        parameters=None,
+        gflops=None,
+        dim=None,
+        licence=None,
+        chosen=tuple(
+            ChosenArm(fold=choice.fold, arm=choice.arm.name, val_log_loss=dict(choice.losses)) for choice in choices
+        ),
+    )
 
 
 def say_choices(choices: Sequence[FoldChoice]) -> str:
@@ -120,7 +127,7 @@ def say_choices(choices: Sequence[FoldChoice]) -> str:
 
 
 def _join(arm: Arm, predictions: pd.DataFrame, cohort: Cohort) -> ArmOutcome:
-    measured = Score.model_validate(measure(average_arm(predictions, cohort)))
+    measured = measure(average_arm(predictions, cohort))
     return ArmOutcome(arm=arm, predictions=predictions, best_epochs={}, val_losses={}, metrics=measured)
 
 

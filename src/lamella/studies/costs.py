@@ -8,7 +8,6 @@ import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,8 @@ from lamella.features.plan import CutSettings, plan_slide
 from lamella.files import write_record
 from lamella.finetune.tiles import ChosenTiles, SlideTiles
 from lamella.progress import Progress
-from lamella.studies.folder import read_if_there
+from lamella.studies.folder import load_if_whole
+from lamella.studies.record import Costs, EncoderCost
 
 N_TILES = 64
 N_RUNS = 5
@@ -35,9 +35,10 @@ def name_cost(tiles: str, encoder: EncoderSpec) -> str:
     return f"{tiles}/{encoder.weights}/{encoder.name}"
 
 
-def load_costs(path: Path) -> dict[str, dict[str, Any]]:
+def load_costs(path: Path) -> dict[str, EncoderCost]:
     """Return the costs measured so far; none where there is no file, or a damaged one."""
-    return read_if_there(path)
+    costs = load_if_whole(path, Costs)
+    return {} if costs is None else dict(costs.root)
 
 
 def measure_costs(
@@ -47,7 +48,7 @@ def measure_costs(
     pixels: NDArray[np.uint8],
     runtime: RuntimeSettings,
     progress: Progress,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, EncoderCost]:
     """Measure the encoders that have no cost yet; those that have keep theirs, so that a resumed study says the same.
 
     Args:
@@ -80,9 +81,9 @@ def measure_costs(
         for spec in missing:
             costs[name_cost(tiles, spec)] = _describe(spec, runs[spec], opened[spec], pixels.shape[1])
     finally:
-        for one in opened.values():
-            one.close()
-    write_record(path, costs)
+        for opened_runtime in opened.values():
+            opened_runtime.close()
+    write_record(path, {key: cost.as_json() for key, cost in costs.items()})
     return costs
 
 
@@ -122,18 +123,18 @@ def _time(runtime: Runtime, pixels: NDArray[np.uint8]) -> float:
     return time.perf_counter() - began
 
 
-def _describe(spec: EncoderSpec, runs: list[float], runtime: Runtime, tile_px: int) -> dict[str, Any]:
+def _describe(spec: EncoderSpec, runs: list[float], runtime: Runtime, tile_px: int) -> EncoderCost:
     whole, depth = split_name(spec.name)
     (profile,) = profile_encoder(whole, tile_px=tile_px, depths=(depth,), seconds=0)
-    return {
-        "seconds_per_tile": statistics.median(runs),
-        "runs": runs,
-        "gflops": profile.gflops,
-        "parameters": profile.n_parameters,
-        "dim": profile.width,
-        "device": runtime.device,
-        "precision": runtime.precision,
-        "runtime": runtime.name,
-        "processor": platform.processor() or platform.machine(),
-        "n_cores": count_threads(),
-    }
+    return EncoderCost(
+        seconds_per_tile=statistics.median(runs),
+        runs=tuple(runs),
+        gflops=profile.gflops,
+        parameters=profile.n_parameters,
+        dim=profile.width,
+        device=runtime.device,
+        precision=runtime.precision,
+        runtime=runtime.name,
+        processor=platform.processor() or platform.machine(),
+        n_cores=count_threads(),
+    )

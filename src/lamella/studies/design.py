@@ -17,6 +17,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
+from lamella.analysis.verdict import PlannedTable
 from lamella.defaults import MARGIN, N_FOLDS, N_SEEDS
 from lamella.errors import SettingsError
 from lamella.files import read_yaml
@@ -121,9 +122,9 @@ class StudyDesign(Part):
             raise SettingsError(mistake[1])
         return _expand(self)
 
-    def list_tables(self, arms: Sequence[Arm]) -> list[dict[str, Any]]:
-        """Return the declared tables over the arms that ran: `name`, `title`, `rows` of (arm, base)."""
-        return [{"name": one.name, "title": one.title, "rows": one.list_rows(arms)} for one in self.comparisons]
+    def list_tables(self, arms: Sequence[Arm]) -> list[PlannedTable]:
+        """Return the declared tables over the arms that ran."""
+        return [{"name": table.name, "title": table.title, "rows": table.list_rows(arms)} for table in self.comparisons]
 
     def as_plain(self) -> dict[str, Any]:
         """Return it as plain data without folders: of what lies on this machine, names alone."""

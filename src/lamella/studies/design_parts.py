@@ -1,8 +1,9 @@
 """Parts of a declared study: tile specs, blocks of arms, how training goes, tables."""
 
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -13,11 +14,10 @@ from lamella.features.plan import CutSettings
 from lamella.finetune.settings import FinetuneSettings
 from lamella.mil.settings import TrainSettings
 from lamella.runs.settings import StageTwo
-from lamella.studies.arms import Arm
+from lamella.studies.arms import Arm, Finetuned
 from lamella.tiles import TileSpec
 
 Depth = Literal[1, 2, 3, 4]
-Finetuned = Literal["frozen", "head", "tuned"]
 Rule = Literal["each against the first", "histology against ImageNet", "tuned against frozen", "depth against 4"]
 
 RULES: tuple[Rule, ...] = get_args(Rule)
@@ -137,23 +137,18 @@ class Comparison(Part):
             frozen = [a for a in arms if a.finetuned == "frozen" and a.depth == 4 and a.head == arms[0].head]
             return frozen[0] if arm in frozen[1:] else None
         if self.rule == "tuned against frozen":
-            wanted = {**_fields(arm), "finetuned": "frozen"}
-            return None if arm.finetuned == "frozen" else _find(arms, wanted)
+            return None if arm.finetuned == "frozen" else _find(arms, replace(arm, finetuned="frozen"))
         if self.rule == "depth against 4":
-            return None if arm.depth == 4 else _find(arms, {**_fields(arm), "depth": 4})
+            return None if arm.depth == 4 else _find(arms, replace(arm, depth=4))
         if arm.finetuned != "frozen" or _is_imagenet(arm):
             return None
         network = find_encoder(arm.encoder).network
-        alike = [a for a in arms if _is_imagenet(a) and _fields(a) == {**_fields(arm), "encoder": a.encoder}]
+        alike = [a for a in arms if _is_imagenet(a) and a == replace(arm, encoder=a.encoder)]
         return next((a for a in alike if find_encoder(a.encoder).network == network), None)
 
 
-def _fields(arm: Arm) -> dict[str, Any]:
-    return {name: getattr(arm, name) for name in ("encoder", "depth", "weights", "finetuned", "head", "tiles")}
-
-
-def _find(arms: Sequence[Arm], wanted: Mapping[str, Any]) -> Arm | None:
-    return next((arm for arm in arms if _fields(arm) == wanted), None)
+def _find(arms: Sequence[Arm], wanted: Arm) -> Arm | None:
+    return wanted if wanted in arms else None
 
 
 def _is_imagenet(arm: Arm) -> bool:

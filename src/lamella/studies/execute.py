@@ -10,12 +10,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from lamella.analysis.verdict import Verdict
 from lamella.cohort import Cohort, list_rounds
 from lamella.explain.outlines import LesionFolder
 from lamella.features.failures import Failure
-from lamella.files import refuse_links, write_record
+from lamella.files import refuse_links
 from lamella.progress import Progress, SilentProgress
 from lamella.runs.execute import check_images, save_ledger, save_run_cohort
 from lamella.runs.folder import RunFolder, hash_tables
@@ -32,7 +32,15 @@ from lamella.studies.outcome import ArmOutcome
 from lamella.studies.plan import LEFT, StudyPlan, plan_work
 from lamella.studies.presets import list_differences
 from lamella.studies.prospects import list_obstacles
-from lamella.studies.record import describe_study, load_record, refuse_other_design, was_declared
+from lamella.studies.record import (
+    ArmRecord,
+    StudyRecord,
+    WorkRecord,
+    describe_study,
+    load_record,
+    refuse_other_design,
+    was_declared,
+)
 from lamella.studies.walk import Unfinished, walk
 from lamella.studies.work import FINETUNE, LOCALISE, OF_ARMS, TRAIN, WorkItem, base_of
 from lamella.temporaries import sweep_temporaries
@@ -56,8 +64,8 @@ class Study:
     folder: StudyFolder
     cohort: Cohort
     outcomes: tuple[ArmOutcome, ...]
-    verdict: dict[str, Any] | None
-    record: dict[str, Any]
+    verdict: Verdict | None
+    record: StudyRecord
     runs: Mapping[str, RunFolder]
     failures: tuple[Failure, ...]
 
@@ -105,7 +113,7 @@ class _Execution:
         self._cohort = divide_cohort(cohort, design)
         self._has_own_division = self._cohort is cohort
         self._notes = list(self._cohort.notes)
-        self._rows: dict[str, dict[str, Any]] = {}
+        self._arms: dict[str, ArmRecord] = {}
 
     def run(self) -> Study:
         """Do what is missing; return what came out."""
@@ -114,15 +122,15 @@ class _Execution:
         self._check_lesions()
         save_run_cohort(self._cohort, RunFolder(self._folder.path))
         for arm in self._design.list_arms():
-            self._rows[arm.name] = describe_arm(arm, declared=was_declared(arm, self._earlier))
+            self._arms[arm.name] = describe_arm(arm, declared=was_declared(arm, self._earlier))
         for arm in CHOSEN_ARMS if self._design.finetune_best else ():
-            self._rows[arm.name] = describe_chosen(arm, declared=was_declared(arm, self._earlier))
+            self._arms[arm.name] = describe_chosen(arm, declared=was_declared(arm, self._earlier))
         plan = self._plan()
         differences = [f"Differs from the paper: {said}." for said in list_differences(self._design.preset or "")]
         for note in (*list_obstacles(self._design, self._cohort), *differences):
             self._notes.append(note)
             self._progress.say(note)
-        bench = StudyBench(self._cohort, self._design, self._folder, self._options, plan, self._rows, self._progress)
+        bench = StudyBench(self._cohort, self._design, self._folder, self._options, plan, self._arms, self._progress)
         self._save_record(bench, "running")
         unfinished = walk(
             plan.todo,
@@ -154,7 +162,7 @@ class _Execution:
 
     def _plan(self) -> StudyPlan:
         """Plan the work; it is priced where a price decides what is done, or is told of an arm that waits."""
-        waits = any(row["command"] is not None for row in self._rows.values())
+        waits = any(arm.command is not None for arm in self._arms.values())
         facts = gather_facts(
             self._design,
             self._cohort,
@@ -166,16 +174,19 @@ class _Execution:
         if self._options.budget_s is not None:
             self._notes += [note for note in plan.notes if note not in self._notes]
         for planned in plan.arms:
-            row = self._rows[planned.arm.name]
             if facts.tiles_a_slide:
-                row["estimated_seconds"] = round(planned.seconds, 1)
+                self._change(planned.arm.name, estimated_seconds=round(planned.seconds, 1))
             if planned.state == LEFT:
                 reason = f"past the budget: it would have taken about {say_time(planned.seconds)}"
-                row |= {"state": LEFT, "reason": reason}
+                self._change(planned.arm.name, state=LEFT, reason=reason)
         if self._design.finetune_best and plan.items and not any(CHOSEN_ARMS[0].name in i.arms for i in plan.items):
             for arm in CHOSEN_ARMS:
-                self._rows[arm.name]["reason"] = "past the budget: the plan had no room for fine-tuning"
+                self._change(arm.name, reason="past the budget: the plan had no room for fine-tuning")
         return plan
+
+    def _change(self, arm: str, **changes: str | float | None) -> None:
+        """Say something else of an arm."""
+        self._arms[arm] = self._arms[arm].model_copy(update=changes)
 
     def _check_lesions(self) -> None:
         """Refuse outlines that fit no slide or are not clear before anything long begins."""
@@ -201,7 +212,7 @@ class _Execution:
                 for name in item.arms:
                     why.setdefault(name, unfinished[item.key])
         for name, cause in why.items():
-            self._rows[name] |= {"state": "failed" if cause.is_failure else LEFT, "reason": cause.reason}
+            self._change(name, state="failed" if cause.is_failure else LEFT, reason=cause.reason)
 
     def _list_failures(self, bench: StudyBench) -> dict[str, Failure]:
         """Return the slides that could not be encoded or localised, by id."""
@@ -209,36 +220,44 @@ class _Execution:
         looks = [failure for key, work in marks.items() if key.startswith(LOCALISE) for failure in work.failures]
         return bench.list_lost() | {failure.slide_id: failure for failure in looks}
 
-    def _save_record(self, bench: StudyBench, status: str) -> dict[str, Any]:
+    def _save_record(self, bench: StudyBench, status: str) -> StudyRecord:
         is_running = status == "running"
         finished = bench.list_finished()
         self._mark_finished(bench, finished)
-        record = describe_study(self._cohort, self._design, status=status, rows=self._rows.values())
+        known = describe_study(self._cohort, self._design, status=status, arms=self._arms.values())
         earlier = self._earlier.cohort.tiles_a_slide if self._earlier else {}
         counted = earlier | bench.tiles_a_slide
-        record["cohort"] |= {
+        counts = {
             "n_failed": 0 if is_running else len(self._list_failures(bench)),
             "tiles_a_slide": {name: counted[name] for name in self._design.tiles if name in counted},
             "own_division": self._has_own_division,
         }
         reports = [] if is_running else bench.list_reports()
         notes = [*self._notes, *(note for report in reports for note in report.notes), *bench.notes]
-        record |= {"notes": list(dict.fromkeys(notes)), "scope": " ".join(self._options.cautions) or None}
         states = {item.key: "done" for item in finished}
-        record["work"] = [{"item": item.key, "state": states.get(item.key, "to do")} for item in bench.plan.items]
-        if not is_running:  # until then tables are written
-            record["files"] = hash_tables(self._folder.path)
-        write_record(self._folder.record, record)
+        tables = {} if is_running else {"files": hash_tables(self._folder.path)}  # until then they are written
+        record = known.model_copy(
+            update={
+                "cohort": known.cohort.model_copy(update=counts),
+                "notes": tuple(dict.fromkeys(notes)),
+                "scope": " ".join(self._options.cautions) or None,
+                "work": tuple(
+                    WorkRecord(item=item.key, state=states.get(item.key, "to do")) for item in bench.plan.items
+                ),
+                **tables,
+            }
+        )
+        record.save(self._folder.record)
         return record
 
     def _mark_finished(self, bench: StudyBench, finished: tuple[WorkItem, ...]) -> None:
         """Say of each arm whose work is finished that it is done, and what it took."""
         marks, done = load_marks(self._folder.work), bench.list_finished_arms()
         for name in done - bench.lost_arms.keys():
-            row = self._rows[name]
-            row |= {"state": "done", "reason": None}
+            arm = self._arms[name]
+            self._change(name, state="done", reason=None)
             made = [mark.key for item in finished if name in item.arms for mark in item.makes]
-            kind = TRAIN if row["finetuned"] == "frozen" and not row.get("chosen") else FINETUNE
+            kind = TRAIN if arm.finetuned == "frozen" and not arm.chosen else FINETUNE
             seconds = [marks[key].seconds for key in made if key in marks and key.startswith(kind)]
             if seconds:
-                row["estimated_seconds"] = round(sum(seconds), 1)
+                self._change(name, estimated_seconds=round(sum(seconds), 1))

@@ -10,12 +10,13 @@ from lamella.runs.bags import hash_json
 from lamella.studies.arm_rows import find_command
 from lamella.studies.costs import load_costs
 from lamella.studies.design import StudyDesign
-from lamella.studies.folder import StudyFolder, read_if_there
+from lamella.studies.folder import StudyFolder, load_if_whole
 from lamella.studies.marks import find_done
 from lamella.studies.options import StudyOptions
 from lamella.studies.plan import StudyPlan, plan_work
 from lamella.studies.prices import EncoderFacts
 from lamella.studies.rates import Rates
+from lamella.studies.record import StudyRecord
 from lamella.studies.work import BagSet, PlanFacts, bags_of, base_of
 
 _LOOKED_AT = 8  # slides whose tiles are counted; the others are taken to be alike
@@ -74,15 +75,15 @@ def gather_facts(
         LamellaError: If an encoder is unknown.
     """
     folder = None if out is None else StudyFolder(Path(out))
-    record = read_if_there(folder.record) if folder is not None else {}
-    counted = record.get("cohort", {}).get("tiles_a_slide", {})
+    record = None if folder is None else load_if_whole(folder.record, StudyRecord)
+    counted = {} if record is None else record.cohort.tiles_a_slide
     folds = tuple(round_.fold for round_ in list_rounds(cohort))
     asked = [options.lesion_classes, options.lesion_values]
     return PlanFacts(
         n_slides=len(cohort.slides),
         folds=folds,
         tiles_a_slide={
-            name: float(counted[name]) if name in counted else count_tiles(cohort, tiles.cut())
+            name: counted[name] if name in counted else count_tiles(cohort, tiles.cut())
             for name, tiles in design.tiles.items()
         }
         if prices
@@ -141,7 +142,7 @@ def _find_encoders(
                 tile_px = design.tiles[bags.tiles].tile_px
                 a_gflop[bags] = rates.seconds_per_gflop(bags.encoder, bags.weights, tile_px)
         known = list(a_gflop.values())
-        known += [costs[b.key]["seconds_per_tile"] / costs[b.key]["gflops"] for b in arms if b.key in costs]
+        known += [costs[b.key].seconds_per_tile / costs[b.key].gflops for b in arms if b.key in costs]
         usual = sorted(known)[len(known) // 2] if known else rates.seconds_per_gflop(_TIMED, "random", 224)
     facts = {}
     for bags in arms:
@@ -152,7 +153,7 @@ def _find_encoders(
             gflops=depths[deepest].gflops,
             gflops_below=tuple(depths[depth].gflops for depth in range(1, deepest) if depth in depths),
             dim=depths[deepest].dim,
-            seconds_per_tile=float(costs[bags.key]["seconds_per_tile"]) if bags.key in costs else seconds,
+            seconds_per_tile=costs[bags.key].seconds_per_tile if bags.key in costs else seconds,
             command=commands[bags],
         )
     return facts

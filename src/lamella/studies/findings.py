@@ -1,14 +1,13 @@
 """What a study finds over its arms: outcomes, verdict, controls, and what the models saw."""
 
-import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
-from lamella.analysis.permutation import judge_permutations
+from lamella.analysis.verdict import Verdict
 from lamella.cohort import Cohort
 from lamella.errors import CohortError, LamellaError, LeakageError, OutputError
 from lamella.explain.localise import LocaliseSettings, localise_run
+from lamella.explain.records import CkaPair, CkaRecord, Localisation
 from lamella.features.failures import Failure
 from lamella.files import write_record
 from lamella.progress import Progress
@@ -19,14 +18,18 @@ from lamella.studies.arms import CHOSEN_ARMS, Arm
 from lamella.studies.bench import ArmBench
 from lamella.studies.choice import FoldChoice, count_chosen, describe_chosen, run_choices, say_choices
 from lamella.studies.design import StudyDesign
-from lamella.studies.folder import StudyFolder, read_if_there
-from lamella.studies.judge import ArmCost, Declared, join_costs, judge_predictions
+from lamella.studies.folder import StudyFolder, load_if_whole
+from lamella.studies.judge import ArmCost, Declared, KnownSlide, join_costs, judge_predictions
+from lamella.studies.looks import Controls, Robustness, StudyLocalisation
 from lamella.studies.marks import load_marks
 from lamella.studies.options import StudyOptions
 from lamella.studies.outcome import ArmOutcome, list_predictions, save_outcomes
 from lamella.studies.plan import StudyPlan
+from lamella.studies.record import ArmRecord
 from lamella.studies.robustness import measure_features, measure_gap
 from lamella.studies.work import CKA, COST, EXTRACT, FINETUNE, LOCALISE, OF_ARMS, PERMUTE, TRAIN, WorkItem, base_of
+
+_OfArm = TypeVar("_OfArm", CkaPair, Localisation)
 
 
 class StudyBench(ArmBench):
@@ -38,7 +41,7 @@ class StudyBench(ArmBench):
         folder: The study's.
         options: Where encoders run, and what is localised.
         plan: All work of the study, finished or not.
-        rows: What `study.json` says of each arm, by name.
+        arms: What `study.json` says of each arm, by name; it is told which arms were chosen.
         progress: Where to report to.
     """
 
@@ -49,16 +52,16 @@ class StudyBench(ArmBench):
         folder: StudyFolder,
         options: StudyOptions,
         plan: StudyPlan,
-        rows: dict[str, dict[str, Any]],
+        arms: dict[str, ArmRecord],
         progress: Progress,
     ) -> None:
         super().__init__(cohort, design, folder, options, plan.items, progress)
-        self.plan, self.rows = plan, rows
+        self.plan, self.arms = plan, arms
         self.choices: tuple[FoldChoice, ...] = ()
         self.notes: list[str] = []
         self.lost_arms: dict[str, str] = {}
         self._outcomes: dict[Arm, ArmOutcome] | None = None
-        self._verdict: dict[str, Any] | None = None
+        self._verdict: Verdict | None = None
 
     def list_finished(self) -> tuple[WorkItem, ...]:
         """Return the work that is finished, as the folder says."""
@@ -127,7 +130,7 @@ class StudyBench(ArmBench):
             self.lost_arms |= {arm.name: "no frozen arm ran that could be chosen" for arm in CHOSEN_ARMS}
             return
         for arm in CHOSEN_ARMS:
-            self.rows[arm.name] = describe_chosen(arm, declared=self.rows[arm.name]["declared"], choices=choices)
+            self.arms[arm.name] = describe_chosen(arm, declared=self.arms[arm.name].declared, choices=choices)
         self.notes.append(say_choices(choices))
         self.progress.say(self.notes[-1])
         frozen = {choice.arm: self.load_frozen(choice.arm) for choice in choices}
@@ -145,13 +148,10 @@ class StudyBench(ArmBench):
         """Return what an arm costs: that of its encoder, frozen or fine-tuned."""
         if arm.is_chosen:
             chosen = sorted({choice.arm for choice in self.choices})
-            return join_costs([(self.rows[arm.name], self.price_arm(arm)) for arm in chosen])
-        cost = self.find_cost(arm)
-        a_tile = float(cost["seconds_per_tile"])
-        a_slide = a_tile * self.tiles_a_slide.get(arm.tiles, 1.0)
-        return ArmCost(a_slide=a_slide, a_tile=a_tile, gflops=float(cost["gflops"]))
+            return join_costs([(arm, self.price_arm(arm)) for arm in chosen])
+        return ArmCost.of(self.find_cost(arm), self.tiles_a_slide.get(arm.tiles, 1.0))
 
-    def judge(self) -> dict[str, Any] | None:
+    def judge(self) -> Verdict | None:
         """Judge the finished arms and write their predictions and the verdict; None where no arm is finished."""
         outcomes = list(self.load_outcomes().values())
         if self._verdict is not None or not outcomes:
@@ -162,11 +162,11 @@ class StudyBench(ArmBench):
             margin=self.design.margin,
             tables=self.design.list_tables([outcome.arm for outcome in outcomes]),
             reference=self.design.reference,
-            slides=[dataclasses.asdict(slide) for slide in self.cohort.slides],
+            slides=[KnownSlide.of(slide) for slide in self.cohort.slides],
         )
-        verdict = judge_predictions(list_predictions(outcomes), declared, rows=self.rows, costs=costs)
-        if verdict["n_lost"]:
-            self.notes.append(f"{verdict['n_lost']} patients could not be scored by every arm and are left out of all.")
+        verdict = judge_predictions(list_predictions(outcomes), declared, arms=self.arms, costs=costs)
+        if verdict.n_lost:
+            self.notes.append(f"{verdict.n_lost} patients could not be scored by every arm and are left out of all.")
         save_outcomes(
             outcomes,
             self.cohort,
@@ -175,7 +175,7 @@ class StudyBench(ArmBench):
             self.folder.results,
         )
         write_record(self.folder.metrics, {outcome.arm.name: outcome.metrics.as_json() for outcome in outcomes})
-        write_record(self.folder.verdict, verdict)
+        verdict.save(self.folder.verdict)
         self._verdict = verdict
         return verdict
 
@@ -191,7 +191,7 @@ class StudyBench(ArmBench):
         frozen = [arm for arm in outcomes if arm.finetuned == "frozen" and not arm.is_chosen]
         if verdict is None or not frozen:
             return None
-        name = verdict["verdict"]["arm"] or verdict["verdict"]["best_arm"]
+        name = verdict.verdict.arm or verdict.verdict.best_arm
         shown = next(outcome for arm, outcome in outcomes.items() if arm.name == name)
         base = count_chosen(self.choices) if shown.arm.is_chosen else base_of(shown.arm)
         return shown, self.load_frozen(base if base in frozen else frozen[0])
@@ -202,20 +202,18 @@ class StudyBench(ArmBench):
         if shown is None:
             return ()
         control = shown[1] if item.arm is None else self.load_frozen(item.arm)
-        runs = permute_arm(control, self.cohort, self.design.permutations, self.progress)
-        permutations = {
-            "arm": control.arm.name,
-            **dataclasses.asdict(runs),
-            **judge_permutations(runs.auc, runs.aucs, within=runs.within),
-        }
-        write_record(self.folder.controls, read_if_there(self.folder.controls) | {"permutations": permutations})
+        permutations = permute_arm(control, self.cohort, self.design.permutations, self.progress)
+        controls = load_if_whole(self.folder.controls, Controls) or Controls()
+        controls.model_copy(update={"permutations": permutations}).save(self.folder.controls)
         return ()
 
     def cka(self, item: WorkItem) -> Sequence[Failure]:
         """Compare an arm's fine-tuned encoders with the frozen one, block by block."""
         assert item.arm is not None
         pairs = compare_blocks(self.load_frozen(base_of(item.arm)), item.arm, self.cohort, self.progress)
-        _put_rows(self.folder.cka, "pairs", item.arm, pairs)
+        content = load_if_whole(self.folder.cka, CkaRecord) or CkaRecord()
+        others = [pair for pair in content.pairs if pair.arm != item.arm.name]
+        CkaRecord(pairs=(*others, *pairs)).save(self.folder.cka)
         return ()
 
     def localise(self, item: WorkItem) -> Sequence[Failure]:
@@ -235,38 +233,47 @@ class StudyBench(ArmBench):
             content, failures = localise_run(run, settings, progress=self.progress)
         except CohortError as error:  # of no tested slide, say: the arms can be compared all the same
             self.notes.append(f"Where the maps of {item.arm.name} light up was not measured: {error}")
-            _put_rows(self.folder.localisation, "arms", item.arm, [], reason=self.notes[-1])
+            self._put_maps(item.arm, None, reason=self.notes[-1])
             return ()
-        _put_rows(self.folder.localisation, "arms", item.arm, [{"arm": item.arm.name, **content.as_json()}])
+        self._put_maps(item.arm, content.model_copy(update={"arm": item.arm.name}))
         return failures
+
+    def _put_maps(self, arm: Arm, maps: Localisation | None, *, reason: str | None = None) -> None:
+        """Put an arm's maps in place of those that the study's file holds of it; None says why there are none."""
+        content = load_if_whole(self.folder.localisation, StudyLocalisation) or StudyLocalisation()
+        others = [other for other in content.arms if other.arm != arm.name]
+        kept = None if f"maps of {arm.name} light" in str(content.reason) else content.reason
+        arms = (*others, *([] if maps is None else [maps]))
+        StudyLocalisation(arms=arms, reason=reason or kept).save(self.folder.localisation)
 
     def save_findings(self) -> None:
         """Write what was found over all arms; of looks and controls, what belongs to arms that are finished."""
         kinds = {item.kind for item in self.list_finished()}
         verdict = self.judge()
         shown = self._find_shown()
-        controls: dict[str, Any] = {"permutations": None, "baselines": {}, "batches": []}
+        controls = Controls(permutations=None, baselines={}, batches=())
         if shown is not None:
-            permutations = read_if_there(self.folder.controls).get("permutations") if PERMUTE in kinds else None
-            controls = {
-                "permutations": permutations,
-                "baselines": {
-                    name: score.auc.as_json() for name, score in shown[1].analysis.metrics.scores.baselines.items()
-                },
-                "arm": shown[0].arm.name,
-                "batches": [batch.as_json() for batch in shown[0].metrics.batches],
-                "robustness": self._measure_robustness(),
-            }
-        write_record(self.folder.controls, controls)
+            earlier = load_if_whole(self.folder.controls, Controls) if PERMUTE in kinds else None
+            controls = Controls(
+                permutations=None if earlier is None else earlier.permutations,
+                baselines={name: score.auc for name, score in shown[1].analysis.metrics.scores.baselines.items()},
+                arm=shown[0].arm.name,
+                batches=shown[0].metrics.batches,
+                robustness=self._measure_robustness(),
+            )
+        controls.save(self.folder.controls)
         names = [arm.name for arm in self.load_outcomes()] if verdict is not None else []
-        pairs = _sort_rows(read_if_there(self.folder.cka).get("pairs", ()), names)
-        write_record(self.folder.cka, {"pairs": pairs} if CKA in kinds else {})
-        located = read_if_there(self.folder.localisation)
-        arms = _sort_rows(located.get("arms", ()), names)
-        found = {"arms": arms, "reason": located.get("reason")} if LOCALISE in kinds else {}
-        write_record(self.folder.localisation, found)
+        cka, maps = CkaRecord(), StudyLocalisation()
+        if CKA in kinds:
+            cka = load_if_whole(self.folder.cka, CkaRecord) or cka
+            cka = CkaRecord(pairs=_sort(cka.pairs, names))
+        if LOCALISE in kinds:
+            maps = load_if_whole(self.folder.localisation, StudyLocalisation) or maps
+            maps = StudyLocalisation(arms=_sort(maps.arms, names), reason=maps.reason)
+        cka.save(self.folder.cka)
+        maps.save(self.folder.localisation)
 
-    def _measure_robustness(self) -> list[dict[str, Any]]:
+    def _measure_robustness(self) -> tuple[Robustness, ...]:
         """Measure how far each arm follows the batch; none where the cohort names no two batches."""
         rows = []
         for arm, outcome in self.load_outcomes().items():
@@ -276,19 +283,11 @@ class StudyBench(ArmBench):
                 features = measure_features(frozen.bags.features, frozen.rounds, self.cohort)
             gap = measure_gap(outcome, self.cohort)
             if features is not None or gap is not None:
-                rows.append({"arm": arm.name, "gap": gap, **(features or {"index": None, "batch_auc": None})})
-        return rows
+                index, batch_auc = features or (None, None)
+                rows.append(Robustness(arm=arm.name, gap=gap, index=index, batch_auc=batch_auc))
+        return tuple(rows)
 
 
-def _put_rows(path: Path, name: str, arm: Arm, rows: Iterable[Mapping[str, Any]], *, reason: str | None = None) -> None:
-    """Put an arm's rows in place of those that a file holds of it."""
-    content = read_if_there(path)
-    others = [row for row in content.get(name, ()) if row["arm"] != arm.name]
-    kept = None if f"maps of {arm.name} light" in str(content.get("reason")) else content.get("reason")
-    reasons = {"reason": reason or kept} if name == "arms" else {}
-    write_record(path, {name: [*others, *rows], **reasons})
-
-
-def _sort_rows(rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> list[Mapping[str, Any]]:
-    """Return the rows of some arms, in the order of their names."""
-    return sorted((row for row in rows if row["arm"] in names), key=lambda row: names.index(row["arm"]))
+def _sort(rows: Iterable[_OfArm], names: Sequence[str]) -> tuple[_OfArm, ...]:
+    """Return what was found of some arms, in the order of their names."""
+    return tuple(sorted((row for row in rows if row.arm in names), key=lambda row: names.index(row.arm)))

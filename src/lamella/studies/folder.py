@@ -22,11 +22,16 @@ DIR/local/                 what holds paths: not to be passed on; work/ in it ma
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from lamella.files import parse_json_file
+from pydantic import BaseModel
+
+from lamella.errors import ModelError
+from lamella.records import load_content
 from lamella.runs.folder import Inside
 from lamella.studies.arms import Arm
+
+_C = TypeVar("_C", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +77,9 @@ class StudyFolder:
         return old if old.is_dir() else arms / arm.folder
 
 
-def read_if_there(path: Path) -> dict[str, Any]:
-    """Return what a JSON file of a study holds; nothing where it is not there, or damaged."""
+def load_if_whole(path: Path, kind: type[_C]) -> _C | None:
+    """Return what a file of a study holds; None where it is not there, or damaged."""
     try:
-        content = parse_json_file(path)
-    except (OSError, ValueError):
-        return {}
-    return dict(content) if isinstance(content, dict) else {}
+        return load_content(path, kind, made_by="lamella study")
+    except ModelError:
+        return None

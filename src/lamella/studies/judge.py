@@ -6,9 +6,10 @@ slides, bags or models.
 
 import csv
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -16,17 +17,17 @@ from numpy.typing import NDArray
 
 from lamella.analysis.contest import ArmFacts, Contest, judge_contest
 from lamella.analysis.frames import judge_with_lost
+from lamella.analysis.verdict import DeclaredTable, PlannedTable, Verdict
+from lamella.cohort import CohortSlide
 from lamella.encoders.names import N_BLOCKS
 from lamella.errors import LamellaError, ModelError
-from lamella.files import parse_json_file, write_record
 from lamella.machine import refuse_passing
+from lamella.records import Record, load_content
 from lamella.runs.folder import refuse_changed_tables
 from lamella.studies.arms import Arm
 from lamella.studies.costs import load_costs
 from lamella.studies.folder import StudyFolder
-from lamella.studies.record import StudyRecord
-
-_SAME = ("encoder", "weights", "finetuned", "head", "tiles")
+from lamella.studies.record import ArmRecord, EncoderCost, StudyRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,40 @@ class ArmCost:
     a_tile: float
     gflops: float
 
+    @classmethod
+    def of(cls, cost: EncoderCost, tiles_a_slide: float) -> Self:
+        """Return what an arm costs whose encoder costs so much."""
+        seconds = cost.seconds_per_tile
+        return cls(a_slide=seconds * tiles_a_slide, a_tile=seconds, gflops=cost.gflops)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownSlide:
+    """A slide of the cohort, training included, as its table has it."""
+
+    slide_id: str
+    patient_id: str
+    label: str | None
+    batch: str | None
+    split: str | None
+
+    @classmethod
+    def of(cls, slide: CohortSlide) -> Self:
+        """Return what is known of a slide."""
+        return cls(
+            slide_id=slide.slide_id,
+            patient_id=slide.patient_id,
+            label=slide.label,
+            batch=slide.batch,
+            split=slide.split,
+        )
+
+
+class DeclaredTables(Record):
+    """The tables of a verdict, of whichever version."""
+
+    tables: tuple[DeclaredTable, ...] = ()
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Declared:
@@ -51,43 +86,44 @@ class Declared:
     Attributes:
         classes: In the order of the logits.
         margin: How much AUC may be given up.
-        tables: Comparisons: `name`, `title`, `rows` of (arm, base).
+        tables: Comparisons.
         reference: Encoders whose depths are held against their whole; none takes the first that has any.
-        slides: Of the whole cohort, training included: `label`, `batch`, `split`.
+        slides: Of the whole cohort.
     """
 
     classes: tuple[str, ...]
     margin: float
-    tables: Sequence[Mapping[str, Any]]
+    tables: Sequence[PlannedTable]
     reference: tuple[str, ...]
-    slides: Sequence[Mapping[str, Any]]
+    slides: Sequence[KnownSlide]
 
 
 def judge_predictions(
     predictions: pd.DataFrame,
     declared: Declared,
     *,
-    rows: Mapping[str, Mapping[str, Any]],
+    arms: Mapping[str, ArmRecord],
     costs: Mapping[str, ArmCost],
-) -> dict[str, Any]:
-    """Return what `verdict.json` holds.
+) -> Verdict:
+    """Return the verdict on the arms that ran.
 
     Args:
         predictions: The long table of the arms that ran.
         declared: Margin, tables, reference encoders.
-        rows: What `study.json` says of each arm, by name.
+        arms: What `study.json` says of each, by name.
         costs: Of each arm, by name.
     """
 
-    def judge(contest: Contest) -> dict[str, Any]:
-        ran = [rows[name] for name in contest.names]
-        whole = {row["arm"] for row in ran if row["finetuned"] == "frozen" and row["depth"] == N_BLOCKS}
+    def judge(contest: Contest) -> Verdict:
+        ran = {name: arms[name] for name in contest.names}
+        whole = [name for name, arm in ran.items() if arm.finetuned == "frozen" and arm.depth == N_BLOCKS]
+        added_later = {name for name, arm in arms.items() if not arm.declared}
         facts = ArmFacts(
             costs={name: costs[name].a_slide for name in contest.names},
             gflops={name: costs[name].gflops for name in contest.names},
-            imagenet_top1={name: rows[name]["imagenet_top1"] for name in whole},
-            added_later={name for name, row in rows.items() if not row["declared"]},
-            chains=find_chains(ran, declared.reference),
+            imagenet_top1={name: arms[name].imagenet_top1 for name in whole},
+            added_later=added_later,
+            chains=find_chains(ran, declared.reference, added_later=added_later),
         )
         known = _know_training(contest, declared)
         return judge_contest(known, facts, margin=declared.margin, tables=declared.tables)
@@ -95,7 +131,7 @@ def judge_predictions(
     return judge_with_lost(predictions, judge, classes=declared.classes)
 
 
-def judge_again(path: Path) -> dict[str, Any]:
+def judge_again(path: Path) -> Verdict:
     """Judge a finished study by the rules of this version, from its folder alone; nothing is trained or read again.
 
     Args:
@@ -119,7 +155,7 @@ def judge_again(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _judge_folder(folder: StudyFolder) -> dict[str, Any]:
+def _judge_folder(folder: StudyFolder) -> Verdict:
     path = folder.path
     if not folder.record.exists():
         raise ModelError(f"'{path}' holds no study (study.json). Name the --out folder of a `lamella study`.")
@@ -133,72 +169,68 @@ def _judge_folder(folder: StudyFolder) -> dict[str, Any]:
             f"'{path}' holds no predictions that can be read (predictions.parquet). Run the study again: it makes what "
             "is missing."
         ) from error
+    earlier = load_content(folder.verdict, DeclaredTables, made_by="lamella study")
     declared = Declared(
         classes=record.classes,
         margin=record.design.margin,
-        tables=[
-            {**table, "rows": [(row["arm"], row["base"]) for row in table["rows"]]}
-            for table in _read(folder.verdict).get("tables", ())
-        ],
+        tables=() if earlier is None else [table.declared for table in earlier.tables],
         reference=record.design.reference,
-        slides=_read_rows(folder.path / "cohort.csv"),
+        slides=_read_slides(folder.path / "cohort.csv"),
     )
     costs = _restore_costs(folder, record, set(predictions["arm"]))
-    rows = {row.arm: row.model_dump() for row in record.arms}
-    verdict = judge_predictions(predictions, declared, rows=rows, costs=costs)
-    write_record(folder.verdict, verdict)
+    verdict = judge_predictions(predictions, declared, arms={arm.arm: arm for arm in record.arms}, costs=costs)
+    verdict.save(folder.verdict)
     return verdict
 
 
-def find_chains(rows: Sequence[Mapping[str, Any]], reference: Sequence[str]) -> list[list[str]]:
+def find_chains(
+    arms: Mapping[str, Arm] | Mapping[str, ArmRecord],
+    reference: Sequence[str],
+    *,
+    added_later: AbstractSet[str] = frozenset(),
+) -> list[list[str]]:
     """Return the arms that are equal in all but depth, the whole network first, of each reference encoder.
 
     Args:
-        rows: Of the arms that ran, in the order of the design.
+        arms: By name, in the order of the design.
         reference: Encoders; of each the first such arms count. None takes the first of all.
+        added_later: Arms that are no depth of a chain, as results had been seen.
     """
-    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[key] for key in _SAME), []).append(row)
+    groups: dict[tuple[str, ...], dict[str, int]] = {}
+    for name, arm in arms.items():
+        same = (arm.encoder, arm.weights, arm.finetuned, arm.head, arm.tiles)
+        groups.setdefault(same, {})[name] = arm.depth
     chains: dict[str, list[str]] = {}
-    for key, group in groups.items():
-        whole = next((row for row in group if row["depth"] == N_BLOCKS), None)
-        cuts = [row["arm"] for row in group if row["depth"] < N_BLOCKS and row["declared"]]
+    for (encoder, *_), depths in groups.items():
+        whole = next((name for name, depth in depths.items() if depth == N_BLOCKS), None)
+        cuts = [name for name, depth in depths.items() if depth < N_BLOCKS and name not in added_later]
         if whole is not None and cuts:
-            chains.setdefault(str(key[0]), [whole["arm"], *cuts])
+            chains.setdefault(encoder, [whole, *cuts])
     if not reference:
         return list(chains.values())[:1]
     return [chains[name] for name in reference if name in chains]
-
-
-def list_chain_rows(arms: Sequence[Arm]) -> list[dict[str, Any]]:
-    """Return arms of a design as `find_chains` takes them."""
-    return [
-        {"arm": arm.name, "depth": arm.depth, "declared": True, **{key: getattr(arm, key) for key in _SAME}}
-        for arm in arms
-    ]
 
 
 def _know_training(contest: Contest, declared: Declared) -> Contest:
     """Return a contest that knows what the batch alone says, where the training slides are not among its units."""
     if contest.batches is None or len(np.unique(contest.folds)) > 1:
         return contest
-    train = [row for row in declared.slides if row.get("split") == "train" and row.get("batch")]
+    train = [slide for slide in declared.slides if slide.split == "train" and slide.batch]
     if not train:
         return contest
-    batch_of = {row["patient_id"]: row["batch"] for row in declared.slides}
-    batch_of |= {row["slide_id"]: row["batch"] for row in declared.slides}
+    batch_of = {slide.patient_id: slide.batch for slide in declared.slides}
+    batch_of |= {slide.slide_id: slide.batch for slide in declared.slides}
     overall = _count(train, declared.classes)
     logits = np.empty((len(contest.units), len(declared.classes)))
     for number, unit in enumerate(contest.units):
-        same = [row for row in train if row["batch"] == batch_of.get(unit)] if contest.batches[number] >= 0 else []
+        same = [slide for slide in train if slide.batch == batch_of.get(unit)] if contest.batches[number] >= 0 else []
         counts = _count(same, declared.classes)
         logits[number] = np.log((counts + (overall + 1e-3) / (overall + 1e-3).sum()) / (counts.sum() + 1))
     return replace(contest, batch_logits=logits)
 
 
-def _count(rows: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> NDArray[np.float64]:
-    return np.array([sum(row["label"] == name for row in rows) for name in classes], dtype=np.float64)
+def _count(slides: Sequence[KnownSlide], classes: Sequence[str]) -> NDArray[np.float64]:
+    return np.array([sum(slide.label == name for slide in slides) for name in classes], dtype=np.float64)
 
 
 def _restore_costs(folder: StudyFolder, record: StudyRecord, names: set[str]) -> dict[str, ArmCost]:
@@ -214,7 +246,7 @@ def _restore_costs(folder: StudyFolder, record: StudyRecord, names: set[str]) ->
         row = rows[name]
         if row.chosen:
             chosen = {choice.arm for choice in row.chosen}
-            costs[name] = join_costs([(rows[arm].model_dump(), costs[arm]) for arm in sorted(chosen & costs.keys())])
+            costs[name] = join_costs([(rows[arm], costs[arm]) for arm in sorted(chosen & costs.keys())])
             continue
         begins, ends = f"{row.tiles}/", f"/{row.encoder}@{row.depth}"
         keys = [key for key in measured if key.startswith(begins) and key.endswith(ends)]
@@ -223,21 +255,19 @@ def _restore_costs(folder: StudyFolder, record: StudyRecord, names: set[str]) ->
             raise ModelError(
                 f"costs.json holds no cost of arm '{name}'. Run the study again: it measures what is missing."
             )
-        a_tile = float(measured[keys[0]]["seconds_per_tile"])
-        a_slide = a_tile * record.cohort.tiles_a_slide.get(row.tiles, 1.0)
-        costs[name] = ArmCost(a_slide=a_slide, a_tile=a_tile, gflops=float(measured[keys[0]]["gflops"]))
+        costs[name] = ArmCost.of(measured[keys[0]], record.cohort.tiles_a_slide.get(row.tiles, 1.0))
     return costs
 
 
-def join_costs(arms: Sequence[tuple[Mapping[str, Any], ArmCost]]) -> ArmCost:
+def join_costs(arms: Sequence[tuple[Arm | ArmRecord, ArmCost]]) -> ArmCost:
     """Return what predicting with several arms' models costs: every network once, as deep as it is read.
 
     Args:
-        arms: What `study.json` says of each, and its cost.
+        arms: Each with its cost.
     """
-    networks: dict[tuple[Any, ...], list[ArmCost]] = {}
-    for row, cost in arms:
-        networks.setdefault(tuple(row[key] for key in ("encoder", "weights", "tiles")), []).append(cost)
+    networks: dict[tuple[str, ...], list[ArmCost]] = {}
+    for arm, cost in arms:
+        networks.setdefault((arm.encoder, arm.weights, arm.tiles), []).append(cost)
     deepest = [max(costs, key=lambda cost: (cost.gflops, cost.a_slide)) for costs in networks.values()]
     return ArmCost(
         a_slide=sum(cost.a_slide for cost in deepest),
@@ -246,18 +276,17 @@ def join_costs(arms: Sequence[tuple[Mapping[str, Any], ArmCost]]) -> ArmCost:
     )
 
 
-def _read_rows(path: Path) -> list[dict[str, str]]:
+def _read_slides(path: Path) -> list[KnownSlide]:
     if not path.exists():
         return []
     with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = parse_json_file(path)
-    except OSError:
-        return {}
-    except ValueError as error:
-        raise ModelError(f"'{path}' is damaged ({error}). Run `lamella study` again.") from error
-    return content if isinstance(content, dict) else {}
+        return [
+            KnownSlide(
+                slide_id=row["slide_id"],
+                patient_id=row["patient_id"],
+                label=row["label"],
+                batch=row.get("batch"),
+                split=row.get("split"),
+            )
+            for row in csv.DictReader(stream)
+        ]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from lamella.runs.bags import hash_json
-from lamella.studies.arms import CHOSEN_ARMS, Arm
+from lamella.studies.arms import CHOSEN_ARMS, Arm, Finetuned
 from lamella.studies.design import StudyDesign
 from lamella.studies.prices import price_extraction, price_finetuning, price_training
 from lamella.studies.work import (
@@ -166,7 +166,7 @@ class _List:
         if not arms:
             return []
         farthest = "tuned" if any(arm.finetuned == "tuned" for arm in arms) else "head"
-        kinds = ("head", "tuned") if farthest == "tuned" else ("head",)
+        kinds: tuple[Finetuned, ...] = ("head", "tuned") if farthest == "tuned" else ("head",)
         return [
             WorkItem(
                 kind=FINETUNE,
@@ -182,7 +182,7 @@ class _List:
             for fold in self._facts.folds
         ]
 
-    def _price_finetuning(self, base: Arm, fold: int, kinds: Iterable[str]) -> float | None:
+    def _price_finetuning(self, base: Arm, fold: int, kinds: Iterable[Finetuned]) -> float | None:
         facts = self._facts
         if not facts.tiles_a_slide:
             return None
@@ -208,9 +208,8 @@ class _List:
             anyway = {other.key for item in planned for other in item.makes}
             prices = []
             for base in frozen:
-                kinds = [
-                    kind for kind in ("head", "tuned") if self._marks.of_tuning(base, fold, kind).key not in anyway
-                ]
+                both: tuple[Finetuned, ...] = ("head", "tuned")
+                kinds = [kind for kind in both if self._marks.of_tuning(base, fold, kind).key not in anyway]
                 prices.append(self._price_finetuning(base, fold, kinds))
             known = [price for price in prices if price is not None]
             items.append(

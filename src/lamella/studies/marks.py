@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lamella.cohort import Cohort
 from lamella.encoders import EncoderSpec
+from lamella.explain.records import CkaRecord
 from lamella.features.failures import Failure
 from lamella.features.settings import ExtractSettings
 from lamella.files import parse_json_file, write_json
@@ -17,7 +18,9 @@ from lamella.runs.folder import RunFolder
 from lamella.studies.arms import Arm
 from lamella.studies.costs import load_costs
 from lamella.studies.design import StudyDesign
-from lamella.studies.folder import StudyFolder, read_if_there
+from lamella.studies.folder import StudyFolder, load_if_whole
+from lamella.studies.looks import Controls, StudyLocalisation
+from lamella.studies.record import StudyRecord
 from lamella.studies.work import BagSet, Mark, bags_of, base_of
 
 
@@ -68,7 +71,8 @@ def find_done(
     listed as work, and what is there of it is kept when that work is done.
     """
     marks, arms = load_marks(folder.work), design.list_arms()
-    finished = {str(row["arm"]) for row in read_if_there(folder.record).get("arms", ()) if row.get("state") == "done"}
+    record = load_if_whole(folder.record, StudyRecord)
+    finished = set() if record is None else {arm.arm for arm in record.arms if arm.state == "done"}
     old = [arm for arm in arms if arm.name in finished and (folder.path / "arms" / base_of(arm).key).is_dir()]
     done: dict[str, str | None] = dict.fromkeys(mark for arm in old for mark in _list_trainings(arm, folds))
     done |= _find_bags(design, cohort, folder, {bags_of(arm): marks.get(_name_bags(arm)) for arm in old})
@@ -127,11 +131,12 @@ def _find_trained(
 
 def _find_looks(arms: Sequence[Arm], folder: StudyFolder) -> list[str]:
     """Return the marks of controls and looks whose figures are there."""
-    looks = ["permute"] if read_if_there(folder.controls).get("permutations") else []
-    for kind, rows in (
-        ("cka", read_if_there(folder.cka).get("pairs", ())),
-        ("localise", read_if_there(folder.localisation).get("arms", ())),
-    ):
-        names = {str(row.get("arm")) for row in rows}
-        looks += [f"{kind} {arm.folder}" for arm in arms if arm.name in names]
-    return looks
+    controls, cka = load_if_whole(folder.controls, Controls), load_if_whole(folder.cka, CkaRecord)
+    localisation = load_if_whole(folder.localisation, StudyLocalisation)
+    compared = set() if cka is None else {pair.arm for pair in cka.pairs}
+    mapped = set() if localisation is None else {maps.arm for maps in localisation.arms}
+    return [
+        *(["permute"] if controls is not None and controls.permutations is not None else []),
+        *(f"cka {arm.folder}" for arm in arms if arm.name in compared),
+        *(f"localise {arm.folder}" for arm in arms if arm.name in mapped),
+    ]

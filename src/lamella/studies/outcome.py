@@ -7,16 +7,15 @@ DIR/results.csv            a row an arm, fold and seed, with its AUC on the fold
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lamella.analysis.auc import estimate_auc
 from lamella.analysis.predictions import PredictionTable, average_by_patient
+from lamella.analysis.scores import Score
 from lamella.cohort import Cohort
 from lamella.files import replacing, write_table
-from lamella.runs.metrics import Score
 from lamella.runs.predictions import average_models
 from lamella.studies.arms import Arm
 
@@ -99,7 +98,9 @@ def save_outcomes(
     write_table(results, RESULT_COLUMNS, [row for outcome in outcomes for row in _list_results(outcome, cohort, costs)])
 
 
-def _list_results(outcome: ArmOutcome, cohort: Cohort, costs: Mapping[str, float]) -> list[dict[str, Any]]:
+def _list_results(
+    outcome: ArmOutcome, cohort: Cohort, costs: Mapping[str, float]
+) -> list[dict[str, str | int | float]]:
     arm, rows = outcome.arm, []
     for seed in outcome.seeds:
         table = average_arm(outcome.predictions, cohort, seeds=[seed])

@@ -8,7 +8,6 @@ budget is kept.
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from lamella.studies.arms import CHOSEN_ARMS, Arm
 from lamella.studies.design import StudyDesign
@@ -37,7 +36,7 @@ class PlannedArm:
     gflops: float
     seconds: float
 
-    def as_row(self) -> dict[str, Any]:
+    def as_row(self) -> dict[str, str]:
         """Return it as a row of a table: `arm`, `state`, `GFLOPs a tile`, `time`."""
         return {
             "arm": self.arm.name,
@@ -73,7 +72,7 @@ class StudyPlan:
         """What is still to be done takes, as far as it is priced."""
         return _total(self.todo)
 
-    def list_rows(self) -> list[dict[str, Any]]:
+    def list_rows(self) -> list[dict[str, str]]:
         """Return what will be done, a row of a table each: `work`, `at most`."""
         return [
             {"work": item.key, "at most": "not priced" if item.seconds is None else say_time(item.seconds)}

@@ -3,12 +3,12 @@
 import difflib
 
 from lamella.errors import SettingsError
+from lamella.studies.arms import FINETUNED
 from lamella.studies.design import StudyDesign
 from lamella.studies.design_parts import (
     ArmBlock,
     Comparison,
     Depth,
-    Finetuned,
     FinetuneDesign,
     TileDesign,
     TrainDesign,
@@ -103,14 +103,13 @@ def _make_quick() -> StudyDesign:
 
 
 def _list_paper_arms() -> tuple[ArmBlock, ...]:
-    both: tuple[Finetuned, ...] = ("frozen", "head", "tuned")
     return (
         ArmBlock(encoders=_TABLE_1),
         ArmBlock(encoders=_HISTOLOGY),
-        ArmBlock(encoders=("resnet18", "densenet121"), finetuned=both),
+        ArmBlock(encoders=("resnet18", "densenet121"), finetuned=FINETUNED),
         ArmBlock(encoders=("resnet18", "densenet121"), depths=_DEPTHS),
         ArmBlock(encoders=_PACKAGED, depths=_DEPTHS),
-        ArmBlock(encoders=("efficientnet-lite0",), finetuned=both),
+        ArmBlock(encoders=("efficientnet-lite0",), finetuned=FINETUNED),
     )
 
 

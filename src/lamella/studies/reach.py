@@ -4,7 +4,7 @@ from lamella.analysis.judgement import LEAST_PATIENTS
 from lamella.analysis.reach import USUAL_AUC, Reach, find_reach
 from lamella.cohort import Cohort
 from lamella.studies.design import StudyDesign
-from lamella.studies.judge import find_chains, list_chain_rows
+from lamella.studies.judge import find_chains
 
 
 def say_reach(design: StudyDesign, cohort: Cohort) -> list[str]:
@@ -26,7 +26,7 @@ def say_reach(design: StudyDesign, cohort: Cohort) -> list[str]:
         ]
     m, *rest = sorted(tested.values())
     q, n_rounds = rest[0] if len(rest) == 1 else sum(rest), _count_rounds(cohort, design)
-    chains = find_chains(list_chain_rows(arms), design.reference)
+    chains = find_chains({arm.name: arm for arm in arms}, design.reference)
     lines = []
     if chains:
         reach = find_reach(m, q, margin=design.margin, n_others=len(chains), n_rounds=n_rounds)

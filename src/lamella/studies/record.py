@@ -1,15 +1,16 @@
 """What a study says of itself, `study.json`: the design, each arm and its state, versions, notes. No paths."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
-from pydantic import Field
+from pydantic import Field, RootModel
 
 from lamella.cohort import Cohort, list_rounds
 from lamella.errors import ModelError, SettingsError
-from lamella.runs.record import Record, list_versions
-from lamella.studies.arms import Arm
+from lamella.records import Record, Result
+from lamella.runs.record import list_versions
+from lamella.studies.arms import Arm, Finetuned
 from lamella.studies.folder import StudyFolder
 
 RECORD_FORMAT: Final = 1
@@ -38,7 +39,7 @@ class ArmRecord(Record):
     encoder: str
     depth: int
     weights: str
-    finetuned: Literal["frozen", "head", "tuned"]
+    finetuned: Finetuned
     head: str
     tiles: str
     state: str
@@ -135,7 +136,7 @@ class WorkRecord(Record):
     state: str
 
 
-class StudyRecord(Record):
+class StudyRecord(Result):
     """What `study.json` holds; its `status` is `running`, `finished` or `budget spent`."""
 
     format: Literal["lamella-study"] = "lamella-study"
@@ -147,11 +148,30 @@ class StudyRecord(Record):
     positive: str | None
     arms: tuple[ArmRecord, ...]
     cohort: CohortCounts
-    work: tuple[WorkRecord, ...] = ()
     versions: dict[str, str] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     scope: str | None = None
+    work: tuple[WorkRecord, ...] = ()
     files: dict[str, str] = Field(default_factory=dict)
+
+
+class EncoderCost(Record):
+    """What encoding a tile costs (the median of `runs`), and on what that was measured."""
+
+    seconds_per_tile: float
+    runs: tuple[float, ...] = ()
+    gflops: float
+    parameters: int | None = None
+    dim: int | None = None
+    device: str | None = None
+    precision: str | None = None
+    runtime: str | None = None
+    processor: str | None = None
+    n_cores: int | None = None
+
+
+class Costs(RootModel[dict[str, EncoderCost]]):
+    """What `costs.json` holds, by `lamella.studies.costs.name_cost`."""
 
 
 class Design(Protocol):
@@ -164,14 +184,14 @@ class Design(Protocol):
         ...
 
 
-def describe_study(cohort: Cohort, design: Design, *, status: str, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what `study.json` is to hold of a study.
+def describe_study(cohort: Cohort, design: Design, *, status: str, arms: Iterable[ArmRecord]) -> StudyRecord:
+    """Return what is known of a study from its cohort, its design and its arms.
 
     Args:
         cohort: With folds or splits.
         design: What is compared.
         status: How far it is: `running`, `finished` or `budget spent`.
-        rows: What is said of each arm.
+        arms: What is said of each.
     """
     slides = cohort.slides
     patients = {name: {slide.patient_id for slide in slides if slide.label == name} for name in cohort.classes}
@@ -183,7 +203,7 @@ def describe_study(cohort: Cohort, design: Design, *, status: str, rows: Iterabl
         design=DesignRecord.model_validate(design.as_plain()),
         classes=cohort.classes,
         positive=cohort.positive,
-        arms=tuple(ArmRecord.model_validate(row) for row in rows),
+        arms=tuple(arms),
         cohort=CohortCounts(
             n_slides=len(slides),
             n_patients=len({slide.patient_id for slide in slides}),
@@ -191,7 +211,7 @@ def describe_study(cohort: Cohort, design: Design, *, status: str, rows: Iterabl
             n_rounds=len(list_rounds(cohort)),
         ),
         versions=list_versions(),
-    ).as_json()
+    )
 
 
 def was_declared(arm: Arm, earlier: StudyRecord | None) -> bool:

@@ -1,18 +1,18 @@
 """How far an arm follows the batch: neighbours of its features, reading it from them, what scores gain."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lamella.analysis.auc import estimate_auc, find_auc_interval
 from lamella.analysis.baselines import predict_from_vectors
+from lamella.analysis.figure import Figure
 from lamella.analysis.predictions import number_groups
-from lamella.analysis.robustness import find_batch_gap, find_robustness_index
+from lamella.analysis.robustness import RobustnessIndex, find_batch_gap, find_robustness_index
 from lamella.cohort import Cohort, Round
 from lamella.errors import LamellaError
+from lamella.studies.looks import BatchGap
 from lamella.studies.outcome import ArmOutcome, average_arm
 
 N_NEIGHBOURS = 11
@@ -20,7 +20,7 @@ N_NEIGHBOURS = 11
 
 def measure_features(
     features: Mapping[str, NDArray[np.floating]], rounds: Sequence[Round], cohort: Cohort
-) -> dict[str, Any] | None:
+) -> tuple[RobustnessIndex, Figure] | None:
     """Return the robustness index of an encoder's features, and how well the batch can be read from them.
 
     Args:
@@ -29,7 +29,7 @@ def measure_features(
         cohort: Labels, batches, patients.
 
     Returns:
-        `index` (value, k, counts) and `batch_auc` (value, interval, reason); None with fewer than two batches.
+        None with fewer than two batches.
     """
     slides = [slide for slide in cohort.slides if slide.slide_id in features and slide.batch is not None]
     batches = tuple(sorted({str(slide.batch) for slide in slides}))
@@ -43,10 +43,10 @@ def measure_features(
         number_groups([slide.patient_id for slide in slides]),
         k=N_NEIGHBOURS,
     )
-    return {"index": dataclasses.asdict(index), "batch_auc": _read_batch(means, rounds, cohort, batches)}
+    return index, _read_batch(means, rounds, cohort, batches)
 
 
-def measure_gap(outcome: ArmOutcome, cohort: Cohort) -> dict[str, float] | None:
+def measure_gap(outcome: ArmOutcome, cohort: Cohort) -> BatchGap | None:
     """Return an arm's AUC over all pairs less that within batches, with its standard error; None without batches."""
     table = average_arm(outcome.predictions, cohort)
     if table.batches is None:
@@ -58,12 +58,12 @@ def measure_gap(outcome: ArmOutcome, cohort: Cohort) -> dict[str, float] | None:
     if len(set(batches.tolist())) < 2:
         return None
     gap = find_batch_gap(part.logits, part.targets, part.folds, batches, patients=part.patients if several else None)
-    return None if gap is None else {"value": gap[0], "standard_error": gap[1]}
+    return None if gap is None else BatchGap(value=gap[0], standard_error=gap[1])
 
 
 def _read_batch(
     means: Mapping[str, NDArray[np.float64]], rounds: Sequence[Round], cohort: Cohort, batches: tuple[str, ...]
-) -> dict[str, Any]:
+) -> Figure:
     """Return the AUC of reading the batch from mean features, over pairs of the same fold."""
     by_id = {slide.slide_id: slide for slide in cohort.slides}
     labels = {slide_id: str(by_id[slide_id].batch) for slide_id in means}
@@ -77,10 +77,10 @@ def _read_batch(
             logits += list(read.values())
             folds += [round_.fold] * len(read)
     except LamellaError as error:
-        return {"value": None, "interval": None, "reason": str(error)}
+        return Figure(value=None, interval=None, reason=str(error))
     patients = number_groups([by_id[i].patient_id for i in tested])
     targets = np.array([batches.index(labels[i]) for i in tested])
     estimate = estimate_auc(np.array(logits), targets, folds=np.array(folds), patients=patients)
     if estimate is None:
-        return {"value": None, "interval": None, "reason": "no fold holds two batches"}
-    return {"value": float(estimate.auc[0]), "interval": list(find_auc_interval(estimate)), "reason": None}
+        return Figure(value=None, interval=None, reason="no fold holds two batches")
+    return Figure(value=float(estimate.auc[0]), interval=find_auc_interval(estimate), reason=None)

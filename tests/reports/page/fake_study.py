@@ -235,7 +235,7 @@ def _write_verdict(folder, arms, cohort, targets, logits):
         ],
     )
     tables = [{**table, "rows": list_rows(table["name"], arms)} for table in TABLES]
-    verdict = judge_contest(contest, facts, margin=0.05, tables=tables) | {"n_lost": 2}
+    verdict = judge_contest(contest, facts, margin=0.05, tables=tables).as_json() | {"n_lost": 2}
     write_json(folder / "verdict.json", verdict)
     costs = {
         f"default/auto/{e}@{d}": {"seconds_per_tile": seconds[n], "runs": [seconds[n]] * 5, "gflops": 1.0,
@@ -263,7 +263,7 @@ def _measure(cohort, classes, logits):
     )
     return measure(
         table, decisions=Decisions(thresholds=dict.fromkeys(range(5), threshold) if two else None), n_draws=50
-    )
+    ).as_json()
 
 
 def _write_controls(rng, folder, verdict, *, leak):
@@ -277,8 +277,7 @@ def _write_controls(rng, folder, verdict, *, leak):
     write_json(
         folder / "controls.json",
         {
-            "permutations": {"arm": arm["arm"], "auc": arm["auc"], "aucs": aucs, "within": within,
-                             **judge_permutations(arm["auc"], aucs, within=within)},
+            "permutations": judge_permutations(arm["auc"], aucs, within=within, arm=arm["arm"]).as_json(),
             "baselines": {"colour": figure(0.66, 0.55, 0.75), "tissue": figure(0.53, 0.42, 0.64),
                           "batch": figure(0.61, 0.51, 0.70)},
             "robustness": [

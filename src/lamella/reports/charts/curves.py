@@ -108,9 +108,9 @@ def draw_calibration(scores: Scores, *, name: str = "calibration") -> str:
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.9, linestyle=":", label="perfect calibration")
     groups = find_calibration_groups(scores.score, scores.truth)
     if groups:
-        predicted, observed, low, high = ([group[key] for group in groups] for key in _GROUP_KEYS)
+        predicted, observed, low, high = ([getattr(group, key) for group in groups] for key in _GROUP_KEYS)
         axes.vlines(predicted, low, high, color=ACCENT, linewidth=1.4, label="95% interval (Wilson)")
-        size = f"{min(group['n'] for group in groups)} or more"
+        size = f"{min(group.n for group in groups)} or more"
         axes.plot(predicted, observed, marker="o", markersize=6, color=ACCENT, linewidth=1.6, label=f"groups of {size}")
     else:
         axes.text(0.5, 0.02, "too few slides to group: ticks only", color=FAINT, fontsize=9, ha="center")

@@ -1,7 +1,8 @@
 """The first section in words: the answer, the figures behind it, and what a reader of the first figure must know."""
 
+from lamella.analysis.figure import NO_FIGURE
+from lamella.analysis.verdict import ArmVerdict
 from lamella.defaults import HEAD
-from lamella.reports.models import ArmVerdict
 from lamella.reports.page.parts import Fact
 from lamella.reports.record import Record
 from lamella.reports.scrub import drop_folders
@@ -15,7 +16,6 @@ from lamella.reports.words import (
     join_words,
     say_reversed,
 )
-from lamella.runs.metrics import NO_FIGURE
 
 _ALONE = {
     "colour": "the mean and spread of colour alone reach",
@@ -185,7 +185,7 @@ def _say_deficit(record: Record, chosen: ArmVerdict) -> Fact:
 
 def _say_cost(chosen: ArmVerdict, best: ArmVerdict) -> Fact:
     beside = ""
-    if chosen.arm != best.arm and chosen.cost > 0:
+    if chosen.arm != best.arm and chosen.cost and best.cost is not None:
         times = best.cost / chosen.cost
         beside = f"{times:.1f} times less than the highest's" if times > 1.05 else "no less than the highest's"
     return Fact(name="seconds a slide, encoding", value=format_short(chosen.cost), beside=beside)

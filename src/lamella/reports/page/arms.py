@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from lamella.reports.models import ArmVerdict
+from lamella.analysis.verdict import ArmVerdict
 from lamella.reports.page.parts import Row, Table
 from lamella.reports.record import Record
 from lamella.reports.scrub import drop_folders
@@ -172,7 +172,7 @@ def badge_arm(record: Record, arm: ArmVerdict) -> tuple[str, ...]:
 
 def sort_by_cost(arms: Sequence[ArmVerdict]) -> list[ArmVerdict]:
     """Return the arms, the cheapest first."""
-    return sorted(arms, key=lambda arm: (arm.cost, arm.gflops, arm.arm))
+    return sorted(arms, key=lambda arm: (arm.cost or 0.0, arm.gflops or 0.0, arm.arm))
 
 
 def number_arms(record: Record) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from lamella.reports.models import DeclaredPair, DeclaredTable
+from lamella.analysis.verdict import DeclaredPair, DeclaredTable
 from lamella.reports.page.arms import badge_arm
 from lamella.reports.page.paper_figures import COLUMNS, NOTE, PRESETS, Pair, find_paper_figure, format_pair
 from lamella.reports.page.parts import Row, Table

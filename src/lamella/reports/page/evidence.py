@@ -3,6 +3,8 @@
 import re
 from dataclasses import replace
 
+from lamella.analysis.figure import NO_FIGURE, Figure
+from lamella.analysis.scores import GroupScores, Score, Units
 from lamella.explain.records import CkaPair, MapMeasures, PatientMean
 from lamella.reports.page.parts import Row, Table
 from lamella.reports.record import Record
@@ -20,7 +22,6 @@ from lamella.reports.words import (
     format_interval,
     format_number,
 )
-from lamella.runs.metrics import NO_FIGURE, Figure, GroupScores, Score, Units
 
 
 def tabulate_measures(record: Record) -> Table:

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lamella.analysis.figure import Figure
+from lamella.analysis.verdict import ArmVerdict
 from lamella.explain.records import CkaPair
 from lamella.reports.charts.marks import ArmMark, BlockMark, PairMark, PermutedMark, ScoreMark
-from lamella.reports.models import ArmVerdict
 from lamella.reports.page.arms import number_arms
 from lamella.reports.page.parts import Chart, Charts
 from lamella.reports.record import Record
 from lamella.reports.words import BASELINES
-from lamella.runs.metrics import Figure
 
 _MOST_CURVES = 6
 _MOST_TUNED = 8
@@ -247,7 +247,7 @@ def _mark_arm(record: Record, arm: ArmVerdict, number: int) -> ArmMark:
         low=arm.interval[0],
         high=arm.interval[1],
         folds=folds if len(folds) > 1 else (),
-        cost=max(arm.cost, 1e-9),
+        cost=max(arm.cost or 0.0, 1e-9),
         number=number,
         series=arm.arm if described is None else ", ".join(described.series),
         finetuned="frozen" if described is None else described.finetuned,

@@ -1,6 +1,6 @@
 """The methods, ready to paste, after TRIPOD+AI (Collins et al. 2024): what is not known is left as [state: ...]."""
 
-from lamella.reports.models import Verdict
+from lamella.analysis.verdict import Verdict
 from lamella.reports.record import Record
 from lamella.reports.words import PRETRAINING, count, join_words
 from lamella.studies.record import StudyRecord
