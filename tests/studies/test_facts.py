@@ -5,17 +5,21 @@ from pathlib import Path
 
 import pytest
 
+from lamella.analysis.permutation import judge_permutations
 from lamella.cohort import Cohort, load_cohort
 from lamella.encoders import RuntimeSettings
 from lamella.studies import facts as planning
 from lamella.studies import rates as timing
+from lamella.studies.arm_rows import describe_arm
 from lamella.studies.arms import Arm
 from lamella.studies.design import check_design
 from lamella.studies.facts import gather_facts, plan_study
 from lamella.studies.folder import StudyFolder
+from lamella.studies.looks import Controls
 from lamella.studies.marks import find_done, save_mark
 from lamella.studies.options import StudyOptions
 from lamella.studies.rates import Rates
+from lamella.studies.record import describe_study
 from lamella.studies.work import Mark, bags_of
 from lamella.words import say_time
 from tests.tiny import draw_cohort
@@ -62,8 +66,11 @@ def test_a_costs_file_is_believed_before_anything_is_measured(
     costs = {f"default/random/resnet18@{depth}": {"seconds_per_tile": 0.5 * depth, "gflops": depth} for depth in (1, 2)}
     folder = StudyFolder(tmp_path)
     folder.costs.write_text(json.dumps(costs), encoding="utf-8")
-    folder.record.write_text(json.dumps({"cohort": {"tiles_a_slide": {"default": 10.0}}}), encoding="utf-8")
-    facts = gather_facts(design, planning.divide_cohort(cohort, design), tmp_path, options=OPTIONS)
+    divided = planning.divide_cohort(cohort, design)
+    record = describe_study(divided, design, status="running", arms=())
+    counts = record.cohort.model_copy(update={"tiles_a_slide": {"default": 10.0}})
+    record.model_copy(update={"cohort": counts}).save(folder.record)
+    facts = gather_facts(design, divided, tmp_path, options=OPTIONS)
     assert facts.tiles_a_slide == {"default": 10.0}
     assert facts.encoders[bags_of(Arm(encoder="resnet18", depth=2, weights="random"))].seconds_per_tile == 1.0
     assert facts.done == dict.fromkeys(f"cost resnet18@{depth}-random" for depth in (1, 2))
@@ -86,7 +93,7 @@ def test_what_is_marked_and_still_there_is_found(cohort: Cohort, tmp_path: Path)
     assert find_done(design, cohort, folder, folds=(0, 1, 2)) == {}
     folder.models(frozen).joinpath("models").mkdir(parents=True)
     folder.models(frozen).joinpath("finetuned/fold1/seed0/tuned/model").mkdir(parents=True)
-    folder.controls.write_text(json.dumps({"permutations": {"arm": frozen.name}}), encoding="utf-8")
+    Controls(permutations=judge_permutations(0.9, [0.4, 0.6], arm=frozen.name)).save(folder.controls)
     assert find_done(design, cohort, folder, folds=(0, 1, 2)) == {
         key: f"of {key}" for key in ("train resnet18@4", "finetune resnet18@4 fold1 tuned", "permute")
     }
@@ -98,8 +105,11 @@ def test_an_arm_that_version_0_1_0_finished_is_done_and_what_it_began_is_work(co
     folder = StudyFolder(tmp_path)
     for arm in (first, second):
         (tmp_path / "arms" / arm.key / "models").mkdir(parents=True)
-    rows = [{"arm": first.name, "state": "done"}, {"arm": second.name, "state": "not run"}]
-    folder.record.write_text(json.dumps({"arms": rows}), encoding="utf-8")
+    arms = [
+        describe_arm(first, declared=True).model_copy(update={"state": "done"}),
+        describe_arm(second, declared=True),
+    ]
+    describe_study(planning.divide_cohort(cohort, design), design, status="running", arms=arms).save(folder.record)
     assert find_done(design, cohort, folder, folds=(0, 1, 2)) == {"train resnet18@2": None}
 
 

@@ -56,8 +56,8 @@ def find_calibration(scores: Floats, positive: NDArray[np.bool_], *, factor: flo
     Example:
         >>> scores = np.log([0.25, 4.0]).repeat(5)  # five of probability 0.2, five of 0.8
         >>> came_true = np.array([1, 0, 0, 0, 0, 1, 1, 1, 1, 0], bool)
-        >>> found = find_calibration(scores, came_true)
-        >>> abs(round(found.intercept, 6)), round(found.slope, 6)
+        >>> fit = find_calibration(scores, came_true)
+        >>> abs(round(fit.intercept, 6)), round(fit.slope, 6)
         (0.0, 1.0)
     """
     m, q = int(positive.sum()), int((~positive).sum())

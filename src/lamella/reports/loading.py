@@ -128,7 +128,7 @@ def _load_study(folder: StudyFolder) -> Record:
     localisation = load_content(folder.localisation, StudyLocalisation, made_by=verb) or StudyLocalisation()
     costs = load_content(folder.costs, Costs, made_by=verb)
     ledger = _read_rows(path / "ledger.csv", verb)
-    own = by_arm.get(shown or "")
+    score = by_arm.get(shown or "")
     record = Record(
         folder=path,
         run=None,
@@ -142,7 +142,7 @@ def _load_study(folder: StudyFolder) -> Record:
         verdict=verdict,
         controls=load_content(folder.controls, Controls, made_by=verb) or Controls(),
         thresholds={},
-        threshold_note=_say_thresholds(t.note for t in (own.thresholds or {}).values()) if own is not None else "",
+        threshold_note=_say_thresholds(t.note for t in score.thresholds.values()) if score is not None else "",
         cka=cka.pairs,
         localisation=_share_settings(localisation),
         no_localisation=localisation.reason or "",

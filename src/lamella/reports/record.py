@@ -210,14 +210,14 @@ class Record:
         if len(shares) == 2 and self.scored in shares and threshold is not None:
             other = next(name for name in shares if name != self.scored)
             predicted = str(self.scored) if shares[str(self.scored)] >= threshold else other
-        own = shares.get(slide.label)
-        shown = self.scored or (slide.label if own is not None else predicted)
+        share = shares.get(slide.label)
+        shown = self.scored or (slide.label if share is not None else predicted)
         return Call(
             slide=slide,
             predicted=predicted,
             probability=shares.get(shown, math.nan),
-            loss=None if own is None else -math.log(max(own, 1e-300)),
-            right=None if not slide.label else predicted == slide.label or own == shares[predicted],
+            loss=None if share is None else -math.log(max(share, 1e-300)),
+            right=None if not slide.label else predicted == slide.label or share == shares[predicted],
         )
 
     def list_calls(self) -> list[Call]:

@@ -98,7 +98,7 @@ class ArmBench:
         return load_costs(self.folder.costs)[name_cost(arm.tiles, _spec(bags_of(arm)))]
 
     def _settings(self, bags: Sequence[BagSet]) -> ExtractSettings:
-        encoders = tuple(_spec(own) for own in bags)
+        encoders = tuple(_spec(kept) for kept in bags)
         cut = self.design.tiles[bags[0].tiles].cut()
         return ExtractSettings(cut=cut, encoders=encoders, runtime=self.options.runtime)
 

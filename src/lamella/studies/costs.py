@@ -105,8 +105,8 @@ def draw_cost_tiles(slides: Sequence[CohortSlide], cut: CutSettings) -> NDArray[
         n = len(plan.corners_l0)
         if n == 0:
             continue
-        own = plan.corners_l0[np.unique(np.linspace(0, n - 1, N_TILES // _MOST_SLIDES).astype(int))]
-        chosen = {item.slide_id: ChosenTiles(item, own)}
+        corners = plan.corners_l0[np.unique(np.linspace(0, n - 1, N_TILES // _MOST_SLIDES).astype(int))]
+        chosen = {item.slide_id: ChosenTiles(item, corners)}
         parts.append(SlideTiles(chosen, cut.spec, max_upsample=cut.max_upsample).read(item.slide_id))
     if not parts:
         raise TileError("no slide has a tile to measure costs on. Look at failures.csv.")

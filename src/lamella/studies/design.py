@@ -149,7 +149,7 @@ class StudyDesign(Part):
         """
         given = {key: value for key, value in changes.items() if value is not None}
         cut = {key: given.pop(key) for key in ("tile_px", "stride_px", "mpp", "tissue") if key in given}
-        tiles = {name: one.model_dump() | cut for name, one in self.tiles.items()}
+        tiles = {name: spec.model_dump() | cut for name, spec in self.tiles.items()}
         return check_design(self.model_dump() | given | {"tiles": tiles}, "the command line")
 
 
@@ -207,9 +207,9 @@ def find_mistake(design: StudyDesign) -> tuple[Place, str] | None:
     if wrong is not None:
         return ("reference",), wrong
     for number, table in enumerate(design.comparisons):
-        found = _find_wrong_table(design, table, arms)
-        if found is not None:
-            return ("comparisons", number, found[0]), found[1]
+        mistake = _find_wrong_table(design, table, arms)
+        if mistake is not None:
+            return ("comparisons", number, mistake[0]), mistake[1]
     return None
 
 
@@ -260,11 +260,11 @@ def parse_time(text: str) -> float:
         >>> parse_time("90m"), parse_time("1.5h"), parse_time("1h30m")
         (5400.0, 5400.0, 5400.0)
     """
-    found = re.fullmatch(r"(?:([\d.]+)\s*h)?\s*(?:([\d.]+)\s*m(?:in)?)?\s*(?:([\d.]+)\s*s)?", text.strip())
+    parts = re.fullmatch(r"(?:([\d.]+)\s*h)?\s*(?:([\d.]+)\s*m(?:in)?)?\s*(?:([\d.]+)\s*s)?", text.strip())
     seconds = 0.0
-    if found is not None:
+    if parts is not None:
         try:
-            seconds = sum(float(part or 0) * unit for part, unit in zip(found.groups(), (3600, 60, 1), strict=True))
+            seconds = sum(float(part or 0) * unit for part, unit in zip(parts.groups(), (3600, 60, 1), strict=True))
         except ValueError:  # 1.2.3h
             seconds = 0.0
     if seconds <= 0:

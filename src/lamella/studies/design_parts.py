@@ -126,10 +126,10 @@ class Comparison(Part):
         names = {arm.name for arm in arms}
         if self.rule is None:
             return [pair for pair in self.pairs if set(pair) <= names]
-        own = [arm for arm in arms if self.encoders is None or arm.encoder in self.encoders]
+        listed = [arm for arm in arms if self.encoders is None or arm.encoder in self.encoders]
         if self.rule != "tuned against frozen":  # what is chosen in each fold has no encoder or depth to go by
-            own = [arm for arm in own if not arm.is_chosen]
-        return [(arm.name, base.name) for arm in own if (base := self._find_base(arm, own)) is not None]
+            listed = [arm for arm in listed if not arm.is_chosen]
+        return [(arm.name, base.name) for arm in listed if (base := self._find_base(arm, listed)) is not None]
 
     def _find_base(self, arm: Arm, arms: Sequence[Arm]) -> Arm | None:
         """Return what an arm is compared with; None where it stands in no row of this table."""

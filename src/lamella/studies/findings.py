@@ -162,7 +162,7 @@ class StudyBench(ArmBench):
             margin=self.design.margin,
             tables=self.design.list_tables([outcome.arm for outcome in outcomes]),
             reference=self.design.reference,
-            slides=[KnownSlide.of(slide) for slide in self.cohort.slides],
+            slides=[KnownSlide.model_validate(slide) for slide in self.cohort.slides],
         )
         verdict = judge_predictions(list_predictions(outcomes), declared, arms=self.arms, costs=costs)
         if verdict.n_lost:

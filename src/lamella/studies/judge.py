@@ -14,11 +14,11 @@ from typing import Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
 from lamella.analysis.contest import ArmFacts, Contest, judge_contest
 from lamella.analysis.frames import judge_with_lost
 from lamella.analysis.verdict import DeclaredTable, PlannedTable, Verdict
-from lamella.cohort import CohortSlide
 from lamella.encoders.names import N_BLOCKS
 from lamella.errors import LamellaError, ModelError
 from lamella.machine import refuse_passing
@@ -51,26 +51,16 @@ class ArmCost:
         return cls(a_slide=seconds * tiles_a_slide, a_tile=seconds, gflops=cost.gflops)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KnownSlide:
-    """A slide of the cohort, training included, as its table has it."""
+class KnownSlide(BaseModel):
+    """A slide of the cohort, training included."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
 
     slide_id: str
     patient_id: str
-    label: str | None
-    batch: str | None
-    split: str | None
-
-    @classmethod
-    def of(cls, slide: CohortSlide) -> Self:
-        """Return what is known of a slide."""
-        return cls(
-            slide_id=slide.slide_id,
-            patient_id=slide.patient_id,
-            label=slide.label,
-            batch=slide.batch,
-            split=slide.split,
-        )
+    label: str | None = None
+    batch: str | None = None
+    split: str | None = None
 
 
 class DeclaredTables(Record):
@@ -280,13 +270,4 @@ def _read_slides(path: Path) -> list[KnownSlide]:
     if not path.exists():
         return []
     with path.open(encoding="utf-8", newline="") as stream:
-        return [
-            KnownSlide(
-                slide_id=row["slide_id"],
-                patient_id=row["patient_id"],
-                label=row["label"],
-                batch=row.get("batch"),
-                split=row.get("split"),
-            )
-            for row in csv.DictReader(stream)
-        ]
+        return [KnownSlide.model_validate(row) for row in csv.DictReader(stream)]

@@ -115,18 +115,18 @@ class _List:
 
     def _extraction(self, name: str, bags: tuple[BagSet, ...]) -> WorkItem:
         """Return one extraction: a tile is decoded once, and a network runs once for all its depths."""
-        missing = {own: self._facts.encoders[own] for own in bags if not self._facts.has(self._marks.of_bags(own))}
+        missing = {kept: self._facts.encoders[kept] for kept in bags if not self._facts.has(self._marks.of_bags(kept))}
         n_tiles = self._facts.n_slides * self._facts.tiles_a_slide.get(bags[0].tiles, 0.0) if missing else 0.0
         networks: dict[tuple[str, str], float] = {}
-        for own, known in missing.items():
-            network = (own.encoder, own.weights)
+        for kept, known in missing.items():
+            network = (kept.encoder, kept.weights)
             networks[network] = max(networks.get(network, 0.0), known.seconds_per_tile)
         seconds, n_bytes = price_extraction(n_tiles, networks.values(), [known.dim for known in missing.values()])
         return WorkItem(
             kind=EXTRACT,
             key=f"extract {name}",
             arms=self._serves(bags),
-            makes=tuple(self._marks.of_bags(own) for own in bags),
+            makes=tuple(self._marks.of_bags(kept) for kept in bags),
             seconds=seconds if self._facts.tiles_a_slide else None,
             bags=bags,
             n_tiles=round(n_tiles),

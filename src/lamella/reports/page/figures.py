@@ -91,13 +91,13 @@ def chart_permuted(record: Record) -> Charts | None:
     control = record.controls.permutations
     if control is None or not control.aucs:
         return None
-    own = control.auc
-    if own is None:
-        own = next((arm.auc for arm in record.arms if arm.arm == control.arm), 0.5)
+    auc = control.auc
+    if auc is None:
+        auc = next((arm.auc for arm in record.arms if arm.arm == control.arm), 0.5)
     marks = (
-        PermutedMark(series="own", auc=own),
-        *(PermutedMark(series="all pairs", auc=auc) for auc in control.aucs),
-        *(PermutedMark(series="exchanged only", auc=auc) for auc in control.exchanged),
+        PermutedMark(series="own", auc=auc),
+        *(PermutedMark(series="all pairs", auc=permuted) for permuted in control.aucs),
+        *(PermutedMark(series="exchanged only", auc=permuted) for permuted in control.exchanged),
     )
     caption = "Everything retrained on permuted labels, a dot a run. Dotted: chance, where the dots should lie."
     return Charts(charts=(Chart(key="permutations", drawn="permuted", marks=marks, caption=caption),), shape="square")
