@@ -7,7 +7,6 @@ A tile is one detection, at its centre, and so is a plateau of a map: what is la
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -229,7 +228,6 @@ class Froc(Record):
         n_slides: Slides.
     """
 
-    __pydantic_config__: ClassVar = {"extra": "ignore"}  # in a record, keys of other versions
     sensitivities: tuple[float, ...]
     score: float
     n_lesions: int

@@ -16,18 +16,20 @@ import pandas as pd
 from pydantic import JsonValue
 
 from lamella.analysis.external import Claim, judge_external
+from lamella.analysis.verdict import Verdict
 from lamella.cohort import Cohort
 from lamella.defaults import MARGIN
 from lamella.errors import ModelError, SettingsError
 from lamella.exports.card import CARD, load_card
 from lamella.exports.open import open_predictor
-from lamella.exports.source import find_arm_run, find_source, read_verdict
+from lamella.exports.source import find_arm_run, find_source
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.settings import ExtractSettings
 from lamella.files import refuse_links, write_json, write_table
 from lamella.mil import SlidePrediction
 from lamella.progress import Progress
+from lamella.records import load_content
 from lamella.runs.folder import RunFolder
 from lamella.runs.metrics import Metrics
 from lamella.runs.predict import predict_cohort
@@ -83,27 +85,25 @@ def open_study_arms(path: Path, *, margin: float | None = None, progress: Progre
     """
     folder = StudyFolder(Path(path))
     refuse_links(folder.path)
-    verdict = read_verdict(folder)
-    said = verdict.get("verdict")
-    if not said or not verdict.get("arms"):
+    verdict = load_content(folder.verdict, Verdict, made_by="lamella study")
+    if verdict is None or verdict.verdict.kind is None or not verdict.arms:
         raise ModelError(f"the study in '{folder.path}' is not finished. Run it again: it makes what is missing.")
     rows = {row.arm: row for row in StudyRecord.load(folder.record, made_by="lamella study").arms}
-    chains = verdict.get("chains") or []
-    recommended = said.get("arm")
+    chains, recommended = verdict.chains, verdict.verdict.arm
     if len(chains) == 1:
-        steps = [str(step["arm"]) for step in chains[0]["steps"]]
+        steps = [step.arm for step in chains[0].steps]
         if recommended in steps:
             steps = steps[: steps.index(recommended) + 1]
-        names = [str(chains[0]["whole"]), *steps]
+        names = [chains[0].whole, *steps]
     else:
-        judged = sorted(verdict["arms"], key=lambda arm: (-arm["cost"], -arm["gflops"]))
-        names = [str(arm["arm"]) for arm in judged if not rows[arm["arm"]].chosen]
-    costs = {str(arm["arm"]): float(arm["cost"]) for arm in verdict["arms"]}
+        judged = sorted(verdict.arms, key=lambda arm: (-(arm.cost or 0), -(arm.gflops or 0)))
+        names = [arm.arm for arm in judged if not rows[arm.arm].chosen]
+    costs = {arm.arm: arm.cost or 0.0 for arm in verdict.arms}
     claim = Claim(
         arms=tuple(names),
         arm=recommended if recommended in names else None,
         chain=len(chains) == 1,
-        margin=float(verdict["margin"]) if margin is None else margin,
+        margin=verdict.margin if margin is None else margin,
         costs={name: costs[name] for name in names},
     )
     return ExternalArms(predictors={name: _open_arm(folder, rows, name, progress) for name in names}, claim=claim)

@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from pydantic import RootModel
 from lamella.analysis.figure import Figure
 from lamella.analysis.scores import Score
 from lamella.analysis.thresholds import Threshold
+from lamella.analysis.verdict import Conclusion, Verdict
 from lamella.cohort import CohortSlide
 from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder
 from lamella.encoders.packing import refuse_own_code, refuse_own_name
@@ -23,7 +23,7 @@ from lamella.exports.card import AmongArms, Figures
 from lamella.exports.validation import encode_validation, find_arm_threshold
 from lamella.features.bag import BagFolder
 from lamella.features.layouts import open_own_bag
-from lamella.files import parse_json_file, refuse_links
+from lamella.files import refuse_links
 from lamella.machine import refuse_passing
 from lamella.progress import Progress, SilentProgress
 from lamella.records import load_content
@@ -139,8 +139,9 @@ def _find_stage_two(metrics: Metrics | None, kind: str) -> Figures:
 
 
 def _find_in_study(folder: StudyFolder, name: str | None, progress: Progress) -> ExportSource:
-    record, verdict = StudyRecord.load(folder.record, made_by="lamella study"), read_verdict(folder)
-    said = verdict.get("verdict") or {}
+    record = StudyRecord.load(folder.record, made_by="lamella study")
+    verdict = load_content(folder.verdict, Verdict, made_by="lamella study")
+    said = None if verdict is None or verdict.verdict.kind is None else verdict.verdict
     rows = {row.arm: row for row in record.arms}
     name = name or _find_recommended(folder, said)
     if name not in rows:
@@ -154,11 +155,11 @@ def _find_in_study(folder: StudyFolder, name: str | None, progress: Progress) ->
     run = find_arm_run(folder, row, record.arms)
     metrics = load_content(folder.metrics, RootModel[dict[str, Score]], made_by="lamella study")
     score = None if metrics is None else metrics.root.get(name)
-    judged = {row_["arm"]: row_ for row_ in verdict.get("arms", ())}.get(name, {})
-    among = AmongArms(**{key: judged.get(key) for key in AmongArms.model_fields})
+    judged = None if verdict is None else next((arm for arm in verdict.arms if arm.arm == name), None)
+    among = AmongArms(**{key: getattr(judged, key, None) for key in AmongArms.model_fields})
     notes = [] if score is None else list(score.notes)
-    if said:
-        notes.append(f"The study of {len(rows)} arms: {said.get('sentence')}")
+    if said is not None:
+        notes.append(f"The study of {len(rows)} arms: {said.sentence}")
     if len(rows) > 1:
         notes.append("An arm chosen among several looks better than it is; only slides of elsewhere tell.")
     figures = _choose_figures(score).model_copy(update={"among_arms": among})
@@ -166,27 +167,13 @@ def _find_in_study(folder: StudyFolder, name: str | None, progress: Progress) ->
     return dataclasses.replace(source, local=folder.local)
 
 
-def read_verdict(folder: StudyFolder) -> dict[str, Any]:
-    """Return what `verdict.json` holds; nothing where it is not there.
-
-    Raises:
-        ModelError: If it is damaged.
-    """
-    try:
-        return dict(parse_json_file(folder.verdict)) if folder.verdict.exists() else {}
-    except (OSError, ValueError, TypeError) as error:
-        raise ModelError(f"'{folder.verdict}' is damaged. Run the same command again that wrote it.") from error
-
-
-def _find_recommended(folder: StudyFolder, said: Mapping[str, str | None]) -> str:
-    if not said:
+def _find_recommended(folder: StudyFolder, said: Conclusion | None) -> str:
+    if said is None:
         raise ModelError(f"the study in '{folder.path}' is not finished. Run it again: it makes what is missing.")
-    if said.get("arm") is None:
-        guess = said.get("best_guess") or said.get("best_arm")
-        raise ModelError(
-            f"the study recommends no arm ({said.get('kind')}). Choose one yourself: --arm {shlex.quote(str(guess))}"
-        )
-    return str(said["arm"])
+    if said.arm is None:
+        guess = shlex.quote(str(said.best_guess or said.best_arm))
+        raise ModelError(f"the study recommends no arm ({said.kind}). Choose one yourself: --arm {guess}")
+    return said.arm
 
 
 def find_arm_run(folder: StudyFolder, row: ArmRecord, rows: Iterable[ArmRecord]) -> FinishedRun:

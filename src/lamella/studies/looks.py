@@ -1,4 +1,4 @@
-"""What a study sees besides its verdict, as models: controls, CKA, localisation.
+"""What a study sees besides its verdict, as models: controls and localisation; CKA is `explain.records`.
 
 Fields with a default are those that version 0.1.0 did not write, or that are not always there.
 """
