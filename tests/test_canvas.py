@@ -1,6 +1,5 @@
 """A slide on a larger canvas gives what its scan alone gives, moved by its corner: embeddings, maps, localisation."""
 
-import dataclasses
 import re
 
 import numpy as np
@@ -123,5 +122,5 @@ def test_a_map_of_an_earlier_version_is_made_again(made, tmp_path):
         (tmp_path / "c" / "cam.json").write_text(text.replace('"frame": "scan"', '"frame": "canvas"'))
         assert load_cam_record(tmp_path / "c").frame == "canvas"
         again = mapper.map_slide(cohort.slides[0], [part], bags_of_slide, tmp_path / "c", stage)
-    assert dataclasses.asdict(again) == dataclasses.asdict(first)
+    assert again == first
     assert again.frame == "scan"
