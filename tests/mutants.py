@@ -318,15 +318,15 @@ MUTANTS = (
     Mutant(
         "depths confirmed after one that was not",
         "analysis/external.py",
-        "open_ = open_ and answers[name] == CONFIRMED",
-        "open_ = True",
+        "is_open = is_open and answers[name] == CONFIRMED",
+        "is_open = True",
         "tests/analysis/test_external.py",
     ),
     Mutant(
         "an arm at chance confirmed for agreeing with others",
         "analysis/external.py",
-        ' in judged["contest"]["noninferior"] and arm["chance_p_holm"] < 0.05:',
-        ' in judged["contest"]["noninferior"]:',
+        "arm.arm in contest.noninferior and beats_chance:",
+        "arm.arm in contest.noninferior:",
         "tests/analysis/test_external.py",
     ),
     Mutant(

@@ -90,7 +90,7 @@ def test_bags_are_found_by_more_than_the_id(tmp_path, slide_id, found) -> None:
     names = ("TCGA-1.u1.h5", "TCGA-1.u2.pt", "TCGA-1-x.h5", "TCGA-2-b.h5", "TCGA-10.u.h5", "a.b.h5", "a.h5", "ab.h5")
     for name in (*names, "a.txt"):
         (tmp_path / name).touch()
-    assert [path.name for path in study_bags._BagIndex(tmp_path).find(slide_id)] == found
+    assert [path.name for path in study_bags._BagIndex(tmp_path).list_likely(slide_id)] == found
 
 
 def test_areas_are_joined_as_if_each_union_were_checked_again() -> None:

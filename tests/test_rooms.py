@@ -135,6 +135,7 @@ def test_a_circle_is_found_however_it_is_closed(tmp_path: Path, text: str) -> No
 LAWS = frozenset(
     (
         "analysis/test_simulations",
+        "studies/test_bags_study",
         "cli/test_defaults",
         "cli/test_foundations",
         "cli/test_image_option",

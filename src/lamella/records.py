@@ -75,3 +75,7 @@ class Result(Record):
     def __getitem__(self, key: str) -> Any:
         """Return what the file has under a key, as plain JSON."""
         return self.as_json()[key]
+
+    def __contains__(self, key: object) -> bool:
+        """Say whether the file has a key."""
+        return key in self.as_json()

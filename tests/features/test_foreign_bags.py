@@ -301,3 +301,25 @@ def test_a_slice_reads_no_other_rows(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(h5py.Dataset, "__getitem__", note)
     bag.read_rows(1, 3)
     assert keys == [("/features/uni_v1", slice(1, 3))]
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_store_of_bombs_or_with_a_chunk_lost_is_refused(tmp_path: Path, zarr_format: int):
+    store = write_lazyslide(tmp_path / "S-1.zarr", {"uni": FEATURES}, zarr_format=zarr_format)
+    assert load_bag(store).shape == FEATURES.shape
+    table = store / "tables" / "uni_tiles" / "X"
+    chunk = next(path for path in sorted(table.rglob("*")) if path.is_file() and path.name in ("0", "0.0"))
+    whole = chunk.read_bytes()
+    at = 4 if zarr_format == 2 and whole[:4] != b"\x28\xb5\x2f\xfd" else None
+    grown = bytearray(whole)
+    if at is None:
+        grown[4:6] = b"\xe0\xff"  # Zstandard: a size of eight bytes follows
+    else:
+        grown[at : at + 4] = b"\xff\xff\xff\x7f"  # blosc
+    chunk.write_bytes(bytes(grown))
+    with pytest.raises(BagError, match="is damaged or of another layout"):
+        load_bag(store)
+    chunk.unlink()
+    (chunk.parent / ".DS_Store").write_bytes(whole)  # no chunk, though a file as good as it
+    with pytest.raises(BagError, match="lacks 1 of its"):
+        load_bag(store)

@@ -7,20 +7,24 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
+from lamella.analysis.frames import judge_arms
 from lamella.cli import build_app
-from lamella.cohort import load_cohort
+from lamella.cohort import load_cohort, split_folds
 from lamella.encoders import RuntimeSettings
-from lamella.errors import SettingsError
+from lamella.errors import LamellaError, SettingsError
 from lamella.features.bag import BagWriter
+from lamella.pipeline.compare import compare_tables
 from lamella.pipeline.study import compare_arms
 from lamella.studies.design import add_features, check_design, dump_design, load_design
 from lamella.studies.facts import plan_study
 from lamella.studies.judge import judge_again
 from lamella.studies.options import StudyOptions
+from lamella.studies.record import describe_study
 from tests.features import foreign
 from tests.tiny import draw_cohort
 
@@ -304,3 +308,48 @@ def test_a_run_on_bags_ends_with_a_page_and_heatmaps_where_slides_are_there(tmp_
     refused = CliRunner().invoke(build_app(), [*words, "--cam"])
     assert refused.exit_code == 1
     assert "--cam needs the encoder" in refused.output
+
+
+def test_depths_without_prices_are_tested_from_the_deepest() -> None:
+    rows = [
+        {"arm": name, "patient_id": f"P{i}", "label": i % 2, "score": (i % 2) * signal + np.sin(7.0 * i + shift)}
+        for name, signal, shift in (("r@4", 9, 0.0), ("r@3", 9, 0.1), ("r@2", 9, 0.2), ("r@1", 0, 2.0))
+        for i in range(120)
+    ]
+    verdict = judge_arms(pd.DataFrame(rows), chains=[["r@4", "r@3", "r@2", "r@1"]])
+    assert [step.arm for step in verdict.chains[0].steps] == ["r@3", "r@2", "r@1"]
+    assert verdict.verdict.arm == "r@2"
+
+
+def test_no_two_arms_of_features_share_a_folder() -> None:
+    design = {"arms": [{"features": {"uni": "a", "uni-mean": "b", "Uni": "c"}, "heads": ["attention", "mean"]}]}
+    folders = [arm.folder for arm in check_design(design, "here").list_arms()]
+    assert len(set(folders)) == 6
+    assert folders[:2] == ["uni", "uni-mean"]
+
+
+def test_costs_that_do_not_fit_are_refused_before_anything_is_trained(desk: Path, tmp_path: Path) -> None:
+    cohort = load_cohort(desk / "cohort.csv")
+    for content, said in (("arm,cost\nuni2,3\n", "Call it seconds_a_slide"), ("arm,gflops\nuni,3\n", "no cost of arm")):
+        (tmp_path / "costs.csv").write_text(content)
+        design = check_design(design_of(desk, "uni2", costs=str(tmp_path / "costs.csv")), "here")
+        with pytest.raises(LamellaError, match=said):
+            compare_arms(cohort, design, tmp_path / "out", options=OPTIONS)
+        assert not (tmp_path / "out" / "arms").exists()
+
+
+def test_a_comparison_overwrites_nothing_but_a_comparison(desk: Path, tmp_path: Path) -> None:
+    (tmp_path / "run" / "models").mkdir(parents=True)
+    (tmp_path / "study").mkdir()
+    design = check_design(design_of(desk, "uni2"), "here")
+    record = describe_study(split_folds(load_cohort(desk / "cohort.csv")), design, status="running", arms=())
+    record.save(tmp_path / "study" / "study.json")
+    rows = "\n".join(f"p{i},{'ab'[i % 2]},0.{3 + i % 3 + i % 2},0.{7 - i % 3 - i % 2}" for i in range(40))
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.csv").write_text(f"patient_id,label,prob_a,prob_b\n{rows}\n")
+    tables = {name: tmp_path / f"{name}.csv" for name in ("a", "b")}
+    for folder in ("run", "study"):
+        with pytest.raises(SettingsError, match="would overwrite"):
+            compare_tables(tables, tmp_path / folder)
+    for _ in range(2):
+        compare_tables(tables, tmp_path / "compared")

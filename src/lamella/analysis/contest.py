@@ -188,7 +188,9 @@ def _find_rules(contest: Contest, facts: ArmFacts, margin: float) -> Rules:
     for names in facts.chains:
         whole, *cuts = (columns[name] for name in names if name in columns)
         if names[0] in columns and cuts:
-            chains.append(Chain(whole=whole, cuts=tuple(sorted(cuts, key=lambda i: -float(gflops[i])))))
+            if facts.is_priced:  # else they are in the order in which they were named, the deepest first
+                cuts.sort(key=lambda i: -float(gflops[i]))
+            chains.append(Chain(whole=whole, cuts=tuple(cuts)))
     return Rules(
         margin=margin,
         chains=tuple(chains),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lamella.cli.progress import RichProgress
     from lamella.cohort import Cohort
     from lamella.studies.design import StudyDesign
+    from lamella.studies.execute import Study
     from lamella.studies.options import StudyOptions
 
 
@@ -194,17 +195,22 @@ def study(
     if lesions is None and is_camelyon16(table):
         options = dataclasses.replace(options, lesions=gather_camelyon16_outlines(table, folder / "local" / "outlines"))
     result = compare_arms(given, design, folder, options=options, pseudonyms=pseudonyms, progress=progress)
-    verdict = result.verdict
+    _tell(result, progress, as_json=as_json)
+    tell_failures(result.failures, result.folder.path / "failures.csv")
+
+
+def _tell(result: "Study", progress: "RichProgress", *, as_json: bool) -> None:
+    """Print the verdict, and where the page lies."""
+    verdict, unit = result.verdict, result.record.cost_unit
     if as_json:
         judged = (None, []) if verdict is None else (verdict["verdict"], verdict["arms"])
-        print_json({"out": str(folder), "verdict": judged[0], "arms": judged[1]})
-    else:
-        unit = result.record.cost_unit
-        print_verdict(verdict, cost="seconds a slide" if unit is None else unit or None)
-        if unit == "":
-            progress.say(result.record.notes[-1])
-        progress.say(f"The page is '{result.folder.page}'.")
-    tell_failures(result.failures, result.folder.path / "failures.csv")
+        print_json({"out": str(result.folder.path), "verdict": judged[0], "arms": judged[1]})
+        return
+    print_verdict(verdict, cost="seconds a slide" if unit is None else unit or None)
+    for note in result.record.notes:
+        if "recommended for being cheap" in note:
+            progress.say(note)
+    progress.say(f"The page is '{result.folder.page}'.")
 
 
 def _find_outlines(options: "StudyOptions", table: Path) -> Path | None:
@@ -276,14 +282,18 @@ def _need(path: Path | None, remedy: str) -> Path:
 
 def _judge_again(folder: Path, *, as_json: bool) -> None:
     from lamella.reports.page import write_page
+    from lamella.studies.folder import StudyFolder
     from lamella.studies.judge import judge_again
+    from lamella.studies.record import load_record
 
     verdict = judge_again(folder)
     page = write_page(folder)
     if as_json:
         print_json({"out": str(folder), "verdict": verdict["verdict"], "arms": verdict["arms"]})
     else:
-        print_verdict(verdict)
+        record = load_record(StudyFolder(folder).record)
+        unit = None if record is None else record.cost_unit
+        print_verdict(verdict, cost="seconds a slide" if unit is None else unit or None)
         echo(f"The page is '{page}'.")
 
 

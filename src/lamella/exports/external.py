@@ -97,7 +97,13 @@ def open_study_arms(path: Path, *, margin: float | None = None, progress: Progre
         names = [chains[0].whole, *steps]
     else:
         judged = sorted(verdict.arms, key=lambda arm: (-(arm.cost or 0), -(arm.gflops or 0)))
-        names = [arm.arm for arm in judged if not rows[arm.arm].chosen]
+        names = [arm.arm for arm in judged if not rows[arm.arm].chosen and rows[arm.arm].depth is not None]
+    if not names or (recommended is not None and rows[recommended].depth is None):
+        raise ModelError(
+            f"the study in '{folder.path}' recommends '{recommended}', whose features were made elsewhere, so its "
+            "encoder is not here to predict slides. Export an arm that encodes (lamella export STUDY --arm NAME) and "
+            "predict with that."
+        )
     costs = {arm.arm: arm.cost or 0.0 for arm in verdict.arms}
     claim = Claim(
         arms=tuple(names),

@@ -20,9 +20,14 @@ def split_address(path: Path | str) -> tuple[Path, str | None]:
     """
     path = Path(path)
     whole, mark, encoder = str(path).rpartition("#")
-    if not mark or not whole or not encoder or path.exists():
+    if not mark or not whole or not encoder or "/" in encoder or path.exists() or _names_a_file(encoder):
         return path, None
     return Path(whole), encoder
+
+
+def _names_a_file(encoder: str) -> bool:
+    """Say whether what follows a # is the rest of a file's own name."""
+    return Path(encoder).suffix in (".h5", ".hdf5", ".pt", ".pth", ".npz", ".zarr")
 
 
 def choose_encoder(name: str, encoders: Sequence[str], encoder: str | None) -> str:

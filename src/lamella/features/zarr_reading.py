@@ -6,6 +6,7 @@ mere compression. A chunk that is not there would be read as zeros, so all must 
 
 import math
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from lamella.files import parse_json_file, refuse_links
 from lamella.machine import refuse_passing
 from lamella.memory import refuse_beyond_memory
 
-_CODECS_2 = {"blosc", "zlib", "gzip", "zstd", "lz4", "bz2", "lzma", "shuffle", "delta"}
-_CODECS_3 = {"bytes", "gzip", "zstd", "blosc", "crc32c", "transpose", "sharding_indexed"}
-_METADATA = {"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"}
+_CODECS_2 = {"blosc", "zstd", "lz4", "shuffle", "delta"}  # those whose chunks say to how much they unpack
+_CODECS_3 = {"bytes", "zstd", "blosc", "crc32c", "transpose"}
+_CHUNK = re.compile(r"(c/)?\d+([./]\d+)*|c")
 _MOST_CHUNK_BYTES = 1 << 30
+_SLACK_BYTES = 16  # of a chunk besides its numbers: a checksum
 _MOST_COMPRESSED, _ALWAYS_READ_BYTES = 200, 256 << 20  # as of HDF5 files
 _DAMAGE = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, OverflowError,
            MemoryError, NotImplementedError)  # fmt: skip
@@ -104,12 +106,14 @@ def open_array(folder: Path, store: Path, *, is_whole: bool = False) -> ZarrArra
     except OutputError as error:
         raise BagError(str(error)) from error
     try:
-        _refuse_codecs(folder, store.name)
+        codecs = _list_used(folder, store.name)
         array = _open(folder)
         shape, kind = tuple(int(side) for side in array.shape), array.dtype.kind
         chunk = tuple(int(side) for side in getattr(array, "shards", None) or array.chunks)
         n_bytes = math.prod(shape) * array.dtype.itemsize
         chunk_bytes = math.prod(chunk) * array.dtype.itemsize
+        chunks = _list_chunks(folder)
+        _refuse_bombs(chunks, codecs, chunk_bytes + _SLACK_BYTES)
     except ImportError as error:
         raise BagError(
             f"'{store.name}' is a Zarr store and zarr is not installed. Run: pip install 'lamella[zarr]'"
@@ -128,7 +132,7 @@ def open_array(folder: Path, store: Path, *, is_whole: bool = False) -> ZarrArra
             f"'{inner}' of '{store.name}' claims chunks of {chunk_bytes / 2**30:.1f} GiB, and at most "
             f"{_MOST_CHUNK_BYTES >> 30} GiB is read. Write the store again in smaller chunks."
         )
-    n_there, there_bytes = _count_chunks(folder)
+    n_there, there_bytes = len(chunks), sum(path.stat().st_size for path in chunks)
     if n_bytes > max(_ALWAYS_READ_BYTES, _MOST_COMPRESSED * there_bytes):
         raise BagError(
             f"'{inner}' of '{store.name}' claims {n_bytes / 2**30:,.1f} GiB in files of {there_bytes:,} bytes: the "
@@ -156,24 +160,60 @@ def _open(folder: Path) -> Any:
     return zarr.open_array(store=str(folder), mode="r")
 
 
-def _count_chunks(folder: Path) -> tuple[int, int]:
-    """Count the files of chunks and their bytes."""
-    files = [Path(at) / name for at, _, names in os.walk(folder) for name in names if name not in _METADATA]
-    return len(files), sum(path.stat().st_size for path in files)
+def _list_chunks(folder: Path) -> list[Path]:
+    """List the files of chunks, by the names that chunks have: `0.1`, `0/1` or `c/0/1`."""
+    files = [Path(at) / name for at, _, names in os.walk(folder) for name in names]
+    return [path for path in files if _CHUNK.fullmatch(path.relative_to(folder).as_posix())]
 
 
-def _refuse_codecs(folder: Path, store: str) -> None:
+def _find_unpacked_size(path: Path, codecs: set[str]) -> int | None:
+    """Return how many bytes a chunk says that it unpacks to; None where it does not say, 0 where it is not packed."""
+    with path.open("rb") as stream:
+        start = stream.read(18)
+    if "blosc" in codecs:
+        return int.from_bytes(start[4:8], "little")
+    if "lz4" in codecs:
+        return int.from_bytes(start[:4], "little")
+    if "zstd" not in codecs:
+        return 0
+    if start[:4] != b"\x28\xb5\x2f\xfd" or len(start) < 6:
+        return None
+    flag, is_single = start[4] >> 6, bool(start[4] & 0x20)  # RFC 8878, 3.1.1.1
+    n_size = (int(is_single), 2, 4, 8)[flag]
+    begin = 5 + (not is_single) + (0, 1, 2, 4)[start[4] & 3]
+    if not n_size:
+        return None
+    return int.from_bytes(start[begin : begin + n_size], "little") + (256 if n_size == 2 else 0)
+
+
+def _refuse_bombs(chunks: list[Path], codecs: set[str], most: int) -> None:
+    """Refuse a chunk that unpacks to more than its array says, before a decoder takes the memory for it."""
+    for path in chunks:
+        n_bytes = _find_unpacked_size(path, codecs)
+        if n_bytes is None:
+            raise ValueError(f"chunk '{path.name}' does not say to how many bytes it unpacks")
+        if n_bytes > most:
+            raise ValueError(f"chunk '{path.name}' says {n_bytes:,} bytes and its array {most:,}")
+
+
+def _list_used(folder: Path, store: str) -> set[str]:
+    """Return the codecs of an array.
+
+    Raises:
+        BagError: If one of them is none whose chunks say to how much they unpack.
+    """
     if (folder / "zarr.json").is_file():
-        unknown = _list_codecs(parse_json_file(folder / "zarr.json")["codecs"]) - _CODECS_3
+        used, known = _list_codecs(parse_json_file(folder / "zarr.json")["codecs"]), _CODECS_3
     else:
         content = parse_json_file(folder / ".zarray")
-        used = [content.get("compressor"), *(content.get("filters") or [])]
-        unknown = {str(codec["id"]) for codec in used if codec is not None} - _CODECS_2
-    if unknown:
+        filters = [content.get("compressor"), *(content.get("filters") or [])]
+        used, known = {str(codec["id"]) for codec in filters if codec is not None}, _CODECS_2
+    if used - known:
         raise BagError(
-            f"'{folder.name}' of '{store}' is encoded by '{sorted(unknown)[0]}', and only compression is decoded. "
-            "Write the store again with zstd, blosc or gzip."
+            f"'{folder.name}' of '{store}' is encoded by '{sorted(used - known)[0]}', and only zstd and blosc are "
+            "decoded. Write the store again with one of them, not sharded."
         )
+    return used
 
 
 def _list_codecs(codecs: list[Any]) -> set[str]:

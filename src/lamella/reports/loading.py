@@ -87,7 +87,9 @@ def _load_run(folder: RunFolder) -> Record:
         run=run,
         study=None,
         classes=tuple(classes),
-        scored=(run.positive if run is not None else None) or (classes[-1] if len(classes) == 2 else None),
+        scored=(run.positive if run is not None else None)
+        or (metrics.positive if metrics is not None else None)
+        or (classes[-1] if len(classes) == 2 else None),
         shown=arm,
         slides=(),
         predictions=_frame_run(predictions or [], arm, classes),

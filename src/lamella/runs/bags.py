@@ -125,10 +125,7 @@ class _BagIndex:
         """
         if tidy(slide_id) in self._by_name:
             return self._by_name[tidy(slide_id)]
-        parts = slide_id.split(".")
-        shorter = [path for n in range(1, len(parts)) for path in self._begin(".".join(parts[:n]), exactly=True)]
-        barcode = self._begin(f"{slide_id}-") if slide_id.startswith("TCGA-") else []
-        likely = self._begin(f"{slide_id}.") or sorted(shorter) or barcode
+        likely = self.list_likely(slide_id)
         if len(likely) > 1:
             raise BagError(
                 f"'{self._folder.name}' holds {len(likely)} bags that could be of slide '{slide_id}': "
@@ -136,6 +133,13 @@ class _BagIndex:
                 "slide_id."
             )
         return likely[0] if likely else None
+
+    def list_likely(self, slide_id: str) -> list[Path]:
+        """List the bags that go by a slide's id and more; else those whose name the id begins with."""
+        parts = slide_id.split(".")
+        shorter = [path for n in range(1, len(parts)) for path in self._begin(".".join(parts[:n]), exactly=True)]
+        barcode = self._begin(f"{slide_id}-") if slide_id.startswith("TCGA-") else []
+        return self._begin(f"{slide_id}.") or sorted(shorter) or barcode
 
     def _begin(self, text: str, *, exactly: bool = False) -> list[Path]:
         """List the bags whose name begins with a text, or is it."""

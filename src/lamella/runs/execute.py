@@ -131,11 +131,11 @@ def execute_run(cohort: Cohort, settings: RunSettings, out: Path, *, progress: P
 def train_on_bags(
     cohort: Cohort, bags_folder: Path, settings: TrainingSettings, out: Path, *, progress: Progress | None = None
 ) -> Run:
-    """Train and test heads on bags that are there already: ours, TRIDENT's, CLAM's or STAMP's.
+    """Train and test heads on bags that are there already, of any tool that `open_bag` reads.
 
     Args:
         cohort: Labelled slides; the slide files themselves are not opened.
-        bags_folder: Folder of `<slide_id>.h5` or `<slide_id>.pt`.
+        bags_folder: Folder of bags by slide id; `FOLDER#ENCODER` where files hold several encoders.
         settings: How.
         out: Where models, predictions and metrics go.
         progress: Where to report to.

@@ -84,7 +84,7 @@ def find_command(arm: Arm) -> str | None:
     """Return why an arm's weights are not here and the command that gets them; None where they are."""
     if arm.features:
         there = split_address(arm.features)[0]
-        return None if there.is_dir() else f"there is no folder '{there}'. Correct the path."
+        return None if there.is_dir() else f"there is no folder '{there.name}' of bags. Correct its path."
     try:
         find_weights(find_encoder(arm.trunk), arm.weights)
     except WeightsError as error:

@@ -98,7 +98,8 @@ class Arm:
         parts = [trunk, weights, self.finetuned, self.head, self.tiles]
         left_out = ("", "auto", "frozen", "attention", "default")
         said = "-".join(part for part, usual in zip(parts, left_out, strict=True) if part != usual)
-        is_plain = re.fullmatch(r"[a-z0-9][a-z0-9._-]*", encoder) and all(
+        letters = r"[a-z0-9._]*" if self.features else r"[a-z0-9._-]*"  # a head's name follows after a dash
+        is_plain = re.fullmatch(rf"[a-z0-9]{letters}", encoder) and all(
             re.fullmatch(r"[a-z0-9_]+(\.[a-z0-9_]+)*", part) and part not in _WORDS for part in free
         )
         if is_plain and encoder == self.encoder and len(said) <= _LONGEST:

@@ -16,7 +16,8 @@ from lamella.analysis.metrics import measure
 from lamella.analysis.verdict import PlannedTable, Verdict
 from lamella.errors import CohortError, SettingsError
 from lamella.files import refuse_links, replacing, write_record, write_table
-from lamella.runs.folder import hash_tables
+from lamella.records import load_content
+from lamella.runs.folder import RunFolder, hash_tables
 from lamella.runs.predictions import average_models
 from lamella.runs.record import list_versions
 from lamella.studies.costs import load_given_costs
@@ -129,6 +130,7 @@ def compare_predictions(
     )
     verdict = judge_given(frame, given, margin=settings.margin, tables=_declare(names, settings.reference))
     refuse_links(folder.path)
+    _refuse_other_content(folder)
     folder.path.mkdir(parents=True, exist_ok=True)
     with replacing(folder.predictions) as temporary:
         frame.to_parquet(temporary, index=False)
@@ -145,6 +147,21 @@ def compare_predictions(
     record = record.model_copy(update={"cost_unit": unit or "", "files": hash_tables(folder.path)})
     record.save(folder.record)
     return Comparison(folder=folder, record=record, verdict=verdict)
+
+
+def _refuse_other_content(folder: StudyFolder) -> None:
+    """Refuse a folder that holds anything but a comparison: its files would be lost.
+
+    Raises:
+        SettingsError: Then.
+    """
+    run = RunFolder(folder.path)
+    holds = "a run" if run.settings.exists() or run.models.exists() else ""
+    if folder.record.exists():
+        record = load_content(folder.record, StudyRecord, made_by="lamella study")
+        holds = "a study" if record is None or record.given is None else ""
+    if holds:
+        raise SettingsError(f"'{folder.path}' holds {holds}, which the comparison would overwrite. Name another --out.")
 
 
 def _declare(names: Sequence[str], reference: str | None) -> list[PlannedTable]:

@@ -229,7 +229,10 @@ def find_mistake(design: StudyDesign) -> tuple[Place, str] | None:
     names = [arm.name for arm in arms]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        return ("arms",), f"two arms would be called '{twice}': their weights' files have one name. Rename one file."
+        said = "two blocks call their features so" if "@" not in twice else "their weights' files have one name"
+        return ("arms",), f"two arms would be called '{twice}': {said}. Rename one."
+    if design.finetune_best and not any(arm.finetuned == "frozen" and not arm.features for arm in arms):
+        return ("finetune_best",), "only encoders can be fine-tuned, and every arm is features. Drop it."
     frozen = [arm.name for arm in arms if arm.finetuned == "frozen"]
     if design.control_arm is not None and design.control_arm not in frozen:
         said = f"'{design.control_arm}' is no frozen arm of the study."
@@ -246,11 +249,11 @@ def find_mistake(design: StudyDesign) -> tuple[Place, str] | None:
 
 def _find_wrong_reference(design: StudyDesign, arms: Sequence[Arm]) -> str | None:
     """Return what to do about a reference encoder that no arm has, or that is not cut."""
-    encoders = list(dict.fromkeys(arm.encoder for arm in arms))
+    encoders = list(dict.fromkeys(arm.encoder for arm in arms if not arm.features))
     for name in design.reference:
         if name not in encoders:
             return f"no arm has the reference encoder '{name}'. {say_nearest(name, encoders)}"
-        depths = {arm.depth for arm in arms if arm.encoder == name}
+        depths = {arm.depth for arm in arms if arm.encoder == name and not arm.features}
         if 4 not in depths or len(depths) < 2:
             return f"reference encoder '{name}' needs depth 4 and at least one other. Add it to depths."
     return None

@@ -14,7 +14,7 @@ from lamella.features.plan import CutSettings
 from lamella.finetune.settings import FinetuneSettings
 from lamella.mil.settings import TrainSettings
 from lamella.runs.settings import StageTwo
-from lamella.studies.arms import Arm, Finetuned
+from lamella.studies.arms import CHOSEN, Arm, Finetuned
 from lamella.tiles import TileSpec
 
 Depth = Literal[1, 2, 3, 4]
@@ -78,7 +78,7 @@ class ArmBlock(Part):
         if self.features and not whole:
             raise ValueError("features are bags that are there: they have heads, and no depths, weights or tiles.")
         for name in self.features:
-            if not name.strip() or any(mark in name for mark in "@/\\"):
+            if not name.strip() or name == CHOSEN or any(mark in name for mark in "@/\\"):
                 raise ValueError(f"features cannot be called '{name}'. Write a name without @ or slashes.")
         return self
 

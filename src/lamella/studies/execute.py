@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lamella.analysis.verdict import Verdict
 from lamella.cohort import Cohort, list_rounds
+from lamella.errors import SettingsError
 from lamella.explain.outlines import LesionFolder
 from lamella.features.failures import Failure
 from lamella.files import refuse_links
@@ -22,6 +23,7 @@ from lamella.runs.folder import RunFolder, hash_tables
 from lamella.studies.arm_rows import describe_arm
 from lamella.studies.arms import CHOSEN, CHOSEN_ARMS
 from lamella.studies.choice import count_chosen, describe_chosen
+from lamella.studies.costs import COST_UNITS, load_given_costs
 from lamella.studies.design import StudyDesign
 from lamella.studies.facts import divide_cohort, gather_facts
 from lamella.studies.findings import StudyBench
@@ -120,6 +122,7 @@ class _Execution:
         list_rounds(self._cohort)
         check_images(self._cohort)
         self._check_lesions()
+        self._check_costs()
         save_run_cohort(self._cohort, RunFolder(self._folder.path))
         for arm in self._design.list_arms():
             self._arms[arm.name] = describe_arm(arm, declared=was_declared(arm, self._earlier))
@@ -195,6 +198,17 @@ class _Execution:
             positive = self._cohort.positive or self._cohort.classes[-1]
             folder = LesionFolder(path=options.lesions, classes=options.lesion_classes, values=options.lesion_values)
             folder.find([slide for slide in self._cohort.slides if slide.label == positive])
+
+    def _check_costs(self) -> None:
+        """Refuse a table of costs that does not fit the arms whose bags are there, before anything long begins."""
+        names = [arm.name for arm in self._design.list_arms() if arm.features]
+        if self._design.costs is None or not names:
+            return
+        if load_given_costs(self._design.costs, names)[1] == COST_UNITS["cost"]:
+            raise SettingsError(
+                f"'{Path(self._design.costs).name}' has a column cost, whose unit no encoder of the study is measured "
+                "in. Call it seconds_a_slide or gflops."
+            )
 
     def _is_over_budget(self) -> bool:
         budget = self._options.budget_s

@@ -1,11 +1,14 @@
 """What a study's plan is made from, gathered on a machine: tiles, prices of encoders, what is finished."""
 
+import contextlib
 import math
 from pathlib import Path
 
 from lamella.cohort import Cohort, list_rounds, split_folds, split_holdout
 from lamella.errors import CohortError, LamellaError
 from lamella.features.encoder_choice import split_address
+from lamella.features.finding import find_bags
+from lamella.features.layouts import open_bag
 from lamella.features.plan import CutSettings, plan_slide
 from lamella.runs.bags import hash_json
 from lamella.studies.arm_rows import find_command, find_gflops
@@ -90,6 +93,7 @@ def gather_facts(
             for name, tiles in design.tiles.items()
             if any(arm.tiles == name and not arm.features for arm in design.list_arms())
         }
+        | {features: _look_at_bags(features)[0] for features in list_features(design)}
         if prices
         else {},
         encoders=_find_encoders(design, folder, options, prices=prices),
@@ -131,8 +135,21 @@ def _hash_names(folder: str) -> str:
 
 def _describe_features(arm: Arm) -> EncoderFacts:
     """Return what is known of bags that are there: nothing is encoded; arithmetic where a card has the name."""
-    command = find_command(arm)
-    return EncoderFacts(gflops=find_gflops(arm) or 0.0, dim=_USUAL_DIM, seconds_per_tile=0.0, command=command)
+    dim = _look_at_bags(arm.features)[1]
+    return EncoderFacts(gflops=find_gflops(arm) or 0.0, dim=dim, seconds_per_tile=0.0, command=find_command(arm))
+
+
+def _look_at_bags(folder: str) -> tuple[float, int]:
+    """Return the mean number of tiles, and the width, of a few bags, spread over a folder; what is usual of none."""
+    shapes = []
+    with contextlib.suppress(LamellaError):
+        bags = find_bags(folder)
+        for _, path in bags[:: max(1, math.ceil(len(bags) / _LOOKED_AT))]:
+            with contextlib.suppress(LamellaError, OSError):
+                shapes.append(open_bag(path).shape)
+    if not shapes:
+        return 0.0, _USUAL_DIM
+    return sum(n for n, _ in shapes) / len(shapes), shapes[0][1]
 
 
 def _find_size(path: Path) -> int | None:

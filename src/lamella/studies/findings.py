@@ -168,7 +168,9 @@ class StudyBench(ArmBench):
         if unit == COST_UNITS["seconds_a_slide"]:
             self.cost_unit = unit
             costs = {outcome.arm.name: self.price_arm(outcome.arm) for outcome in outcomes if not outcome.arm.features}
-            return costs | {name: ArmCost(a_slide=priced[name], a_tile=0.0, gflops=0.0) for name in names}
+            return costs | {
+                arm.name: ArmCost(a_slide=priced[arm.name], a_tile=0.0, gflops=find_gflops(arm)) for arm in given
+            }
         gflops = {arm.name: priced.get(arm.name) or find_gflops(arm) for arm in given}
         gflops |= {o.arm.name: self.price_arm(o.arm).gflops for o in outcomes if not o.arm.features}
         unknown = [name for name, value in gflops.items() if value is None]

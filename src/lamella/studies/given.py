@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lamella.analysis.predictions import PredictionTable
+from lamella.analysis.predictions import PredictionTable, average_by_patient
 from lamella.cohort.rows import Rows, read_rows
 from lamella.cohort.spelling import tidy
 from lamella.errors import CohortError
@@ -249,8 +249,6 @@ def average_by_patient_id(table: PredictionTable) -> PredictionTable:
     Raises:
         CohortError: If a patient's slides differ in label.
     """
-    from lamella.analysis.predictions import average_by_patient
-
     if table.mixed_patients:
         raise CohortError(
             f"slides of patient '{table.mixed_patients[0]}' differ in label, and another table has one row a patient. "

@@ -37,12 +37,12 @@ class ArmCost:
     Attributes:
         a_slide: Seconds a slide, on average over the cohort.
         a_tile: Seconds a tile.
-        gflops: Billions of operations a tile.
+        gflops: Billions of operations a tile; None where that is not known.
     """
 
     a_slide: float
     a_tile: float
-    gflops: float
+    gflops: float | None
 
     @classmethod
     def of(cls, cost: EncoderCost, tiles_a_slide: float) -> Self:
@@ -111,7 +111,7 @@ def judge_predictions(
         order = {name: 2.0 * number for number, name in enumerate(arms, 1)}  # no two within a tenth
         facts = ArmFacts(
             costs=order if costs is None else {name: costs[name].a_slide for name in contest.names},
-            gflops=order if costs is None else {name: costs[name].gflops for name in contest.names},
+            gflops=order if costs is None else _rank_arithmetic({name: costs[name] for name in contest.names}),
             is_priced=costs is not None,
             imagenet_top1={name: arms[name].imagenet_top1 for name in whole},
             added_later=added_later,
@@ -121,7 +121,16 @@ def judge_predictions(
         return judge_contest(known, facts, margin=declared.margin, tables=declared.tables)
 
     verdict = judge_with_lost(predictions, judge, classes=declared.classes)
-    return verdict if costs is not None else verdict.without_costs()
+    if costs is None:
+        return verdict.without_costs()
+    known = [arm.model_copy(update={"gflops": costs[arm.arm].gflops}) for arm in verdict.arms]
+    return verdict.model_copy(update={"arms": tuple(known)})
+
+
+def _rank_arithmetic(costs: Mapping[str, ArmCost]) -> dict[str, float]:
+    """Return arithmetic by arm, which divides arms of nearly one cost; their costs where that of one is not known."""
+    known = {name: cost.gflops for name, cost in costs.items() if cost.gflops is not None}
+    return known if len(known) == len(costs) else {name: cost.a_slide for name, cost in costs.items()}
 
 
 def judge_again(path: Path) -> Verdict:
@@ -211,12 +220,13 @@ def find_chains(
     groups: dict[tuple[str, ...], dict[str, int]] = {}
     for name, arm in arms.items():
         same = (arm.encoder, arm.weights, arm.finetuned, arm.head, arm.tiles)
-        if arm.depth is not None:
+        if arm.depth is not None and not arm.features:
             groups.setdefault(same, {})[name] = arm.depth
     chains: dict[str, list[str]] = {}
     for (encoder, *_), depths in groups.items():
         whole = next((name for name, depth in depths.items() if depth == N_BLOCKS), None)
         cuts = [name for name, depth in depths.items() if depth < N_BLOCKS and name not in added_later]
+        cuts.sort(key=lambda name: -depths[name])
         if whole is not None and cuts:
             chains.setdefault(encoder, [whole, *cuts])
     if not reference:
@@ -255,7 +265,7 @@ def _restore_costs(folder: StudyFolder, record: StudyRecord, names: set[str]) ->
     measured = load_costs(folder.costs)
     if record.cost_unit is not None:  # of some arms they were given: the verdict has them
         verdict = Verdict.load(folder.verdict, made_by="lamella study")
-        return {arm.arm: ArmCost(a_slide=arm.cost or 0.0, a_tile=0.0, gflops=arm.gflops or 0.0) for arm in verdict.arms}
+        return {arm.arm: ArmCost(a_slide=arm.cost or 0.0, a_tile=0.0, gflops=arm.gflops) for arm in verdict.arms}
     rows = {row.arm: row for row in record.arms}
     costs: dict[str, ArmCost] = {}
     for name in sorted(names, key=lambda name: (bool(rows[name].chosen), name)):  # what is chosen from goes first
@@ -284,11 +294,11 @@ def join_costs(arms: Sequence[tuple[Arm | ArmRecord, ArmCost]]) -> ArmCost:
     networks: dict[tuple[str, ...], list[ArmCost]] = {}
     for arm, cost in arms:
         networks.setdefault((arm.encoder, arm.weights, arm.tiles), []).append(cost)
-    deepest = [max(costs, key=lambda cost: (cost.gflops, cost.a_slide)) for costs in networks.values()]
+    deepest = [max(costs, key=lambda cost: (cost.gflops or 0.0, cost.a_slide)) for costs in networks.values()]
     return ArmCost(
         a_slide=sum(cost.a_slide for cost in deepest),
         a_tile=sum(cost.a_tile for cost in deepest),
-        gflops=sum(cost.gflops for cost in deepest),
+        gflops=sum(cost.gflops or 0.0 for cost in deepest),
     )
 
 

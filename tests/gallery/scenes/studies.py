@@ -18,7 +18,7 @@ def save_undecided_study(folder: str) -> None:
               "cohort": {"n_slides": 12, "n_patients": 12, "per_class": {}, "n_rounds": 5}}  # fmt: skip
     write_json(Path(folder) / "study.json", record)
     verdict = {"kind": "inconclusive", "arm": None, "best_arm": "resnet18@2", "sentence": ""}
-    write_json(Path(folder) / "verdict.json", {"arms": [], "verdict": verdict})
+    write_json(Path(folder) / "verdict.json", {"margin": 0.05, "n_patients": 12, "arms": [], "verdict": verdict})
 
 
 def save_study(folder: str, design: str) -> None:

@@ -173,7 +173,9 @@ def badge_arm(record: Record, arm: ArmVerdict) -> tuple[str, ...]:
 
 
 def sort_by_cost(arms: Sequence[ArmVerdict]) -> list[ArmVerdict]:
-    """Return the arms, the cheapest first."""
+    """Return the arms, the cheapest first; where that of one is not known, as they were named."""
+    if any(arm.cost is None for arm in arms):
+        return list(arms)
     return sorted(arms, key=lambda arm: (arm.cost or 0.0, arm.gflops or 0.0, arm.arm))
 
 

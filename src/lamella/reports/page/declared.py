@@ -104,7 +104,7 @@ def _list_absent(record: Record, table: DeclaredTable) -> list[ArmRecord]:
 
 def _follows(arm: ArmRecord, declared: ComparisonRecord) -> bool:
     """Say whether an arm is one that a rule of the design speaks of."""
-    frozen, whole = arm.finetuned == "frozen", arm.depth == 4
+    frozen, whole = arm.finetuned == "frozen", arm.depth in (None, 4)
     follows = {
         "each against the first": frozen and whole,
         "histology against ImageNet": frozen and arm.pretraining == "histology",
