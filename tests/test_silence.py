@@ -91,7 +91,6 @@ split\tslides/cohort.csv\t--folds\t3\t--out\tfolds.csv
 weights\tadd\tresnet18\tresnet18.pth
 inspect\trun/features/64px_0.5mpp_64px/features_resnet18_1/S-00.h5
 measure\trun/predictions.csv
-bag\texport\trun/features/64px_0.5mpp_64px/features_resnet18_1/S-00.h5\t--to\tanndata\t--out\tbag.h5ad
 cka\tresnet18@1\tresnet18@1\tslides/cohort.csv\t{CUT}\t--tiles\t2\t--first-weights\trandom\t--second-weights\trandom\t--out\tcka
 heatmap\tslides/S-00.tif\trun/attention/S-00.h5\t--out\tmaps
 localise\trun\t--lesions\tlesions\t--quiet
@@ -102,6 +101,8 @@ study\tstudy.yaml\t--cohort\tslides/cohort.csv\t--out\tstudy\t--quiet
 """
 EXCEPT = {
     "weights": "it only has verbs of its own",
+    "bag": "it only has verbs of its own",
+    "bag export": "it needs anndata, which is optional",
     "weights fetch": "it downloads; nothing else does",
     "demo": "it is `sample` and then `study`, which run here, over more and larger slides",
 }
