@@ -209,12 +209,17 @@ def test_the_layout_of_a_file_does_not_change_a_digit(desk: Path, tmp_path: Path
 def test_run_again_nothing_is_trained_and_a_missing_bag_leaves_every_arm(desk: Path, tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "short", "trident", 16, 3.0, seed=3)
     (folder / "S07.h5").unlink()
+    (folder / "S09.h5").write_bytes(b"no bag")
+    with h5py.File(folder / "S11.h5", "r+") as file:
+        file["features"][2, 3] = np.nan
     design = check_design({"arms": [{"features": {"uni2": str(desk / "uni2"), "short": str(folder)}}], **QUICK}, "here")
     cohort = load_cohort(desk / "cohort.csv")
     study = compare_arms(cohort, design, tmp_path / "out", options=OPTIONS)
     assert study.verdict is not None
-    assert study.verdict.n_patients == N - 1
-    assert [(failure.slide_id, failure.stage) for failure in study.failures] == [("S07", "bags")]
+    assert study.verdict.n_patients == N - 3
+    assert [(failure.slide_id, failure.stage) for failure in study.failures] == [
+        (name, "bags") for name in ("S07", "S09", "S11")
+    ]
     models = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "arms").rglob("*.safetensors")}
     again = compare_arms(cohort, design, tmp_path / "out", options=OPTIONS)
     assert again.verdict is not None

@@ -182,3 +182,59 @@ def test_folds_that_divide_patients_otherwise_are_refused(tmp_path: Path) -> Non
         join_arms([*first, *without])
     with pytest.raises(CohortError, match="two arms are called 'a'"):
         join_arms([*first, *first])
+
+
+def test_folds_that_are_known_of_some_patients_alone_are_refused(tmp_path: Path) -> None:
+    truth = make_truth()
+    table = write_ours(truth.drop(columns="fold"), tmp_path)
+    truth[["slide_id", "fold"]].head(20).to_csv(tmp_path / "some.csv", index=False)
+    with pytest.raises(CohortError, match="gives no fold of 'S20'"):
+        load_given(table, name="a", known=load_known(tmp_path / "some.csv"))
+    truth.assign(fold=truth["fold"].where(truth.index > 3)).to_csv(tmp_path / "blank.csv", index=False)
+    blank = pd.read_csv(tmp_path / "blank.csv").assign(prob_MSIH=0.4, prob_nonMSIH=0.6).drop(columns="msih")
+    blank.to_csv(tmp_path / "blank.csv", index=False)
+    with pytest.raises(CohortError, match="'fold' is empty in row 2"):
+        load_given(tmp_path / "blank.csv", name="a")
+
+
+def test_a_table_of_slides_tells_the_folds_of_patients(tmp_path: Path) -> None:
+    truth = make_truth()
+    stamp = write_stamp(truth.assign(fold=0), tmp_path) / "split-0" / "patient-preds.csv"
+    truth[["slide_id", "patient_id", "fold"]].to_csv(tmp_path / "slides.csv", index=False)
+    (arm,) = load_given(stamp, name="stamp", known=load_known(tmp_path / "slides.csv"))
+    assert sorted(set(arm.tables[0].folds.tolist())) == [0, 1, 2]
+
+
+def test_seeds_that_not_every_arm_has_are_averaged(tmp_path: Path) -> None:
+    truth = make_truth()
+    seeds = pd.concat(
+        truth.assign(seed=seed, prob_MSIH=truth["msih"] ** (seed + 1), prob_nonMSIH=1 - truth["msih"] ** (seed + 1))
+        for seed in (1, 2, 3)
+    )
+    seeds.drop(columns="msih").to_csv(tmp_path / "three.csv", index=False)
+    arms = [*load_given(tmp_path / "three.csv", name="three"), *load_given(write_ours(truth, tmp_path), name="one")]
+    frame = join_arms(arms)
+    three = frame[frame["arm"] == "three"].set_index("slide_id").loc[truth["slide_id"]]
+    assert (len(three), set(frame["seed"])) == (len(truth), {0})
+    expected = np.mean([np.log(truth["msih"] ** (seed + 1)) for seed in (1, 2, 3)], axis=0)
+    np.testing.assert_allclose(three["logit_MSIH"].to_numpy(np.float64), expected)
+
+
+def test_ids_that_look_alike_in_two_tables_are_refused(tmp_path: Path) -> None:
+    truth = make_truth()
+    first = load_given(write_ours(truth, tmp_path), name="a")
+    other = truth.assign(patient_id=truth["patient_id"].str.replace("P0", "P"), slide_id="x" + truth["slide_id"])
+    second = load_given(write_ours(other, tmp_path), name="b")
+    with pytest.raises(CohortError, match="patient_ids"):
+        join_arms([*first, *second])
+
+
+def test_scores_of_all_files_tell_what_a_score_is(tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    folder.mkdir()
+    for fold, (labels, scores) in enumerate([([0, 0], [0.2, 0.9]), ([0, 1], [-3.0, 4.0])]):
+        content = {"patient_id": [f"P{fold}{i}" for i in range(2)], "label": labels, "score": scores}
+        pd.DataFrame(content).to_csv(folder / f"fold_{fold}.csv", index=False)
+    (arm,) = load_given(folder, name="own")
+    assert "log-odds of '1'" in arm.notes[0]
+    np.testing.assert_allclose(arm.tables[0].logits[:, 1] - arm.tables[0].logits[:, 0], [0.2, 0.9, -3.0, 4.0])

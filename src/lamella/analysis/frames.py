@@ -168,12 +168,11 @@ def gather_contest(
     columns = find_logits(frame, classes, positive)
     logits = [f"logit_{name}" for name in columns]
     names = tuple(dict.fromkeys(frame["arm"]))
-    frame, lost = _keep_shared(frame, names)
     seeds = sorted(set.intersection(*(set(group["seed"]) for _, group in frame.groupby("arm"))))
     if not seeds:
         raise CohortError("no seed was run by every arm, so arms cannot be compared. Give each arm the same seeds.")
     n_lost_seeds = frame["seed"].nunique() - len(seeds)
-    frame = frame[frame["seed"].isin(seeds)]
+    frame, lost = _keep_shared(frame[frame["seed"].isin(seeds)])
     slides = frame.drop_duplicates("slide_id").set_index("slide_id").sort_index()
     _check_slides(frame, slides, columns)
     mixed = bool((slides.groupby("patient_id")["label"].nunique() > 1).any())
@@ -203,10 +202,10 @@ def gather_contest(
     return contest, lost
 
 
-def _keep_shared(frame: pd.DataFrame, names: Sequence[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Leave out the patients of which some arm lacks a slide."""
-    tested = {name: set(group["slide_id"]) for name, group in frame.groupby("arm")}
-    shared = set.intersection(*(tested[name] for name in names))
+def _keep_shared(frame: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Leave out the patients of which some arm, with some seed, lacks a slide."""
+    tested = [set(group["slide_id"]) for _, group in frame.groupby(["arm", "seed"])]
+    shared = set.intersection(*tested)
     lost = sorted(set(frame.loc[~frame["slide_id"].isin(shared), "patient_id"]))
     kept = frame[~frame["patient_id"].isin(lost)]
     if kept.empty:

@@ -115,7 +115,7 @@ def find_logits(frame: pd.DataFrame, classes: Sequence[str] | None, positive: st
         values = np.stack([_read_numbers(frame, f"{kind}{name}") for name in names], axis=1)
         if kind == "prob_":
             _refuse_no_probabilities(frame, values, names)
-            values = np.log(np.clip(values, 1e-12, 1))
+            values = np.log(np.clip(values, np.finfo(np.float64).tiny, 1))
     bad = ~np.isfinite(values).all(axis=1)
     if bad.any():
         row = frame[bad].iloc[0]

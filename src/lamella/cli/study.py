@@ -210,6 +210,9 @@ def _tell(result: "Study", progress: "RichProgress", *, as_json: bool) -> None:
     for note in result.record.notes:
         if "recommended for being cheap" in note:
             progress.say(note)
+    for arm in result.record.arms:
+        if arm.state not in ("done", "waiting for weights"):
+            progress.say(f"{arm.arm} is not among them: {arm.reason or arm.state}")
     progress.say(f"The page is '{result.folder.page}'.")
 
 

@@ -55,6 +55,9 @@ def print_verdict(verdict: "Verdict | None", *, cost: str | None = "seconds a sl
     if verdict is None:
         echo("No arm ran.")
         return
+    if verdict.n_lost:
+        n = "1 patient is" if verdict.n_lost == 1 else f"{verdict.n_lost} patients are"
+        echo(f"{n} left out of all arms, for an arm lacks a slide of theirs.")
     for text in (verdict.verdict.use, verdict.verdict.worse, verdict.verdict.open):
         if text:
             echo(text)

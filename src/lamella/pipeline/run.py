@@ -25,6 +25,7 @@ from lamella.progress import Progress, SilentProgress
 from lamella.renaming import hide_names, rename_cohort, rename_outlines, save_public_failures
 from lamella.reports.draw.cam import draw_cam
 from lamella.reports.page import write_page
+from lamella.runs.bags import find_bad_bags
 from lamella.runs.execute import Run, execute_run, train_on_bags
 from lamella.runs.folder import RunFolder
 from lamella.runs.predict import open_run
@@ -138,6 +139,12 @@ def run_bags(
     progress = progress or SilentProgress()
     if not isinstance(cohort, Cohort):
         cohort = load_cohort(cohort)
+    refuse_links(Path(out))
+    bad = find_bad_bags(Path(features), [slide.slide_id for slide in cohort.slides])
+    if bad and len(bad) < len(cohort.slides):
+        kept = tuple(slide for slide in cohort.slides if slide.slide_id not in bad)
+        said = f"{len(bad)} of {len(cohort.slides)} slides have no bag to learn from; failures.csv says why."
+        cohort = dataclasses.replace(cohort, slides=kept, notes=(*cohort.notes, said))
     result = train_on_bags(cohort, Path(features), settings, Path(out), progress=progress)
     missing = {slide.slide_id for slide in find_missing(result.cohort)}
     shown = [
@@ -149,7 +156,8 @@ def run_bags(
         said = "No slide is drawn: the files are not there, or the bags do not say where their tiles lie."
         result = dataclasses.replace(result, notes=(*result.notes, said))
     classes = ClassNames(cohort.classes, cohort.positive)
-    failures = tuple(draw_heatmaps(shown[:n_heatmaps], result.folder, result.cohort, classes, progress))
+    undrawn = draw_heatmaps(shown[:n_heatmaps], result.folder, result.cohort, classes, progress)
+    failures = (*(Failure(name, "bags", reason) for name, reason in bad.items()), *undrawn)
     save_public_failures(failures, result.cohort, result.folder.failures)
     write_page(result.folder.path)
     return dataclasses.replace(result, failures=failures)

@@ -92,14 +92,30 @@ def load_bag_folder(folder: Path, slide_ids: Sequence[str]) -> RunBags:
     return RunBags(features=features, corners_l0=corners, facts=facts)
 
 
-def find_missing_bags(folder: Path, slide_ids: Sequence[str]) -> list[str]:
-    """Return the slides of which a folder of bags has none.
+def find_bad_bags(folder: Path, slide_ids: Sequence[str]) -> dict[str, str]:
+    """Return the slides of which no head can learn, and why: no bag, one that is damaged, empty or not finite.
+
+    Every bag is read once, and none is held.
 
     Raises:
-        BagError: If several bags could be a slide's.
+        BagError: If it is no folder of bags.
     """
-    index = _BagIndex(folder)
-    return [slide_id for slide_id in slide_ids if index.find(slide_id) is None]
+    index, bad = _BagIndex(folder), {}
+    where = f"'{split_address(folder)[0].name}'"
+    for slide_id in slide_ids:
+        try:
+            path = index.find(slide_id)
+            if path is None:
+                bad[slide_id] = f"{where} holds no bag of it."
+                continue
+            bag = open_bag(path)
+            if not bag.shape[0]:
+                bad[slide_id] = f"its bag in {where} holds no tiles."
+            else:
+                _refuse_not_finite(path, bag.read_stored())
+        except BagError as error:
+            bad[slide_id] = f"{where}: {error}"
+    return bad
 
 
 class _BagIndex:
@@ -184,7 +200,7 @@ def _list_foreign_facts(slide_id: str, bag: FeatureBag, rows: NDArray[Any]) -> B
 
 def _refuse_not_finite(path: Path, features: NDArray[Any]) -> None:
     if not all(np.isfinite(features[start : start + _ROWS]).all() for start in range(0, len(features), _ROWS)):
-        raise BagError(f"'{path.name}' holds NaN or infinite features. Delete it and extract that slide again.")
+        raise BagError(f"'{path.name}' holds NaN or infinite features. Extract that slide again.")
 
 
 def hash_json(content: Any) -> str:

@@ -79,7 +79,7 @@ def parse_predictions(rows: Rows, whose: str, *, positive: str | None = None) ->
         patient_ids=tuple(_read_names(whose, rows, "patient_id", "patients") if has_patients else slide_ids),
         labels=tuple(labels),
         folds=np.array([_read_fold(whose, rows, i) for i in range(len(rows.cells))], dtype=np.int64),
-        logits=values if kind == "logit_" else np.log(np.clip(values, 1e-12, 1)),
+        logits=values if kind == "logit_" else np.log(np.clip(values, np.finfo(np.float64).tiny, 1)),
         batches=None if batches is None else tuple(batches),
         positive=None if positive is None else tidy(positive),
     )

@@ -15,7 +15,7 @@ from lamella.features.extract import ExtractReport, extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.settings import ExtractSettings
 from lamella.progress import AlikeOnce, Progress
-from lamella.runs.bags import find_missing_bags, load_bag_folder, load_bags
+from lamella.runs.bags import find_bad_bags, load_bag_folder, load_bags
 from lamella.runs.folder import RunFolder
 from lamella.runs.settings import TrainingSettings
 from lamella.studies.arm_runs import ArmPlace, FrozenRun, continue_fold, run_frozen, run_given
@@ -89,16 +89,15 @@ class ArmBench:
         return lost | self._find_missing()
 
     def _find_missing(self) -> dict[str, Failure]:
-        """Return the slides of which a folder of bags that are there has none."""
+        """Return the slides of which a folder of bags has none that a head can learn from: no arm has them."""
         if self._missing is None:
             self._missing = {}
             for folder in dict.fromkeys(arm.features for arm in self.design.list_arms() if arm.features):
                 if not split_address(folder)[0].is_dir():  # the arm waits for it
                     continue
-                missing = find_missing_bags(Path(folder), [slide.slide_id for slide in self.cohort.slides])
-                for slide_id in missing if len(missing) < len(self.cohort.slides) else ():
-                    said = f"'{Path(folder).name}' holds no bag of it, so it is left out of every arm."
-                    self._missing[slide_id] = Failure(slide_id, "bags", said)
+                bad = find_bad_bags(Path(folder), [slide.slide_id for slide in self.cohort.slides])
+                if len(bad) < len(self.cohort.slides):  # else the arm says so
+                    self._missing |= {name: Failure(name, "bags", reason) for name, reason in bad.items()}
         return self._missing
 
     def cost(self, item: WorkItem) -> Sequence[Failure]:

@@ -6,7 +6,7 @@ The folder is that of a study without slides, bags or models: `lamella report` m
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -112,16 +112,16 @@ def compare_predictions(
     """
     settings, folder = settings or CompareSettings(), StudyFolder(Path(out))
     known = Known() if patients is None else load_known(patients)
-    arms = [
-        arm
-        for name, path in tables.items()
-        for arm in load_given(path, name=name, known=known, positive=settings.positive)
-    ]
+    loaded = {
+        name: load_given(path, name=name, known=known, positive=settings.positive) for name, path in tables.items()
+    }
+    arms = _name_apart(loaded)
     names = [arm.name for arm in arms]
     if len(arms) < 2:
         raise CohortError(f"there is one arm, '{names[0]}', and nothing to compare it with. Name two tables or more.")
     if settings.reference is not None and settings.reference not in names:
         raise SettingsError(f"no arm is called '{settings.reference}'. Name one of {', '.join(names)}.")
+    _refuse_other_content(folder)
     frame, (priced, unit) = join_arms(arms), (None, None) if costs is None else load_given_costs(costs, names)
     given = GivenRecord(
         files={name: Path(path).name for name, path in tables.items()},
@@ -130,7 +130,6 @@ def compare_predictions(
     )
     verdict = judge_given(frame, given, margin=settings.margin, tables=_declare(names, settings.reference))
     refuse_links(folder.path)
-    _refuse_other_content(folder)
     folder.path.mkdir(parents=True, exist_ok=True)
     with replacing(folder.predictions) as temporary:
         frame.to_parquet(temporary, index=False)
@@ -149,17 +148,33 @@ def compare_predictions(
     return Comparison(folder=folder, record=record, verdict=verdict)
 
 
+def _name_apart(loaded: Mapping[str, Sequence[GivenArm]]) -> list[GivenArm]:
+    """Return all arms, called after their tables (`NAME`, or `NAME: ARM` of several) where tables call theirs alike."""
+    names = [arm.name for arms in loaded.values() for arm in arms]
+    if len(set(names)) == len(names):
+        return [arm for arms in loaded.values() for arm in arms]
+    return [
+        replace(arm, name=name if len(arms) == 1 else f"{name}: {arm.name}")
+        for name, arms in loaded.items()
+        for arm in arms
+    ]
+
+
 def _refuse_other_content(folder: StudyFolder) -> None:
     """Refuse a folder that holds anything but a comparison: its files would be lost.
 
     Raises:
         SettingsError: Then.
     """
+    if folder.path.exists() and not folder.path.is_dir():
+        raise SettingsError(f"'{folder.path}' is a file and --out names a folder. Name another --out.")
     run = RunFolder(folder.path)
     holds = "a run" if run.settings.exists() or run.models.exists() else ""
     if folder.record.exists():
         record = load_content(folder.record, StudyRecord, made_by="lamella study")
         holds = "a study" if record is None or record.given is None else ""
+    elif not holds and any((folder.path / name).exists() for name in ("cohort.csv", "results.csv", "metrics.json")):
+        holds = "tables that no comparison wrote"
     if holds:
         raise SettingsError(f"'{folder.path}' holds {holds}, which the comparison would overwrite. Name another --out.")
 

@@ -18,10 +18,10 @@ import pandas as pd
 
 from lamella.analysis.predictions import PredictionTable, average_by_patient
 from lamella.cohort.rows import Rows, read_rows
-from lamella.cohort.spelling import tidy
+from lamella.cohort.spelling import refuse_look_alikes, tidy
 from lamella.errors import CohortError
 from lamella.runs.predictions_table import parse_predictions
-from lamella.studies.given_columns import Known, NamedRows, find_clam_labels, name_columns
+from lamella.studies.given_columns import Known, NamedRows, find_clam_labels, name_columns, spread_scores
 
 _FOLD_FILES = ("split-*/patient-preds.csv", "fold-*/patient-preds.csv", "fold_*.csv")
 
@@ -64,11 +64,11 @@ def load_given(
     files = _list_files(path)
     known, tables = known or Known(), [read_rows(file, called="predictions") for file in files]
     names = find_clam_labels(tables, known, f"predictions '{path.name}'")
-    read = []
-    for file, rows in zip(files, tables, strict=True):
-        of = "" if file.stem == name else f" of {name}"
-        whose = f"predictions '{file.name if file.parent == path else file.relative_to(path.parent).as_posix()}'{of}"
-        read.append(_read(name_columns(rows, whose, known, positive=positive, names=names), whose, name, positive))
+    of = "" if path.stem == name else f" of {name}"
+    whose = [f"predictions '{file.relative_to(path.parent).as_posix()}'{of}" for file in files]
+    named = [name_columns(rows, said, known, names=names) for rows, said in zip(tables, whose, strict=True)]
+    spread = spread_scores(named, whose, positive)
+    read = [_read(part, said, name, positive) for part, said in zip(spread, whose, strict=True)]
     if len(files) == 1:
         arms: dict[str, list[_Part]] = {}
         for part in read[0]:
@@ -240,7 +240,25 @@ def join_arms(arms: Sequence[GivenArm]) -> pd.DataFrame:
         for seed, table in arm.tables.items()
     ]
     frame = pd.concat(frames, ignore_index=True)
-    return _match_folds(frame, names) if folded else frame
+    for column, what in (("slide_id", "slides"), ("patient_id", "patients")):
+        refuse_look_alikes(dict.fromkeys(frame[column]), whose="the tables", what=what, plural=f"{column}s")
+    frame = _match_folds(frame, names) if folded else frame
+    return frame if _share_seeds(arms) else _average_seeds(frame)
+
+
+def _share_seeds(arms: Sequence[GivenArm]) -> bool:
+    """Say whether all arms have the same seeds, each with the same slides."""
+    if len({tuple(sorted(arm.tables)) for arm in arms}) > 1:
+        return False
+    return all(len({frozenset(table.slide_ids) for table in arm.tables.values()}) == 1 for arm in arms)
+
+
+def _average_seeds(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return one row an arm and slide: the mean logits over its seeds, which other arms do not have."""
+    logits = [name for name in map(str, frame.columns) if name.startswith("logit_")]
+    means = frame.groupby(["arm", "slide_id"], sort=False)[logits].mean().reset_index()
+    first = frame.drop_duplicates(["arm", "slide_id"]).drop(columns=[*logits, "seed"])
+    return first.merge(means, on=["arm", "slide_id"], how="left").assign(seed=0)[list(frame.columns)]
 
 
 def average_by_patient_id(table: PredictionTable) -> PredictionTable:
@@ -274,6 +292,12 @@ def _match_folds(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     parts = []
     for name in names:
         part = frame[frame["arm"] == name].copy()
+        moved = part.groupby("slide_id")["fold"].nunique() > 1
+        if moved.any():
+            raise CohortError(
+                f"'{name}' tests '{moved.idxmax()}' in another fold with another seed (repeated cross-validation). "
+                "Compare one repeat at a time."
+            )
         known = part["slide_id"].map(reference)
         pairs = pd.DataFrame({"own": part["fold"], "known": known}).dropna().drop_duplicates()
         if pairs["own"].duplicated().any() or pairs["known"].duplicated().any():

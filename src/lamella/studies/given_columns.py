@@ -52,18 +52,28 @@ def load_known(path: Path | str) -> Known:
     if "slide_id" not in rows.columns and patient is None:
         there = ", ".join(f"'{column}'" for column in rows.columns)
         raise CohortError(f"{whose} has neither a column slide_id nor patient_id; it has {there}. Name one so.")
+    if not {"label", "batch", "fold"} & set(rows.columns) and ("slide_id" not in rows.columns or patient is None):
+        there = ", ".join(f"'{column}'" for column in rows.columns)
+        raise CohortError(
+            f"{whose} tells nothing that predictions may lack; it has {there}. Name columns slide_id with patient_id, "
+            "label, batch or fold."
+        )
     known = Known()
+    of_patients: dict[tuple[str, str], set[str]] = {}
+    fields = (("label", known.labels), ("batch", known.batches), ("fold", known.folds))
     for number, row in zip(rows.numbers, rows.cells, strict=True):
         ids = [tidy(row.get(name or "", "")) for name in ("slide_id", patient)]
         if ids[0] and ids[1]:
             _put(known.patients, ids[0], ids[1], f"{whose}, row {number}: patient")
-        for name, values in (("label", known.labels), ("batch", known.batches), ("fold", known.folds)):
+        for name, values in fields:
             value = tidy(row.get(name, ""))
-            # slides of a patient may differ; then each has its own
-            if value and ids[0]:
-                _put(values, ids[0], value, f"{whose}, row {number}: {name}")
-            elif value and ids[1]:
-                _put(values, ids[1], value, f"{whose}, row {number}: {name}")
+            if value:
+                _put(values, ids[0] or ids[1], value, f"{whose}, row {number}: {name}")
+                of_patients.setdefault((name, ids[1]), set()).add(value)
+    for name, values in fields:  # of a patient, where all slides agree
+        for (named, whom), said in of_patients.items():
+            if named == name and whom and len(said) == 1:
+                values.setdefault(whom, next(iter(said)))
     return known
 
 
@@ -72,14 +82,13 @@ def _put(values: dict[str, str], key: str, value: str, where: str) -> None:
         raise CohortError(f"{where} of '{key}' is '{value}', and '{values[key]}' in an earlier row. Keep one.")
 
 
-def name_columns(rows: Rows, whose: str, known: Known, *, positive: str | None, names: dict[str, str]) -> "NamedRows":
-    """Return rows with `slide_id, patient_id, label` and `prob_<class>` or `logit_<class>` for each class.
+def name_columns(rows: Rows, whose: str, known: Known, *, names: dict[str, str]) -> "NamedRows":
+    """Return rows with `slide_id, patient_id, label` and `prob_<class>` or `logit_<class>` for each class, or `score`.
 
     Args:
         rows: As they were read.
         whose: What they are of, for messages.
         known: What the table need not say itself.
-        positive: The class that a column `score` is of; None takes the last label sorted.
         names: What CLAM's numbers stand for.
 
     Raises:
@@ -88,8 +97,7 @@ def name_columns(rows: Rows, whose: str, known: Known, *, positive: str | None, 
     rows = replace(rows, columns=tuple(column for column in rows.columns if not _INDEX.fullmatch(column)))
     rows, has_slides = _name_units(whose, _keep_tested(whose, rows), known)
     rows = _name_labels(whose, _name_scores(whose, rows, names), known)
-    rows, notes = _spread_score(whose, rows, positive)
-    return NamedRows(rows=_take_facts(rows, known), has_slides=has_slides, notes=notes)
+    return NamedRows(rows=_take_facts(whose, rows, known), has_slides=has_slides)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +112,7 @@ class NamedRows:
 
     rows: Rows
     has_slides: bool
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def _keep_tested(whose: str, rows: Rows) -> Rows:
@@ -239,11 +247,35 @@ def _name_labels(whose: str, rows: Rows, known: Known) -> Rows:
     return _with(rows, cells, "label")
 
 
-def _spread_score(whose: str, rows: Rows, positive: str | None) -> tuple[Rows, tuple[str, ...]]:
-    """Return rows whose one `score` is spread to two classes: a probability where all lie in 0 to 1, else log-odds."""
-    if any(column.startswith(_KINDS) for column in rows.columns):
-        return rows, ()
-    labels = sorted({tidy(row["label"]) for row in rows.cells})
+def spread_scores(tables: Sequence[NamedRows], whose: Sequence[str], positive: str | None) -> list[NamedRows]:
+    """Return an arm's tables, `score` spread to two classes: a probability where all lie in 0 to 1, else log-odds.
+
+    Args:
+        tables: All files of an arm: what labels there are, and what the score is, is seen in all of them.
+        whose: What each is of, for messages.
+        positive: The class that `score` is of; None takes the last label sorted.
+
+    Raises:
+        CohortError: If there are not two labels, or a score is no number.
+    """
+    scored = [not any(column.startswith(_KINDS) for column in table.rows.columns) for table in tables]
+    if not any(scored):
+        return list(tables)
+    labels = sorted({tidy(row["label"]) for table in tables for row in table.rows.cells})
+    numbers = [
+        [_read_number(of, table.rows, i) for i in range(len(table.rows.cells))] if is_scored else []
+        for table, of, is_scored in zip(tables, whose, scored, strict=True)
+    ]
+    is_share = all(0 <= number <= 1 for part in numbers for number in part)
+    return [
+        _spread(of, table, part, labels, "prob" if is_share else "logit", positive) if is_scored else table
+        for table, of, part, is_scored in zip(tables, whose, numbers, scored, strict=True)
+    ]
+
+
+def _spread(
+    whose: str, table: NamedRows, values: list[float], labels: list[str], kind: str, positive: str | None
+) -> NamedRows:
     if len(labels) != 2:
         raise CohortError(
             f"{whose}: a column score speaks of two classes and the labels are {', '.join(labels)}. Give prob_<class> "
@@ -253,15 +285,14 @@ def _spread_score(whose: str, rows: Rows, positive: str | None) -> tuple[Rows, t
     if looked_for not in labels:
         raise CohortError(f"{whose}: no label is '{looked_for}'. Name one of {', '.join(labels)} as positive.")
     other = next(label for label in labels if label != looked_for)
-    values = [_read_number(whose, rows, i) for i in range(len(rows.cells))]
-    if all(0 <= value <= 1 for value in values):
+    if kind == "prob":
         scored = [{f"prob_{looked_for}": repr(value), f"prob_{other}": repr(1 - value)} for value in values]
         note = f"score is read as the probability of '{looked_for}', for all lie between 0 and 1."
     else:
         scored = [{f"logit_{looked_for}": repr(value), f"logit_{other}": "0"} for value in values]
         note = f"score is read as log-odds of '{looked_for}'; calibration means nothing where it is another number."
-    cells = [row | added for row, added in zip(rows.cells, scored, strict=True)]
-    return _with(rows, cells, *scored[0]), (note,)
+    cells = [row | added for row, added in zip(table.rows.cells, scored, strict=True)]
+    return replace(table, rows=_with(table.rows, cells, *scored[0]), notes=(note,))
 
 
 def _read_number(whose: str, rows: Rows, i: int) -> float:
@@ -277,11 +308,24 @@ def _read_number(whose: str, rows: Rows, i: int) -> float:
     return value
 
 
-def _take_facts(rows: Rows, known: Known) -> Rows:
-    """Return rows with the batches and folds that are known, where the table has none of its own."""
+def _take_facts(whose: str, rows: Rows, known: Known) -> Rows:
+    """Return rows with the batches and folds that are known, where the table has none of its own.
+
+    Raises:
+        CohortError: If some rows have a fold and some have none: those would count as of one fold.
+    """
     for name, values in (("batch", known.batches), ("fold", known.folds)):
         if name not in rows.columns and values:
             rows = _with(rows, [row | {name: known.find(name, row) or ""} for row in rows.cells], name)
+            if name == "fold":
+                lacking = next((row["slide_id"] for row in rows.cells if not row["fold"]), None)
+                if lacking is not None:
+                    raise CohortError(
+                        f"{whose}: the table of patients gives no fold of '{lacking}'. Add it there, spelt alike."
+                    )
+    blank = [number for number, row in zip(rows.numbers, rows.cells, strict=True) if not tidy(row.get("fold", ""))]
+    if "fold" in rows.columns and blank:
+        raise CohortError(f"{whose}: 'fold' is empty in row {blank[0]}. Fill it in, or delete the column.")
     return rows
 
 
