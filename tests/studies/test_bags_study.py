@@ -199,7 +199,7 @@ def test_the_layout_of_a_file_does_not_change_a_digit(desk: Path, tmp_path: Path
             name: str(write_folder(tmp_path / layout / name / "bags", layout, dim, shift, seed=seed))
             for name, dim, shift, seed in (("good", 24, 3.0, 0), ("other", 16, 1.0, 1))
         }
-        design = check_design({"arms": [{"features": folders}], **QUICK}, "here")
+        design = check_design({"arms": [{"features": folders}], **QUICK, "train": {"epochs": 2}}, "here")
         study = compare_arms(cohort, design, tmp_path / layout / "out", options=OPTIONS)
         assert study.verdict is not None
         judged.append(study.verdict.as_json())
