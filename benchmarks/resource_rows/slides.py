@@ -37,7 +37,7 @@ def save_large_slide(folder: Path) -> Path:
     return path
 
 
-@row("slide of 200,000 x 150,000 px: tissue found and tiles placed")
+@row("slide of 200,000 x 150,000 px, 50 x 37.5 mm: tissue found and tiles placed")
 def plan_large(folder: Path) -> Work:
     """Tiles of 224 px at 0.5 um."""
     from lamella.cohort import CohortSlide
@@ -55,7 +55,7 @@ def plan_large(folder: Path) -> Work:
     return run
 
 
-@row("slide of 200,000 x 150,000 px: audit")
+@row("slide of 200,000 x 150,000 px, 50 x 37.5 mm: audit")
 def audit_large(folder: Path) -> Work:
     """As `lamella audit` does each slide."""
     from lamella.audits import audit_slide
