@@ -12,11 +12,13 @@ import pytest
 def pytest_configure() -> None:
     """Give each parallel worker a core of its own: libraries that count cores would fight for all of them.
 
-    Ctrl-C is heard even where the tests run in the background of a script (`nohup`, `&`): there it is ignored from the
-    start, commands keep ignored what whoever started them ignores, and tests that stop them would wait.
+    Ctrl-C and a closed terminal are heard even where the tests run in the background of a script (`nohup`, `&`): there
+    they are ignored from the start, commands keep ignored what whoever started them ignores, and tests that stop them
+    would wait.
     """
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, usual)
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
     if worker.removeprefix("gw").isdigit() and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))

@@ -231,7 +231,7 @@ def find_mistake(design: StudyDesign) -> tuple[Place, str] | None:
     if twice is not None:
         said = "two blocks call their features so" if "@" not in twice else "their weights' files have one name"
         return ("arms",), f"two arms would be called '{twice}': {said}. Rename one."
-    if design.finetune_best and not any(arm.finetuned == "frozen" and not arm.features for arm in arms):
+    if design.finetune_best and all(arm.features for arm in arms):
         return ("finetune_best",), "only encoders can be fine-tuned, and every arm is features. Drop it."
     frozen = [arm.name for arm in arms if arm.finetuned == "frozen"]
     if design.control_arm is not None and design.control_arm not in frozen:
