@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lamella.analysis.external import Claim, judge_external
-from lamella.analysis.verdict import ExternalVerdict
+from lamella.analysis.external import CONFIRMED, INCONCLUSIVE, Claim, _answer_contest, judge_external
+from lamella.analysis.verdict import ArmVerdict, Conclusion, ContestVerdict, ExternalVerdict, Verdict
 
 NAMES = ("net@4", "net@3", "net@2")
 CLASSES = ("benign", "malignant")
@@ -111,3 +111,11 @@ def test_a_patient_that_one_arm_lost_leaves_all_and_is_counted() -> None:
     frame = make_frame({"net@4": 0.2, "net@3": 0.2, "net@2": 0.2})
     found = judge(frame.drop(index=frame.index[frame["arm"] == "net@2"][:3]), make_claim())
     assert (found["n_patients"], found["n_lost"]) == (297, 3)
+
+
+def test_an_arm_at_chance_is_not_confirmed_for_agreeing_with_others() -> None:
+    contest = ContestVerdict(kind="non-inferior", arm="a", noninferior=("a", "b"))
+    judged = Verdict.model_construct(contest=contest, verdict=Conclusion(use="none"))
+    for p, answer in ((0.001, CONFIRMED), (0.4, INCONCLUSIVE), (None, INCONCLUSIVE)):
+        arm = ArmVerdict.model_construct(arm="a", chance_p_holm=p, worse_than=())
+        assert _answer_contest(judged, arm)[0] == answer
