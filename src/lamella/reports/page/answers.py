@@ -212,6 +212,11 @@ def say_validity(record: Record) -> str:
             "External validation: the models had not seen these slides, and the threshold was frozen beforehand. The "
             "figures hold for slides like these."
         )
+    if record.study is not None and record.study.given is not None:
+        return (
+            "The predictions were made elsewhere. The figures hold if no model had learned from the patients that it "
+            "scores here; Lamella cannot see whether that is so."
+        )
     said = (
         "Internal validation: every patient was scored by models that had not seen them, but all come from the same "
         "source. It is not another hospital: generalisation to other hospitals was not tested."

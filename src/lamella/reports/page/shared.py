@@ -1,11 +1,14 @@
-"""Parts of sections that the pages of runs and of studies have alike."""
+"""Parts of sections that the pages of runs, studies and comparisons have alike."""
 
 from collections.abc import Iterable
 
-from lamella.reports.page.cohort import tabulate_calls
+from lamella.reports.page.answers import list_answers, list_cautions, list_facts, say_patients_needed, say_validity
+from lamella.reports.page.arms import tabulate_ladder
+from lamella.reports.page.cohort import tabulate_calls, tabulate_versions
 from lamella.reports.page.evidence import tabulate_localisation
-from lamella.reports.page.parts import Block, Listing, Section, Table, Text
-from lamella.reports.page.reasons import list_localisation_notes, say_no_localisation
+from lamella.reports.page.methods import SOURCES, write_methods
+from lamella.reports.page.parts import Block, Facts, Listing, Section, Table, Text
+from lamella.reports.page.reasons import list_localisation_notes, say_leak, say_no_localisation
 from lamella.reports.record import Record
 from lamella.reports.scrub import drop_folders
 
@@ -48,4 +51,37 @@ def list_outlines(record: Record) -> list[Block | None]:
         Text(reason, "note") if reason else None,
         tabulate_localisation(record),
         Listing(items=tuple(notes)) if notes else None,
+    ]
+
+
+def list_verdict(record: Record) -> list[Block | None]:
+    """Return the answer of a study or a comparison, the figures behind it, and what must be known of them."""
+    leak = say_leak(record)
+    first, *others = list_answers(record)
+    needed = say_patients_needed(record)
+    facts = list_facts(record)
+    return [
+        Text(f"Leak: {leak}", "leak") if leak else None,
+        Text(first, "lead"),
+        *(Text(text, "verdict") for text in others),
+        Facts(facts=tuple(facts)) if facts else None,
+        Text(needed, "note") if needed else None,
+        Text(say_validity(record)),
+        *(Text(text, "caution") for text in list_cautions(record)),
+        list_notes(record),
+        tabulate_ladder(record),
+    ]
+
+
+def list_methods(record: Record) -> list[Block | None]:
+    """Return the methods, ready to paste, with their sources and the versions."""
+    note = "After TRIPOD+AI (Collins 2024). What Lamella knows is filled in; the rest stands as [state: ...]."
+    paragraphs = tuple(f"{heading}.\n{text}" for heading, text in write_methods(record))
+    sources = tuple(f"{text} doi:{doi}" if doi else text for text, doi in SOURCES)
+    return [
+        Text(note, "note"),
+        Listing(items=paragraphs, style="paste"),
+        Text("Sources", "heading"),
+        Listing(items=sources, style="sources"),
+        tabulate_versions(record),
     ]

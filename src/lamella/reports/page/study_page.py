@@ -1,18 +1,16 @@
 """The sections of a study's page."""
 
 from lamella import __version__
-from lamella.reports.page.answers import list_answers, list_cautions, list_facts, say_patients_needed, say_validity
 from lamella.reports.page.arms import (
     badge_arm,
     sort_by_cost,
     tabulate_arms,
     tabulate_choices,
     tabulate_costs,
-    tabulate_ladder,
     tabulate_not_run,
 )
 from lamella.reports.page.cards import list_slides
-from lamella.reports.page.cohort import list_tables, tabulate_versions
+from lamella.reports.page.cohort import list_tables
 from lamella.reports.page.declared import say_how_to_read, tabulate_declared
 from lamella.reports.page.evidence import (
     tabulate_baselines,
@@ -31,16 +29,15 @@ from lamella.reports.page.figures import (
     chart_permuted,
     chart_scores,
 )
-from lamella.reports.page.methods import SOURCES, write_methods
 from lamella.reports.page.paper_figures import FIGURE_2
-from lamella.reports.page.parts import Block, Facts, Listing, Page, Text
+from lamella.reports.page.parts import Block, Listing, Page, Text
 from lamella.reports.page.reasons import (
     say_cka,
     say_imagenet,
     say_leak,
     say_permutations,
 )
-from lamella.reports.page.shared import build_section, list_calls, list_notes, list_outlines
+from lamella.reports.page.shared import build_section, list_calls, list_methods, list_outlines, list_verdict
 from lamella.reports.record import Record
 
 
@@ -63,7 +60,7 @@ def build_study_page(record: Record, *, max_rows: int) -> Page:
         subtitle=" · ".join(part for part in parts if part),
         version=study.versions.get("lamella", __version__),
         sections=(
-            build_section("answer", "The answer", "Answer", _list_answer(record)),
+            build_section("answer", "The answer", "Answer", list_verdict(record)),
             build_section(
                 "all-arms", "All arms", "Arms", [chart_arms(record), tabulate_arms(record), Text(say_imagenet(record))]
             ),
@@ -80,7 +77,7 @@ def build_study_page(record: Record, *, max_rows: int) -> Page:
                 "Cohort",
                 [*list_tables(record, max_rows=max_rows), *list_calls(record)],
             ),
-            build_section("methods", "Methods, ready to paste", "Methods", _list_methods(record)),
+            build_section("methods", "Methods, ready to paste", "Methods", list_methods(record)),
             build_section("not-run-arms", "What was not run", "Not run", [tabulate_not_run(record)]),
         ),
     )
@@ -88,24 +85,6 @@ def build_study_page(record: Record, *, max_rows: int) -> Page:
 
 def _title(title: str, record: Record) -> str:
     return f"{title}: {record.shown}" if record.shown else title
-
-
-def _list_answer(record: Record) -> list[Block | None]:
-    leak = say_leak(record)
-    first, *others = list_answers(record)
-    needed = say_patients_needed(record)
-    facts = list_facts(record)
-    return [
-        Text(f"Leak: {leak}", "leak") if leak else None,
-        Text(first, "lead"),
-        *(Text(text, "verdict") for text in others),
-        Facts(facts=tuple(facts)) if facts else None,
-        Text(needed, "note") if needed else None,
-        Text(say_validity(record)),
-        *(Text(text, "caution") for text in list_cautions(record)),
-        list_notes(record),
-        tabulate_ladder(record),
-    ]
 
 
 def _list_declared(record: Record) -> list[Block | None]:
@@ -149,16 +128,3 @@ def _list_controls(record: Record) -> list[Block | None]:
         chart_batches(record),
         tabulate_robustness(record),
     ]  # fmt: skip
-
-
-def _list_methods(record: Record) -> list[Block | None]:
-    note = "After TRIPOD+AI (Collins 2024). What Lamella knows is filled in; the rest stands as [state: ...]."
-    paragraphs = tuple(f"{heading}.\n{text}" for heading, text in write_methods(record))
-    sources = tuple(f"{text} doi:{doi}" if doi else text for text, doi in SOURCES)
-    return [
-        Text(note, "note"),
-        Listing(items=paragraphs, style="paste"),
-        Text("Sources", "heading"),
-        Listing(items=sources, style="sources"),
-        tabulate_versions(record),
-    ]
