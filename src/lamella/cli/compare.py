@@ -8,6 +8,7 @@ import typer
 from lamella.cli.echo import echo
 from lamella.cli.options import JsonOption
 from lamella.cli.tables import print_json, print_verdict
+from lamella.defaults import MARGIN
 
 
 def compare(
@@ -42,7 +43,7 @@ def compare(
     positive: Annotated[
         str | None, typer.Option("--positive", help="The label that is looked for.", show_default="the last sorted")
     ] = None,
-    margin: Annotated[float, typer.Option("--margin", help="AUC that the recommended arm may give up.")] = 0.05,
+    margin: Annotated[float, typer.Option("--margin", help="AUC that the recommended arm may give up.")] = MARGIN,
     reference: Annotated[
         str | None,
         typer.Option("--reference", metavar="NAME", help="Arm that every other is held against.", show_default="none"),

@@ -11,6 +11,7 @@ from lamella.cli.encoder_options import TrustOptions
 from lamella.cli.groups import takes_groups
 from lamella.cli.options import ImageOption, JsonOption, LabelColumnOptions, TalkOptions
 from lamella.cli.tables import print_json, print_table, tell_failures
+from lamella.defaults import MARGIN
 from lamella.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def predict(
         typer.Option(
             "--margin",
             help="How much AUC may be given up, with --with or a study.",
-            show_default="the study's, or 0.05",
+            show_default=f"the study's, or {MARGIN}",
         ),
     ] = None,
     prevalence: Annotated[
@@ -93,7 +94,7 @@ def predict(
     from lamella.pipeline.predict import predict_slides, predict_together
 
     if margin is not None and not 0 < margin < 0.5:
-        raise SettingsError(f"--margin is {margin} and must be above 0 and below 0.5. Pass --margin 0.05.")
+        raise SettingsError(f"--margin is {margin} and must be above 0 and below 0.5. Pass --margin {MARGIN}.")
     external = None
     if prevalence is not None and (is_study(model) or beside):
         raise SettingsError("--prevalence is of one model and several are given. Predict with the one you mean.")

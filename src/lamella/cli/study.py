@@ -201,6 +201,8 @@ def study(
 
 def _tell(result: "Study", progress: "RichProgress", *, as_json: bool) -> None:
     """Print the verdict, and where the page lies."""
+    from lamella.studies.costs import NOT_PRICED
+
     verdict, unit = result.verdict, result.record.cost_unit
     if as_json:
         judged = (None, []) if verdict is None else (verdict["verdict"], verdict["arms"])
@@ -208,7 +210,7 @@ def _tell(result: "Study", progress: "RichProgress", *, as_json: bool) -> None:
         return
     print_verdict(verdict, cost="seconds a slide" if unit is None else unit or None)
     for note in result.record.notes:
-        if "recommended for being cheap" in note:
+        if note.endswith(NOT_PRICED):
             progress.say(note)
     for arm in result.record.arms:
         if arm.state not in ("done", "waiting for weights"):

@@ -14,13 +14,14 @@ import pandas as pd
 from lamella.analysis.auc import estimate_auc
 from lamella.analysis.metrics import measure
 from lamella.analysis.verdict import PlannedTable, Verdict
+from lamella.defaults import MARGIN
 from lamella.errors import CohortError, SettingsError
 from lamella.files import refuse_links, replacing, write_record, write_table
 from lamella.records import load_content
 from lamella.runs.folder import RunFolder, hash_tables
 from lamella.runs.predictions import average_models
 from lamella.runs.record import list_versions
-from lamella.studies.costs import load_given_costs
+from lamella.studies.costs import NOT_PRICED, load_given_costs
 from lamella.studies.folder import StudyFolder
 from lamella.studies.given import GivenArm, join_arms, load_given
 from lamella.studies.given_columns import Known, load_known
@@ -42,7 +43,7 @@ class CompareSettings:
             and one that validates (2), or the tested one alone (1). It widens the errors of differences.
     """
 
-    margin: float = 0.05
+    margin: float = MARGIN
     positive: str | None = None
     reference: str | None = None
     n_left_out: int = 2
@@ -198,10 +199,7 @@ def _describe(
     patients = slides.drop_duplicates("patient_id")
     notes = [note for arm in arms for note in arm.notes]
     if given.costs is None:
-        notes.append(
-            "No costs were given (--costs), so nothing is recommended for being cheap: of arms that are equally good, "
-            "the one that was named first."
-        )
+        notes.append(f"No costs were given (--costs), so {NOT_PRICED}")
     n_folds, n_seeds = int(slides["fold"].nunique()), max(len(arm.tables) for arm in arms)
     return StudyRecord(
         format_version=RECORD_FORMAT,

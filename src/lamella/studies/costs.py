@@ -31,6 +31,10 @@ from lamella.studies.record import Costs, EncoderCost
 N_TILES = 64
 N_RUNS = 5
 _MOST_SLIDES = 8
+NOT_PRICED = (
+    "nothing is recommended for being cheap: of arms that are equally good, the verdict takes the one that was named "
+    "first."
+)
 COST_UNITS = {"seconds_a_slide": "seconds a slide", "gflops": "GFLOPs a tile", "cost": "cost"}  # by column
 
 

@@ -19,7 +19,7 @@ from lamella.studies.arm_runs import FrozenRun, compare_blocks, permute_arm, run
 from lamella.studies.arms import CHOSEN_ARMS, Arm
 from lamella.studies.bench import ArmBench
 from lamella.studies.choice import FoldChoice, count_chosen, describe_chosen, run_choices, say_choices
-from lamella.studies.costs import COST_UNITS, load_given_costs
+from lamella.studies.costs import COST_UNITS, NOT_PRICED, load_given_costs
 from lamella.studies.design import StudyDesign
 from lamella.studies.folder import StudyFolder, load_if_whole
 from lamella.studies.judge import ArmCost, Declared, KnownSlide, join_costs, judge_predictions
@@ -176,10 +176,7 @@ class StudyBench(ArmBench):
         unknown = [name for name, value in gflops.items() if value is None]
         if unknown:
             self.cost_unit = ""
-            self.notes.append(
-                f"What {join_names(unknown)} costs is not known (costs: TABLE), so nothing is recommended for being "
-                "cheap: of arms that are equally good, the one that was named first."
-            )
+            self.notes.append(f"What {join_names(unknown)} costs is not known (costs: TABLE), so {NOT_PRICED}")
             return None
         self.cost_unit = "GFLOPs a slide"
         tiles = {o.arm.name: self.tiles_a_slide.get(o.arm.features or o.arm.tiles, 1.0) for o in outcomes}
