@@ -12,6 +12,7 @@ The transition that follows halves the width and the resolution; a cut after it 
 What lies behind a cut is not part of the module: it is neither exported nor run.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,11 +27,12 @@ STRIDES = (4, 8, 16, 32)
 _PROBE_PX = 64
 
 
-class Blocks(nn.Module):
+class Blocks(nn.Module, ABC):
     """The first blocks of a network."""
 
     depth: int
 
+    @abstractmethod
     def forward(self, images: Tensor, depths: Sequence[int]) -> list[Tensor]:
         """Run the network once and read it at some depths.
 
@@ -42,7 +44,6 @@ class Blocks(nn.Module):
             For each depth the feature map `(B, D, h, w)`, or the embedding `(B, D)` where there is no map whose mean
             it is.
         """
-        raise NotImplementedError
 
     def read_last_map(self, images: Tensor, depth: int) -> tuple[Tensor, Tensor]:
         """Run the network once, and be ready to differentiate the embedding by the last map that still says where.
@@ -67,13 +68,13 @@ class Blocks(nn.Module):
         """Return what `read_last_map` gave as `(B, C, h, w)`."""
         return maps
 
+    @abstractmethod
     def named_state(self) -> dict[str, Tensor]:
         """Return the weights that are kept, under the names that the whole network gives them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def named_block(self, number: int) -> dict[str, Tensor]:
         """Return the parameters of one block, under the names that the whole network gives them."""
-        raise NotImplementedError
 
 
 class ChainBlocks(Blocks):

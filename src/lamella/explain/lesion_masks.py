@@ -70,9 +70,9 @@ def load_mask(
             count.add(top, left, picture.number(block, path.name))
     except LamellaError:
         raise
-    except Exception as e:  # a decoder may raise anything on a damaged file
-        reason = " ".join(str(e).split())[:120]
-        raise TissueError(f"mask '{path.name}' cannot be read ({reason}). Save it again as PNG or TIFF.") from e
+    except Exception as error:  # a decoder may raise anything on a damaged file
+        reason = " ".join(str(error).split())[:120]
+        raise TissueError(f"mask '{path.name}' cannot be read ({reason}). Save it again as PNG or TIFF.") from error
     share, taken = count.finish(path.name)
     rows, columns = share.shape[0] / height, share.shape[1] / width  # of `share` for a pixel of the image
     share = share[

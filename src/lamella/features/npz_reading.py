@@ -17,7 +17,7 @@ from lamella.machine import refuse_passing
 from lamella.memory import refuse_beyond_memory
 from lamella.regular import refuse_irregular, refuse_zip_bomb
 
-_DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error,
+_DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error,
            SyntaxError, TypeError, MemoryError, OverflowError)  # fmt: skip
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _SKIPPED_BYTES = 1 << 20

@@ -203,7 +203,7 @@ def _list_used(folder: Path, store: str) -> set[str]:
         BagError: If one of them is none whose chunks say to how much they unpack.
     """
     if (folder / "zarr.json").is_file():
-        used, known = _list_codecs(parse_json_file(folder / "zarr.json")["codecs"]), _CODECS_3
+        used, known = {str(codec["name"]) for codec in parse_json_file(folder / "zarr.json")["codecs"]}, _CODECS_3
     else:
         content = parse_json_file(folder / ".zarray")
         filters = [content.get("compressor"), *(content.get("filters") or [])]
@@ -214,13 +214,3 @@ def _list_used(folder: Path, store: str) -> set[str]:
             "decoded. Write the store again with one of them, not sharded."
         )
     return used
-
-
-def _list_codecs(codecs: list[Any]) -> set[str]:
-    """List the names of codecs, those inside shards too."""
-    names: set[str] = set()
-    for codec in codecs:
-        names.add(str(codec["name"]))
-        inner = codec.get("configuration") or {}
-        names |= _list_codecs([*inner.get("codecs", []), *inner.get("index_codecs", [])])
-    return names
