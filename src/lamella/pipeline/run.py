@@ -25,8 +25,8 @@ from lamella.progress import Progress, SilentProgress
 from lamella.renaming import hide_names, rename_cohort, rename_outlines, save_public_failures
 from lamella.reports.draw.cam import draw_cam
 from lamella.reports.page import write_page
-from lamella.runs.bags import find_bad_bags
-from lamella.runs.execute import Run, execute_run, train_on_bags
+from lamella.runs.bags import load_good_bags
+from lamella.runs.execute import Run, execute_on_bags, execute_run
 from lamella.runs.folder import RunFolder
 from lamella.runs.predict import open_run
 from lamella.runs.settings import CamSettings, RunSettings, TrainingSettings
@@ -140,12 +140,12 @@ def run_bags(
     if not isinstance(cohort, Cohort):
         cohort = load_cohort(cohort)
     refuse_links(Path(out))
-    bad = find_bad_bags(Path(features), [slide.slide_id for slide in cohort.slides])
-    if bad and len(bad) < len(cohort.slides):
+    bags, bad = load_good_bags(Path(features), [slide.slide_id for slide in cohort.slides])
+    if bad:
         kept = tuple(slide for slide in cohort.slides if slide.slide_id not in bad)
         said = f"{len(bad)} of {len(cohort.slides)} slides have no bag to learn from; failures.csv says why."
         cohort = dataclasses.replace(cohort, slides=kept, notes=(*cohort.notes, said))
-    result = train_on_bags(cohort, Path(features), settings, Path(out), progress=progress)
+    result = execute_on_bags(cohort, bags, settings, Path(out), progress=progress)
     missing = {slide.slide_id for slide in find_missing(result.cohort)}
     shown = [
         prediction

@@ -3,7 +3,7 @@
 import bisect
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,15 @@ class RunBags:
     features: dict[str, NDArray[Any]]
     corners_l0: dict[str, NDArray[np.int64]]
     facts: dict[str, BagFacts]
+
+    def without(self, slide_ids: Collection[str]) -> "RunBags":
+        """Return them without those of some slides."""
+        kept = [slide_id for slide_id in self.features if slide_id not in slide_ids]
+        return RunBags(
+            features={slide_id: self.features[slide_id] for slide_id in kept},
+            corners_l0={slide_id: self.corners_l0[slide_id] for slide_id in kept},
+            facts={slide_id: self.facts[slide_id] for slide_id in kept},
+        )
 
     def key(self, slide_id: str) -> str:
         """Return what identifies a bag's content: the slide's bytes, the cut and the encoder."""
@@ -82,40 +91,56 @@ def load_bag_folder(folder: Path, slide_ids: Sequence[str]) -> RunBags:
                 f"{named}."
             )
         _refuse_shared(folder, slide_id, path, used)
-        bag = open_bag(path)
-        rows = features[slide_id] = bag.read_stored()
-        _refuse_not_finite(path, rows)
-        corners[slide_id] = bag.corners_l0
-        is_ours = bag.layout == "lamella"
-        facts[slide_id] = read_facts(bag) if is_ours else _list_foreign_facts(slide_id, bag, rows)
+        features[slide_id], corners[slide_id], facts[slide_id] = _load_one(path, slide_id)
     refuse_mixture(folder, facts.values())
     return RunBags(features=features, corners_l0=corners, facts=facts)
 
 
-def find_bad_bags(folder: Path, slide_ids: Sequence[str]) -> dict[str, str]:
-    """Return the slides of which no head can learn, and why: no bag, one that is damaged, empty or not finite.
+def load_good_bags(folder: Path, slide_ids: Sequence[str]) -> tuple[RunBags, dict[str, str]]:
+    """Load the bags of a folder as `load_bag_folder` does, and go on past those of which no head can learn.
 
-    Every bag is read once, and none is held.
+    Args:
+        folder: As `load_bag_folder` takes it.
+        slide_ids: Which.
+
+    Returns:
+        The bags, and by slide id why there is none: it is not there, damaged, empty or not finite.
 
     Raises:
-        BagError: If it is no folder of bags.
+        BagError: If it is no folder of bags, none of them is good, or they are not of one encoder and width.
     """
-    index, bad = _BagIndex(folder), {}
-    where = f"'{split_address(folder)[0].name}'"
+    features, corners, facts, bad = {}, {}, {}, {}
+    used: dict[Path, str] = {}
+    index, where = _BagIndex(folder), f"'{split_address(folder)[0].name}'"
     for slide_id in slide_ids:
         try:
             path = index.find(slide_id)
             if path is None:
                 bad[slide_id] = f"{where} holds no bag of it."
                 continue
-            bag = open_bag(path)
-            if not bag.shape[0]:
-                bad[slide_id] = f"its bag in {where} holds no tiles."
-            else:
-                _refuse_not_finite(path, bag.read_stored())
+            _refuse_shared(folder, slide_id, path, used)
+            rows, corners_l0, known = _load_one(path, slide_id)
         except BagError as error:
             bad[slide_id] = f"{where}: {error}"
-    return bad
+            continue
+        if not len(rows):
+            bad[slide_id] = f"its bag in {where} holds no tiles."
+            continue
+        features[slide_id], corners[slide_id], facts[slide_id] = rows, corners_l0, known
+    if not features:
+        slide_id, reason = next(iter(bad.items()))
+        raise BagError(f"no slide has a bag to learn from; of '{slide_id}' {reason}")
+    refuse_mixture(folder, facts.values())
+    return RunBags(features=features, corners_l0=corners, facts=facts), bad
+
+
+def _load_one(path: Path, slide_id: str) -> tuple[NDArray[Any], NDArray[np.int64], BagFacts]:
+    """Return the rows, corners and facts of one bag of any tool."""
+    bag = open_bag(path)
+    rows = bag.read_stored()
+    _refuse_not_finite(path, rows)
+    is_ours = bag.layout == "lamella"
+    return rows, bag.corners_l0, read_facts(bag) if is_ours else _list_foreign_facts(slide_id, bag, rows)
 
 
 class _BagIndex:

@@ -145,6 +145,26 @@ def train_on_bags(
         CohortError: If the cohort does not hang together.
         LeakageError: If a patient is on two sides of a split.
     """
+    bags = load_bag_folder(bags_folder, [slide.slide_id for slide in cohort.slides])
+    return execute_on_bags(cohort, bags, settings, out, progress=progress)
+
+
+def execute_on_bags(
+    cohort: Cohort, bags: RunBags, settings: TrainingSettings, out: Path, *, progress: Progress | None = None
+) -> Run:
+    """Train and test heads on bags that are loaded, one of each slide of the cohort.
+
+    Args:
+        cohort: Labelled slides; the slide files themselves are not opened.
+        bags: Of all of them.
+        settings: How.
+        out: Where models, predictions and metrics go.
+        progress: Where to report to.
+
+    Raises:
+        CohortError: If the cohort does not hang together.
+        LeakageError: If a patient is on two sides of a split.
+    """
     progress = progress or SilentProgress()
     folder, notes = RunFolder(out), list(cohort.notes)
     refuse_links(folder.path)
@@ -152,7 +172,6 @@ def train_on_bags(
     notes += _say_division(cohort, settings, progress)
     cohort = make_rounds(cohort, settings)
     rounds = list_rounds(cohort)
-    bags = load_bag_folder(bags_folder, [slide.slide_id for slide in cohort.slides])
     save_run_cohort(cohort, folder)
     analysis = analyse_bags(cohort, rounds, bags, settings, folder, progress)
     analysis.metrics.save(folder.metrics)

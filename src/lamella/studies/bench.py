@@ -4,18 +4,19 @@ Whatever an item needs of those before it is loaded from the folder by the very 
 whether this process made it, an earlier one that was killed, or another machine.
 """
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lamella.cohort import Cohort
 from lamella.encoders import EncoderSpec
-from lamella.errors import CohortError
+from lamella.errors import BagError, CohortError
 from lamella.features.encoder_choice import split_address
 from lamella.features.extract import ExtractReport, extract_cohort
 from lamella.features.failures import Failure
 from lamella.features.settings import ExtractSettings
 from lamella.progress import AlikeOnce, Progress
-from lamella.runs.bags import find_bad_bags, load_bag_folder, load_bags
+from lamella.runs.bags import RunBags, load_bags, load_good_bags
 from lamella.runs.folder import RunFolder
 from lamella.runs.settings import TrainingSettings
 from lamella.studies.arm_runs import ArmPlace, FrozenRun, continue_fold, run_frozen, run_given
@@ -57,7 +58,7 @@ class ArmBench:
         self._reports: dict[tuple[BagSet, ...], ExtractReport] = {}
         self._frozen: dict[Arm, FrozenRun] = {}
         self.tiles_a_slide: dict[str, float] = {}
-        self._missing: dict[str, Failure] | None = None
+        self._given: dict[str, tuple[RunBags, dict[str, str]]] = {}
 
     # Bags and costs -----------------------------------------------------------------------------------------------
 
@@ -90,15 +91,19 @@ class ArmBench:
 
     def _find_missing(self) -> dict[str, Failure]:
         """Return the slides of which a folder of bags has none that a head can learn from: no arm has them."""
-        if self._missing is None:
-            self._missing = {}
-            for folder in dict.fromkeys(arm.features for arm in self.design.list_arms() if arm.features):
-                if not split_address(folder)[0].is_dir():  # the arm waits for it
-                    continue
-                bad = find_bad_bags(Path(folder), [slide.slide_id for slide in self.cohort.slides])
-                if len(bad) < len(self.cohort.slides):  # else the arm says so
-                    self._missing |= {name: Failure(name, "bags", reason) for name, reason in bad.items()}
-        return self._missing
+        missing: dict[str, Failure] = {}
+        for folder in dict.fromkeys(arm.features for arm in self.design.list_arms() if arm.features):
+            if split_address(folder)[0].is_dir():  # else the arm waits for it
+                with contextlib.suppress(BagError):  # of a folder without any, which the arm's own work says
+                    bad = self._load_folder(folder)[1]
+                    missing |= {slide_id: Failure(slide_id, "bags", reason) for slide_id, reason in bad.items()}
+        return missing
+
+    def _load_folder(self, folder: str) -> tuple[RunBags, dict[str, str]]:
+        """Return the bags of a folder, read once for all its arms, and the slides of which there is no good one."""
+        if folder not in self._given:
+            self._given[folder] = load_good_bags(Path(folder), [slide.slide_id for slide in self.cohort.slides])
+        return self._given[folder]
 
     def cost(self, item: WorkItem) -> Sequence[Failure]:
         """Measure what encoders cost that have no cost yet."""
@@ -148,9 +153,7 @@ class ArmBench:
 
     def _load_given(self, arm: Arm) -> FrozenRun:
         """Return stage 1 of an arm whose bags are there; slides that an encoder of the study lost are left out."""
-        lost = self.list_lost()
-        kept = [slide.slide_id for slide in self.cohort.slides if slide.slide_id not in lost]
-        loaded = load_bag_folder(Path(arm.features), kept)
+        loaded = self._load_folder(arm.features)[0].without(self.list_lost())
         self.tiles_a_slide[arm.features] = sum(map(len, loaded.features.values())) / len(loaded.features)
         training = TrainingSettings(
             train=self.design.train.settings(arm.head, 0), n_seeds=self.design.seeds, by_batch=False

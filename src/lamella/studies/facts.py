@@ -133,9 +133,9 @@ def _hash_names(folder: str) -> str:
     return hash_json([encoder, _list_files(where)])
 
 
-def _describe_features(arm: Arm) -> EncoderFacts:
+def _describe_features(arm: Arm, *, prices: bool) -> EncoderFacts:
     """Return what is known of bags that are there: nothing is encoded; arithmetic where a card has the name."""
-    dim = _look_at_bags(arm.features)[1]
+    dim = _look_at_bags(arm.features)[1] if prices else _USUAL_DIM
     return EncoderFacts(gflops=find_gflops(arm) or 0.0, dim=dim, seconds_per_tile=0.0, command=find_command(arm))
 
 
@@ -184,7 +184,7 @@ def _find_encoders(
         known = list(a_gflop.values())
         known += [costs[b.key].seconds_per_tile / costs[b.key].gflops for b in arms if b.key in costs]
         usual = sorted(known)[len(known) // 2] if known else rates.seconds_per_gflop(_TIMED, "random", 224)
-    facts = {bags: _describe_features(arm) for bags, arm in every.items() if arm.features}
+    facts = {bags: _describe_features(arm, prices=prices) for bags, arm in every.items() if arm.features}
     for bags in arms:
         depths = profiles[bags]
         deepest = min(bags.depth, max(depths))
