@@ -15,8 +15,11 @@ from lamella.exports.open import open_export
 from lamella.exports.write import ExportSettings, export_model
 from lamella.files import parse_json_file
 from lamella.pipeline.predict import predict_slides
+from lamella.runs.folder import hash_tables
+from lamella.runs.record import RunRecord
 from lamella.runs.reference import load_reference
 from lamella.studies.execute import Study
+from lamella.studies.record import StudyRecord
 from tests.exports.conftest import unlabelled
 
 
@@ -98,3 +101,16 @@ def test_the_head_only_arm_shares_the_frozen_encoder(study: Study, new: Cohort, 
         model, unlabelled(dataclasses.replace(new, slides=new.slides[:1])), tmp_path / "out"
     )
     assert predictions[0].unlike is not None
+
+
+def test_every_record_holds_the_hashes_of_its_tables_as_they_are_in_the_end(
+    run: Path, model: Path, new: Cohort, study: Study, tmp_path: Path
+) -> None:
+    """Of a run, a study, and a prediction by each kind of model: a table that is written later has another hash."""
+    predict_slides(run, new, tmp_path / "by-run")
+    predict_slides(model, new, tmp_path / "by-export")
+    for folder in (run, tmp_path / "by-run", tmp_path / "by-export"):
+        record = RunRecord.load(folder / "run.json")
+        assert record.files == hash_tables(folder)
+        assert record.files
+    assert StudyRecord.load(study.folder.record).files == hash_tables(study.folder.path)

@@ -12,6 +12,7 @@ from lamella.analysis.frames import judge_arms
 from lamella.cli import build_app
 from lamella.errors import CohortError
 from lamella.pipeline.compare import compare_tables
+from lamella.runs.folder import hash_tables
 from lamella.studies.compare import CompareSettings, load_given_costs
 from lamella.studies.judge import judge_again
 from tests.studies.test_given import make_truth, write_clam, write_ours, write_patients, write_sklearn, write_stamp
@@ -65,6 +66,7 @@ def test_the_verdict_is_that_of_judge_arms_on_the_same_numbers(desk: Path, tmp_p
     frame = pd.read_parquet(tmp_path / "out" / "predictions.parquet")
     judged = judge_arms(frame, n_left_out=1)
     assert compared.verdict.as_json() == judged.as_json()
+    assert compared.record.files == hash_tables(tmp_path / "out")
     assert judge_again(tmp_path / "out").as_json() == judged.as_json()
 
 
