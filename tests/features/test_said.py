@@ -107,6 +107,30 @@ def test_a_precision_that_was_decided_is_neither_decided_nor_checked_again(
     assert len({(one["precision"], one["check_cosine"], one["check_tiles"], one["runtime"]) for one in stated}) == 1
 
 
+@pytest.mark.parametrize("left", [["S-0"], ["S-0", "S-0"], [None, "S-1"], ["S-0", "S-3", "S-2"]])
+def test_a_run_that_ended_between_two_depths_of_a_slide_ends_as_one_that_was_not_disturbed(
+    slides: list[CohortSlide], tmp_path: Path, strays: list[str], monkeypatch: pytest.MonkeyPatch, left
+) -> None:
+    """Of each depth at most one bag is left."""
+    depths = tuple(EncoderSpec(f"resnet18@{depth}", "random") for depth in (1, 2, 3))
+    settings = dataclasses.replace(SETTINGS, encoders=depths)
+    whole, _ = extract(slides, tmp_path / "out", settings)
+    bags = {path: _read(path) for folder in whole.folders for path in folder.features.iterdir()}
+    assert len(bags) == 12
+    left = [folder.features_path(slide_id or "none") for folder, slide_id in zip(whole.folders, left, strict=False)]
+    for path in bags.keys() - set(left):
+        path.unlink()
+    monkeypatch.setenv("LAMELLA_HOME", str(tmp_path / "cold"))
+    resumed, _ = extract(slides, tmp_path / "out", settings)
+    assert sorted(resumed.done) == [slide.slide_id for slide in slides]
+    assert resumed.notes == whole.notes
+    apart = {"sha256", "slide_salt"}
+    for path, stated in bags.items():
+        again = _read(path)
+        assert again.keys() == stated.keys()
+        assert [key for key in stated.keys() - apart if str(again[key]) != str(stated[key])] == []
+
+
 def test_a_precision_that_was_asked_for_and_not_used_does_not_part_a_run_from_its_bags(
     slides: list[CohortSlide], tmp_path: Path, strays: list[str]
 ) -> None:

@@ -93,9 +93,8 @@ def extract_cohort(
     for note in said:
         progress.say(note)
     parts = []
-    for missing, items in todo.missing.items():
-        standing = {target: list(bags.values()) for target, bags in todo.standing.items()}
-        extraction = Extraction(items, settings, [targets[number] for number in missing], todo.failures, standing)
+    for missing in todo.missing:
+        extraction = Extraction(todo, missing, settings, targets)
         extraction.run(progress)
         parts.append(extraction)
     save_failures(todo.failures, out / "failures.csv")

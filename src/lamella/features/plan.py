@@ -1,7 +1,8 @@
 """Plans: a slide opened, its tissue found, its tiles placed, nothing encoded yet."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,6 +132,13 @@ def plan_slide(item: CohortSlide, settings: CutSettings) -> TilePlan:
     return TilePlan(
         slide=slide, tissue=tissue, corners_l0=corners, block_sizes=sizes, level=level, provenance=provenance
     )
+
+
+def close_plans(plans: Iterable[Future[TilePlan]]) -> None:
+    """Close the slides of those that were made."""
+    for future in plans:
+        if future.done() and not future.cancelled() and future.exception() is None:
+            future.result().slide.close()
 
 
 def find_slide_tissue(slide: Slide, slide_id: str, settings: CutSettings) -> tuple[TissueMask, NDArray[np.uint8]]:

@@ -12,7 +12,7 @@ import dataclasses
 import itertools
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -29,10 +29,10 @@ from lamella.features.blocks import Block, list_blocks, read_block
 from lamella.features.check_tiles import gather_check_tiles
 from lamella.features.failures import Failure, name_stage
 from lamella.features.leaks import find_leak
-from lamella.features.plan import TilePlan, find_seen_size, plan_slide, refuse_empty
+from lamella.features.plan import TilePlan, close_plans, find_seen_size, plan_slide, refuse_empty
 from lamella.features.said import Making, SlideNotes, StandingBag, find_settled, gather_slide_notes, write_notes
 from lamella.features.settings import BagTarget, ExtractSettings, name_in_files
-from lamella.features.todo import say_differences
+from lamella.features.todo import Todo, say_differences
 from lamella.progress import Progress, Stage
 from lamella.slide import hash_fully
 
@@ -55,25 +55,34 @@ class _SlideWork:
 
 
 class Extraction:
-    """One run of the pipeline over slides that lack the bags of the same encoders."""
+    """One run of the pipeline over slides that lack the bags of the same encoders.
+
+    A network is opened, and its precision decided, at all the depths that are asked for, whichever of them these slides
+    lack, and on tiles of the whole cohort: what is left to do decides nothing, and a run that was interrupted ends as
+    one that was not.
+    """
 
     def __init__(
-        self,
-        todo: Sequence[CohortSlide],
-        settings: ExtractSettings,
-        targets: Sequence[BagTarget],
-        failures: list[Failure],
-        standing: Mapping[BagTarget, Sequence[StandingBag]],
+        self, todo: Todo, missing: tuple[int, ...], settings: ExtractSettings, targets: Sequence[BagTarget]
     ) -> None:
-        self._todo = todo
-        self._standing = standing
-        self._settings = settings
-        self._trunks = group_by_trunk([target.encoder for target in targets])
+        """Prepare an extraction.
+
+        Args:
+            todo: What is left to do; failures are added to it, and the bags that are finished.
+            missing: The slides of this extraction: those that lack the bags of these targets (places in `targets`).
+            settings: How.
+            targets: All that is asked for.
+        """
+        self._cohort, self._todo = todo.slides, todo.missing[missing]
+        self._standing, self._settings = todo.standing, settings
         by_encoder = {target.encoder: target for target in targets}
-        self._targets = [by_encoder[spec] for trunk in self._trunks for spec in trunk.specs]
-        self._seen = {target: load_seen(target.encoder.name) for target in targets}
+        self._lacking = {targets[number] for number in missing}
+        wanted = {target.encoder for target in self._lacking}
+        self._trunks = [trunk for trunk in group_by_trunk(list(by_encoder)) if wanted.intersection(trunk.specs)]
+        self._columns = [by_encoder[spec] for trunk in self._trunks for spec in trunk.specs]
+        self._seen = {target: load_seen(target.encoder.name) for target in self._lacking}
         self._folder = targets[0].folder
-        self._failures = failures
+        self._failures = todo.failures
         self._n_threads = settings.n_threads or max(2, min(8, count_threads()))
         self._plans: dict[int, Future[TilePlan]] = {}
         self._works: list[_SlideWork] = []  # on their way; what is finished or failed leaves, and its memory with it
@@ -115,8 +124,8 @@ class Extraction:
                 runtime.close()
 
     def _open(self, trunk: Trunk) -> Runtime:
-        targets = [target for target in self._targets if target.encoder in trunk.specs]
-        settled = {find_settled(self._standing.get(target, ())) for target in targets}
+        targets = [target for target in self._columns if target.encoder in trunk.specs]
+        settled = {find_settled(self._standing.get(target, {}).values()) for target in targets}
         runtime = open_runtime(
             trunk,
             self._settings.runtime,
@@ -124,7 +133,7 @@ class Extraction:
             check_tiles=self._check_tiles,
             settled=settled.pop() if len(settled) == 1 else None,
         )
-        self.runtime_notes |= dict.fromkeys(targets, runtime.notes)
+        self.runtime_notes |= dict.fromkeys(self._lacking.intersection(targets), runtime.notes)
         return runtime
 
     # Planning ---------------------------------------------------------------------------------------------------
@@ -188,9 +197,20 @@ class Extraction:
         save_patches(path, work.plan.corners_l0, work.plan.provenance)
 
     def _check_tiles(self) -> NDArray[np.uint8]:
-        cut = self._settings.cut
-        plans = (self._plan(index) for index in range(len(self._todo)))
-        return gather_check_tiles(plans, cut, n_slides=len(self._todo))
+        """Read tiles of the first slides of the cohort, those that lack nothing among them."""
+        places = {item.slide_id: place for place, item in enumerate(self._todo)}
+        lent: list[Future[TilePlan]] = []
+
+        def plan(item: CohortSlide) -> Future[TilePlan]:
+            if item.slide_id in places:
+                return self._plan(places[item.slide_id])
+            lent.append(self._planner.submit(plan_slide, item, self._settings.cut))
+            return lent[-1]
+
+        try:
+            return gather_check_tiles(map(plan, self._cohort), self._settings.cut, n_slides=len(self._cohort))
+        finally:
+            close_plans(lent)
 
     # Decoding ---------------------------------------------------------------------------------------------------
 
@@ -282,9 +302,11 @@ class Extraction:
             end = start + n
             stage.advance(n)
             self.n_tiles += n
-            for target, column, making in zip(self._targets, columns, makings, strict=True):
+            for target, column, making in zip(self._columns, columns, makings, strict=True):
                 if work.failed:
                     break
+                if target not in self._lacking:
+                    continue
                 try:
                     self._write(work, target, column[start:end], making)
                 except OutputError:
@@ -326,8 +348,11 @@ class Extraction:
             },
             seen_patients=[slide.patient for slide in seen.slides],
         )
+        notes = self.slide_notes[work.item.slide_id]
+        made = StandingBag(making=making, runtime_notes=self.runtime_notes[target], slide=notes)
+        self._standing.setdefault(target, {})[work.item.slide_id] = made
         work.n_finished += 1
-        if work.n_finished == len(self._targets):
+        if work.n_finished == len(self._lacking):
             self.done.append(work.item.slide_id)
             self._forget(work)
 
@@ -336,8 +361,8 @@ class Extraction:
         makings: list[Making] = []
         for runtime in runtimes:
             for check in runtime.checks or (None,) * len(runtime.widths):
-                standing = self._standing.get(self._targets[len(makings)], ())
-                settled = standing[0].making if runtime.is_settled else None
+                standing = self._standing.get(self._columns[len(makings)], {})
+                settled = next(iter(standing.values())).making if runtime.is_settled else None
                 # What finished bags settled is not checked again: their check is this one's.
                 makings.append(
                     settled
@@ -372,6 +397,4 @@ class Extraction:
             for writer in work.writers.values():
                 writer.discard()
             work.plan.slide.close()
-        for future in self._plans.values():
-            if future.done() and not future.cancelled() and future.exception() is None:
-                future.result().slide.close()
+        close_plans(self._plans.values())

@@ -21,12 +21,14 @@ class Todo:
     """What is left to do, and what stands already.
 
     Attributes:
+        slides: Those whose bags stand or can be made, in the order of the cohort.
         missing: Slides by the targets (their places in the list) whose bags they lack.
         kept: Slides that lack none.
         failures: Slides with a bag that cannot be used.
         standing: Of each target, what its finished bags state, by slide.
     """
 
+    slides: list[CohortSlide] = field(default_factory=list)
     missing: dict[tuple[int, ...], list[CohortSlide]] = field(default_factory=dict)
     kept: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
@@ -55,9 +57,12 @@ def find_todo(slides: Sequence[CohortSlide], settings: ExtractSettings, targets:
             except LamellaError as error:
                 refusals.append(Failure(item.slide_id, name_stage(error), str(error)))
         todo.failures.extend(refusals)
-        if missing and not refusals:
+        if refusals:
+            continue
+        todo.slides.append(item)
+        if missing:
             todo.missing.setdefault(tuple(missing), []).append(item)
-        elif not refusals:
+        else:
             todo.kept.append(item.slide_id)
     return todo
 
