@@ -145,6 +145,7 @@ def train_on_bags(
         CohortError: If the cohort does not hang together.
         LeakageError: If a patient is on two sides of a split.
     """
+    list_rounds(make_rounds(cohort, settings))  # what is wrong with the table is said before gigabytes are read
     bags = load_bag_folder(bags_folder, [slide.slide_id for slide in cohort.slides])
     return execute_on_bags(cohort, bags, settings, out, progress=progress)
 
