@@ -49,7 +49,7 @@ VERBS = (
     Verb(
         "study, tuned arm, costs measured",
         ("study", "tuned.yaml", "--cohort", "cohort.csv", "--out", "OUT", "--quiet"),
-        timed=r"^(results\.csv|verdict\.json|report\.html)$",
+        timed=r"^(results\.csv|verdict\.json|report\.html|report\.parquet)$",
     ),
     Verb(
         "stage two",

@@ -132,6 +132,20 @@ def test_run_again_with_other_settings_nothing_of_the_earlier_training_is_left(r
     ]
 
 
+def test_what_a_kill_left_beside_a_finished_training_goes_when_it_is_run_again(run, tmp_path):
+    """The model was there and the maps that it was trained on not yet removed."""
+    result, first, _ = run
+    out = tmp_path / "run"
+    shutil.copytree(first, out)
+    for home in (out / "finetuned").glob("fold*/seed0/*"):
+        key = load_model(home / "model").provenance["stage_2_key"][:12]
+        (home / f"maps-{key}").mkdir()
+        (home / f"maps-{key}" / "S-00.npy").touch()
+        (home / f"epoch-{key}.pt").touch()
+    execute_run(result.cohort, SETTINGS, out)
+    assert not [*out.rglob("epoch-*.pt"), *out.rglob("maps-*")]
+
+
 def test_a_run_of_other_folds_leaves_no_model_of_the_earlier_ones(run, tmp_path):
     """They would predict new slides too, and have learned from slides that the new split tests."""
     result, first, _ = run

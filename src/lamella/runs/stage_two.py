@@ -190,6 +190,7 @@ def _train_or_load(job: _Job, kind: str) -> tuple[SlideModel, EncoderSpec]:
             model = load_model(folder / "model")
             path = None if kind == "head" else find_tuned_file(folder, model)
             if model.provenance.get("stage_2_key") == key and (kind == "head" or path is not None):
+                _drop_states(folder, key)  # a kill may have come between the model and their removal
                 return model, job.extract.encoder if path is None else EncoderSpec(str(path))
         except LamellaError:
             pass  # damaged: trained again
@@ -234,9 +235,14 @@ def _train(job: _Job, folder: Path, settings: FinetuneSettings, key: str) -> tup
         provenance=provenance | {"stage_2_key": key, "stage_2": settings.as_json()},
     )
     save_model(tuned, folder / "model")
-    for path in sorted(folder.glob(f"*-{key[:12]}*")):
-        remove(path)  # the state after each epoch, maps and choices of tiles: of use to an unfinished training alone
+    _drop_states(folder, key)
     return tuned, encoder
+
+
+def _drop_states(folder: Path, key: str) -> None:
+    """Remove what is of use to an unfinished training alone: the state after each epoch, maps, choices of tiles."""
+    for path in sorted(folder.glob(f"*-{key[:12]}*")):
+        remove(path)
 
 
 def _list_seen(slides: Iterable[CohortSlide]) -> SeenSlides:
