@@ -5,7 +5,7 @@ from typing import Final, Literal
 TissueName = Literal["glass", "otsu"]
 HeadName = Literal["attention", "ilse", "gated", "mean", "max", "clam-sb", "transmil", "additive"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
-PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
+PrecisionName = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 FinetunedName = Literal["tuned", "head"]
 TrainPrecision = Literal["fp32", "bf16"]
 Evaluation = Literal["all", "top-k"]

@@ -76,7 +76,7 @@ def test_openvino_gives_torchs_embeddings_in_order(lite0: Runtime, tiles: Tiles)
 def test_an_opened_encoder_says_what_it_is_and_that_it_was_checked(lite0: Runtime) -> None:
     assert (lite0.encoder, lite0.device, lite0.precision, lite0.widths) == (LITE0.name, "cpu", "fp32", (1280,))
     (check,) = lite0.checks
-    assert (check.passed, check.n_tiles, check.precision_used) == (True, 70, "fp32")
+    assert (check.passed, check.n_tiles, check.precision_used) == (True, 8, "fp32")
     assert lite0.notes == ()
 
 
@@ -247,7 +247,7 @@ def test_what_openvino_cannot_convert_torch_computes_and_says_so(own_path: Path,
 
 def test_embeddings_that_are_no_numbers_are_an_error(own_path: Path, tiles: Tiles) -> None:
     spec = EncoderSpec(f"{own_path}:build_nan")
-    with pytest.raises(EncoderError, match=r"in fp32 gives NaN or infinity for 16 of 16 tiles. Check its weights."):
+    with pytest.raises(EncoderError, match=r"in fp32 gives NaN or infinity for 8 of 8 tiles. Check its weights."):
         open_runtime(spec, RuntimeSettings(device="cpu", batch_size=16), tile_px=64, check_tiles=lambda: tiles)
 
 
@@ -273,7 +273,7 @@ def test_a_precision_that_strays_gives_way_to_fp32(
     strayed = open_runtime(EncoderSpec(f"{own_path}:build_stray"), settings, tile_px=64, check_tiles=lambda: tiles)
     assert strayed.precision == "fp32"
     assert "this processor has no bf16 arithmetic" in strayed.notes[0]
-    assert "in bf16 strays from torch in fp32 over 70 tiles" in strayed.notes[1]
+    assert "in bf16 strays from fp32 over 32 tiles" in strayed.notes[1]
     kept = open_runtime(EncoderSpec(f"{own_path}:build"), settings, tile_px=64, check_tiles=lambda: tiles)
     assert kept.precision == "bf16"
     assert [check.passed for check in kept.checks] == [True]
@@ -287,20 +287,18 @@ def test_the_precision_used_follows_the_checks(
     monkeypatch.setattr(machine, "cpu_precisions", lambda core: ("fp32", "bf16"))
     passes = dict(zip(("bf16", "fp32"), outcome, strict=True))
 
-    def check(self: object, runtime: Runtime) -> tuple[PrecisionCheck, ...]:
+    def check(self: object, runtime: Runtime, exact: Runtime | None = None) -> tuple[PrecisionCheck, ...]:
         cosine = 1.0 if passes[runtime.precision] else 0.5
-        found = PrecisionCheck(
-            cosine_min=cosine, cosine_mean=cosine, n_tiles=64, passed=cosine == 1, precision_used=runtime.precision
-        )
-        return (found,)
+        return (PrecisionCheck(cosine_min=cosine, cosine_mean=cosine, n_tiles=32, precision_used=runtime.precision),)
 
     monkeypatch.setattr(opening._Reference, "check", check)
+    monkeypatch.setattr(opening._Reference, "check_conversion", check)
     for _ in ("first", "from the store"):
         runtime = open_runtime(
             EncoderSpec(f"{own_path}:build"), RuntimeSettings(device="cpu"), tile_px=64, check_tiles=lambda: tiles
         )
         if outcome == (False, False):
-            assert (runtime.name.split()[0], runtime.precision, len(runtime.notes)) == ("torch", "fp32", 2)
+            assert (runtime.name.split()[0], runtime.precision, len(runtime.notes)) == ("torch", "fp32", 1)
         else:
             used = "bf16" if outcome[0] else "fp32"
             assert (runtime.name.split()[0], runtime.precision, len(runtime.notes)) == (
@@ -330,6 +328,14 @@ def test_the_precision_used_follows_the_checks(
             RuntimeSettings(device="cpu", precision="fp16", runtime="torch"),
             "precision 'fp16' is asked for but torch on the CPU has it not. Pass --precision fp32.",
         ),
+        (
+            RuntimeSettings(device="cpu", precision="int8", runtime="torch"),
+            "precision 'int8' is asked for but torch on the CPU has it not. Pass --precision fp32.",
+        ),
+        (
+            RuntimeSettings(device="cpu", precision="int8"),
+            "precision 'int8' needs NNCF, which is not installed. Run: pip install 'lamella[int8]'.",
+        ),
     ],
 )
 def test_what_the_machine_has_not_is_an_error_with_what_to_pass(
@@ -337,12 +343,13 @@ def test_what_the_machine_has_not_is_an_error_with_what_to_pass(
 ) -> None:
     monkeypatch.setattr(machine, "_driver_sees_cuda", lambda: False)
     monkeypatch.setattr(machine, "cpu_precisions", lambda core: ("fp32",))
+    monkeypatch.setattr(planning, "has_nncf", lambda: False)
     with pytest.raises(EncoderError) as caught:
         open_runtime(EncoderSpec("resnet18", "random"), settings, tile_px=64, check_tiles=lambda: np.zeros(0, np.uint8))
     assert str(caught.value) == sentence
 
 
-@pytest.mark.parametrize("option", [{"device": "tpu"}, {"precision": "int8"}, {"runtime": "onnx"}, {"n_threads": 0}])
+@pytest.mark.parametrize("option", [{"device": "tpu"}, {"precision": "int4"}, {"runtime": "onnx"}, {"n_threads": 0}])
 def test_settings_that_no_runtime_knows_are_refused(option: dict[str, str]) -> None:
     with pytest.raises(SettingsError):
         RuntimeSettings(**option)  # type: ignore[arg-type]

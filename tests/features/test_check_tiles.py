@@ -30,6 +30,6 @@ def test_a_slide_that_can_be_read_is_found_behind_many_that_cannot(tmp_path) -> 
     plan: Future[TilePlan] = Future()
     plan.set_result(plan_slide(slide, CUT))
     tiles = gather_check_tiles([*(fail() for _ in range(20)), plan], CUT, n_slides=21)
-    assert tiles.shape == (64, 64, 64, 3)
+    assert tiles.shape == (96, 64, 64, 3)
     assert tiles.std() > 1
     plan.result().slide.close()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from lamella.errors import LamellaError
 from lamella.features.plan import CutSettings, TilePlan
 
-_N_TILES = 64
+_N_TILES = 96
 _LEAST_SLIDES, _MOST_SLIDES = 4, 16
 
 
@@ -22,7 +22,7 @@ def gather_check_tiles(plans: Iterable[Future[TilePlan]], cut: CutSettings, *, n
         n_slides: Number of slides; tiles come from at least four, or from all where there are fewer.
 
     Returns:
-        `(64, px, px, 3)` uint8 tiles.
+        `(96, px, px, 3)` uint8 tiles.
 
     Raises:
         LamellaError: If no slide can be read: what is wrong with the first.
@@ -50,7 +50,7 @@ def gather_check_tiles(plans: Iterable[Future[TilePlan]], cut: CutSettings, *, n
 
 
 def _draw_tiles(plan: TilePlan, cut: CutSettings, rng: np.random.Generator) -> list[NDArray[np.uint8]]:
-    """Read up to 64 tiles of a slide; where it has fewer places, the same ones shifted by up to half a tile."""
+    """Read up to 96 tiles of a slide; where it has fewer places, the same ones shifted by up to half a tile."""
     if not len(plan.corners_l0):
         return []
     tile_px, mpp = cut.spec.tile_px, cut.spec.mpp

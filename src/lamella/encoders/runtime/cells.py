@@ -74,7 +74,7 @@ def open_cell_reader(
         if not by_gradient:
             raise
         return _GradientReader(network.to(device), device, tile_px, encoder.name)
-    precision = "fp32" if settings.precision == "auto" else settings.precision
+    precision = "fp32" if settings.precision in ("auto", "int8") else settings.precision
     core = machine.find_openvino_core() if device == "cpu" and settings.runtime != "torch" else None
     if core is not None and precision in machine.cpu_precisions(core):
         try:

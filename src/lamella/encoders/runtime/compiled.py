@@ -1,7 +1,7 @@
 """Networks converted to OpenVINO, kept on disk: converting takes from seconds to half a minute, and needs torch.
 
-compiled/<fingerprint>-<tile_px>px-b<batch>-openvino<version>/
-  network.xml, network.bin   the network in fp32, whatever precision it will run in
+compiled/<fingerprint>-<tile_px>px-b<batch>-openvino<version>[-int8-<calibration>]/
+  network.xml, network.bin   the network in fp32, whether it will run in that or in bf16; quantised, where it is int8
   manifest.json              their SHA-256; written last, so an entry with a manifest is whole
   check-<precision>-<processor>.json
 """
@@ -38,18 +38,20 @@ class CompiledEntry:
         tile_px: Side of a tile, in pixels.
         batch_size: Tiles a batch.
         processor: Name and capabilities of the processor, which precision checks hold for.
+        calibration: SHA-256 of the tiles that it was quantised on; empty where it was not.
     """
 
     fingerprint: str
     tile_px: int
     batch_size: int
     processor: str
+    calibration: str = ""
 
     @property
     def folder(self) -> Path:
         """The entry's folder."""
         key = f"{self.fingerprint[:24]}-{self.tile_px}px-b{self.batch_size}-openvino{version('openvino')}"
-        return compiled_folder() / key
+        return compiled_folder() / (f"{key}-int8-{self.calibration[:12]}" if self.calibration else key)
 
     @property
     def network_path(self) -> Path:
@@ -140,9 +142,20 @@ def load_or_convert(entry: CompiledEntry, network: Callable[[], Any], *, n_weigh
     Raises:
         RuntimeError: As `convert`.
     """
+    return load_or_make(
+        entry, lambda: convert(network(), tile_px=entry.tile_px, batch_size=entry.batch_size, n_weights=n_weights)
+    )
+
+
+def load_or_make(entry: CompiledEntry, make: Callable[[], Any]) -> Any:
+    """Return the path of a network of OpenVINO's, kept now if it was not; itself where the store cannot be written.
+
+    Raises:
+        RuntimeError: As `make`.
+    """
     if entry.is_whole():
         return entry.network_path
-    model = convert(network(), tile_px=entry.tile_px, batch_size=entry.batch_size, n_weights=n_weights)
+    model = make()
     try:
         entry.save(model)
     except OSError as error:

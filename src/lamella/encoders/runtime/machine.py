@@ -9,10 +9,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from lamella.cores import count_cores
-from lamella.encoders.runtime.silent import import_openvino
+from lamella.encoders.runtime.silent import has_nncf, import_openvino
 from lamella.errors import EncoderError
 
-_CAPABILITY = {"bf16": "BF16", "fp16": "FP16"}
+_CAPABILITY = {"bf16": "BF16", "fp16": "FP16", "int8": "INT8"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +47,10 @@ def find_openvino_core() -> Any:
 
 
 def cpu_precisions(core: Any) -> tuple[str, ...]:
-    """List the precisions that this processor computes in hardware, as OpenVINO finds them."""
+    """List the precisions that this processor computes in hardware, as OpenVINO finds them; int8 where NNCF is here."""
     capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return ("fp32", *(precision for precision, name in _CAPABILITY.items() if name in capabilities))
+    here = ["fp32", *(precision for precision, name in _CAPABILITY.items() if name in capabilities)]
+    return tuple(precision for precision in here if precision != "int8" or has_nncf())
 
 
 def describe_processor(core: Any) -> str:

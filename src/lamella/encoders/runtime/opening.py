@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,9 +18,8 @@ from lamella.encoders.names import drop_folders
 from lamella.encoders.registry import Trunk, find_encoder
 from lamella.encoders.runtime import machine
 from lamella.encoders.runtime.checking import (
-    MIN_COSINE,
-    MIN_COSINE_OF_A_TILE,
-    MIN_TILES,
+    N_COMPARED,
+    N_TORCH,
     compare_depths,
     split_batches,
     take_check_tiles,
@@ -34,7 +33,9 @@ from lamella.encoders.runtime.protocol import (
     RuntimeSettings,
     SettledPrecision,
     Tiles,
+    needed_cosines,
 )
+from lamella.encoders.runtime.quantised import calibrate, load_or_quantise
 from lamella.errors import EncoderError
 
 if TYPE_CHECKING:  # as below inside functions: a network kept in the store opens without torch's weight
@@ -46,7 +47,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Reference:
-    """The network in torch and its fp32 embeddings of the check tiles, each made when first needed."""
+    """The network in torch, the check tiles, and what they are in fp32; each made when first needed."""
 
     def __init__(
         self,
@@ -66,39 +67,58 @@ class _Reference:
         return build_network(self.trunk.deepest, self.trunk.depths)
 
     @cached_property
-    def tiles(self) -> Tiles:
+    def _tiles(self) -> Tiles:
         return take_check_tiles(self._check_tiles, encoder=self.trunk.name, tile_px=self.tile_px)
 
-    @cached_property
-    def embeddings(self) -> Embeddings:
+    @property
+    def compared(self) -> Tiles:
+        """The tiles that embeddings are compared on."""
+        return self._tiles[:N_COMPARED]
+
+    @property
+    def calibration(self) -> Tiles:
+        """Other tiles, or the same where there are no others, that int8 takes its scales from."""
+        return self._tiles[N_COMPARED:] if len(self._tiles) > N_COMPARED else self._tiles
+
+    def embed(self, tiles: Tiles) -> Embeddings:
+        """Return torch's embeddings in fp32."""
         from lamella.encoders.runtime.torch_runtime import embed_in_fp32
 
         with using_threads(self._plan.n_threads):
             return embed_in_fp32(
                 self.network,
-                self.tiles,
+                tiles,
                 encoder=self.trunk.name,
                 widths=self.widths,
                 device=self._plan.device,
                 batch_size=self._plan.batch_size,
             )
 
-    def check(self, runtime: Runtime) -> tuple[PrecisionCheck, ...]:
-        """Compare a runtime with the reference, at each depth."""
-        reference = self.embeddings
+    def check_conversion(self, exact: Runtime) -> tuple[PrecisionCheck, ...]:
+        """Compare what was converted, in fp32, with torch, at each depth: on few tiles, which torch takes long over."""
+        tiles = self.compared[:N_TORCH]
+        return self._compare(exact, tiles, self.embed(tiles))
+
+    def check(self, runtime: Runtime, exact: Runtime | None = None) -> tuple[PrecisionCheck, ...]:
+        """Compare a runtime with fp32, at each depth: with a runtime's, compared with torch, or with torch's."""
+        tiles = self.compared
+        reference = self.embed(tiles) if exact is None else _encode(exact, tiles)
+        return self._compare(runtime, tiles, reference)
+
+    def _compare(self, runtime: Runtime, tiles: Tiles, reference: Embeddings) -> tuple[PrecisionCheck, ...]:
         try:
-            parts = list(runtime.encode(split_batches(self.tiles, runtime.batch_size)))
+            embeddings = _encode(runtime, tiles)
         except EncoderError as error:  # NaN or infinity, where fp32 has numbers
             _log.warning("%s", error)
             failed = PrecisionCheck(
-                cosine_min=0.0,
-                cosine_mean=0.0,
-                n_tiles=len(reference),
-                passed=False,
-                precision_used=runtime.precision,
+                cosine_min=0.0, cosine_mean=0.0, n_tiles=len(tiles), precision_used=runtime.precision
             )
             return (failed,) * len(self.widths)
-        return compare_depths(np.concatenate(parts), reference, self.widths, precision=runtime.precision)
+        return compare_depths(embeddings, reference, self.widths, precision=runtime.precision)
+
+
+def _encode(runtime: Runtime, tiles: Tiles) -> Embeddings:
+    return np.concatenate(list(runtime.encode(split_batches(tiles, runtime.batch_size))))
 
 
 def open_runtime(
@@ -111,15 +131,15 @@ def open_runtime(
 ) -> Runtime:
     """Open the fastest runtime that computes this encoder as torch in fp32 does; close it after use.
 
-    The first time, OpenVINO's conversion is checked on real tiles and kept in the store; from then on the encoder
-    opens in under a second and torch is not imported.
+    The first time, OpenVINO's conversion is compared with torch on 8 real tiles, bf16 or int8 with its fp32 on 32, and
+    kept in the store with what was found; from then on the encoder opens in under a second and torch is not imported.
 
     Args:
         encoder: The encoder and its weights; or one network that is to be read at several depths.
         settings: Device, precision, cores; all may be left to be chosen.
         tile_px: Side of the tiles it will be given, in pixels.
-        check_tiles: Returns `(n, tile_px, tile_px, 3)` uint8 RGB, real tiles, better 64 or more; called only when a
-            check is due.
+        check_tiles: Returns `(n, tile_px, tile_px, 3)` uint8 RGB, real tiles, better 96; called only when a check is
+            due, or int8 to be calibrated.
         settled: How finished embeddings of the same cohort were computed: taken unchecked where it can be had here.
 
     Raises:
@@ -192,6 +212,9 @@ def _open_settled(settled: SettledPrecision, plan: RuntimePlan, reference: _Refe
             return None
         try:
             model = load_or_convert(_find_entry(plan, reference), lambda: reference.network)
+            if settled.precision == "int8":
+                entry = calibrate(_find_entry(plan, reference), reference.calibration)
+                model = load_or_quantise(entry, model, reference.calibration)
             runtime = _make_openvino_runtime(plan, model, reference, settled.precision)
         except RuntimeError as error:
             _log.warning("OpenVINO cannot run '%s' any more: %s", reference.trunk.name, error)
@@ -219,24 +242,26 @@ def _find_entry(plan: RuntimePlan, reference: _Reference) -> CompiledEntry:
 
 
 def _open_openvino(plan: RuntimePlan, reference: _Reference) -> Runtime:
-    entry = _find_entry(plan, reference)
-    notes = plan.notes
+    entry, notes = _find_entry(plan, reference), plan.notes
     try:
         model = load_or_convert(entry, lambda: reference.network)
-        for precision in dict.fromkeys((plan.precision, "fp32")):
-            checks = entry.load_checks(precision)
-            if not _all_passed(checks) and checks:
-                notes = (*notes, _too_far(reference.trunk, checks))
-                continue
-            runtime = _make_openvino_runtime(plan, model, reference, precision)
-            if not checks:
-                checks = reference.check(runtime)
-                _keep_checks(entry, checks)
-            if _all_passed(checks):
+        find_exact = cache(lambda: _make_openvino_runtime(plan, model, reference, "fp32"))
+        conversion = entry.load_checks("fp32")
+        if not conversion:
+            conversion = reference.check_conversion(find_exact())
+            _keep_checks(entry, conversion)
+        if not _all_passed(conversion):
+            notes = (*notes, _too_far(reference.trunk, conversion))
+            return _open_torch(replace(plan, precision="fp32", notes=notes), reference)
+        if plan.precision != "fp32":
+            runtime, checks = _open_lower(plan, reference, entry, model, find_exact)
+            if runtime is not None:
                 runtime.checks, runtime.notes = checks, notes
                 return runtime
-            runtime.close()
             notes = (*notes, _too_far(reference.trunk, checks))
+        exact = find_exact()
+        exact.checks, exact.notes = conversion, notes
+        return exact
     except RuntimeError as error:  # a network with a part that OpenVINO cannot convert or compile
         reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
         _log.warning("OpenVINO cannot run '%s': %s", reference.trunk.name, error)
@@ -245,14 +270,45 @@ def _open_openvino(plan: RuntimePlan, reference: _Reference) -> Runtime:
     return _open_torch(replace(plan, precision="fp32", notes=notes), reference)
 
 
+def _open_lower(
+    plan: RuntimePlan,
+    reference: _Reference,
+    entry: CompiledEntry,
+    model: Any,
+    find_exact: Callable[[], "OpenVINORuntime"],
+) -> tuple["OpenVINORuntime | None", tuple[PrecisionCheck, ...]]:
+    """Open a network in a lower precision than fp32; return None, and how far it strays, where it strays too far.
+
+    Args:
+        plan: Which precision.
+        reference: The tiles that it is compared on.
+        entry: Of the network in fp32.
+        model: That network, or its path.
+        find_exact: Returns it in fp32, which was compared with torch.
+    """
+    if plan.precision == "int8":
+        entry = calibrate(entry, reference.calibration)
+        model = load_or_quantise(entry, model, reference.calibration)
+    checks = entry.load_checks(plan.precision)
+    if checks and not _all_passed(checks):
+        return None, checks
+    runtime = _make_openvino_runtime(plan, model, reference, plan.precision)
+    if not checks:
+        checks = reference.check(runtime, find_exact())
+        _keep_checks(entry, checks)
+        if not _all_passed(checks):
+            runtime.close()
+            return None, checks
+        find_exact().close()
+    return runtime, checks
+
+
 def _all_passed(checks: tuple[PrecisionCheck, ...]) -> bool:
     return all(check.passed for check in checks)
 
 
 def _keep_checks(entry: CompiledEntry, checks: tuple[PrecisionCheck, ...]) -> None:
-    """Keep a check for the next run, if it saw enough tiles to speak for others."""
-    if checks[0].n_tiles < MIN_TILES:
-        return
+    """Keep a check for the next run."""
     try:
         entry.save_checks(checks)
     except OSError as error:
@@ -306,8 +362,8 @@ def _too_far(trunk: Trunk, checks: tuple[PrecisionCheck, ...]) -> str:
     worst, spec = min(zip(checks, trunk.specs, strict=True), key=lambda pair: pair[0].cosine_mean)
     instead = "torch computes it" if worst.precision_used == "fp32" else "fp32 is used"
     name = drop_folders(spec.name)
+    mean, least = needed_cosines(worst.precision_used)
     return (
-        f"encoder '{name}' in {worst.precision_used} strays from torch in fp32 over {worst.n_tiles} tiles (mean "
-        f"cosine {worst.cosine_mean:.4f} where {MIN_COSINE} is needed, least {worst.cosine_min:.4f} where "
-        f"{MIN_COSINE_OF_A_TILE}): {instead}"
+        f"encoder '{name}' in {worst.precision_used} strays from fp32 over {worst.n_tiles} tiles (mean cosine "
+        f"{worst.cosine_mean:.4f} where {mean} is needed, least {worst.cosine_min:.4f} where {least}): {instead}"
     )

@@ -13,7 +13,7 @@ from lamella.stopping import keeping_signal_stack
 
 openvino = import_openvino()  # heavy, and optional: whoever imports this module does so inside a function
 
-_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}  # of int8, what is not quantised
 _MAX_STREAMS = 16
 Batch = TypeVar("Batch")
 
@@ -28,7 +28,7 @@ def compile_on_cpu(model: Any, *, precision: str, n_threads: int, n_streams: int
 
     Args:
         model: The network or its path.
-        precision: `fp32`, `bf16` or `fp16`.
+        precision: `fp32`, `bf16`, `fp16`, or `int8` of a network that is quantised.
         n_threads: Cores to compute on.
         n_streams: Requests computed at once.
     """
@@ -103,7 +103,7 @@ class OpenVINORuntime:
             model: OpenVINO's network, or the path of one; static, `(batch, H, W, 3)` uint8 -> `(batch, D)` float32.
             encoder: The encoder's name.
             widths: Width of the embedding at each depth; they sum to D.
-            precision: `fp32`, `bf16` or `fp16`.
+            precision: `fp32`, `bf16`, `fp16`, or `int8` of a network that is quantised.
             n_threads: Cores to compute on.
             n_streams: Batches computed at once; None is as `choose_streams` has it.
         """

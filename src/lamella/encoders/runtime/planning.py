@@ -6,6 +6,7 @@ from typing import Any
 from lamella.cores import count_cores
 from lamella.encoders.runtime import machine
 from lamella.encoders.runtime.protocol import RuntimeSettings
+from lamella.encoders.runtime.silent import has_nncf
 from lamella.errors import EncoderError
 
 # One ordinary tile a batch: its maps stay in the core's cache. By benchmarks/encoders.py in fp32, EfficientNet-Lite0 at
@@ -76,8 +77,10 @@ def _choose_on_cpu(settings: RuntimeSettings, core: Any) -> tuple[str, str, tupl
     """Return runtime, precision and notes."""
     asked = settings.precision
     if core is None:
-        if asked == "fp16":
-            raise EncoderError("precision 'fp16' is asked for but torch on the CPU has it not. Pass --precision fp32.")
+        if asked in ("fp16", "int8"):
+            raise EncoderError(
+                f"precision '{asked}' is asked for but torch on the CPU has it not. Pass --precision fp32."
+            )
         slow = (
             ()
             if settings.runtime == "torch"
@@ -92,6 +95,8 @@ def _choose_on_cpu(settings: RuntimeSettings, core: Any) -> tuple[str, str, tupl
     if asked == "bf16" and settings.runtime == "auto":
         slow_note = "this processor has no bf16 arithmetic: torch imitates it, slower than fp32. Pass --precision fp32"
         return "torch", "bf16", (slow_note,)
+    if asked == "int8" and not has_nncf():
+        raise EncoderError("precision 'int8' needs NNCF, which is not installed. Run: pip install 'lamella[int8]'.")
     raise EncoderError(
         f"precision '{asked}' is asked for but this processor computes {', '.join(here)}. Pass --precision {here[0]}."
     )
@@ -100,6 +105,8 @@ def _choose_on_cpu(settings: RuntimeSettings, core: Any) -> tuple[str, str, tupl
 def _choose_on_gpu(settings: RuntimeSettings, device: str) -> tuple[str, str, tuple[str, ...]]:
     import torch
 
+    if settings.precision == "int8":
+        raise EncoderError("precision 'int8' is computed on the CPU alone. Pass --device cpu, or --precision auto.")
     half = "bf16" if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if settings.precision == "bf16" and half != "bf16":
         raise EncoderError(
