@@ -20,7 +20,7 @@ from lamella.encoders import (
     open_runtime,
 )
 from lamella.encoders.network import TileNetwork, build_network
-from lamella.encoders.runtime import machine, opening
+from lamella.encoders.runtime import machine, opening, planning
 from lamella.encoders.runtime.checking import compare_embeddings, split_batches
 from lamella.encoders.runtime.compiled import CompiledEntry
 from lamella.encoders.runtime.torch_runtime import TorchRuntime

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -24,7 +24,14 @@ WeightsOption = Annotated[
         help="Weights: auto (those of the encoder's card), a file, or random (seeded by the encoder's name).",
     ),
 ]
-DeviceOption = Annotated[DeviceName, _option("--device", help="Where the encoder runs.")]
+DeviceOption = Annotated[
+    str,
+    _option(
+        "--device",
+        metavar=f"<{'|'.join(get_args(DeviceName))}>",
+        help="Where the encoder runs; several graphics cards are cuda:0,cuda:1.",
+    ),
+]
 PrecisionOption = Annotated[
     PrecisionName,
     _option(
@@ -59,7 +66,7 @@ class TrustOptions:
 class _Runs:
     """Where an encoder runs."""
 
-    device: DeviceName
+    device: str
     precision: PrecisionName
 
     def settings(self) -> "RuntimeSettings":

@@ -45,7 +45,7 @@ def test_int8_is_near_fp32_and_not_the_same(real: Tiles, tmp_path: Path, monkeyp
     (check,) = runtime.checks
     assert (check.precision_used, check.n_tiles, check.passed) == ("int8", 32, True)
     ours, theirs = encode(runtime, real), encode(exact, real)
-    assert 0 < np.abs(ours - theirs).max()
+    assert np.abs(ours - theirs).max() > 0
     mean = theirs.mean(axis=0)
     products = ((ours - mean) * (theirs - mean)).sum(axis=1)
     lengths = np.linalg.norm(ours - mean, axis=1) * np.linalg.norm(theirs - mean, axis=1)

@@ -4,6 +4,7 @@ import ctypes
 import importlib.util
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -62,11 +63,17 @@ def describe_processor(core: Any) -> str:
 def choose_device(asked: str) -> str:
     """Choose `cpu`, `cuda` or `mps`; torch is imported only where there may be a graphics card.
 
+    Args:
+        asked: As `RuntimeSettings.device`; numbered cards are `cuda`.
+
     Raises:
         EncoderError: If the device asked for is not here.
     """
     if asked == "cpu":
         return "cpu"
+    if ":" in asked:
+        _refuse_absent(asked.split(","))
+        return "cuda"
     here = [device for device in ("cuda", "mps") if asked in ("auto", device) and _has_device(device)]
     if here:
         return here[0]
@@ -75,6 +82,24 @@ def choose_device(asked: str) -> str:
     raise EncoderError(
         f"device '{asked}' is asked for but this machine has none that torch can use. Pass --device cpu."
     )
+
+
+def _refuse_absent(cards: Sequence[str]) -> None:
+    """Refuse numbered graphics cards that are not here.
+
+    Raises:
+        EncoderError: Naming the first.
+    """
+    n_here = 0
+    if _has_device("cuda"):
+        import torch
+
+        n_here = torch.cuda.device_count()
+    absent = [card for card in cards if int(card.partition(":")[2]) >= n_here]
+    if absent:
+        numbered = ", ".join(f"cuda:{number}" for number in range(n_here))
+        here = f"this machine has {numbered or 'none that torch can use'}"
+        raise EncoderError(f"device '{absent[0]}' is asked for and {here}. Pass --device auto.")
 
 
 def _has_device(device: str) -> bool:

@@ -1,5 +1,6 @@
 """Choosing a runtime: device, precision, and whether the choice computes what torch in fp32 would."""
 
+import copy
 import hashlib
 import itertools
 import logging
@@ -36,12 +37,12 @@ from lamella.encoders.runtime.protocol import (
     needed_cosines,
 )
 from lamella.encoders.runtime.quantised import calibrate, load_or_quantise
+from lamella.encoders.runtime.several import SeveralRuntimes
 from lamella.errors import EncoderError
 
 if TYPE_CHECKING:  # as below inside functions: a network kept in the store opens without torch's weight
     from lamella.encoders.network import TileNetwork
     from lamella.encoders.runtime.openvino_runtime import OpenVINORuntime
-    from lamella.encoders.runtime.torch_runtime import TorchRuntime
 
 _log = logging.getLogger(__name__)
 
@@ -315,7 +316,7 @@ def _keep_checks(entry: CompiledEntry, checks: tuple[PrecisionCheck, ...]) -> No
         _log.warning("the precision check is not kept: %s", error)
 
 
-def _open_torch(plan: RuntimePlan, reference: _Reference) -> "TorchRuntime":
+def _open_torch(plan: RuntimePlan, reference: _Reference) -> Runtime:
     runtime = _make_torch_runtime(plan, reference, plan.precision)
     runtime.notes = plan.notes
     if plan.precision == "fp32":
@@ -341,20 +342,24 @@ def _make_openvino_runtime(plan: RuntimePlan, model: Any, reference: _Reference,
     )
 
 
-def _make_torch_runtime(plan: RuntimePlan, reference: _Reference, precision: str) -> "TorchRuntime":
+def _make_torch_runtime(plan: RuntimePlan, reference: _Reference, precision: str) -> Runtime:
+    """Put the network on the device, or a copy of it on each of several."""
     from lamella.encoders.runtime.torch_runtime import TorchRuntime
 
-    runtime = TorchRuntime(
-        reference.network,
-        encoder=reference.trunk.name,
-        widths=reference.widths,
-        device=plan.device,
-        precision=precision,
-        tile_px=reference.tile_px,
-        batch_size=plan.batch_size,
-    )
-    runtime.n_threads = plan.n_threads
-    return runtime
+    runtimes = []
+    for number, device in enumerate(plan.devices):
+        runtime = TorchRuntime(
+            copy.deepcopy(reference.network) if number else reference.network,
+            encoder=reference.trunk.name,
+            widths=reference.widths,
+            device=device,
+            precision=precision,
+            tile_px=reference.tile_px,
+            batch_size=plan.batch_size,
+        )
+        runtime.n_threads = plan.n_threads
+        runtimes.append(runtime)
+    return runtimes[0] if len(runtimes) == 1 else SeveralRuntimes(runtimes)
 
 
 def _too_far(trunk: Trunk, checks: tuple[PrecisionCheck, ...]) -> str:

@@ -17,10 +17,11 @@ _GPU_BATCH_PIXELS = 64 * 512 * 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimePlan:
-    """What will be tried, before anything is loaded."""
+    """What will be tried, before anything is loaded; `device` is the kind of the `devices`."""
 
     runtime: str
     device: str
+    devices: tuple[str, ...]
     precision: str
     n_threads: int
     batch_size: int
@@ -53,6 +54,7 @@ def plan_runtime(settings: RuntimeSettings, *, tile_px: int) -> RuntimePlan:
     return RuntimePlan(
         runtime=runtime,
         device=device,
+        devices=settings.devices if ":" in settings.device else (device,),
         precision=precision,
         n_threads=settings.n_threads or count_cores(),
         batch_size=settings.batch_size or choose_batch_size(device, tile_px),

@@ -1,5 +1,6 @@
 """What every runtime offers, and how one is asked for."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, get_args
@@ -15,6 +16,7 @@ Embeddings = NDArray[np.float32]
 
 DEVICES: tuple[str, ...] = get_args(DeviceName)
 PRECISIONS: tuple[str, ...] = get_args(PrecisionName)
+IN_FLIGHT = 3  # batches on a graphics card: one is copied in, one computed, one copied out
 # Cosines to fp32, the mean over tiles subtracted: of the mean and of the least. docs/precision.md says what they were
 # taken from.
 _NEAR, _SAME = (0.999, 0.99), (0.9999, 0.999)
@@ -26,7 +28,7 @@ class RuntimeSettings:
     """Where and how precisely to compute.
 
     Attributes:
-        device: `auto` (a graphics card if there is one), `cpu`, `cuda` or `mps`.
+        device: `auto` (a graphics card if there is one), `cpu`, `cuda` or `mps`; several cards are `cuda:0,cuda:1`.
         precision: `auto` (bf16 where the device has it, checked, else fp32), `fp32`, `bf16`, `fp16` or `int8` (by
             OpenVINO, quantised on tiles of the cohort).
         runtime: `auto` (OpenVINO on the CPU, torch elsewhere), `openvino` or `torch`.
@@ -46,7 +48,7 @@ class RuntimeSettings:
     def __post_init__(self) -> None:
         """Refuse what no runtime knows."""
         for name, value, known, remedy in (
-            ("device", self.device, DEVICES, "Pass --device auto."),
+            ("device", self._kind_of_device, DEVICES, "Pass --device auto, or cuda:0,cuda:1 for several cards."),
             ("precision", self.precision, PRECISIONS, "Pass --precision auto."),
             ("runtime", self.runtime, RUNTIMES, "Set runtime to 'auto'."),
         ):
@@ -55,6 +57,18 @@ class RuntimeSettings:
         for name, number in (("n_threads", self.n_threads), ("batch_size", self.batch_size)):
             if number is not None and number < 1:
                 raise SettingsError(f"{name} is {number} and must be at least 1. Leave it out to have it chosen.")
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The device, or each of several graphics cards."""
+        return tuple(self.device.split(","))
+
+    @property
+    def _kind_of_device(self) -> str:
+        """`cuda` for numbered cards, each named once; else what was given."""
+        cards = self.devices
+        numbered = all(re.fullmatch(r"cuda:\d+", card) for card in cards) and len(set(cards)) == len(cards)
+        return "cuda" if numbered else self.device
 
 
 def needed_cosines(precision: str) -> tuple[float, float]:

@@ -12,10 +12,16 @@ from torch import Tensor
 
 from lamella.cores import using_threads
 from lamella.encoders.network import TileNetwork
-from lamella.encoders.runtime.protocol import Embeddings, PrecisionCheck, Tiles, check_batch, check_finite
+from lamella.encoders.runtime.protocol import (
+    IN_FLIGHT,
+    Embeddings,
+    PrecisionCheck,
+    Tiles,
+    check_batch,
+    check_finite,
+)
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_IN_FLIGHT = 3
 
 
 @dataclass(slots=True)
@@ -54,11 +60,12 @@ class TorchRuntime:
         self.precision = precision
         self.batch_size = batch_size
         self._tile_px = tile_px
+        self._kind = torch.device(device).type
         self._network = network.to(device).to(memory_format=torch.channels_last)
 
     def encode(self, batches: Iterable[Tiles]) -> Iterator[Embeddings]:
         """Encode batches in order; see `Runtime.encode`."""
-        encode = self._encode_on_cuda if self.device == "cuda" else self._encode_one_by_one
+        encode = self._encode_on_cuda if self._kind == "cuda" else self._encode_one_by_one
         for embeddings in encode(batches):
             check_finite(embeddings, encoder=self.encoder, precision=self.precision)
             yield embeddings
@@ -66,7 +73,7 @@ class TorchRuntime:
     def close(self) -> None:
         """Give the device's memory back."""
         self._network = self._network.to("cpu")
-        if self.device == "cuda":
+        if self._kind == "cuda":
             torch.cuda.empty_cache()
 
     def _encode_one_by_one(self, batches: Iterable[Tiles]) -> Iterator[Embeddings]:
@@ -78,8 +85,8 @@ class TorchRuntime:
 
     def _encode_on_cuda(self, batches: Iterable[Tiles]) -> Iterator[Embeddings]:
         """Keep up to three batches in flight: one copied in, one computed, one copied out."""
-        copying, computing = torch.cuda.Stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        free = [self._make_slot(pinned=True) for _ in range(_IN_FLIGHT)]
+        copying, computing = (torch.cuda.Stream(self.device) for _ in range(2))  # type: ignore[no-untyped-call]
+        free = [self._make_slot(pinned=True) for _ in range(IN_FLIGHT)]
         waiting: deque[_Slot] = deque()
         try:
             for tiles in batches:
@@ -90,7 +97,7 @@ class TorchRuntime:
                 slot = free.pop()
                 self._fill(slot, tiles)
                 with torch.cuda.stream(copying):
-                    pixels = slot.pixels.to("cuda", non_blocking=True)
+                    pixels = slot.pixels.to(self.device, non_blocking=True)
                 computing.wait_stream(copying)
                 with torch.cuda.stream(computing):
                     pixels.record_stream(computing)
@@ -120,11 +127,11 @@ class TorchRuntime:
     def _forward(self, pixels: Tensor) -> Tensor:
         """Encode `(B, H, W, 3)` uint8 on the device -> `(B, D)` float32 there."""
         with torch.inference_mode(), ExitStack() as precision:
-            if self.n_threads is not None and self.device == "cpu":
+            if self.n_threads is not None and self._kind == "cpu":
                 precision.enter_context(using_threads(self.n_threads))
             if self.precision != "fp32":
-                precision.enter_context(torch.autocast(self.device, _DTYPES[self.precision]))
-            elif self.device == "cuda":
+                precision.enter_context(torch.autocast(self._kind, _DTYPES[self.precision]))
+            elif self._kind == "cuda":
                 precision.enter_context(_without_tf32())
             return self._network(pixels.permute(0, 3, 1, 2).float()).float()  # type: ignore[no-any-return]
 
