@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamella.cohort.spelling import tidy
+from lamella.encoders.names import drop_folders
 from lamella.errors import BagError
 from lamella.features.bag import BagFolder, FeatureBag
 from lamella.features.encoder_choice import split_address
@@ -30,11 +31,18 @@ class RunBags:
         features: `(N, D)` float16 or float32 each, as stored.
         corners_l0: `(N, 2)` int64 each, level-0 pixels.
         facts: What each states of itself.
+        given: Where bags lie that were there before the run, `FOLDER#ENCODER` where files hold several; else None.
     """
 
     features: dict[str, NDArray[Any]]
     corners_l0: dict[str, NDArray[np.int64]]
     facts: dict[str, BagFacts]
+    given: Path | None = None
+
+    @property
+    def width(self) -> int:
+        """D of an embedding."""
+        return int(next(iter(self.features.values())).shape[1])
 
     def without(self, slide_ids: Collection[str]) -> "RunBags":
         """Return them without those of some slides."""
@@ -43,6 +51,7 @@ class RunBags:
             features={slide_id: self.features[slide_id] for slide_id in kept},
             corners_l0={slide_id: self.corners_l0[slide_id] for slide_id in kept},
             facts={slide_id: self.facts[slide_id] for slide_id in kept},
+            given=self.given,
         )
 
     def key(self, slide_id: str) -> str:
@@ -93,7 +102,7 @@ def load_bag_folder(folder: Path, slide_ids: Sequence[str]) -> RunBags:
         _refuse_shared(folder, slide_id, path, used)
         features[slide_id], corners[slide_id], facts[slide_id] = _load_one(path, slide_id)
     refuse_mixture(folder, facts.values())
-    return RunBags(features=features, corners_l0=corners, facts=facts)
+    return RunBags(features=features, corners_l0=corners, facts=facts, given=folder)
 
 
 def load_good_bags(folder: Path, slide_ids: Sequence[str]) -> tuple[RunBags, dict[str, str]]:
@@ -131,7 +140,7 @@ def load_good_bags(folder: Path, slide_ids: Sequence[str]) -> tuple[RunBags, dic
         slide_id, reason = next(iter(bad.items()))
         raise BagError(f"no slide has a bag to learn from; of '{slide_id}' {reason}")
     refuse_mixture(folder, facts.values())
-    return RunBags(features=features, corners_l0=corners, facts=facts), bad
+    return RunBags(features=features, corners_l0=corners, facts=facts, given=folder), bad
 
 
 def _load_one(path: Path, slide_id: str) -> tuple[NDArray[Any], NDArray[np.int64], BagFacts]:
@@ -212,15 +221,23 @@ def _list_foreign_facts(slide_id: str, bag: FeatureBag, rows: NDArray[Any]) -> B
         slide_id=slide_id,
         slide_sha256=hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest(),
         slide_quickhash="",
-        encoder=bag.encoder,
+        encoder=None if bag.encoder is None else drop_folders(bag.encoder),
+        tool=bag.layout,
         tile_px=bag.tile_px,
         mpp=bag.mpp,
+        tile_magnification=_find_magnification(bag),
         embedding_dim=bag.shape[1],
         tile_width_l0=width,
         tile_height_l0=height,
         slide_width=slide_width,
         slide_height=slide_height,
     )
+
+
+def _find_magnification(bag: FeatureBag) -> float | None:
+    """Return the nominal magnification of the tiles, as TRIDENT and AtlasPatch state it."""
+    stated = bag.provenance.get("target_magnification")
+    return float(stated) if isinstance(stated, int | float) and 0 < stated < float("inf") else None
 
 
 def _refuse_not_finite(path: Path, features: NDArray[Any]) -> None:

@@ -27,11 +27,12 @@ from lamella.progress import Progress, SilentProgress
 from lamella.runs.attention import load_attention, locate_attention, save_attention
 from lamella.runs.bags import RunBags, hash_json, load_bag_folder, load_bags
 from lamella.runs.folder import RunFolder, hash_tables
+from lamella.runs.given import describe_bags
 from lamella.runs.leaks import refuse_seen_by_encoder
 from lamella.runs.measure import measure_run
 from lamella.runs.metrics import Metrics
 from lamella.runs.predictions import save_predictions
-from lamella.runs.record import EncoderRecord, Extraction, RunRecord, list_versions
+from lamella.runs.record import BagsPlace, EncoderRecord, Extraction, RunRecord, list_versions
 from lamella.runs.rounds import (
     Protocol,
     ProtocolOutcome,
@@ -176,13 +177,15 @@ def execute_on_bags(
     save_run_cohort(cohort, folder)
     analysis = analyse_bags(cohort, rounds, bags, settings, folder, progress)
     analysis.metrics.save(folder.metrics)
+    record = describe_given_run(settings, cohort, bags, [*notes, *analysis.notes], folder)
+    record.save(folder.settings)
     return Run(
         folder=folder,
         cohort=cohort,
         predictions=analysis.outcome.tested,
         metrics=analysis.metrics,
         failures=(),
-        notes=(*notes, *analysis.notes),
+        notes=record.notes,
     )
 
 
@@ -254,6 +257,25 @@ def describe_run(
             seconds=round(report.seconds, 1),
         ),
         notes=tuple(notes),
+        versions=list_versions(),
+        files=hash_tables(folder.path),
+    )
+
+
+def describe_given_run(
+    settings: TrainingSettings, cohort: Cohort, bags: RunBags, notes: Sequence[str], folder: RunFolder
+) -> RunRecord:
+    """Return what `run.json` is to hold of a run on bags that were there; where they lie is written under `local/`."""
+    described, said = describe_bags(settings, list(bags.facts.values()), width=bags.width)
+    if bags.given is not None:
+        BagsPlace(folder=str(bags.given.absolute())).save(folder.given_bags)
+    return RunRecord(
+        lamella_version=__version__,
+        finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        classes=cohort.classes,
+        positive=cohort.positive,
+        settings=described,
+        notes=(*notes, *said),
         versions=list_versions(),
         files=hash_tables(folder.path),
     )

@@ -182,6 +182,6 @@ def _describe(model: SlideModel, round_: Round, key: str, bags: RunBags, cohort:
         | {
             "key": key,
             "seen_patients": sorted({patients[i] for i in (*round_.train, *round_.val)}),
-            "seen_images": sorted(str(bags.facts[i].slide_quickhash) for i in (*round_.train, *round_.val)),
+            "seen_images": sorted(bags.facts[i].image for i in (*round_.train, *round_.val)),
         },
     )
