@@ -119,7 +119,7 @@ def _list_settings(record: Record) -> list[Block | None]:
         unknown = dict.fromkeys((*MADE_BY, "fingerprint", "magnification"), "unknown: the bags do not state it")
         asked = {key: unknown.get(key, value) if value is None else value for key, value in asked.items()}
         bags = {key: unknown.get(key) if value is None else value for key, value in asked["bags"].items()}
-        asked["bags"] = bags | {"tools": ", ".join(bags["tools"])}
+        asked["bags"] = bags | {"tools": ", ".join(record.run.settings.bags.tools)}
     settings = [
         *asked.items(),
         *([("ran on", record.run.runtime)] if record.run.runtime else []),
