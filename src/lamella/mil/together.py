@@ -75,7 +75,8 @@ def fit_model(
     far as its kernels do).
 
     Args:
-        bags: Per slide id `(N, D)` float16 or float32; each is looked up once and held in memory.
+        bags: Per slide id `(N, D)` float16 or float32; each is looked up once, and `StoredRows` stay in
+            their files.
         labels: Class of each slide of `train` and `val`.
         train: Slides to learn from; each class must be among them.
         val: Slides that decide when to stop; may be empty, then the last epoch is kept.
@@ -114,7 +115,8 @@ def fit_together(
     with dropout, draws of tiles, several slides a step or a CUDA device go one after the other, in fp32.
 
     Args:
-        bags: Per slide id `(N, D)` float16 or float32; each is looked up once and held in memory.
+        bags: Per slide id `(N, D)` float16 or float32; each is looked up once, and `StoredRows` stay in
+            their files.
         jobs: What to train; any splits, seeds, labels and heads.
         classes: All classes, in the order of the logits.
         precision: `fp32`; `bf16` for the products of the embedding (weights, pooling and sums stay fp32); `auto` takes

@@ -332,7 +332,7 @@ def save_ledger(cohort: Cohort, bags: RunBags, folder: RunFolder) -> None:
                     "step": step,
                     "kept_um2": round(kept, 1),
                     "removed_um2": round(removed, 1),
-                    "n_tiles": len(bags.corners_l0[slide.slide_id]),
+                    "n_tiles": len(bags.features[slide.slide_id]),
                 }
             )
     write_table(folder.ledger, ["slide_id", "step", "kept_um2", "removed_um2", "n_tiles"], rows)
@@ -371,7 +371,7 @@ def _save_attention(predictions: Sequence[SlidePrediction], bags: RunBags, folde
         path = folder.attention / f"{slide_id}.h5"
         if path.exists() and load_attention(path).key == key:
             continue
-        save_attention(locate_attention(prediction.attention, bags.corners_l0[slide_id], facts, key=key), path)
+        save_attention(locate_attention(prediction.attention, bags.corners_l0[slide_id][:], facts, key=key), path)
     if not unlocated:
         return []
     return [

@@ -62,7 +62,7 @@ def predict_slide(predictor: Predictor, slide: CohortSlide, bags: BagsByEncoder,
     facts = first.facts[slide.slide_id]
     if facts.tile_l0 is not None:
         key = hash_json([np.asarray(mean.attention).tobytes().hex(), first.key(slide.slide_id)])
-        record = locate_attention(mean.attention, first.corners_l0[slide.slide_id], facts, key=key)
+        record = locate_attention(mean.attention, first.corners_l0[slide.slide_id][:], facts, key=key)
         save_attention(record, folder.attention / f"{slide.slide_id}.h5")
     unlike = None
     if predictor.reference is not None:

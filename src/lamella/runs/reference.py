@@ -18,7 +18,9 @@ from lamella.analysis.unlike import Likeness, find_distance, fit_likeness, is_un
 from lamella.errors import ModelError
 from lamella.files import replacing
 from lamella.machine import refuse_passing
+from lamella.mil.batches import Bag
 from lamella.mil.prediction import Unlike
+from lamella.mil.standardise import find_moments
 from lamella.regular import refuse_irregular, refuse_zip_bomb
 from lamella.runs.facts import BagFacts
 
@@ -37,7 +39,7 @@ class Reference:
     colour: Likeness | None
     embeddings: Mapping[str, Likeness]
 
-    def judge(self, facts: BagFacts, embeddings: Mapping[str, NDArray[Any]]) -> Unlike:
+    def judge(self, facts: BagFacts, embeddings: Mapping[str, Bag]) -> Unlike:
         """Say how a slide is unlike those of training.
 
         Args:
@@ -71,9 +73,9 @@ def _say_how_far(ratio: float) -> str:
     return f"{times if times != '1.0' else 'just over 1'} times as far off as slides of training may"
 
 
-def find_mean_embedding(features: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the mean of a bag's rows, `(D,)`."""
-    return cast("NDArray[np.float64]", features.mean(axis=0, dtype=np.float64))
+def find_mean_embedding(features: Bag) -> NDArray[np.float64]:
+    """Return the mean of a bag's rows, `(D,)`, a few thousand of them at a time."""
+    return find_moments(features)[0]
 
 
 def build_reference(

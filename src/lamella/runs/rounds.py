@@ -5,6 +5,7 @@ from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from lamella.cohort import Cohort, Round
@@ -17,6 +18,9 @@ from lamella.progress import Progress
 from lamella.runs.bags import RunBags, hash_json
 from lamella.runs.folder import RunFolder
 from lamella.runs.predictions import tabulate
+
+
+_NONE = np.zeros(0, np.float32)  # of predictions whose attention nobody asks for: it may be a million numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +143,7 @@ def predict_protocol(
                     prediction = model.predict(bags.features[slide_id]).of(
                         by_id[slide_id], fold=round_.fold, seed=model.settings.seed, side=side
                     )
-                    predictions.append(prediction)
+                    predictions.append(dataclasses.replace(prediction, attention=_NONE))
                     if side == "test":
                         tested.setdefault(slide_id, []).append(prediction)
     return ProtocolOutcome(
