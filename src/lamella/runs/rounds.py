@@ -19,7 +19,6 @@ from lamella.runs.bags import RunBags, hash_json
 from lamella.runs.folder import RunFolder
 from lamella.runs.predictions import tabulate
 
-
 _NONE = np.zeros(0, np.float32)  # of predictions whose attention nobody asks for: it may be a million numbers
 
 
