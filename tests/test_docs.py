@@ -302,19 +302,29 @@ def save_bags_of_others(folder: Path) -> None:
     for number, slide_id in enumerate(SLIDES):
         features = rng.normal(size=(7, 12)).astype(np.float32) + number % 2
         coords = np.stack([np.arange(7) * 64, np.full(7, 128)], axis=1)
-        with h5py.File(trident / f"{slide_id}.h5", "w") as file:
-            file["features"], file["coords"] = features, coords
-            file["features"].attrs["encoder"] = "uni_v1"
-            file["coords"].attrs.update(
-                {
-                    "patch_size": 64, "patch_size_level0": 64, "level0_magnification": 20, "target_magnification": 20,
-                    "overlap": 0, "name": slide_id, "savetodir": "", "level0_width": 620, "level0_height": 500,
-                }
-            )  # fmt: skip
+        save_trident_bag(trident / f"{slide_id}.h5", features, coords)
         torch.save(torch.from_numpy(features), clam / f"{slide_id}.pt")
         with h5py.File(stamp / f"{slide_id}.h5", "w") as file:
             file["feats"], file["coords"] = features.astype(np.float16), coords * 0.5
             file.attrs.update({"extractor": "uni", "unit": "um", "tile_size_um": 32.0, "tile_size_px": 64})
+
+    (folder / "elsewhere" / "uni_v1").mkdir(parents=True)
+    for number in (900, 901):
+        features = rng.normal(size=(7, 12)).astype(np.float32) + number % 2
+        save_trident_bag(folder / "elsewhere" / "uni_v1" / f"S-{number:04d}.h5", features, coords)
+
+
+def save_trident_bag(path: Path, features: np.ndarray, coords: np.ndarray) -> None:
+    """Write a bag as TRIDENT does."""
+    with h5py.File(path, "w") as file:
+        file["features"], file["coords"] = features, coords
+        file["features"].attrs["encoder"] = "uni_v1"
+        file["coords"].attrs.update(
+            {
+                "patch_size": 64, "patch_size_level0": 64, "level0_magnification": 20, "target_magnification": 20,
+                "overlap": 0, "name": path.stem, "savetodir": "", "level0_width": 620, "level0_height": 500,
+            }
+        )  # fmt: skip
 
 
 def save_resnet(path: Path) -> None:

@@ -102,6 +102,7 @@ _HOME = {
     "run_bags": "pipeline.run",
     "run_cohort": "pipeline.run",
     "predict": "pipeline.predict",
+    "predict_bags": "pipeline.predict",
     "predict_slides": "pipeline.predict",
 }
 

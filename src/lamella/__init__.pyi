@@ -39,7 +39,7 @@ from lamella.finetune.settings import FinetuneSettings
 from lamella.mil import SlideModel, SlidePrediction, fit_model, load_model, save_model
 from lamella.mil.settings import TrainSettings
 from lamella.pipeline.compare import compare_tables
-from lamella.pipeline.predict import predict, predict_slides
+from lamella.pipeline.predict import predict, predict_bags, predict_slides
 from lamella.pipeline.run import map_classes, run, run_bags, run_cohort
 from lamella.pipeline.study import compare_arms
 from lamella.reports.page import write_page, write_report
@@ -118,6 +118,7 @@ __all__ = [
     "open_slide",
     "place_tiles",
     "predict",
+    "predict_bags",
     "predict_slides",
     "profile_encoder",
     "restrict_tissue",

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from tests.gallery.case import Case, Step
+from tests.gallery.scenes.bags import train_once
 from tests.gallery.scenes.runs import save_run, save_tested_run
 from tests.gallery.scenes.tables import write_cohort, write_region
 
@@ -29,6 +30,13 @@ STEP = Step(
             scene=lambda: write_cohort("slides.csv", n_slides=5),
             names="5 slides",
             why="Each minibatch takes one tile from each slide; with fewer than eight the estimate is mostly noise.",
+        ),
+        Case(
+            heading="A map is asked of a run that was made from bags",
+            command="cam run",
+            scene=train_once,
+            names="run",
+            why="A map goes back through the encoder to the slide, and neither came with the bags.",
         ),
         Case(
             heading="The run came without its slides' paths",

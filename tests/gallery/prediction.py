@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from tests.gallery.case import Case, Step
+from tests.gallery.scenes.bags import save_other_bags, train_once
 from tests.gallery.scenes.encoders import write_encoder
 from tests.gallery.scenes.runs import change_record, save_run
 from tests.gallery.scenes.slides import draw_slide
@@ -50,6 +51,34 @@ STEP = Step(
             scene=lambda: (draw_slide("S-0412.tif"), save_run("run")),
             names="S-0412",
             why="The same name does not make the same encoder; the weights must be those of the run.",
+        ),
+        Case(
+            heading="Slides are given to a run that was made from bags",
+            command="predict run S-0412.tif --out new",
+            scene=train_once,
+            names="run",
+            why="Slides must become such bags first, and the bags do not say how.",
+        ),
+        Case(
+            heading="The bags are of another encoder than the run's",
+            command="predict run --features new-bags --out new",
+            scene=lambda: save_other_bags("new-bags"),
+            names="S-0900",
+            why="Features of another encoder mean something else in each column, even where they are as many.",
+        ),
+        Case(
+            heading="The run has learned from the bags",
+            command="predict run --features bags --cohort slides.csv --out new",
+            scene=train_once,
+            names="S-0412",
+            why="Without labels they are predicted all the same, and it is said.",
+        ),
+        Case(
+            heading="Bags and slides are given at once",
+            command="predict run S-0412.tif S-0413.tif --features bags --out new",
+            scene=train_once,
+            names="--features",
+            why="Bags are predicted without their slides.",
         ),
         Case(
             heading="The run has learned from the slide",

@@ -29,13 +29,37 @@ def predict(
         ),
     ],
     slides: Annotated[
-        list[Path],
-        typer.Argument(metavar="SLIDE...|COHORT", help="New slides, or one table of them.", show_default=False),
-    ],
+        list[Path] | None,
+        typer.Argument(
+            metavar="SLIDE...|COHORT",
+            help="New slides, or one table of them; none with --features.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
     columns: LabelColumnOptions,
     trusted: TrustOptions,
     talk: TalkOptions,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the predictions.", show_default=False)],
+    features: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--features",
+            metavar="[NAME=]DIR",
+            help="Bags of the new slides, of any tool that `lamella inspect` knows: nothing is encoded. Of a study, "
+            "or with --with, once for each arm, by its name.",
+            show_default=False,
+        ),
+    ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            "--cohort",
+            metavar="TABLE",
+            help="With --features: the table of the slides, labelled or not.",
+            show_default="all bags, unlabelled",
+        ),
+    ] = None,
     slide_mpp: Annotated[
         float | None,
         typer.Option(
@@ -82,6 +106,9 @@ def predict(
     Where the table has labels, metrics.json is written too, at the threshold that was frozen: external validation.
     Slides and patients that it has learned from are refused then.
 
+    With --features nothing is encoded: bags are predicted, of any tool, and refused where they are known to be of
+    another encoder, revision, width or scale than those that the model has learned from.
+
     Of a study, or with --with, every depth up to the recommended one is predicted, and external.json says whether the
     recommendation is confirmed there, not confirmed, or inconclusive; arms.csv has a row for each.
     """
@@ -91,29 +118,36 @@ def predict(
     from lamella.exports.external import is_study, open_beside, open_study_arms
     from lamella.exports.open import open_predictor
     from lamella.files import parse_json_file
-    from lamella.pipeline.predict import predict_slides, predict_together
+    from lamella.pipeline.predict import predict_bags, predict_slides, predict_together
+    from lamella.runs.predict_bags import list_bag_slides
 
-    if margin is not None and not 0 < margin < 0.5:
-        raise SettingsError(f"--margin is {margin} and must be above 0 and below 0.5. Pass --margin {MARGIN}.")
+    several = is_study(model) or bool(beside)
+    _refuse_unfit(features or [], margin=margin, prevalence=prevalence, several=several)
+    paths = _find_slides(slides or [], features or [], table)
+    given = columns.gather(paths, slide_mpp=slide_mpp, image=image) if paths else None
     external = None
-    if prevalence is not None and (is_study(model) or beside):
-        raise SettingsError("--prevalence is of one model and several are given. Predict with the one you mean.")
-    if is_study(model) or beside:
+    if several:
+        folders = _name_folders(features or [])
         arms = (
             open_beside([model, *beside], margin=margin)
             if beside
-            else open_study_arms(model, margin=margin, progress=progress)
+            else open_study_arms(model, margin=margin, on_bags=bool(features), progress=progress)
         )
-        cohort = columns.gather(slides, slide_mpp=slide_mpp, image=image)
-        predictions, failures, external = predict_together(arms, cohort, out, progress=progress)
+        cohort = given or list_bag_slides(next(iter(folders.values())))
+        predictions, failures, external = predict_together(
+            arms, cohort, out, features=folders or None, progress=progress
+        )
         classes = arms.predictor().classes
-    elif margin is not None:
-        raise SettingsError("--margin compares models and only one is given. Name others by --with, or leave it out.")
     else:
         predictor = open_predictor(model)
-        cohort = columns.gather(slides, slide_mpp=slide_mpp, image=image)
-        predictions, failures = predict_slides(predictor, cohort, out, prevalence=prevalence, progress=progress)
         classes = predictor.classes
+        if features:
+            predictions, failures = predict_bags(
+                predictor, features[0], out, cohort=given, prevalence=prevalence, progress=progress
+            )
+        else:
+            assert given is not None, "without bags slides are named"
+            predictions, failures = predict_slides(predictor, given, out, prevalence=prevalence, progress=progress)
     rows = [_describe(prediction, classes) for prediction in predictions]
     if as_json:
         print_json({"out": str(out), "predictions": rows, **({} if external is None else {"external": external})})
@@ -128,6 +162,39 @@ def predict(
             progress.say(f"At a prevalence of {prevalence:g}; net benefit at each cut is in metrics.json.")
         progress.say(f"Predictions and heatmaps are in '{out}'.")
     tell_failures(failures, out / "failures.csv")
+
+
+def _refuse_unfit(features: list[str], *, margin: float | None, prevalence: float | None, several: bool) -> None:
+    """Refuse options that do not go together."""
+    if margin is not None and not 0 < margin < 0.5:
+        raise SettingsError(f"--margin is {margin} and must be above 0 and below 0.5. Pass --margin {MARGIN}.")
+    if prevalence is not None and several:
+        raise SettingsError("--prevalence is of one model and several are given. Predict with the one you mean.")
+    if margin is not None and not several:
+        raise SettingsError("--margin compares models and only one is given. Name others by --with, or leave it out.")
+    if len(features) > 1 and not several:
+        raise SettingsError("--features names several folders and one model is given. Pass one folder.")
+
+
+def _find_slides(slides: list[Path], features: list[str], table: Path | None) -> list[Path]:
+    """Return the slides, or their table; nothing where all bags of a folder are meant."""
+    if table is not None and (slides or not features):
+        what = "slides are named too" if slides else "no --features"
+        raise SettingsError(f"--cohort is the table of bags, and {what}. Name slides, or pass --features and --cohort.")
+    if features and len(slides) > 1:
+        raise SettingsError("--features names bags, and slides are named too. Pass their table: --cohort TABLE.")
+    if not features and not slides:
+        raise SettingsError("no slide is named. Name slides, a table of them, or the folder of their bags: --features.")
+    return slides if table is None else [table]
+
+
+def _name_folders(features: list[str]) -> dict[str, Path]:
+    """Return the folders of bags by arm, each given as NAME=DIR."""
+    named = [text.partition("=") for text in features]
+    for text, (name, separator, folder) in zip(features, named, strict=True):
+        if not (name and separator and folder):
+            raise SettingsError(f"--features is '{text}' and several models are given. Pass NAME=DIR for each arm.")
+    return {name: Path(folder) for name, _, folder in named}
 
 
 def _restate(name: str, figure: Mapping[str, Any]) -> dict[str, Cell]:

@@ -17,6 +17,7 @@ from lamella.features.failures import Failure
 from lamella.files import refuse_links
 from lamella.progress import Progress, SilentProgress
 from lamella.runs.folder import RunFolder
+from lamella.runs.given import refuse_given
 from lamella.runs.predict import FinishedRun, find_run_encoder
 from lamella.runs.settings import CamSettings, restore_extract_settings
 from lamella.temporaries import sweep_temporaries
@@ -48,6 +49,7 @@ def map_run(
         ModelError: If the run has no such arm.
     """
     progress = progress or SilentProgress()
+    refuse_given(run.settings, run.folder.path, what="class activation maps")
     folder = run.folder if predicted is None else RunFolder(predicted)
     cohort = load_paths(folder, labelled=predicted is None)
     finder = PartFinder(run, settings, cohort, predicted)

@@ -27,6 +27,7 @@ from lamella.explain.records import Localisation, LocalisationSettings, MapMeasu
 from lamella.features.failures import Failure
 from lamella.files import write_table
 from lamella.progress import Progress, SilentProgress
+from lamella.runs.given import refuse_given
 from lamella.runs.predict import FinishedRun, find_run_encoder
 from lamella.runs.settings import CamSettings, restore_extract_settings
 from lamella.slide import open_slide
@@ -100,6 +101,7 @@ def localise_run(
 def _localise(
     run: FinishedRun, settings: LocaliseSettings, progress: Progress
 ) -> tuple[Localisation, tuple[Failure, ...]]:
+    refuse_given(run.settings, run.folder.path, what="maps against outlines")
     cohort = load_paths(run.folder)
     extract = restore_extract_settings(run.settings, find_run_encoder(run))
     positive = run.positive or run.classes[-1]

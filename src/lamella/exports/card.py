@@ -60,7 +60,7 @@ class ExportedEncoder(Record):
 
 
 class ExportedHead(Record):
-    """One model: the folder of its head below `heads/`, and the encoder whose bags it reads."""
+    """One model: the folder of its head below `heads/`, and the encoder whose bags it reads; `bags` where none came."""
 
     fold: int
     seed: int
@@ -69,13 +69,13 @@ class ExportedHead(Record):
 
 
 class TrainedOn(Record):
-    """What the models have learned from; `slide_mpp` is the finest and the coarsest level 0, um per pixel."""
+    """What the models have learned from; `slide_mpp` is the finest and the coarsest level 0, um per pixel, if known."""
 
     n_slides: int
     n_patients: int
     n_tiles: int
     n_slides_by_class: dict[str, int]
-    slide_mpp: tuple[float, float]
+    slide_mpp: tuple[float, float] | None
     formats: dict[str, int]
     in_regions: bool
 

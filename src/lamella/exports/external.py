@@ -33,6 +33,7 @@ from lamella.records import load_content
 from lamella.runs.folder import RunFolder
 from lamella.runs.metrics import Metrics
 from lamella.runs.predict import predict_cohort
+from lamella.runs.predict_bags import predict_bag_cohort
 from lamella.runs.predictions import tabulate
 from lamella.runs.predictor import Predictor, list_seen
 from lamella.runs.settings import restore_extract_settings
@@ -72,12 +73,15 @@ def is_study(path: Path) -> bool:
     return StudyFolder(Path(path)).record.exists()
 
 
-def open_study_arms(path: Path, *, margin: float | None = None, progress: Progress) -> ExternalArms:
+def open_study_arms(
+    path: Path, *, margin: float | None = None, on_bags: bool = False, progress: Progress
+) -> ExternalArms:
     """Open the arms of a study that its recommendation speaks of: the whole network and its depths, or all arms.
 
     Args:
         path: Folder of a finished study.
         margin: How much AUC may be given up; None takes what the study declared.
+        on_bags: Whether bags of the new slides are there: else arms whose features were made elsewhere cannot be asked.
         progress: Where to report to; a fine-tuned arm's threshold is found here.
 
     Raises:
@@ -97,12 +101,12 @@ def open_study_arms(path: Path, *, margin: float | None = None, progress: Progre
         names = [chains[0].whole, *steps]
     else:
         judged = sorted(verdict.arms, key=lambda arm: (-(arm.cost or 0), -(arm.gflops or 0)))
-        names = [arm.arm for arm in judged if not rows[arm.arm].chosen and rows[arm.arm].depth is not None]
-    if not names or (recommended is not None and rows[recommended].depth is None):
+        names = [arm.arm for arm in judged if not rows[arm.arm].chosen and (on_bags or rows[arm.arm].depth is not None)]
+    if not names or (recommended is not None and rows[recommended].depth is None and not on_bags):
+        said = f"recommends '{recommended}'" if recommended else "has arms"
         raise ModelError(
-            f"the study in '{folder.path}' recommends '{recommended}', whose features were made elsewhere, so its "
-            "encoder is not here to predict slides. Export an arm that encodes (lamella export STUDY --arm NAME) and "
-            "predict with that."
+            f"the study in '{folder.path}' {said} whose features were made elsewhere, so no encoder is here to predict "
+            f"slides. Give bags of the slides: lamella predict {folder.path} --features NAME=DIR for each arm"
         )
     costs = {arm.arm: arm.cost or 0.0 for arm in verdict.arms}
     claim = Claim(
@@ -134,7 +138,7 @@ def open_beside(paths: Sequence[Path], *, margin: float | None = None) -> Extern
     opened: dict[str, Predictor] = {}
     for path in paths:
         predictor = open_predictor(path)
-        name = load_card(path).arm if (Path(path) / CARD).exists() else predictor.settings.encoder
+        name = load_card(path).arm if (Path(path) / CARD).exists() else predictor.settings.encoder or Path(path).name
         alike = sum(other == name or other.startswith(f"{name} (") for other in opened)
         opened[f"{name} ({alike + 1})" if alike else name] = predictor
     first, *others = opened
@@ -156,8 +160,31 @@ def open_beside(paths: Sequence[Path], *, margin: float | None = None) -> Extern
     return ExternalArms(predictors=opened, claim=claim)
 
 
+def name_bags(arms: ExternalArms, named: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the folder of bags of each arm, from those that were named by arm or by what its bags are called.
+
+    Raises:
+        SettingsError: If an arm has none, or a name is of no arm.
+    """
+    by_arm = {
+        arm: next((named[name] for name in named if arm == name or arm.startswith(f"{name}, ")), None)
+        for arm in arms.claim.arms
+    }
+    strange = next((name for name in named if not any(a == name or a.startswith(f"{name}, ") for a in by_arm)), None)
+    lacking = next((arm for arm, folder in by_arm.items() if folder is None), None)
+    if strange is not None or lacking is not None:
+        what = f"'{strange}' is none of the arms" if strange is not None else f"'{lacking}' has no bags"
+        raise SettingsError(f"--features: {what}. Give NAME=DIR for each of {', '.join(by_arm)}.")
+    return {arm: folder for arm, folder in by_arm.items() if folder is not None}
+
+
 def predict_external(
-    arms: ExternalArms, cohort: Cohort, out: Path, *, progress: Progress
+    arms: ExternalArms,
+    cohort: Cohort,
+    out: Path,
+    *,
+    features: Mapping[str, Path] | None = None,
+    progress: Progress,
 ) -> tuple[list[SlidePrediction], tuple[Failure, ...], dict[str, Any] | None]:
     """Predict new slides by every arm; with labels, ask again whether what was recommended holds.
 
@@ -165,6 +192,7 @@ def predict_external(
         arms: Of `open_study_arms` or `open_beside`.
         cohort: New slides, labelled or not.
         out: Where to write.
+        features: Folder of the bags of each arm, where slides are not encoded.
         progress: Where to report to.
 
     Returns:
@@ -176,12 +204,14 @@ def predict_external(
         CohortError: If the labelled patients are of one class.
     """
     folders = {name: out if name == arms.shown else out / "arms" / str(n) for n, name in enumerate(arms.claim.arms)}
-    features = _extract(arms, cohort, out, progress)
+    encoded = _extract(arms, cohort, out, progress) if features is None else {}
     by_arm: dict[str, list[SlidePrediction]] = {}
     failures: dict[str, Failure] = {}
     for name, predictor in arms.predictors.items():
-        predictions, failed = predict_cohort(
-            predictor, cohort, folders[name], features=features[name], progress=progress
+        predictions, failed = (
+            predict_cohort(predictor, cohort, folders[name], features=encoded[name], progress=progress)
+            if features is None
+            else predict_bag_cohort(predictor, cohort, features[name], folders[name], progress=progress)
         )
         by_arm[name] = predictions
         failures |= {failure.slide_id: failure for failure in failed}

@@ -77,7 +77,7 @@ def save_onnx(source: ExportSource, names: Mapping[EncoderSpec, str], out: Path,
 
     Args:
         source: What is exported.
-        names: Where each encoder goes, relative to `out`, without a suffix.
+        names: Where each encoder goes, relative to `out`, without a suffix; empty where heads go alone.
         out: The export.
         progress: Where to report to.
 
@@ -93,19 +93,19 @@ def save_onnx(source: ExportSource, names: Mapping[EncoderSpec, str], out: Path,
             f"head '{min(kinds)}' cannot be written as ONNX: its computation depends on the number of tiles. Leave "
             "--onnx out."
         )
-    tile_px, check = source.settings.tile_px, find_spec("onnxruntime") is not None
+    check = find_spec("onnxruntime") is not None
     with progress.stage("write ONNX", len(names) + 1, "files") as stage:
         for encoder, name in names.items():
-            _save_encoder(build_network(encoder), out / f"{name}.onnx", tile_px, check=check)
+            _save_encoder(build_network(encoder), out / f"{name}.onnx", source.tile_px, check=check)
             stage.advance()
-        models, shared = [member.model for member in source.members], len(names) == 1
+        models, shared = [member.model for member in source.members], len(names) <= 1
         _save_heads(models, out / "heads.onnx", shared=shared, check=check)
         stage.advance()
     files, bag = ("`encoder.onnx` takes", "(n, D)") if shared else ("`encoders/*.onnx` take", "(M, n, D)")
     order = "" if shared else ", one layer a member of model.json, in its order"
-    said = (
-        f"{files} tiles (n, {tile_px}, {tile_px}, 3) uint8 RGB; `heads.onnx` takes a slide's embeddings {bag}{order}."
-    )
+    said = f"`heads.onnx` takes a slide's embeddings {bag}{order}."
+    if names:
+        said = f"{files} tiles (n, {source.tile_px}, {source.tile_px}, 3) uint8 RGB; {said}"
     return OnnxFiles(opset=OPSET, checked=check, said=said)
 
 

@@ -9,6 +9,7 @@ from lamella.exports.card import CARD, REFERENCE, SEEN, ExportCard, SeenHashes, 
 from lamella.files import find_inside, find_sha256
 from lamella.machine import refuse_passing
 from lamella.mil import SlideModel, load_model
+from lamella.runs.given import GIVEN
 from lamella.runs.predict import open_run
 from lamella.runs.predictor import Member, Predictor, SeenBefore
 from lamella.runs.reference import load_reference
@@ -36,6 +37,8 @@ def open_export(path: Path | str) -> Predictor:
     card = load_card(path)
     check_files(path, card)
     encoders = {name: EncoderSpec(str(_find_checked(path, card, f"{name}.safetensors"))) for name in card.encoders}
+    if card.settings.bags is not None:  # no encoder came along
+        encoders = {GIVEN: EncoderSpec(GIVEN)}
     strange = next((head.encoder for head in card.members if head.encoder not in encoders), None)
     if strange is not None:
         raise ModelError(f"'{path / CARD}' lacks the encoder '{strange}' that one of its models reads. {_AGAIN}")
@@ -105,6 +108,8 @@ def _load_head(path: Path, card: ExportCard, head: str) -> SlideModel:
 
 def _refuse_code(predictor: Predictor) -> None:
     """Refuse an encoder that is more than a network of timm with its weights: nothing in a folder of others is run."""
+    if predictor.settings.bags is not None:
+        return
     for encoder in predictor.encoders:
         network = find_encoder(encoder.name).network
         if not re.fullmatch(r"[\w.]+", network):

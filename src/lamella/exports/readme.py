@@ -44,42 +44,51 @@ def list_limits(card: ExportCard) -> tuple[str, ...]:
         limits.append("The encoder's weights are random: it is a control, not a result.")
     if trained.in_regions:
         limits.append("It was trained on tiles inside drawn regions; new slides are cut over all their tissue.")
-    limits.append(
-        f"Slides of training were scanned at {_span(*trained.slide_mpp)} um/px, in "
-        f"{', '.join(trained.formats)}; slides of another scanner or stain are flagged where they look "
-        "unlike, which is no proof that the others fit."
-    )
+    if trained.slide_mpp is None:
+        limits.append(
+            "Slides are flagged where their mean embedding is unlike those of training, which is no proof that the "
+            "others fit."
+        )
+    else:
+        limits.append(
+            f"Slides of training were scanned at {_span(*trained.slide_mpp)} um/px, in "
+            f"{', '.join(trained.formats)}; slides of another scanner or stain are flagged where they look "
+            "unlike, which is no proof that the others fit."
+        )
     if card.pseudonyms:
         limits.append(
             "Ids of patients did not come along: slides of training are known again by their files, not by patient."
         )
-    limits.append(f"Licence of the encoder's weights: {', '.join(licences)}. Whoever passes this on must keep it.")
+    if card.settings.bags is None:
+        limits.append(f"Licence of the encoder's weights: {', '.join(licences)}. Whoever passes this on must keep it.")
+    else:
+        limits.append(
+            "No encoder came along: it reads features, and only those of the encoder, weights and tiles that it was "
+            f"trained on. What its bags did not state ({', '.join(card.settings.unknown) or 'nothing'}) cannot be "
+            "compared. The licence of that encoder's weights is not known here."
+        )
     return tuple(limits)
 
 
 def write_readme(card: ExportCard) -> str:
     """Return the card as Markdown."""
-    cut, trained = card.settings, card.trained_on
-    n_folds = len({member.fold for member in card.members})
-    encoder = next(iter(card.encoders.values()))
+    trained = card.trained_on
+    scanned = ""
+    if trained.slide_mpp is not None:
+        formats = ", ".join(f"{name} ({n})" for name, n in trained.formats.items())
+        scanned = f"; scanned at {_span(*trained.slide_mpp)} um/px, in {formats}"
     pair = len(card.classes) == 2
     what = f"Tells {' from '.join(card.classes)}" if pair else f"Tells apart {', '.join(card.classes)}"
     parts = [
         f"# {card.arm}",
         f"{what} on whole slides. Made by lamella {card.lamella_version} on {card.made}.",
-        "```sh\nlamella predict MODEL SLIDE... --out predicted        # probabilities, their spread, heatmaps, flags\n"
-        "lamella predict MODEL cohort.csv --out validated       # with labels: measured at the frozen threshold\n```",
-        "It needs `pip install 'lamella[torch,openvino]'` and nothing else: no study, no cohort, no network.",
+        _say_commands(card),
         "## How it predicts",
-        f"Tiles of {cut.tile_px} px at {cut.mpp:g} um/px, every {cut.stride_px} px, with more than "
-        f"{cut.min_tissue:.0%} tissue, become embeddings of {encoder.width} numbers by {encoder.name} "
-        f"({encoder.source}); {len(card.members)} heads ({n_folds} folds) make each a logit a class, whose mean "
-        "is the prediction.",
+        _say_method(card),
         _say_threshold(card),
         "## Trained on",
         f"{trained.n_slides} slides of {trained.n_patients} patients ({_count_classes(trained)}), "
-        f"{trained.n_tiles:,} tiles; scanned at {_span(*trained.slide_mpp)} um/px, in "
-        f"{', '.join(f'{name} ({n})' for name, n in trained.formats.items())}.",
+        f"{trained.n_tiles:,} tiles{scanned}.",
         "## Figures",
         _tabulate(card),
         *(f"- {note}" for note in card.notes),
@@ -92,6 +101,44 @@ def write_readme(card: ExportCard) -> str:
     if card.onnx is not None:
         parts.append(f"For other programs, as ONNX: {card.onnx.said}")
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _say_commands(card: ExportCard) -> str:
+    """Return how it is used, and what that needs."""
+    bags = card.settings.bags is not None
+    what, table = ("--features DIR", "--features DIR --cohort cohort.csv") if bags else ("SLIDE...", "cohort.csv")
+    lines = [
+        (f"lamella predict MODEL {what} --out predicted", "probabilities, their spread, heatmaps, flags"),
+        (f"lamella predict MODEL {table} --out validated", "with labels: measured at the frozen threshold"),
+    ]
+    longest = max(len(command) for command, _ in lines)
+    shown = "\n".join(f"{command:<{longest}}  # {said}" for command, said in lines)
+    needs = "lamella[torch]" if bags else "lamella[torch,openvino]"
+    return f"```sh\n{shown}\n```\n\nIt needs `pip install '{needs}'` and nothing else: no study, no cohort, no network."
+
+
+def _say_method(card: ExportCard) -> str:
+    """Return how slides, or bags, become predictions."""
+    cut, n_folds = card.settings, len({member.fold for member in card.members})
+    heads = f"{len(card.members)} heads ({n_folds} folds) make each a logit a class, whose mean is the prediction."
+    if cut.bags is not None:
+        known = [
+            f"encoder {cut.encoder}" if cut.encoder else "",
+            f"tiles of {cut.tile_px} px" if cut.tile_px else "",
+            f"{cut.mpp:g} um/px" if cut.mpp else "",
+            f"{cut.bags.magnification:g}x" if cut.bags.magnification else "",
+            f"written by {', '.join(cut.bags.tools)}",
+        ]
+        return (
+            f"It reads bags: embeddings of {cut.bags.width} numbers a tile ({'; '.join(filter(None, known))}). Bags of "
+            f"another encoder, revision, width or scale are refused where that is known. {heads}"
+        )
+    encoder = next(iter(card.encoders.values()))
+    return (
+        f"Tiles of {cut.tile_px} px at {cut.mpp:g} um/px, every {cut.stride_px} px, with more than "
+        f"{cut.min_tissue:.0%} tissue, become embeddings of {encoder.width} numbers by {encoder.name} "
+        f"({encoder.source}); {heads}"
+    )
 
 
 def _say_threshold(card: ExportCard) -> str:

@@ -27,12 +27,14 @@ from lamella.files import refuse_links
 from lamella.machine import refuse_passing
 from lamella.progress import Progress, SilentProgress
 from lamella.records import load_content
+from lamella.runs.bags import load_bag_folder
 from lamella.runs.facts import BagFacts, read_facts
 from lamella.runs.folder import RunFolder
+from lamella.runs.given import GIVEN
 from lamella.runs.metrics import Metrics
 from lamella.runs.predict import FinishedRun, open_run, read_run_encoder
 from lamella.runs.predictor import Member
-from lamella.runs.record import SettingsRecord
+from lamella.runs.record import BagsPlace, SettingsRecord
 from lamella.runs.reference import find_mean_embedding
 from lamella.runs.settings import restore_extract_settings
 from lamella.studies.arms import Arm
@@ -94,6 +96,12 @@ class ExportSource:
         """Its encoders, each once."""
         return tuple(dict.fromkeys(member.encoder for member in self.members))
 
+    @property
+    def tile_px(self) -> int:
+        """Side of a tile, pixels, where an encoder is exported."""
+        assert self.settings.tile_px is not None, "an encoder of ours states it"
+        return self.settings.tile_px
+
 
 def find_source(path: Path, arm: str | None = None, *, progress: Progress | None = None) -> ExportSource:
     """Gather what an export of a run, or of an arm of a study, needs.
@@ -126,7 +134,7 @@ def _find_in_run(folder: RunFolder, arm: str | None, progress: Progress) -> Expo
     figures = _choose_figures(model) if kind == "frozen" else _find_stage_two(metrics, kind)
     name = {"frozen": "", "head": ", head only", "tuned": ", tuned"}[kind]
     notes = () if model is None else model.notes
-    return _gather(run, kind, progress, arm=f"{run.settings.encoder}{name}", figures=figures, notes=notes)
+    return _gather(run, kind, progress, arm=f"{run.settings.encoder_name}{name}", figures=figures, notes=notes)
 
 
 def _find_stage_two(metrics: Metrics | None, kind: str) -> Figures:
@@ -193,12 +201,12 @@ def find_arm_run(folder: StudyFolder, row: ArmRecord, rows: Iterable[ArmRecord])
         if other.finetuned == "frozen" and (other.series, other.depth) == (row.series, row.depth)
     )
     base = next(alike, None)
+    if row.depth is None and row.features is None:
+        raise ModelError(f"arm '{row.arm}' was predicted elsewhere, and its models are not here. Name another --arm.")
     if row.depth is None:
-        raise ModelError(
-            f"arm '{row.arm}' was trained on features that were made elsewhere, and its encoder is not here. Name an "
-            "arm whose slides were encoded (--arm), or keep DIR/arms: its heads are there."
-        )
-    arm = Arm(encoder=row.encoder, depth=row.depth, weights=row.weights, head=row.head, tiles=row.tiles)
+        arm = Arm(encoder=row.encoder, head=row.head, features=row.features or "")
+    else:
+        arm = Arm(encoder=row.encoder, depth=row.depth, weights=row.weights, head=row.head, tiles=row.tiles)
     return open_run(folder.models(arm, key=None if base is None else base.key))
 
 
@@ -206,6 +214,8 @@ def _gather(
     run: FinishedRun, kind: str, progress: Progress, *, arm: str, figures: Figures, notes: tuple[str, ...]
 ) -> ExportSource:
     """Bring models and bags of one arm together."""
+    if run.settings.bags is not None:
+        return _gather_given(run, kind, arm=arm, figures=figures, notes=notes)
     encoder = read_run_encoder(run)
     refuse_own_name(encoder.name)  # before anything of it is built
     refuse_own_code(find_encoder(encoder.name))
@@ -229,6 +239,43 @@ def _gather(
         members=members,
         slides=slides,
         embeddings=by_encoder,
+        figures=figures,
+        notes=notes,
+        patients={slide_id: slide.patient_id for slide_id, slide in cohort.items()},
+        local=run.folder.local,
+    )
+
+
+def _gather_given(run: FinishedRun, kind: str, *, arm: str, figures: Figures, notes: tuple[str, ...]) -> ExportSource:
+    """Bring the models of a run and the bags together that were there before it."""
+    if kind != "frozen":
+        raise ModelError(f"'{run.folder.path}' was made from bags, so it has no arm '{kind}'. Leave --arm out.")
+    members, cohort = run.list_members(EncoderSpec(GIVEN)), _read_cohort(run.folder)
+    place = load_content(run.folder.given_bags, BagsPlace, made_by="lamella run")
+    learned = sorted({i for member in members for i in (*member.model.training.train, *member.model.training.val)})
+    lacking = next((slide_id for slide_id in learned if slide_id not in cohort), None)
+    if place is None or lacking is not None:
+        what = "where its bags lie (local/bags.json)" if place is None else f"whose slide '{lacking}' is (cohort.csv)"
+        raise ModelError(
+            f"'{run.folder.path}' does not say {what}, and what slides of training look like is learned from the bags. "
+            "Export where the run was made."
+        )
+    bags = load_bag_folder(Path(place.folder), learned)
+    slides = tuple(
+        SourceSlide(slide=cohort[slide_id], facts=facts.model_copy(update={"slide_id": slide_id}), n_tiles=n_tiles)
+        for slide_id in learned
+        for facts, n_tiles in [(bags.facts[slide_id], len(bags.features[slide_id]))]
+    )
+    return ExportSource(
+        arm=arm,
+        finetuned=kind,
+        classes=run.classes,
+        positive=run.positive,
+        settings=run.settings,
+        threshold=run.threshold,
+        members=members,
+        slides=slides,
+        embeddings={EncoderSpec(GIVEN): {i: find_mean_embedding(rows) for i, rows in bags.features.items()}},
         figures=figures,
         notes=notes,
         patients={slide_id: slide.patient_id for slide_id, slide in cohort.items()},

@@ -23,6 +23,8 @@ from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pydantic import JsonValue
+
 from lamella import __version__
 from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder
 from lamella.encoders.packing import carry_encoder
@@ -50,6 +52,7 @@ from lamella.exports.source import ExportSource, find_source
 from lamella.files import find_sha256, read_json, remove, replacing, write_json, write_text
 from lamella.mil import SlideModel, save_model
 from lamella.progress import Progress, SilentProgress
+from lamella.runs.given import GIVEN
 from lamella.runs.predictor import list_seen
 from lamella.runs.record import list_versions
 from lamella.runs.reference import Reference, build_reference, save_reference
@@ -81,6 +84,8 @@ def export_model(
     source: Path | str, out: Path | str, settings: ExportSettings | None = None, *, progress: Progress | None = None
 ) -> Path:
     """Export a finished run, or an arm of a study, as one folder that predicts new slides by itself.
+
+    Of a run on bags that were there, it predicts bags that were made alike.
 
     Args:
         source: Folder of a finished run or study.
@@ -116,8 +121,9 @@ def _write_all(source: ExportSource, out: Path, settings: ExportSettings, progre
     """Write an export whose folder is clear; its card comes last."""
     names = _name_encoders(source)
     described: dict[str, ExportedEncoder] = {}
-    with progress.stage("export encoders", len(names), "encoders") as stage:
-        for encoder, name in names.items():
+    carried = {} if source.settings.bags is not None else names
+    with progress.stage("export encoders", len(carried), "encoders") as stage:
+        for encoder, name in carried.items():
             described[name] = _save_encoder(source, encoder, out / name, with_ids=not settings.pseudonyms)
             stage.advance()
     salt = _find_salt(source, pseudonyms=settings.pseudonyms)
@@ -125,7 +131,10 @@ def _write_all(source: ExportSource, out: Path, settings: ExportSettings, progre
     for member in source.members:
         fold, seed, name = member.fold, member.model.settings.seed, names[member.encoder]
         head = ExportedHead(fold=fold, seed=seed, head=f"fold{fold}-seed{seed}", encoder=name)
-        stripped = _strip_model(member.model, PurePosixPath(name).name, described[name].fingerprint, salt)
+        told: dict[str, JsonValue] = {}
+        if name in described:
+            told = {"encoder": PurePosixPath(name).name, "fingerprint": described[name].fingerprint}
+        stripped = _strip_model(member.model, told, salt)
         save_model(stripped, out / "heads" / head.head)
         heads.append(head)
     _save_seen(source, out, salt=None if settings.pseudonyms else salt)
@@ -137,7 +146,7 @@ def _write_all(source: ExportSource, out: Path, settings: ExportSettings, progre
     save_reference(reference, out / REFERENCE)
     card = _describe(source, described, heads, reference, settings)
     if settings.onnx:
-        card = card.model_copy(update={"onnx": save_onnx(source, names, out, progress=progress)})
+        card = card.model_copy(update={"onnx": save_onnx(source, carried, out, progress=progress)})
     write_text(out / "README.md", write_readme(card))
     card = card.model_copy(update={"files": {name: find_sha256(out / name) for name in _list_files(out)}})
     if not (out / UNFINISHED).is_file():
@@ -198,7 +207,9 @@ def _walk(out: Path) -> list[Path]:
 
 
 def _name_encoders(source: ExportSource) -> dict[EncoderSpec, str]:
-    """Return where each encoder goes, relative to the export, without a suffix."""
+    """Return where each encoder goes, relative to the export, without a suffix; bags that were there bring none."""
+    if source.settings.bags is not None:
+        return {source.encoders[0]: GIVEN}
     if len(source.encoders) == 1:
         return {source.encoders[0]: "encoder"}
     return {member.encoder: f"encoders/fold{member.fold}-seed{member.model.settings.seed}" for member in source.members}
@@ -211,7 +222,7 @@ def _save_encoder(source: ExportSource, encoder: EncoderSpec, stem: Path, *, wit
     spec = EncoderSpec(str(weights))
     card = find_encoder(spec.name)
     described = ExportedEncoder(
-        name=source.settings.encoder,
+        name=source.settings.encoder_name,
         network=card.network,
         depth=card.depth,
         width=card.embedding_dim,
@@ -224,7 +235,7 @@ def _save_encoder(source: ExportSource, encoder: EncoderSpec, stem: Path, *, wit
         trained_on=card.trained_on,
         licence=card.licence,
         fingerprint=fingerprint_encoder(spec),
-        openvino=_save_openvino(network, stem, source.settings.tile_px),
+        openvino=_save_openvino(network, stem, source.tile_px),
     )
     write_json(stem.with_name(f"{stem.name}.json"), described.as_json())
     return described
@@ -252,9 +263,20 @@ def _save_openvino(network: Any, stem: Path, tile_px: int) -> OpenVinoInput | No
     )
 
 
-def _strip_model(model: SlideModel, encoder: str, fingerprint: str, salt: str) -> SlideModel:
-    """Return a model that names nobody and reads bags of the exported encoder."""
-    kept = ("weights", "tile_px", "mpp", "stride_px", "min_tissue", "tissue", "precision", "stage_2")
+def _strip_model(model: SlideModel, told: Mapping[str, JsonValue], salt: str) -> SlideModel:
+    """Return a model that names nobody and is told of the exported encoder, whose bags it reads."""
+    kept = (
+        "encoder",
+        "fingerprint",
+        "weights",
+        "tile_px",
+        "mpp",
+        "stride_px",
+        "min_tissue",
+        "tissue",
+        "precision",
+        "stage_2",
+    )
     training = dataclasses.replace(
         model.training,
         train=tuple(hash_id(i, salt) for i in model.training.train),
@@ -263,8 +285,7 @@ def _strip_model(model: SlideModel, encoder: str, fingerprint: str, salt: str) -
     return dataclasses.replace(
         model,
         training=training,
-        provenance={name: model.provenance[name] for name in kept if name in model.provenance}
-        | {"encoder": encoder, "fingerprint": fingerprint},
+        provenance={name: model.provenance[name] for name in kept if name in model.provenance} | dict(told),
     )
 
 

@@ -69,6 +69,16 @@ def read_slice(path: Path, name: str, layout: str, mark: FileMark, start: int, s
         return _as_float(dataset[()].reshape(shape)[start:stop], layout)
 
 
+def refuse_other_rows(path: Path, name: str, sha256: str) -> None:
+    """Refuse a file of ours that is not as it was written, where the SHA-256 of its embeddings is known already.
+
+    Raises:
+        BagError: If anything in it differs.
+    """
+    with open_h5(path) as file:
+        refuse_changed(file, {}, made_by="lamella extract", hashes={name: sha256})
+
+
 def _drop_batch(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
 

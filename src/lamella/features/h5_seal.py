@@ -25,13 +25,16 @@ def seal_h5(file: h5py.File, hashes: Mapping[str, str] | None = None) -> None:
     file.attrs[SEAL] = _hash_file(file, hashes or {})
 
 
-def refuse_changed(file: h5py.File, held: Mapping[str, NDArray[Any]], *, made_by: str) -> None:
+def refuse_changed(
+    file: h5py.File, held: Mapping[str, NDArray[Any]], *, made_by: str, hashes: Mapping[str, str] | None = None
+) -> None:
     """Refuse a file whose seal is not that of its content; one without a seal is of an earlier version, and passes.
 
     Args:
         file: Open for reading.
         held: Datasets that were read already, as they are stored, by name.
         made_by: The command that makes such files.
+        hashes: SHA-256 of datasets that were read block by block, by name.
 
     Raises:
         BagError: If anything in it differs from what was written.
@@ -39,7 +42,7 @@ def refuse_changed(file: h5py.File, held: Mapping[str, NDArray[Any]], *, made_by
     seal = file.attrs.get(SEAL)
     if seal is None:
         return
-    hashes = {name: hash_array(values) for name, values in held.items()}
+    hashes = {**(hashes or {}), **{name: hash_array(values) for name, values in held.items()}}
     if seal != _hash_file(file, hashes):
         raise BagError(
             f"'{Path(file.filename).name}' is not as it was written (its own SHA-256 differs): it was changed or is "

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lamella.errors import BagError
+from lamella.features.rows import StoredRows
 from lamella.mil.standardise import Standardisation
 
-Bag = NDArray[np.floating]
+Bag = NDArray[np.floating] | StoredRows
 HELD_BYTES = 3 * 2**30  # of bags that are kept standardised
 
 
@@ -36,6 +37,8 @@ def check_bag(bag: Bag, *, what: str = "the bag") -> None:
         )
     if not np.issubdtype(bag.dtype, np.floating):
         raise BagError(f"{what} holds {bag.dtype} and must hold float16 or float32. Extract it again.")
+    if isinstance(bag, StoredRows):  # all of it was looked at when it was opened
+        return
     with np.errstate(invalid="ignore", over="ignore"):
         finite = np.isfinite(bag.sum(axis=1, dtype=np.float64))
     if not finite.all():
@@ -89,7 +92,7 @@ def split_batch(lengths: Sequence[int], max_tiles: int) -> list[list[int]]:
 
 
 class Bags:
-    """The bags of one data set, held once in memory, served as padded batches.
+    """The bags of one data set, served as padded batches.
 
     Args:
         bags: Per slide `(N, D)`, float16 or float32; kept as they are, turned into float32 batch by batch.
@@ -130,7 +133,7 @@ class Bags:
             padded = np.zeros((len(group), longest, self.bags[0].shape[1]), np.float32)
             real = np.zeros((len(group), longest), bool)
             for slot, place in enumerate(group):
-                padded[slot, : len(rows[place])] = rows[place]
+                padded[slot, : len(rows[place])] = rows[place][:]
                 real[slot, : len(rows[place])] = True
             mask = torch.from_numpy(real).to(self.device)
             # In place: a bag of 10^5 tiles is held once, not four times.
@@ -141,7 +144,7 @@ class Bags:
         """Return a whole slide, `(1, N, D)` float32, standardised."""
         bag = self._held.get(number)
         if bag is None:
-            rows = torch.from_numpy(self.bags[number].astype(np.float32)).to(self.device)
+            rows = torch.from_numpy(self.bags[number][:].astype(np.float32)).to(self.device)
             bag = rows.sub_(self.mean).div_(self.sd).unsqueeze(0)
             if self._hold:
                 self._held[number] = bag

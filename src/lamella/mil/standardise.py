@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamella.errors import BagError
+from lamella.features.rows import StoredRows
 
 SD_FLOOR = 0.1
 _ROWS = 8192
@@ -78,7 +79,7 @@ def combine_moments(
     return Standardisation(mean.astype(np.float32), sd.astype(np.float32))
 
 
-def find_moments(bag: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def find_moments(bag: NDArray[np.floating] | StoredRows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the mean and the mean square of each dimension, `(D,)` float64, a few thousand rows at a time."""
     total, square = np.zeros(bag.shape[1]), np.zeros(bag.shape[1])
     for start in range(0, len(bag), _ROWS):

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamella.errors import BagError, CohortError
+from lamella.features.rows import StoredRows
 from lamella.mil.batches import Bag
 
 
@@ -48,6 +49,7 @@ def find_targets(
 def find_bag(bags: Mapping[str, Bag], slide_id: str) -> Bag:
     """Look a bag up, once."""
     try:
-        return np.asarray(bags[slide_id])
+        bag = bags[slide_id]
     except KeyError as error:
         raise BagError(f"slide '{slide_id}' has no bag. Run: lamella extract, or leave the slide out.") from error
+    return bag if isinstance(bag, StoredRows) else np.asarray(bag)

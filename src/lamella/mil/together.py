@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from lamella.cores import count_threads, using_threads
 from lamella.errors import SettingsError
+from lamella.memory import find_free_memory
 from lamella.mil.batches import HELD_BYTES, Bag, check_widths
 from lamella.mil.gradients import count_rows
 from lamella.mil.heads import HEADS, Head
@@ -32,6 +33,7 @@ from lamella.mil.targets import find_bag, find_class_weights, find_targets
 from lamella.mil.written import StandardRows, WrittenSteps, is_written_out
 from lamella.progress import Progress, SilentProgress, Stage
 
+_STEP_BYTES = 5 << 10  # of one tile in a step, besides its embedding: measured with 10^6 tiles
 _BF16_FROM_FLOPS = 1e12  # of one job; below this nothing is gained that one would notice
 _THREADS_FROM_FLOPS = 1e11  # of all jobs
 
@@ -75,7 +77,8 @@ def fit_model(
     far as its kernels do).
 
     Args:
-        bags: Per slide id `(N, D)` float16 or float32; each is looked up once and held in memory.
+        bags: Per slide id `(N, D)` float16 or float32; each is looked up once, and `StoredRows` stay in
+            their files.
         labels: Class of each slide of `train` and `val`.
         train: Slides to learn from; each class must be among them.
         val: Slides that decide when to stop; may be empty, then the last epoch is kept.
@@ -114,7 +117,8 @@ def fit_together(
     with dropout, draws of tiles, several slides a step or a CUDA device go one after the other, in fp32.
 
     Args:
-        bags: Per slide id `(N, D)` float16 or float32; each is looked up once and held in memory.
+        bags: Per slide id `(N, D)` float16 or float32; each is looked up once, and `StoredRows` stay in
+            their files.
         jobs: What to train; any splits, seeds, labels and heads.
         classes: All classes, in the order of the logits.
         precision: `fp32`; `bf16` for the products of the embedding (weights, pooling and sums stay fp32); `auto` takes
@@ -321,10 +325,13 @@ def _choose_dtype(precision: str, job: FitJob, bags: Mapping[str, Bag]) -> torch
 
 
 def _choose_threads(jobs: Sequence[FitJob], bags: Mapping[str, Bag]) -> int:
-    """Return how many jobs go side by side."""
+    """Return how many jobs go side by side: no more than half of free memory holds, were all at the largest bag."""
     asked = max((job.settings.n_threads for job in jobs), default=1)
     much = sum(_count_flops(job, bags) for job in jobs) >= _THREADS_FROM_FLOPS
-    return min(max(asked, count_threads() if much else 1), max(len(jobs), 1))
+    largest = max((count_rows(len(bag)) for bag in bags.values()), default=0)
+    n_bytes = largest * (4 * max((int(bag.shape[1]) for bag in bags.values()), default=0) + _STEP_BYTES)
+    fit = max(1, find_free_memory() // 2 // max(n_bytes, 1))
+    return min(max(asked, count_threads() if much else 1), max(len(jobs), 1), fit)
 
 
 def _count_flops(job: FitJob, bags: Mapping[str, Bag]) -> float:

@@ -24,7 +24,7 @@ class Projection:
 
     def apply(self, bag: Bag) -> NDArray[np.float32]:
         """Return a bag `(N, D)` as `(N, W)` float32."""
-        projected: NDArray[np.float32] = np.matmul(bag.astype(np.float32) - self.mean, self.axes, dtype=np.float32)
+        projected: NDArray[np.float32] = np.matmul(bag[:].astype(np.float32) - self.mean, self.axes, dtype=np.float32)
         return projected
 
 
@@ -47,7 +47,7 @@ def fit_projection(bags: Iterable[Bag], width: int) -> Projection | None:
     second: NDArray[np.float64] | None = None
     n_slides = 0
     for bag in bags:
-        rows = bag.astype(np.float64)
+        rows = bag[:].astype(np.float64)
         if rows.shape[1] <= width:
             return None
         mean, square = rows.mean(axis=0), rows.T @ rows / len(rows)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lamella.cohort import Cohort, CohortSlide
+from lamella.cohort import Cohort, CohortSlide, find_missing
 from lamella.errors import BagError, LamellaError, OutputError
 from lamella.features.failures import Failure
 from lamella.files import refuse_links
@@ -60,6 +60,16 @@ class ClassNames:
 
     names: tuple[str, ...]
     positive: str | None
+
+
+def list_drawable(predictions: Sequence[SlidePrediction], folder: RunFolder, cohort: Cohort) -> list[SlidePrediction]:
+    """Return predictions from bags whose slides can be drawn: the file is there, and the bag said where tiles lie."""
+    missing = {slide.slide_id for slide in find_missing(cohort)}
+    return [
+        prediction
+        for prediction in predictions
+        if prediction.slide_id not in missing and (folder.attention / f"{prediction.slide_id}.h5").exists()
+    ]
 
 
 def draw_heatmaps(

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from lamella.cohort import Cohort, find_missing, load_cohort
+from lamella.cohort import Cohort, load_cohort
 from lamella.defaults import HEAD, MPP, TILE_PX
 from lamella.encoders import DEFAULT_ENCODER, EncoderSpec
 from lamella.encoders.trust import trusting
@@ -20,7 +20,7 @@ from lamella.features.plan import CutSettings
 from lamella.features.settings import ExtractSettings
 from lamella.files import refuse_links, remove
 from lamella.mil.settings import TrainSettings
-from lamella.pipeline.pictures import ClassNames, draw_heatmaps
+from lamella.pipeline.pictures import ClassNames, draw_heatmaps, list_drawable
 from lamella.progress import Progress, SilentProgress
 from lamella.renaming import hide_names, rename_cohort, rename_outlines, save_public_failures
 from lamella.reports.draw.cam import draw_cam
@@ -29,6 +29,7 @@ from lamella.runs.bags import load_good_bags
 from lamella.runs.execute import Run, execute_on_bags, execute_run
 from lamella.runs.folder import RunFolder
 from lamella.runs.predict import open_run
+from lamella.runs.record import RunRecord
 from lamella.runs.settings import CamSettings, RunSettings, TrainingSettings
 from lamella.slide import open_slide
 from lamella.tiles import TileSpec
@@ -146,15 +147,12 @@ def run_bags(
         said = f"{len(bad)} of {len(cohort.slides)} slides have no bag to learn from; failures.csv says why."
         cohort = dataclasses.replace(cohort, slides=kept, notes=(*cohort.notes, said))
     result = execute_on_bags(cohort, bags, settings, Path(out), progress=progress)
-    missing = {slide.slide_id for slide in find_missing(result.cohort)}
-    shown = [
-        prediction
-        for prediction in result.predictions
-        if prediction.slide_id not in missing and (result.folder.attention / f"{prediction.slide_id}.h5").exists()
-    ]
+    shown = list_drawable(result.predictions, result.folder, result.cohort)
     if not shown and n_heatmaps != 0:
         said = "No slide is drawn: the files are not there, or the bags do not say where their tiles lie."
         result = dataclasses.replace(result, notes=(*result.notes, said))
+        record = RunRecord.load(result.folder.settings)
+        record.model_copy(update={"notes": result.notes}).save(result.folder.settings)
     classes = ClassNames(cohort.classes, cohort.positive)
     undrawn = draw_heatmaps(shown[:n_heatmaps], result.folder, result.cohort, classes, progress)
     failures = (*(Failure(name, "bags", reason) for name, reason in bad.items()), *undrawn)

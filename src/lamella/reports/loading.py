@@ -61,14 +61,14 @@ def _load_run(folder: RunFolder) -> Record:
     present = {
         "the cohort (cohort.csv)": cohort,
         "predictions (predictions.csv)": predictions,
-        "the tissue ledger (ledger.csv)": ledger,
+        "the tissue ledger (ledger.csv)": ledger if run is None or run.settings.bags is None else (),
         "results (metrics.json)": metrics,
         "settings and versions (run.json)": run,
     }
     classes = run.classes if run is not None else _list_classes(predictions or [])
     if not classes:
         raise ModelError(f"'{path}' names no classes (run.json, predictions.csv). Run `{verb}` again.")
-    arm = "model" if run is None else run.settings.encoder
+    arm = "model" if run is None else run.settings.encoder or "model"
     content = load_content(folder.cka, CkaRecord, made_by=verb)
     if content is None:  # version 0.1.0 kept them in metrics.json
         content = CkaRecord(pairs=(getattr(metrics, "model_extra", None) or {}).get("cka") or ())

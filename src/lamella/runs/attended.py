@@ -47,7 +47,7 @@ class BagTiles:
 
     def encode(self, network: Any, slide_id: str) -> NDArray[np.float32]:
         """Encode all tiles of a slide, a few read at once."""
-        n, parts = len(self.bags.corners_l0[slide_id]), []
+        n, parts = len(self.bags.features[slide_id]), []
         for start in range(0, n, _AT_ONCE):
             some = self.take({slide_id: np.arange(start, min(start + _AT_ONCE, n))})
             parts.append(encode_tiles(network, some.read(slide_id)))

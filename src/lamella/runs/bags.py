@@ -1,9 +1,9 @@
-"""The bags of a run, held in memory once."""
+"""The bags of a run: what each states of itself, and its embeddings, which stay in its file until they are read."""
 
 import bisect
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamella.cohort.spelling import tidy
+from lamella.encoders.names import drop_folders
 from lamella.errors import BagError
 from lamella.features.bag import BagFolder, FeatureBag
 from lamella.features.encoder_choice import split_address
 from lamella.features.finding import BAG_SUFFIXES, find_bags
 from lamella.features.layouts import open_bag, open_own_bag
+from lamella.features.rows import StoredRows
+from lamella.features.stored_bags import store_bag
 from lamella.runs.facts import BagFacts, read_facts, refuse_mixture
-
-_ROWS = 4096  # looked at together
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -27,14 +28,21 @@ class RunBags:
     """Bags by slide id.
 
     Attributes:
-        features: `(N, D)` float16 or float32 each, as stored.
-        corners_l0: `(N, 2)` int64 each, level-0 pixels.
+        features: `(N, D)` float16 or float32 each, as stored; read when asked for, a quarter of free memory at once.
+        corners_l0: `(N, 2)` int64 each, level-0 pixels; read so too.
         facts: What each states of itself.
+        given: Where bags lie that were there before the run, `FOLDER#ENCODER` where files hold several; else None.
     """
 
-    features: dict[str, NDArray[Any]]
-    corners_l0: dict[str, NDArray[np.int64]]
-    facts: dict[str, BagFacts]
+    features: Mapping[str, StoredRows | NDArray[Any]]
+    corners_l0: Mapping[str, StoredRows | NDArray[np.int64]]
+    facts: Mapping[str, BagFacts]
+    given: Path | None = None
+
+    @property
+    def width(self) -> int:
+        """D of an embedding."""
+        return int(next(iter(self.features.values())).shape[1])
 
     def without(self, slide_ids: Collection[str]) -> "RunBags":
         """Return them without those of some slides."""
@@ -43,6 +51,7 @@ class RunBags:
             features={slide_id: self.features[slide_id] for slide_id in kept},
             corners_l0={slide_id: self.corners_l0[slide_id] for slide_id in kept},
             facts={slide_id: self.facts[slide_id] for slide_id in kept},
+            given=self.given,
         )
 
     def key(self, slide_id: str) -> str:
@@ -60,9 +69,8 @@ def load_bags(folder: BagFolder, slide_ids: Sequence[str]) -> RunBags:
     for slide_id in slide_ids:
         path = folder.features_path(slide_id)
         bag = open_own_bag(path)
-        features[slide_id] = bag.read_stored()
-        corners[slide_id], facts[slide_id] = bag.corners_l0, read_facts(bag)
-        _refuse_not_finite(path, features[slide_id])
+        facts[slide_id] = read_facts(bag)
+        features[slide_id], corners[slide_id], _ = store_bag(path, bag)
     refuse_mixture(folder.features, facts.values())
     return RunBags(features=features, corners_l0=corners, facts=facts)
 
@@ -93,7 +101,7 @@ def load_bag_folder(folder: Path, slide_ids: Sequence[str]) -> RunBags:
         _refuse_shared(folder, slide_id, path, used)
         features[slide_id], corners[slide_id], facts[slide_id] = _load_one(path, slide_id)
     refuse_mixture(folder, facts.values())
-    return RunBags(features=features, corners_l0=corners, facts=facts)
+    return RunBags(features=features, corners_l0=corners, facts=facts, given=folder)
 
 
 def load_good_bags(folder: Path, slide_ids: Sequence[str]) -> tuple[RunBags, dict[str, str]]:
@@ -131,16 +139,15 @@ def load_good_bags(folder: Path, slide_ids: Sequence[str]) -> tuple[RunBags, dic
         slide_id, reason = next(iter(bad.items()))
         raise BagError(f"no slide has a bag to learn from; of '{slide_id}' {reason}")
     refuse_mixture(folder, facts.values())
-    return RunBags(features=features, corners_l0=corners, facts=facts), bad
+    return RunBags(features=features, corners_l0=corners, facts=facts, given=folder), bad
 
 
-def _load_one(path: Path, slide_id: str) -> tuple[NDArray[Any], NDArray[np.int64], BagFacts]:
+def _load_one(path: Path, slide_id: str) -> tuple[StoredRows, StoredRows, BagFacts]:
     """Return the rows, corners and facts of one bag of any tool."""
     bag = open_bag(path)
-    rows = bag.read_stored()
-    _refuse_not_finite(path, rows)
+    rows, corners_l0, sha256 = store_bag(path, bag)
     is_ours = bag.layout == "lamella"
-    return rows, bag.corners_l0, read_facts(bag) if is_ours else _list_foreign_facts(slide_id, bag, rows)
+    return rows, corners_l0, read_facts(bag) if is_ours else _list_foreign_facts(slide_id, bag, sha256)
 
 
 class _BagIndex:
@@ -202,19 +209,21 @@ def _refuse_shared(folder: Path, slide_id: str, path: Path, used: dict[Path, str
         )
 
 
-def _list_foreign_facts(slide_id: str, bag: FeatureBag, rows: NDArray[Any]) -> BagFacts:
-    """Return what another tool's file states."""
+def _list_foreign_facts(slide_id: str, bag: FeatureBag, sha256: str) -> BagFacts:
+    """Return what another tool's file states, and the hash of its embeddings."""
     # Where tiles lie on the slide, for attention: of use where both their places and their size are known.
     is_placed = bag.coords_l0 is not None
     width, height = (is_placed and bag.tile_l0) or (None, None)
     slide_width, slide_height = (is_placed and bag.tile_l0 and bag.slide_size) or (None, None)
     return BagFacts(
         slide_id=slide_id,
-        slide_sha256=hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest(),
+        slide_sha256=sha256,
         slide_quickhash="",
-        encoder=bag.encoder,
+        encoder=None if bag.encoder is None else drop_folders(bag.encoder),
+        tool=bag.layout,
         tile_px=bag.tile_px,
         mpp=bag.mpp,
+        tile_magnification=_find_magnification(bag),
         embedding_dim=bag.shape[1],
         tile_width_l0=width,
         tile_height_l0=height,
@@ -223,9 +232,10 @@ def _list_foreign_facts(slide_id: str, bag: FeatureBag, rows: NDArray[Any]) -> B
     )
 
 
-def _refuse_not_finite(path: Path, features: NDArray[Any]) -> None:
-    if not all(np.isfinite(features[start : start + _ROWS]).all() for start in range(0, len(features), _ROWS)):
-        raise BagError(f"'{path.name}' holds NaN or infinite features. Extract that slide again.")
+def _find_magnification(bag: FeatureBag) -> float | None:
+    """Return the nominal magnification of the tiles, as TRIDENT and AtlasPatch state it."""
+    stated = bag.provenance.get("target_magnification")
+    return float(stated) if isinstance(stated, int | float) and 0 < stated < float("inf") else None
 
 
 def hash_json(content: Any) -> str:

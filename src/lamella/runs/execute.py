@@ -27,11 +27,12 @@ from lamella.progress import Progress, SilentProgress
 from lamella.runs.attention import load_attention, locate_attention, save_attention
 from lamella.runs.bags import RunBags, hash_json, load_bag_folder, load_bags
 from lamella.runs.folder import RunFolder, hash_tables
+from lamella.runs.given import describe_bags
 from lamella.runs.leaks import refuse_seen_by_encoder
 from lamella.runs.measure import measure_run
 from lamella.runs.metrics import Metrics
 from lamella.runs.predictions import save_predictions
-from lamella.runs.record import EncoderRecord, Extraction, RunRecord, list_versions
+from lamella.runs.record import BagsPlace, EncoderRecord, Extraction, RunRecord, list_versions
 from lamella.runs.rounds import (
     Protocol,
     ProtocolOutcome,
@@ -176,13 +177,15 @@ def execute_on_bags(
     save_run_cohort(cohort, folder)
     analysis = analyse_bags(cohort, rounds, bags, settings, folder, progress)
     analysis.metrics.save(folder.metrics)
+    record = describe_given_run(settings, cohort, bags, [*notes, *analysis.notes], folder)
+    record.save(folder.settings)
     return Run(
         folder=folder,
         cohort=cohort,
         predictions=analysis.outcome.tested,
         metrics=analysis.metrics,
         failures=(),
-        notes=(*notes, *analysis.notes),
+        notes=record.notes,
     )
 
 
@@ -259,6 +262,25 @@ def describe_run(
     )
 
 
+def describe_given_run(
+    settings: TrainingSettings, cohort: Cohort, bags: RunBags, notes: Sequence[str], folder: RunFolder
+) -> RunRecord:
+    """Return what `run.json` is to hold of a run on bags that were there; where they lie is written under `local/`."""
+    described, said = describe_bags(settings, list(bags.facts.values()), width=bags.width)
+    if bags.given is not None:
+        BagsPlace(folder=str(bags.given.absolute())).save(folder.given_bags)
+    return RunRecord(
+        lamella_version=__version__,
+        finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        classes=cohort.classes,
+        positive=cohort.positive,
+        settings=described,
+        notes=(*notes, *said),
+        versions=list_versions(),
+        files=hash_tables(folder.path),
+    )
+
+
 def make_rounds(cohort: Cohort, settings: TrainingSettings) -> Cohort:
     """Make folds where the cohort brings neither folds nor splits."""
     if any(slide.fold is not None or slide.split is not None for slide in cohort.slides):
@@ -310,7 +332,7 @@ def save_ledger(cohort: Cohort, bags: RunBags, folder: RunFolder) -> None:
                     "step": step,
                     "kept_um2": round(kept, 1),
                     "removed_um2": round(removed, 1),
-                    "n_tiles": len(bags.corners_l0[slide.slide_id]),
+                    "n_tiles": len(bags.features[slide.slide_id]),
                 }
             )
     write_table(folder.ledger, ["slide_id", "step", "kept_um2", "removed_um2", "n_tiles"], rows)
@@ -349,7 +371,7 @@ def _save_attention(predictions: Sequence[SlidePrediction], bags: RunBags, folde
         path = folder.attention / f"{slide_id}.h5"
         if path.exists() and load_attention(path).key == key:
             continue
-        save_attention(locate_attention(prediction.attention, bags.corners_l0[slide_id], facts, key=key), path)
+        save_attention(locate_attention(prediction.attention, bags.corners_l0[slide_id][:], facts, key=key), path)
     if not unlocated:
         return []
     return [

@@ -27,7 +27,8 @@ class BagFacts(BaseModel):
     """What the file of a bag states, None where it does not: attributes of docs/formats.md.
 
     Of another tool's bag `slide_sha256` is that of its features, and `tile_width_l0` and `tile_height_l0` say how large
-    its tiles are; our own bags say so by `slide_mpp_x` and `slide_mpp_y`.
+    its tiles are; our own bags say so by `slide_mpp_x` and `slide_mpp_y`. `tool` is the layout; `tile_magnification` is
+    nominal, where another tool states it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -62,6 +63,8 @@ class BagFacts(BaseModel):
     seen_patients: tuple[str, ...] = ()
     tile_width_l0: float | None = None
     tile_height_l0: float | None = None
+    tool: str | None = None
+    tile_magnification: Number | None = None
 
     @property
     def slide_mpp(self) -> tuple[float, float] | None:
@@ -88,6 +91,11 @@ class BagFacts(BaseModel):
         return self.tile_width_l0, self.tile_height_l0
 
     @property
+    def image(self) -> str:
+        """What tells the slide again: the hash of its file or, of another tool's bag, that of its features."""
+        return self.slide_quickhash or ("" if self.tool == "lamella" else self.slide_sha256 or "")
+
+    @property
     def colours(self) -> NDArray[np.float64] | None:
         """Mean and SD of red, green and blue over tissue, `(6,)`."""
         return None if self.colour is None else np.array(self.colour)
@@ -109,7 +117,7 @@ def read_facts(bag: FeatureBag) -> BagFacts:
         BagError: If an attribute is of another kind than is written.
     """
     try:
-        return BagFacts.model_validate(bag.provenance)
+        return BagFacts.model_validate({**bag.provenance, "tool": bag.layout})
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         said = f"{'.'.join(map(str, first['loc']))}: {first['msg'][:100]}"

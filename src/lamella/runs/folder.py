@@ -80,6 +80,11 @@ class RunFolder:
             return Path(os.path.normpath(self.path / _read_elsewhere(elsewhere)))
         return self.path / "features"
 
+    @property
+    def given_bags(self) -> Path:
+        """What says where the bags lie that were there before the run."""
+        return self.local / "bags.json"
+
     def model(self, protocol: str, fold: int, seed: int) -> Path:
         """Return the folder of one model; `protocol` is `fold` or `batch`."""
         return self.models / f"{protocol}{fold}" / f"seed{seed}"

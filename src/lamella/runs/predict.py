@@ -1,36 +1,28 @@
 """Predicting new slides with a finished run or an export: cut and encode as it did, average its models' logits."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from lamella.analysis.prevalence import check_prevalence
 from lamella.analysis.thresholds import Threshold
-from lamella.cohort import Cohort, CohortSlide, save_cohort
+from lamella.cohort import Cohort
 from lamella.encoders import EncoderSpec
 from lamella.encoders.trust import find_trusted
-from lamella.errors import ModelError, SettingsError
+from lamella.errors import ModelError
 from lamella.features.extract import extract_cohort
 from lamella.features.failures import Failure
-from lamella.features.settings import name_in_files
 from lamella.files import find_inside, refuse_links
-from lamella.mil import SlideModel, SlidePrediction, average_predictions, check_bag_fits, load_model
+from lamella.mil import SlideModel, SlidePrediction, check_bag_fits, load_model
 from lamella.progress import Progress, SilentProgress
 from lamella.records import load_content
-from lamella.runs.attention import locate_attention, save_attention
-from lamella.runs.bags import RunBags, hash_json, load_bags
-from lamella.runs.folder import RunFolder, hash_tables, refuse_changed_tables
+from lamella.runs.bags import load_bags
+from lamella.runs.folder import RunFolder, refuse_changed_tables
 from lamella.runs.leaks import refuse_seen_by_encoder
-from lamella.runs.measure import measure_external
 from lamella.runs.metrics import Metrics
-from lamella.runs.predictions import save_predictions
-from lamella.runs.predictor import Member, Predictor, list_seen, measure_spread, refuse_seen
-from lamella.runs.record import EncoderRecord, RunRecord, SettingsRecord, list_versions
+from lamella.runs.predicting import BagsByEncoder, begin_prediction, finish_prediction, is_labelled, predict_slide
+from lamella.runs.predictor import Member, Predictor, list_seen
+from lamella.runs.record import EncoderRecord, RunRecord, SettingsRecord
 from lamella.runs.settings import restore_extract_settings
-from lamella.temporaries import sweep_temporaries
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -190,88 +182,39 @@ def predict_cohort(
     """
     progress = progress or SilentProgress()
     predictor = source.predictor() if isinstance(source, FinishedRun) else source
-    folder = RunFolder(out)
-    refuse_links(folder.path)
-    sweep_temporaries(folder.path)
-    labelled = all(slide.label is not None for slide in cohort.slides)
-    if prevalence is not None:
-        check_prevalence(prevalence)
-        if not labelled:
-            raise SettingsError("--prevalence restates what labels measure and slides have none. Leave it out.")
-    refuse_seen(predictor, cohort, labelled=labelled, progress=progress)
-    save_cohort(cohort, folder.local / "cohort.csv")
-    extract = dataclasses.replace(
-        restore_extract_settings(predictor.settings, predictor.encoders[0]), encoders=predictor.encoders
-    )
+    encoders = predictor.encoders
+    folder = begin_prediction(predictor, cohort, out, prevalence=prevalence, progress=progress)
+    extract = dataclasses.replace(restore_extract_settings(predictor.settings, encoders[0]), encoders=encoders)
     report = extract_cohort(cohort.slides, extract, features or folder.features, progress=progress)
     failed = {failure.slide_id for failure in report.failures}
     done = [slide for slide in cohort.slides if slide.slide_id not in failed]
     ids = [slide.slide_id for slide in done]
-    bags = {encoder: load_bags(home, ids) for encoder, home in zip(predictor.encoders, report.folders, strict=True)}
-    if labelled:
+    bags = {encoder: load_bags(home, ids) for encoder, home in zip(encoders, report.folders, strict=True)}
+    if is_labelled(cohort):
         for loaded in bags.values():
             refuse_seen_by_encoder(ids, loaded.facts, cohort)
-    predictions = [_predict(predictor, slide, bags, folder) for slide in done]
-    save_predictions(predictions, predictor.classes, folder.predictions)
-    if labelled and predictions:
-        measure_external(
-            predictions, predictor.classes, predictor.positive, predictor.threshold, prevalence=prevalence
-        ).save(folder.metrics)
-    RunRecord(
-        classes=predictor.classes,
-        positive=predictor.positive,
-        settings=predictor.settings,
-        external=True,
-        notes=(*report.notes, *_say_unlike(predictions, progress)),
-        versions=list_versions(),
-        files=hash_tables(folder.path),
-    ).save(folder.settings)
+    for slide in done:
+        _check_fits(predictor, slide.slide_id, bags)
+    predictions = [predict_slide(predictor, slide, bags, folder) for slide in done]
+    finish_prediction(predictor, predictions, folder, prevalence=prevalence, notes=report.notes, progress=progress)
     return predictions, report.failures
 
 
-def _predict(
-    predictor: Predictor, slide: CohortSlide, bags: Mapping[EncoderSpec, RunBags], folder: RunFolder
-) -> SlidePrediction:
-    predictions = []
+def _check_fits(predictor: Predictor, slide_id: str, bags: BagsByEncoder) -> None:
+    """Refuse a bag that was not made as those were that the models learned from."""
     for member in predictor.members:
-        facts = bags[member.encoder].facts[slide.slide_id]
-        features = bags[member.encoder].features[slide.slide_id]
+        facts = bags[member.encoder].facts[slide_id]
         try:
             check_bag_fits(
                 member.model,
                 fingerprint=facts.fingerprint,
                 mpp=facts.mpp,
                 tile_px=facts.tile_px,
-                embedding_dim=features.shape[1],
+                embedding_dim=bags[member.encoder].width,
                 encoder=facts.encoder,
             )
         except ModelError as error:
-            raise ModelError(
-                f"slide '{slide.slide_id}' cannot be predicted by this {predictor.called}: {error}"
-            ) from error
-        predictions.append(member.model.predict(features).of(slide))
-    mean = average_predictions(predictions)
-    first = bags[predictor.encoders[0]]
-    key = hash_json([np.asarray(mean.attention).tobytes().hex(), first.key(slide.slide_id)])
-    facts = first.facts[slide.slide_id]
-    record = locate_attention(mean.attention, first.corners_l0[slide.slide_id], facts, key=key)
-    save_attention(record, folder.attention / f"{slide.slide_id}.h5")
-    unlike = None
-    if predictor.reference is not None:
-        features_by_name = {name_in_files(encoder): loaded.features[slide.slide_id] for encoder, loaded in bags.items()}
-        unlike = predictor.reference.judge(facts, features_by_name)
-    return dataclasses.replace(mean, spread=measure_spread(predictor.members, predictions), unlike=unlike)
-
-
-def _say_unlike(predictions: Sequence[SlidePrediction], progress: Progress) -> list[str]:
-    """Say aloud which slides are unlike those of training; return the same as notes."""
-    notes = []
-    for prediction in predictions:
-        if prediction.unlike is not None and prediction.unlike.reasons:
-            reasons = "; ".join(prediction.unlike.reasons)
-            notes.append(f"slide '{prediction.slide_id}' is unlike those of training: {reasons}")
-            progress.say(notes[-1])
-    return notes
+            raise ModelError(f"slide '{slide_id}' cannot be predicted by this {predictor.called}: {error}") from error
 
 
 def find_run_encoder(run: FinishedRun) -> EncoderSpec:
@@ -282,6 +225,8 @@ def find_run_encoder(run: FinishedRun) -> EncoderSpec:
         ModelError: If the record of it is damaged.
     """
     spec = read_run_encoder(run)
+    if run.settings.unknown:  # a name that another tool gave its bags: nothing is built by it
+        return spec
     return EncoderSpec(name=find_trusted(spec.name), weights=spec.weights)
 
 
@@ -296,4 +241,4 @@ def read_run_encoder(run: FinishedRun) -> EncoderSpec:
     local = load_content(run.folder.local / "encoder.json", EncoderRecord, made_by="lamella run")
     if local is not None:
         return EncoderSpec(name=local.name, weights=local.weights)
-    return EncoderSpec(name=run.settings.encoder, weights="random" if run.settings.weights == "random" else "auto")
+    return EncoderSpec(name=run.settings.encoder_name, weights="random" if run.settings.weights == "random" else "auto")

@@ -1,6 +1,6 @@
 """What predicts new slides: the models of a finished run or of an export, each beside its encoder."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from lamella.encoders.tuned import list_hashes
 from lamella.errors import LeakageError
 from lamella.mil import SlideModel, SlidePrediction, Spread
 from lamella.progress import Progress
+from lamella.runs.given import GIVEN, refuse_slides
 from lamella.runs.record import SettingsRecord
 from lamella.runs.reference import Reference
 from lamella.slide import hash_readable
@@ -21,7 +22,10 @@ from lamella.slide import hash_readable
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Member:
-    """One model, the fold it was trained in, and the encoder whose bags it reads."""
+    """One model, the fold it was trained in, and the encoder whose bags it reads.
+
+    Of bags that were there before the run, the encoder is a name for them and may not be known here.
+    """
 
     model: SlideModel
     fold: int
@@ -88,7 +92,13 @@ class Predictor:
 
     @property
     def encoders(self) -> tuple[EncoderSpec, ...]:
-        """Its encoders, each once."""
+        """Its encoders, each once.
+
+        Raises:
+            ModelError: If it was trained on bags that were there, and slides cannot be made into such bags.
+        """
+        if self.settings.unknown or any(member.encoder.name == GIVEN for member in self.members):
+            raise refuse_slides(self.settings, self.folder)
         return tuple(dict.fromkeys(member.encoder for member in self.members))
 
 
@@ -120,18 +130,35 @@ def measure_spread(members: Sequence[Member], predictions: Sequence[SlidePredict
     return Spread(sd=probabilities.std(axis=0, ddof=1), low=probabilities.min(axis=0), high=probabilities.max(axis=0))
 
 
-def refuse_seen(predictor: Predictor, cohort: Cohort, *, labelled: bool, progress: Progress) -> None:
+def refuse_seen(
+    predictor: Predictor,
+    cohort: Cohort,
+    *,
+    labelled: bool,
+    progress: Progress,
+    images: Mapping[str, str] | None = None,
+) -> None:
     """Refuse to measure on what the models learned from; predicting it without labels is only said aloud.
+
+    Args:
+        predictor: The models.
+        cohort: What is to be predicted.
+        labelled: Whether it is to be measured.
+        progress: Where to report to.
+        images: Hashes of slides by what their bags say, by id: then patients and files were looked at before.
 
     Raises:
         LeakageError: If there are labels, and one of the slides or patients was learned from.
     """
     known = predictor.seen
-    hashes = hash_readable({slide.slide_id: slide.path for slide in cohort.slides})
+    if images is None:
+        hashes: Mapping[str, str] = hash_readable({slide.slide_id: slide.path for slide in cohort.slides})
+        same_patient = [s.slide_id for s in cohort.slides if known.has_patient(s.patient_id)]
+    else:
+        hashes, same_patient = images, []
     same_image = [slide_id for slide_id, sha256 in hashes.items() if sha256 in known.images]
-    same_patient = [s.slide_id for s in cohort.slides if known.has_patient(s.patient_id)]
     seen = same_image or same_patient
-    if labelled and not known.knows_patients:
+    if labelled and not known.knows_patients and images is None:
         progress.say(
             "the ids of the patients of training did not come along (exported with --pseudonyms): slides are compared "
             "by their files alone"

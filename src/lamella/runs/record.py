@@ -9,6 +9,10 @@ from lamella import __version__
 from lamella.defaults import DEVICE, N_FOLDS, N_SEEDS
 from lamella.records import Record
 
+MADE_BY = ("encoder", "weights", "tile_px", "mpp", "stride_px", "min_tissue", "tissue", "max_upsample", "dtype",
+           "precision")  # fmt: skip
+"""Settings that say how slides became bags."""
+
 Value = str | int | float | bool | None
 _PACKAGES = ("torch", "torchvision", "timm", "openvino", "numpy", "scikit-learn", "fastslide", "openslide-python",
              "openslide-bin", "pyvips", "h5py")  # fmt: skip
@@ -39,31 +43,63 @@ class StageTwoRecord(Record):
     evaluate: str
 
 
+class BagsRecord(Record):
+    """What is known of bags that were there before the run, besides how tiles were cut and encoded.
+
+    `tools` wrote them; `fingerprint` is of the encoder's weights, `width` of an embedding; `magnification` is nominal,
+    as TRIDENT states it where it states no um per pixel. None is not stated, or differs from bag to bag.
+    """
+
+    tools: tuple[str, ...]
+    fingerprint: str | None
+    width: int
+    magnification: float | None
+
+
+class BagsPlace(Record):
+    """Where a machine finds the bags of a run that were there before it, `local/bags.json`: a path."""
+
+    folder: str
+
+
 class SettingsRecord(Record):
     """How a run cut, encoded and trained, without paths: what may be passed on, and what new slides need.
 
     `train` are `TrainSettings` as files hold them; a prediction of new slides and an export have those of their run.
+    Of a run on bags that were there, `bags` is set, and what their files do not state is None.
     """
 
-    encoder: str
-    weights: str = "pretrained"
-    tile_px: int
-    mpp: float
-    stride_px: int
-    min_tissue: float
-    tissue: str
-    max_upsample: float
+    encoder: str | None
+    weights: str | None = "pretrained"
+    tile_px: int | None
+    mpp: float | None
+    stride_px: int | None
+    min_tissue: float | None
+    tissue: str | None
+    max_upsample: float | None
     include_class: tuple[str, ...] = ()
     exclude_class: tuple[str, ...] = ()
-    dtype: str
+    dtype: str | None
     device: str = DEVICE
-    precision: str
+    precision: str | None
+    bags: BagsRecord | None = None
     train: dict[str, Value] = Field(default_factory=dict)
     n_seeds: int = N_SEEDS
     n_folds: int = N_FOLDS
     split_seed: int = 0
     sensitivity: float | None = None
     stage_two: StageTwoRecord | None = None
+
+    @property
+    def encoder_name(self) -> str:
+        """The encoder's name, or that it is not stated."""
+        return self.encoder or "encoder not stated"
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """What of cutting and encoding is not known, by name; empty where new slides can be treated alike."""
+        absent = tuple(name for name in MADE_BY if getattr(self, name) is None)
+        return (*absent, "fingerprint") if self.bags is not None and self.bags.fingerprint is None else absent
 
 
 class RunRecord(Record):

@@ -1,6 +1,6 @@
 """What the slides of training look like, as an export carries it: numbers over all of them, none of a single slide.
 
-reference.npz   mpp (2,): finest and coarsest level 0, um per pixel
+reference.npz   mpp (2,): finest and coarsest level 0, um per pixel; NaN where that is not known
                 colour.*: mean and SD of red, green and blue over tissue, as a `Likeness`
                 embedding.<encoder>.*: mean embedding of a slide, as a `Likeness`, for each encoder
 """
@@ -18,7 +18,9 @@ from lamella.analysis.unlike import Likeness, find_distance, fit_likeness, is_un
 from lamella.errors import ModelError
 from lamella.files import replacing
 from lamella.machine import refuse_passing
+from lamella.mil.batches import Bag
 from lamella.mil.prediction import Unlike
+from lamella.mil.standardise import find_moments
 from lamella.regular import refuse_irregular, refuse_zip_bomb
 from lamella.runs.facts import BagFacts
 
@@ -28,16 +30,16 @@ class Reference:
     """What the slides of training look like.
 
     Attributes:
-        mpp: `(finest, coarsest)` level 0, um per pixel.
+        mpp: `(finest, coarsest)` level 0, um per pixel; None where the bags did not state it.
         colour: Of tissue; None where the bags did not state it.
         embeddings: Of a slide's mean embedding, by the name of the encoder's file.
     """
 
-    mpp: tuple[float, float]
+    mpp: tuple[float, float] | None
     colour: Likeness | None
     embeddings: Mapping[str, Likeness]
 
-    def judge(self, facts: BagFacts, embeddings: Mapping[str, NDArray[Any]]) -> Unlike:
+    def judge(self, facts: BagFacts, embeddings: Mapping[str, Bag]) -> Unlike:
         """Say how a slide is unlike those of training.
 
         Args:
@@ -45,9 +47,9 @@ class Reference:
             embeddings: `(N, D)` by the name of the encoder's file.
         """
         mpp = None if facts.slide_mpp is None else max(facts.slide_mpp)
-        low, high = self.mpp
+        low, high = self.mpp or (0.0, 0.0)
         said = {}
-        if mpp is not None and is_unlike_mpp(mpp, low, high):
+        if mpp is not None and self.mpp is not None and is_unlike_mpp(mpp, low, high):
             known = f"{low:.3g}" if f"{low:.3g}" == f"{high:.3g}" else f"{low:.3g} to {high:.3g}"
             said["mpp"] = f"scanned at {mpp:.3g} um/px, those of training at {known}"
         colour = facts.colours
@@ -71,9 +73,9 @@ def _say_how_far(ratio: float) -> str:
     return f"{times if times != '1.0' else 'just over 1'} times as far off as slides of training may"
 
 
-def find_mean_embedding(features: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the mean of a bag's rows, `(D,)`."""
-    return cast("NDArray[np.float64]", features.mean(axis=0, dtype=np.float64))
+def find_mean_embedding(features: Bag) -> NDArray[np.float64]:
+    """Return the mean of a bag's rows, `(D,)`, a few thousand of them at a time."""
+    return find_moments(features)[0]
 
 
 def build_reference(
@@ -91,7 +93,7 @@ def build_reference(
     mpps = [max(bag.slide_mpp) for bag in facts.values() if bag.slide_mpp is not None]
     colours = {i: bag.colours for i, bag in facts.items() if bag.colours is not None}
     return Reference(
-        mpp=(min(mpps), max(mpps)),
+        mpp=(min(mpps), max(mpps)) if mpps else None,
         colour=_fit(colours, patients) if len(colours) == len(facts) else None,
         embeddings={name: _fit(values, patients) for name, values in embeddings.items() if values},
     )
@@ -99,7 +101,7 @@ def build_reference(
 
 def save_reference(reference: Reference, path: Path) -> None:
     """Write it, whole or not at all."""
-    arrays: dict[str, NDArray[np.float64]] = {"mpp": np.array(reference.mpp)}
+    arrays: dict[str, NDArray[np.float64]] = {"mpp": np.array(reference.mpp or (np.nan, np.nan))}
     parts = {f"embedding.{name}": likeness for name, likeness in reference.embeddings.items()}
     if reference.colour is not None:
         parts["colour"] = reference.colour
@@ -129,7 +131,7 @@ def load_reference(path: Path) -> Reference:
         refuse_passing(error, str(path))
         raise ModelError(f"'{path}' cannot be read. Get the folder again from where it came.") from error
     return Reference(
-        mpp=(low, high),
+        mpp=None if np.isnan(low) else (low, high),
         colour=parts.pop("colour", None),
         embeddings={name.removeprefix("embedding."): likeness for name, likeness in parts.items()},
     )

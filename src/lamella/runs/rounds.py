@@ -5,6 +5,7 @@ from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from lamella.cohort import Cohort, Round
@@ -17,6 +18,8 @@ from lamella.progress import Progress
 from lamella.runs.bags import RunBags, hash_json
 from lamella.runs.folder import RunFolder
 from lamella.runs.predictions import tabulate
+
+_NONE = np.zeros(0, np.float32)  # of predictions whose attention nobody asks for: it may be a million numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +142,7 @@ def predict_protocol(
                     prediction = model.predict(bags.features[slide_id]).of(
                         by_id[slide_id], fold=round_.fold, seed=model.settings.seed, side=side
                     )
-                    predictions.append(prediction)
+                    predictions.append(dataclasses.replace(prediction, attention=_NONE))
                     if side == "test":
                         tested.setdefault(slide_id, []).append(prediction)
     return ProtocolOutcome(
@@ -182,6 +185,6 @@ def _describe(model: SlideModel, round_: Round, key: str, bags: RunBags, cohort:
         | {
             "key": key,
             "seen_patients": sorted({patients[i] for i in (*round_.train, *round_.val)}),
-            "seen_images": sorted(str(bags.facts[i].slide_quickhash) for i in (*round_.train, *round_.val)),
+            "seen_images": sorted(bags.facts[i].image for i in (*round_.train, *round_.val)),
         },
     )

@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import TypedDict, TypeVar, get_args
 
 from lamella.defaults import (
     CAM_ARM,
@@ -21,8 +21,10 @@ from lamella.features.plan import CutSettings
 from lamella.features.settings import ExtractSettings, name_in_files
 from lamella.finetune.settings import FinetuneSettings
 from lamella.mil.settings import TrainSettings
-from lamella.runs.record import SettingsRecord, StageTwoRecord
+from lamella.runs.record import SettingsRecord, StageTwoRecord, Value
 from lamella.tiles import TileSpec
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,18 +175,45 @@ def describe_settings(settings: RunSettings) -> SettingsRecord:
         dtype=extract.dtype,
         device=extract.runtime.device,
         precision=extract.runtime.precision,
-        train=dataclasses.asdict(settings.train),
-        n_seeds=settings.n_seeds,
-        n_folds=settings.n_folds,
-        split_seed=settings.split_seed,
-        sensitivity=settings.sensitivity,
+        **describe_training(settings),
         stage_two=None if settings.stage_two is None else settings.stage_two.describe(),
     )
 
 
+class TrainingFields(TypedDict):
+    """How heads were trained, as fields of `SettingsRecord`."""
+
+    train: dict[str, Value]
+    n_seeds: int
+    n_folds: int
+    split_seed: int
+    sensitivity: float | None
+
+
+def describe_training(settings: TrainingSettings) -> TrainingFields:
+    """Return how heads were trained, as records hold it."""
+    return {
+        "train": dataclasses.asdict(settings.train),
+        "n_seeds": settings.n_seeds,
+        "n_folds": settings.n_folds,
+        "split_seed": settings.split_seed,
+        "sensitivity": settings.sensitivity,
+    }
+
+
 def restore_extract_settings(record: SettingsRecord, encoder: EncoderSpec) -> ExtractSettings:
-    """Return the settings by which a finished run cut and encoded, for new slides."""
-    spec = TileSpec(tile_px=record.tile_px, mpp=record.mpp, stride_px=record.stride_px, min_tissue=record.min_tissue)
-    cut = CutSettings(spec=spec, tissue=record.tissue, max_upsample=record.max_upsample)
-    runtime = RuntimeSettings(precision=record.precision)
-    return ExtractSettings(cut=cut, encoders=(encoder,), runtime=runtime, dtype=record.dtype)
+    """Return the settings by which a finished run cut and encoded, for new slides; nothing of them is `unknown`."""
+    spec = TileSpec(
+        tile_px=_known(record.tile_px),
+        mpp=_known(record.mpp),
+        stride_px=_known(record.stride_px),
+        min_tissue=_known(record.min_tissue),
+    )
+    cut = CutSettings(spec=spec, tissue=_known(record.tissue), max_upsample=_known(record.max_upsample))
+    runtime = RuntimeSettings(precision=_known(record.precision))
+    return ExtractSettings(cut=cut, encoders=(encoder,), runtime=runtime, dtype=_known(record.dtype))
+
+
+def _known(value: _T | None) -> _T:
+    assert value is not None, "callers refuse runs on bags that do not state it"
+    return value

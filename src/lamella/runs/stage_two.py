@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from lamella.cohort import Cohort, CohortSlide, Round
 from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder
@@ -28,6 +26,7 @@ from lamella.finetune.inputs import FitPlaces, LabelledSlides
 from lamella.finetune.settings import FinetuneSettings
 from lamella.finetune.tiles import choose_top
 from lamella.mil import SlideModel, SlidePrediction, TrainingRecord, load_model, save_model
+from lamella.mil.batches import Bag
 from lamella.progress import AlikeOnce, Progress
 from lamella.runs.attended import AttendedTiles, BagTiles, encode_tiles
 from lamella.runs.bags import RunBags, hash_json, load_bags
@@ -166,9 +165,7 @@ def _run_job(job: _Job) -> tuple[list[_Reading], list[Training]]:
     return readings, trainings
 
 
-def _read_twice(
-    job: _Job, kind: str, model: SlideModel, features: Mapping[str, NDArray[np.floating]]
-) -> list[_Reading]:
+def _read_twice(job: _Job, kind: str, model: SlideModel, features: Mapping[str, Bag]) -> list[_Reading]:
     """Predict slides from all tiles, and from the k of them that this very model attends most."""
     slides, readings = job.slides, []
     for slide_id, rows in features.items():
@@ -254,7 +251,7 @@ def _list_seen(slides: Iterable[CohortSlide]) -> SeenSlides:
     return make_seen(rows)
 
 
-def _encode_again(job: _Job, encoder: EncoderSpec, test: Sequence[str]) -> Mapping[str, NDArray[np.floating]]:
+def _encode_again(job: _Job, encoder: EncoderSpec, test: Sequence[str]) -> Mapping[str, Bag]:
     """Encode the test slides with the tuned encoder: all their tiles, or those that stage 1 attends most."""
     if job.stage.evaluate == "all":
         slides = [slide for slide_id, slide in job.slides.items() if slide_id in set(test)]

@@ -29,7 +29,7 @@ from lamella.files import write_text
 from lamella.mil import TrainingRecord
 from lamella.progress import Progress, SilentProgress
 from lamella.runs.bags import RunBags
-from lamella.runs.execute import Analysis, analyse_bags, describe_run, save_run_cohort
+from lamella.runs.execute import Analysis, analyse_bags, describe_given_run, describe_run, save_run_cohort
 from lamella.runs.folder import RunFolder
 from lamella.runs.record import EncoderRecord
 from lamella.runs.rounds import Protocol, keep_available, predict_protocol, train_protocol
@@ -130,6 +130,7 @@ def run_given(
     save_run_cohort(cohort, folder)
     analysis = analyse_bags(cohort, list_rounds(cohort), bags, training, folder, progress)
     analysis.metrics.save(folder.metrics)
+    describe_given_run(training, cohort, bags, [*cohort.notes, *analysis.notes], folder).save(folder.settings)
     return _finish(arm, folder, bags, None, training, analysis)
 
 

@@ -12,6 +12,8 @@ from lamella.analysis.predictions import number_groups
 from lamella.analysis.robustness import RobustnessIndex, find_batch_gap, find_robustness_index
 from lamella.cohort import Cohort, Round
 from lamella.errors import LamellaError
+from lamella.mil.batches import Bag
+from lamella.mil.standardise import find_moments
 from lamella.studies.looks import BatchGap
 from lamella.studies.outcome import ArmOutcome, average_arm
 
@@ -19,7 +21,7 @@ N_NEIGHBOURS = 11
 
 
 def measure_features(
-    features: Mapping[str, NDArray[np.floating]], rounds: Sequence[Round], cohort: Cohort
+    features: Mapping[str, Bag], rounds: Sequence[Round], cohort: Cohort
 ) -> tuple[RobustnessIndex, Figure] | None:
     """Return the robustness index of an encoder's features, and how well the batch can be read from them.
 
@@ -35,7 +37,7 @@ def measure_features(
     batches = tuple(sorted({str(slide.batch) for slide in slides}))
     if len(batches) < 2:
         return None
-    means = {slide.slide_id: np.asarray(features[slide.slide_id], np.float64).mean(axis=0) for slide in slides}
+    means = {slide.slide_id: find_moments(features[slide.slide_id])[0] for slide in slides}
     index = find_robustness_index(
         np.stack([means[slide.slide_id] for slide in slides]),
         number_groups([str(slide.label) for slide in slides]),

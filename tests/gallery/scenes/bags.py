@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from lamella.cli import build_app
 from tests.gallery.scenes.encoders import write_encoder
 from tests.gallery.scenes.slides import draw_slide
+from tests.gallery.scenes.tables import write_cohort
 
 
 def extract_once() -> None:
@@ -46,6 +47,24 @@ def save_cohort_bags(folder: str, n_slides: int, *, nan: bool = False, mixed: bo
             file["features"] = np.zeros((3, 4, 7), np.float32)
     if mixed:
         with h5py.File(first, "r+") as file:
+            file["features"].attrs["encoder"] = "conch_v1"
+
+
+def train_once() -> None:
+    """Train a run on bags of a cohort of twelve."""
+    write_cohort("slides.csv", n_slides=12)
+    save_cohort_bags("bags", 12)
+    command = "train slides.csv --features bags --out run --epochs 1 --seeds 1 --folds 3 --quiet"
+    done = CliRunner().invoke(build_app(), command.split())
+    assert done.exit_code == 0, done.output
+
+
+def save_other_bags(folder: str) -> None:
+    """Train a run on bags, and write bags of other slides by another encoder."""
+    train_once()
+    save_bags(folder, ["S-0900", "S-0901"])
+    for path in Path(folder).glob("*.h5"):
+        with h5py.File(path, "r+") as file:
             file["features"].attrs["encoder"] = "conch_v1"
 
 

@@ -49,7 +49,8 @@ def name_model(record: Record) -> str:
     """Return what was trained on what, as in 'Attention over efficientnet-lite0 tiles'."""
     settings = None if record.run is None else record.run.settings
     head = HEAD if settings is None else str(settings.train.get("head", HEAD))
-    return f"{HEADS.get(head, head)} over {'' if settings is None else f'{settings.encoder} '}tiles"
+    encoder = "" if settings is None or settings.encoder is None else f"{settings.encoder} "
+    return f"{HEADS.get(head, head)} over {encoder}tiles"
 
 
 def say_counts(record: Record) -> str:

@@ -25,6 +25,7 @@ from lamella.reports.page.reasons import say_cka
 from lamella.reports.page.shared import build_section, list_calls, list_notes, list_outlines
 from lamella.reports.record import Record
 from lamella.reports.scrub import drop_folders
+from lamella.runs.record import MADE_BY
 
 
 def build_run_page(record: Record, *, max_rows: int) -> Page:
@@ -113,8 +114,14 @@ def _list_answer(record: Record) -> list[Block | None]:
 def _list_settings(record: Record) -> list[Block | None]:
     if record.run is None:
         return [Text("There is no run.json, so settings and versions are not known.", "note")]
+    asked = record.run.settings.as_json()
+    if record.run.settings.bags is not None:
+        unknown = dict.fromkeys((*MADE_BY, "fingerprint", "magnification"), "unknown: the bags do not state it")
+        asked = {key: unknown.get(key, value) if value is None else value for key, value in asked.items()}
+        bags = {key: unknown.get(key) if value is None else value for key, value in asked["bags"].items()}
+        asked["bags"] = bags | {"tools": ", ".join(record.run.settings.bags.tools)}
     settings = [
-        *record.run.settings.as_json().items(),
+        *asked.items(),
         *([("ran on", record.run.runtime)] if record.run.runtime else []),
     ]
     return [tabulate_settings(settings), tabulate_versions(record)]
