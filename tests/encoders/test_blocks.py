@@ -9,7 +9,8 @@ from timm.models import create_feature_extractor as create_timm_extractor
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder, list_encoders
-from lamella.encoders.blocks import STRIDES, cut_network, measure_blocks
+from lamella.encoders.block_plans import STRIDES
+from lamella.encoders.blocks import cut_network, measure_blocks
 from lamella.encoders.cards import cut_card
 from lamella.encoders.network import build_network
 from lamella.encoders.runtime.checking import compare_depths

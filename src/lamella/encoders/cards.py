@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from lamella.defaults import WEIGHTS
-from lamella.encoders.names import N_BLOCKS, is_own, is_tuned, join_name, split_name
+from lamella.encoders.names import N_BLOCKS, is_own, is_tuned, join_name, split_layers, split_name
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -64,6 +64,7 @@ class EncoderCard:
         block_dims: Width of the embedding after each of the four blocks; None where the network has no such blocks,
             or where they were not looked for.
         depth: How many of the four blocks are kept.
+        layers: How many of its own blocks a transformer keeps, of which the four are quarters; None is all.
     """
 
     name: str
@@ -101,11 +102,17 @@ class EncoderCard:
     imagenet_top1: float | None = None
     block_dims: tuple[int, ...] | None = None
     depth: int = N_BLOCKS
+    layers: int | None = None
 
     @property
     def whole_name(self) -> str:
-        """The name of the whole encoder: `resnet18` for `resnet18@3`."""
+        """The name of the whole encoder: `resnet18` for `resnet18@3`, `uni@block18` for `uni@block18@3`."""
         return split_name(self.name)[0]
+
+    @property
+    def weights_name(self) -> str:
+        """The name of the encoder whose weights it has: `uni` for `uni@block18@3`."""
+        return split_layers(self.whole_name)[0]
 
     @property
     def is_tuned(self) -> bool:
@@ -170,4 +177,10 @@ def cut_card(card: EncoderCard, depth: int) -> EncoderCard:
     """
     assert card.block_dims is not None
     name, width = join_name(card.whole_name, depth), card.block_dims[depth - 1]
-    return dataclasses.replace(card, name=name, depth=depth, embedding_dim=width)
+    return dataclasses.replace(card, name=name, depth=depth, embedding_dim=width, n_parameters=None, gflops=None)
+
+
+def keep_layers(card: EncoderCard, layers: int) -> EncoderCard:
+    """Return the card of a transformer's first `layers` blocks; how wide their embedding is must be looked for."""
+    name = f"{card.name}@block{layers:02d}"
+    return dataclasses.replace(card, name=name, layers=layers, n_parameters=None, gflops=None)
