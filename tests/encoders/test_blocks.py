@@ -9,7 +9,8 @@ from timm.models import create_feature_extractor as create_timm_extractor
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder, list_encoders
-from lamella.encoders.blocks import STRIDES, cut_network, measure_blocks
+from lamella.encoders.block_plans import STRIDES
+from lamella.encoders.blocks import cut_network, measure_blocks
 from lamella.encoders.cards import cut_card
 from lamella.encoders.network import build_network
 from lamella.encoders.runtime.checking import compare_depths
@@ -19,7 +20,9 @@ from lamella.encoders.timm_trunk import create_trunk
 from lamella.encoders.trust import trusting
 from lamella.errors import EncoderError, WeightsError
 
-CARDS = tuple({card.network: card for card in list_encoders()[::-1]}.values())[::-1]  # one a network
+FAMILIES_CUT = ("resnet", "densenet", "efficientnet", "tf_efficientnet")
+CONVOLUTIONAL = [card for card in list_encoders() if card.network.startswith(FAMILIES_CUT)]
+CARDS = tuple({card.network: card for card in CONVOLUTIONAL[::-1]}.values())[::-1]  # one a network
 DEPTHS = (1, 2, 3, 4)
 # Where the untouched network is read: torchvision's ResNets and DenseNets, timm's EfficientNets.
 NODES = {
@@ -154,7 +157,10 @@ def test_a_file_of_a_cut_network_serves_that_depth_and_no_deeper_one(tmp_path, t
 
 
 def test_the_parameters_of_the_blocks_are_those_of_the_network_each_once():
+    swin = {"embed_layer": "ConvStem", "embed_dim": 16, "num_heads": [1, 2, 2, 4], "depths": [1, 2, 1, 1]}
     for trunk in (
+        create_trunk("convnext_atto", {}),
+        create_trunk("swin_tiny_patch4_window7_224", swin),
         create_trunk("resnet18", {}),
         create_trunk("densenet121", {}),
         create_trunk("tf_efficientnet_lite0", {}),
@@ -163,6 +169,7 @@ def test_the_parameters_of_the_blocks_are_those_of_the_network_each_once():
         names = [name for name, _ in trunk.named_parameters()]
         blocks = cut_network(trunk, "any", 4)
         assert sorted(name for depth in DEPTHS for name in blocks.named_block(depth)) == sorted(names)
+        assert all(blocks.named_block(depth) for depth in DEPTHS)
 
 
 def test_each_depth_has_a_fingerprint_of_its_own_and_the_whole_keeps_its_old_one():

@@ -4,19 +4,24 @@ import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from lamella.encoders import EncoderCard, EncoderSpec, find_encoder, fingerprint_encoder, list_encoders
+from lamella.encoders.foundation import FOUNDATION
 from lamella.encoders.network import build_network
 from lamella.encoders.store import load_stored_card, save_entry
-from lamella.encoders.timm_trunk import create_trunk, measure_width
+from lamella.encoders.timm_trunk import create_trunk
 from lamella.encoders.trust import trusting
 from lamella.errors import EncoderError, WeightsError
+from tests.encoders.reduced import shrink
 
 CARDS = list_encoders()
+PATHOLOGY = {card.name for card in FOUNDATION}
 OWN = """
 import torch
 
@@ -55,14 +60,25 @@ def own(tmp_path: Path) -> Iterator[str]:
         yield f"{path}:build"
 
 
-@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
-def test_a_card_declares_the_width_that_its_network_has(card: EncoderCard) -> None:
-    assert (
-        measure_width(create_trunk(card.network, card.model_args, device="meta"), card.name, 64) == card.embedding_dim
-    )
+def _mark_large(card: EncoderCard) -> Any:
+    """Mark what takes a second and more to build, even without memory."""
+    return pytest.param(card, marks=[pytest.mark.slow] if (card.n_parameters or 0) > 50 else [], id=card.name)
 
 
-@pytest.mark.parametrize("card", [c for c in CARDS if c.hub_id or "lite" in c.name], ids=lambda card: card.name)
+@pytest.mark.parametrize("card", map(_mark_large, CARDS))
+def test_a_card_declares_the_width_and_the_costs_that_its_network_has(card: EncoderCard) -> None:
+    trunk = create_trunk(card.network, card.model_args, device="meta")
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        embedding = trunk(torch.zeros(1, 3, card.input_px, card.input_px, device="meta"))
+    assert embedding.shape == (1, card.embedding_dim)
+    assert card.n_parameters == pytest.approx(sum(p.numel() for p in trunk.parameters()) / 1e6, abs=0.006)
+    assert card.gflops == pytest.approx(counter.get_total_flops() / 1e9, abs=0.006)
+
+
+@pytest.mark.parametrize(
+    "card", [c for c in CARDS if (c.hub_id or "lite" in c.name) and not c.pooling], ids=lambda card: card.name
+)
 def test_a_card_agrees_with_timms_own_declaration(card: EncoderCard) -> None:
     declared = timm.get_pretrained_cfg(f"{card.network}.{card.weights_tag}")
     assert (card.mean, card.std, card.licence) == (declared.mean, declared.std, declared.license)
@@ -75,8 +91,46 @@ def test_a_card_agrees_with_timms_own_declaration(card: EncoderCard) -> None:
 def test_names_are_unique_and_only_weights_trained_on_histology_claim_it() -> None:
     assert len({card.name for card in CARDS}) == len(CARDS)
     claim = {c.name for c in CARDS if re.search("patholog|histolog", " ".join((c.name, c.source, *c.trained_on)))}
-    assert claim == {"resnet18-ciga", "resnet50-mormont", "densenet121-mormont"}
-    assert all("CAMELYON16" in " ".join(card.trained_on) for card in CARDS if card.name in claim)
+    assert claim - PATHOLOGY == {"resnet18-ciga", "resnet50-mormont", "densenet121-mormont"}
+    assert all("CAMELYON16" in " ".join(card.trained_on) for card in CARDS if card.name in claim - PATHOLOGY)
+
+
+def test_a_foundation_model_states_what_one_must_know_to_use_it() -> None:
+    for card in (find_encoder(name) for name in PATHOLOGY):
+        assert card.trained_on, card.name
+        assert card.citation, card.name
+        assert card.declared_by, card.name
+        assert card.pooling, card.name
+        assert card.access in ("open", "gated"), card.name
+        assert card.licence != "unknown", card.name
+        assert card.hub_id, card.name
+    assert {name for name in PATHOLOGY if find_encoder(name).is_permissive} == {
+        "virchow",
+        "h-optimus-0",
+        "hibou-b",
+        "hibou-l",
+        "midnight-12k",
+    }
+    assert not any(card.is_permissive and card.commercial_use is not True for card in CARDS)
+    assert all("gated" in card.declared_by for card in CARDS if card.access == "gated")
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [("uni", "multiples of 16 px"), ("gigapath", "224 px"), ("resnet18", "any"), ("kaiko-l14", "multiples of 14 px")],
+)
+def test_a_card_says_which_sizes_its_network_takes_and_the_network_does(name: str, sizes: str) -> None:
+    card = find_encoder(name)
+    assert card.sizes == sizes
+    if card.pooling:
+        small = shrink(card)
+        trunk = create_trunk(small.network, small.model_args)
+        other = torch.zeros(1, 3, 280 if "14" in sizes else 256, 280 if "14" in sizes else 256)
+        if card.fixed_input:
+            with pytest.raises(AssertionError):
+                trunk(other)
+        else:
+            assert trunk(other).shape == (1, small.embedding_dim)
 
 
 def test_each_card_says_where_its_weights_can_be_had() -> None:

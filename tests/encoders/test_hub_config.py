@@ -33,7 +33,7 @@ def describe(arguments: Any = None, network: str = TINY, **declared: Any) -> dic
     ("arguments", "said"),
     [
         ({"frobnicate": 1}, "unexpected keyword argument 'frobnicate'"),
-        ({"mlp_layer": "SwiGLUPacked"}, r"a layer by name \(mlp_layer 'SwiGLUPacked'\)"),
+        ({"mlp_layer": "MlpOfTomorrow"}, r"a layer by name \(mlp_layer 'MlpOfTomorrow'\)"),
         ({"act_layer": "torch.nn.SiLU"}, r"a layer by name \(act_layer 'torch.nn.SiLU'\)"),
         ({"norm_layer": "RMSNormOfTomorrow"}, r"a layer by name \(norm_layer 'RMSNormOfTomorrow'\)"),
         ({"depth": "twelve"}, "cannot build it from"),

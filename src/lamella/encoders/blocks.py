@@ -3,7 +3,7 @@
     ResNets         layer1 (with the stem), layer2, layer3, layer4
     DenseNets       denseblock1 (with the stem) ... denseblock4, each with the norm and ReLU that read it
     EfficientNets   all up to stride 4, 8, 16, 32; the last with the head convolution
-    transformers    quarters of the blocks, the final norm and the pooling of the whole at each depth
+    transformers    quarters of their own blocks, the final norm and the pooling of the whole at each depth
     others of timm  what timm calls the features of stride 4, 8, 16, 32; the last is the whole network
 
 A DenseNet is cut after the norm and ReLU that read a dense block, because the whole network ends so too (norm5, ReLU).
@@ -13,18 +13,16 @@ What lies behind a cut is not part of the module: it is neither exported nor run
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lamella.encoders.block_plans import find_plan, find_pyramid, is_transformer
 from lamella.encoders.names import N_BLOCKS
 from lamella.errors import EncoderError
-
-STRIDES = (4, 8, 16, 32)
-_PROBE_PX = 64
 
 
 class Blocks(nn.Module, ABC):
@@ -120,10 +118,18 @@ class ChainBlocks(Blocks):
 
 
 class TransformerBlocks(Blocks):
-    """A transformer of timm, cut after quarters of its blocks; the final norm and the pooling read each of them."""
+    """A transformer of timm, cut after quarters of its blocks; the final norm and the pooling read each of them.
 
-    def __init__(self, trunk: Any, depth: int) -> None:
+    Args:
+        trunk: The whole transformer.
+        depth: How many of the four quarters are kept.
+        layers: How many of its own blocks there are to be, of which the four are quarters; None is all.
+    """
+
+    def __init__(self, trunk: Any, depth: int, layers: int | None = None) -> None:
         super().__init__()
+        if layers is not None:
+            trunk.prune_intermediate_layers([layers - 1], prune_norm=False, prune_head=False)
         n_layers = len(trunk.blocks)
         self.depth = depth
         self.ends = tuple(-(-n_layers * number // N_BLOCKS) for number in range(1, depth + 1))
@@ -227,11 +233,28 @@ class PyramidBlocks(Blocks):
         return dict(self.trunk.state_dict())
 
     def named_block(self, number: int) -> dict[str, Tensor]:
-        """Refuse: where such a network's parameters belong is not known."""
-        raise EncoderError(
-            f"the parameters of block {number} of a {type(self.trunk).__name__} cannot be told from the others'. "
-            "Use a ResNet, DenseNet, EfficientNet or vision transformer."
-        )
+        """See `Blocks.named_block`; what belongs to no stage is the first block's or, behind the stages, the last's."""
+        paths = [stage["module"] for stage in self.trunk.feature_info]
+        block = {key: self._find_block(key, paths) for key, _ in self.trunk.named_parameters()}
+        return {key: parameter for key, parameter in self.trunk.named_parameters() if block[key] == number}
+
+    def _find_block(self, key: str, paths: Sequence[str]) -> int:
+        """Return the number of the block that a parameter belongs to, from the stages that timm reads.
+
+        Raises:
+            EncoderError: If timm reads stages that are none of the network's modules.
+        """
+        places = [place for place, path in enumerate(paths) if key.startswith(f"{path}.")]
+        if places:
+            return next((n for n, index in enumerate(self.indices, 1) if places[0] <= index), N_BLOCKS)
+        names = list(dict(self.trunk.named_parameters()))
+        staged = [name for name in names if name.startswith(tuple(f"{path}." for path in paths))]
+        if not staged or len({path.partition(".")[0] for path in paths}) != 1:
+            raise EncoderError(
+                f"the parameters of the blocks of a {type(self.trunk).__name__} cannot be told apart. Use a ResNet, "
+                "DenseNet, EfficientNet, Swin, ConvNeXt or vision transformer."
+            )
+        return 1 if names.index(key) < names.index(staged[0]) else N_BLOCKS
 
 
 class WholeBlocks(Blocks):
@@ -271,29 +294,46 @@ class BlockShape:
     cells: int
 
 
-def cut_network(trunk: nn.Module, name: str, depth: int = N_BLOCKS) -> Blocks:
+def cut_network(trunk: nn.Module, name: str, depth: int = N_BLOCKS, *, layers: int | None = None) -> Blocks:
     """Return the first `depth` blocks of a network of timm; `trunk` must not be used afterwards.
 
     Args:
         trunk: As timm makes it, without classifier.
         name: Of the encoder, for the errors.
         depth: How many blocks are kept.
+        layers: How many of a transformer's own blocks are kept, of which the four are quarters; None is all.
 
     Raises:
-        EncoderError: If the network has no four blocks to cut between.
+        EncoderError: If the network has no four blocks to cut between, or no so many of its own.
     """
-    find = _PLANS.get(type(trunk).__name__)
-    plan = find(trunk) if find is not None and _pools_by_mean(trunk) else None
+    if layers is not None:
+        _refuse_layers(trunk, name, layers)
+        return TransformerBlocks(trunk, depth, layers)
+    plan = find_plan(trunk)
     if plan is not None:
         return ChainBlocks(trunk, plan[:depth])
-    if _is_transformer(trunk):
+    if is_transformer(trunk):
         return TransformerBlocks(trunk, depth)
-    indices = _find_pyramid(trunk)
+    indices = find_pyramid(trunk)
     if indices is not None:
         return PyramidBlocks(trunk, indices, depth)
     if depth == N_BLOCKS:
         return WholeBlocks(trunk)
     raise EncoderError(_refusal(trunk, name))
+
+
+def _refuse_layers(trunk: Any, name: str, layers: int) -> None:
+    base = name.partition("@")[0]
+    if not is_transformer(trunk):
+        raise EncoderError(
+            f"encoder '{name}' asks for block {layers} and its network ({type(trunk).__name__}) is no row of "
+            f"transformer blocks: its numbered blocks are 1 to {N_BLOCKS}. Pass '{base}@{N_BLOCKS - 1}'."
+        )
+    if not 1 <= layers <= len(trunk.blocks):
+        raise EncoderError(
+            f"encoder '{name}' asks for block {layers} and its network has {len(trunk.blocks)} transformer blocks. "
+            f"Pass '{base}@block{len(trunk.blocks):02d}' or less."
+        )
 
 
 def _refusal(trunk: nn.Module, name: str) -> str:
@@ -303,15 +343,24 @@ def _refusal(trunk: nn.Module, name: str) -> str:
     )
 
 
-def measure_blocks(trunk: nn.Module, name: str, tile_px: int, depths: Sequence[int]) -> list[BlockShape]:
+def measure_blocks(
+    trunk: nn.Module, name: str, tile_px: int, depths: Sequence[int], *, layers: int | None = None
+) -> list[BlockShape]:
     """Measure what leaves the blocks of a network by running one blank tile; `trunk` must not be used afterwards.
+
+    Args:
+        trunk: As timm makes it, without classifier.
+        name: Of the encoder, for the errors.
+        tile_px: Side of the tile, in pixels.
+        depths: Where it is read, ascending.
+        layers: As for `cut_network`.
 
     Raises:
         EncoderError: If the network cannot be cut, or takes no such tile.
     """
     parameter = next(trunk.parameters(), None)
     tile = torch.zeros(1, 3, tile_px, tile_px, device="cpu" if parameter is None else parameter.device)
-    blocks = cut_network(trunk, name, max(depths)).eval()
+    blocks = cut_network(trunk, name, max(depths), layers=layers).eval()
     if isinstance(blocks, WholeBlocks) and list(depths) != [N_BLOCKS]:
         raise EncoderError(_refusal(trunk, name))
     with torch.inference_mode():
@@ -324,78 +373,3 @@ def measure_blocks(trunk: nn.Module, name: str, tile_px: int, depths: Sequence[i
         )
         for output in outputs
     ]
-
-
-def _plan_resnet(trunk: nn.Module) -> list[list[str]] | None:
-    stem = ["conv1", "bn1", "act1", "maxpool"]
-    return [[*stem, "layer1"], ["layer2"], ["layer3"], ["layer4"]]
-
-
-def _plan_densenet(trunk: nn.Module) -> list[list[str]] | None:
-    """Each block ends with the norm (and its ReLU) that reads its dense block; the next begins with the convolution."""
-    children = dict(trunk.get_submodule("features").named_children())
-    stem = [name for name in children if name.startswith(("conv", "norm", "pool")) and name != "norm5"]
-    if [f"denseblock{number}" in children for number in range(1, 6)] != [True] * 4 + [False]:
-        return None
-    plan = []
-    for number in range(1, N_BLOCKS + 1):
-        head = stem if number == 1 else [f"transition{number - 1}.conv", f"transition{number - 1}.pool"]
-        read_by = "norm5" if number == N_BLOCKS else f"transition{number}.norm"
-        plan.append([f"features.{part}" for part in (*head, f"denseblock{number}", read_by)])
-    return plan
-
-
-def _plan_efficientnet(trunk: nn.Module) -> list[list[str]] | None:
-    """Measure the stride after each stage; a block takes all stages up to its stride."""
-    stages = [f"blocks.{number}" for number, _ in trunk.get_submodule("blocks").named_children()]
-    chain = ["conv_stem", "bn1", *stages]
-    device = next(trunk.parameters()).device
-    x = torch.zeros(1, 3, _PROBE_PX, _PROBE_PX, device=device)
-    plan: list[list[str]] = [[] for _ in STRIDES]
-    was_training = trunk.training
-    trunk.eval()
-    with torch.no_grad():
-        for path in chain:
-            x = trunk.get_submodule(path)(x)
-            stride = max(STRIDES[0], _PROBE_PX // x.shape[-1])
-            if stride not in STRIDES:
-                return None
-            plan[STRIDES.index(stride)].append(path)
-    trunk.train(was_training)
-    plan[-1] += ["conv_head", "bn2"]
-    return plan if all(plan) else None
-
-
-_PLANS: dict[str, Callable[[nn.Module], list[list[str]] | None]] = {
-    "ResNet": _plan_resnet,
-    "DenseNet": _plan_densenet,
-    "EfficientNet": _plan_efficientnet,
-}
-
-
-def _pools_by_mean(trunk: nn.Module) -> bool:
-    """Say whether the embedding of the whole is the mean of its last feature map."""
-    return getattr(getattr(trunk, "global_pool", None), "pool_type", None) == "avg"
-
-
-def _is_transformer(trunk: Any) -> bool:
-    """Say whether a network is a row of transformer blocks of one width that can be read after any of them."""
-    layers = getattr(trunk, "blocks", None)
-    return (
-        isinstance(layers, (nn.Sequential, nn.ModuleList))
-        and len(layers) >= N_BLOCKS
-        and all(
-            hasattr(trunk, part) for part in ("patch_embed", "num_prefix_tokens", "norm", "prune_intermediate_layers")
-        )
-    )
-
-
-def _find_pyramid(trunk: Any) -> list[int] | None:
-    """Find timm's features of stride 4, 8, 16, 32, the last of each; None where one of them is missing."""
-    info = getattr(trunk, "feature_info", None)
-    if info is None or not hasattr(trunk, "forward_intermediates") or not hasattr(trunk, "prune_intermediate_layers"):
-        return None
-    reductions = [stage["reduction"] for stage in info]
-    if any(stride not in reductions for stride in STRIDES):
-        return None
-    return [len(reductions) - 1 - reductions[::-1].index(stride) for stride in STRIDES]

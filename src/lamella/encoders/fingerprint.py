@@ -37,6 +37,8 @@ def fingerprint_encoder(spec: EncoderSpec) -> str:
     }
     if card.depth < N_BLOCKS:  # whole networks keep the fingerprint they had before there were others
         parts["depth"] = card.depth
+    if card.layers is not None:
+        parts["layers"] = card.layers
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

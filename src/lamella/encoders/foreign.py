@@ -4,6 +4,7 @@ Their cards are read off the thing itself, so torch and timm are imported for th
 to the store of weights: its card lies beside it. Imports inside functions spare all others torch's weight.
 """
 
+import dataclasses
 import hashlib
 import importlib.util
 import shlex
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lamella.encoders.cards import EncoderCard
+from lamella.encoders.catalogue import find_by_hub_id
 from lamella.encoders.hub_config import HUB_CONFIG, OWN_FILE, load_hub_config
 from lamella.encoders.names import N_BLOCKS, no_encoder_called
 from lamella.encoders.store import load_stored_card, stored_folder
@@ -62,7 +64,8 @@ def find_block_dims(card: EncoderCard) -> tuple[int, ...]:
             "ask for it whole."
         )
     trunk = create_trunk(card.network, card.model_args, device="meta")
-    shapes = measure_blocks(trunk, card.name, card.input_px or _PROBE_PX, range(1, N_BLOCKS + 1))
+    depths = range(1, N_BLOCKS + 1)
+    shapes = measure_blocks(trunk, card.name, card.input_px or _PROBE_PX, depths, layers=card.layers)
     return tuple(shape.width for shape in shapes)
 
 
@@ -92,12 +95,15 @@ def read_timm_card(name: str) -> EncoderCard:
 
 
 def read_hub_card(name: str, config_path: Path) -> EncoderCard:
-    """Read the card of a hub model from its `config.json`, in timm's form.
+    """Read the card of a hub model from its `config.json`, in timm's form; of a known model it is the catalogue's.
 
     Raises:
         EncoderError: If the file is not in timm's form, leaves pooling to the user, or names a network or an
             argument that this timm lacks.
     """
+    known = find_by_hub_id(name.removeprefix("hf-hub:"))
+    if known is not None:
+        return dataclasses.replace(known, name=name)
     config = load_hub_config(name, config_path)
     timm = import_timm()
     if not timm.is_model(config.network):

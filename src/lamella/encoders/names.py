@@ -2,6 +2,10 @@
 
 An encoder is four numbered blocks; `NAME@DEPTH` keeps the first DEPTH of them, and `NAME` alone all four. The paper's
 "ResNet18-Minus1" is `resnet18@3`, and so is written `resnet18@minus1` or `resnet18@layer3`.
+
+A transformer has more blocks than four, of which the numbered ones are quarters. `NAME@block18` is its first 18: an
+encoder of its own, which has quarters too (`NAME@block18@2`). Its blocks 1 to 4 are written with two digits,
+`NAME@block03`, since `@block3` is the third numbered block of any network.
 """
 
 import difflib
@@ -12,6 +16,7 @@ from lamella.errors import EncoderError
 N_BLOCKS = 4
 
 _DEPTHS = re.compile(r"^(?P<whole>.+)@(?P<depths>[\w,]*)$")
+_LAYERS = re.compile(r"^(?P<base>.+)@block(?P<layers>\d{2,3}|[5-9])$")
 _SPELLING = re.compile(r"^(?:(?P<removed>minus)|layer|denseblock|block)?(?P<number>\d)$")
 
 
@@ -28,14 +33,34 @@ def split_name(name: str) -> tuple[str, int]:
         ('resnet18', 4)
     """
     match = _DEPTHS.match(name)
-    if match is None:
-        return name, N_BLOCKS
+    if match is None or _LAYERS.match(name) is not None:
+        return _spell_layers(name), N_BLOCKS
     if "," in match["depths"]:
         raise EncoderError(
             f"encoder '{name}' asks for several depths and one is needed here. Pass '{match['whole']}@"
             f"{match['depths'].partition(',')[0]}'; `lamella extract` takes several."
         )
-    return match["whole"], _read_depth(name, match["depths"])
+    return _spell_layers(match["whole"]), _read_depth(name, match["depths"])
+
+
+def split_layers(name: str) -> tuple[str, int | None]:
+    """Return the name of a whole encoder without its transformer blocks, and how many of those are kept.
+
+    Args:
+        name: As `split_name` returns it.
+
+    Example:
+        >>> split_layers("uni@block18"), split_layers("uni"), split_name("uni@block18@2")
+        (('uni', 18), ('uni', None), ('uni@block18', 2))
+    """
+    match = _LAYERS.match(name)
+    return (name, None) if match is None else (match["base"], int(match["layers"]))
+
+
+def _spell_layers(name: str) -> str:
+    """Write the number of transformer blocks as it is written everywhere: with two digits at least."""
+    base, layers = split_layers(name)
+    return name if layers is None else f"{base}@block{layers:02d}"
 
 
 def join_name(whole: str, depth: int) -> str:
@@ -57,6 +82,8 @@ def expand_names(names: list[str]) -> tuple[str, ...]:
     Example:
         >>> expand_names(["resnet18@2,4", "densenet121@minus0"])
         ('resnet18@2', 'resnet18', 'densenet121')
+        >>> expand_names(["uni@2,block18,block7"])
+        ('uni@2', 'uni@block18', 'uni@block07')
     """
     expanded = []
     for name in names:
@@ -64,8 +91,9 @@ def expand_names(names: list[str]) -> tuple[str, ...]:
         if match is None:
             expanded.append(name)
             continue
-        depths = (_read_depth(name, depth) for depth in match["depths"].split(","))
-        expanded += [join_name(match["whole"], depth) for depth in depths]
+        for depth in match["depths"].split(","):
+            one = f"{match['whole']}@{depth}"
+            expanded.append(_spell_layers(one) if _LAYERS.match(one) else join_name(*_split_one(name, one)))
     return tuple(dict.fromkeys(expanded))
 
 
@@ -76,7 +104,7 @@ def is_own(name: str) -> bool:
 
 def is_tuned(name: str) -> bool:
     """True for the file of a fine-tuned encoder, whole or cut: `tuned.safetensors`, `tuned.safetensors@2`."""
-    return split_name(name)[0].endswith(".safetensors")
+    return split_layers(split_name(name)[0])[0].endswith(".safetensors")
 
 
 def drop_folders(name: str) -> str:
@@ -97,6 +125,12 @@ def no_encoder_called(name: str, names: list[str], where: str) -> str:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     nearest = f"The nearest is '{near[0]}'; {where}." if near else f"{where[0].upper()}{where[1:]}."
     return f"no encoder is called '{name}'. {nearest}"
+
+
+def _split_one(name: str, one: str) -> tuple[str, int]:
+    """Split `one`, a name of a single depth; errors speak of `name`, as it was asked for."""
+    whole, _, depth = one.rpartition("@")
+    return _spell_layers(whole), _read_depth(name, depth)
 
 
 def _read_depth(name: str, depth: str) -> int:

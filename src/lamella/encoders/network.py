@@ -86,28 +86,28 @@ def build_network(spec: EncoderSpec, depths: Sequence[int] | None = None) -> Til
     if card.is_own:
         trunk = build_own(find_trusted(card.network) if card.is_tuned else card.network)
     else:
-        with seeded(card.whole_name):
+        with seeded(card.weights_name):
             trunk = create_trunk(card.network, card.model_args)
     if spec.weights == "random":
         _wake_normalisation(trunk)
     if card.batchnorm_eps is not None:
         _set_batchnorm_eps(trunk, card.batchnorm_eps)
     if path is not None:
-        kept = None if max(depths) == N_BLOCKS else _kept_names(card, max(depths))
+        kept = None if max(depths) == N_BLOCKS and card.layers is None else _kept_names(card, max(depths))
         trunk.load_state_dict(fit_state(load_state(path), trunk, card, path, kept=kept), strict=kept is None)
-    blocks = WholeBlocks(trunk) if card.is_own else cut_network(trunk, card.name, max(depths))
+    blocks = WholeBlocks(trunk) if card.is_own else cut_network(trunk, card.name, max(depths), layers=card.layers)
     return TileNetwork(blocks, card, depths).eval().requires_grad_(requires_grad=False)
 
 
-_KEPT: dict[tuple[str, str, int], frozenset[str]] = {}
+_KEPT: dict[tuple[str, str, int, int | None], frozenset[str]] = {}
 
 
 def _kept_names(card: EncoderCard, depth: int) -> frozenset[str]:
     """Name the weights of an encoder's first blocks; found once for each network and depth."""
-    key = card.network, repr(card.model_args), depth
+    key = card.network, repr(card.model_args), depth, card.layers
     if key not in _KEPT:
         trunk = create_trunk(card.network, card.model_args, device="meta")
-        _KEPT[key] = frozenset(cut_network(trunk, card.name, depth).named_state())
+        _KEPT[key] = frozenset(cut_network(trunk, card.name, depth, layers=card.layers).named_state())
     return _KEPT[key]
 
 

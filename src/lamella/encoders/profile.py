@@ -74,8 +74,9 @@ def profile_encoder(
             )
         trunk = create_trunk(card.network, card.model_args, device="meta")
         side = card.input_px if card.fixed_input and card.input_px else tile_px
-        (shape,) = measure_blocks(create_trunk(card.network, card.model_args, device="meta"), card.name, side, (depth,))
-        blocks = cut_network(trunk, card.name, depth).eval()
+        twin = create_trunk(card.network, card.model_args, device="meta")
+        (shape,) = measure_blocks(twin, card.name, side, (depth,), layers=card.layers)
+        blocks = cut_network(trunk, card.name, depth, layers=card.layers).eval()
         counter = FlopCounterMode(display=False)
         with counter, torch.no_grad():
             blocks(torch.zeros(1, 3, side, side, device="meta"), (depth,))

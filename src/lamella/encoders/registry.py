@@ -2,17 +2,17 @@
 
 An encoder is asked for by name: one of the catalogue (`resnet18`), any network of timm (`timm:NAME`), a model of the
 hub (`hf-hub:OWNER/NAME`), one's own function (`FILE.py:build`), or the file of a fine-tuned one. A name may end in
-`@DEPTH`, which keeps the first blocks of four: `resnet18@3`.
+`@DEPTH`, which keeps the first blocks of four: `resnet18@3`; or in `@block18`, which keeps so many of a transformer's.
 """
 
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lamella.encoders.cards import EncoderCard, EncoderSpec, cut_card
+from lamella.encoders.cards import EncoderCard, EncoderSpec, cut_card, keep_layers
 from lamella.encoders.catalogue import CATALOGUE
 from lamella.encoders.foreign import find_block_dims, find_foreign_encoder
-from lamella.encoders.names import N_BLOCKS, is_own, is_tuned, join_name, no_encoder_called, split_name
+from lamella.encoders.names import N_BLOCKS, is_own, is_tuned, join_name, no_encoder_called, split_layers, split_name
 from lamella.encoders.tuned import find_tuned_card
 from lamella.errors import EncoderError
 
@@ -93,7 +93,10 @@ def find_encoder(name: str) -> EncoderCard:
         lamella.errors.EncoderError: no encoder is called 'resnet51'. The nearest is 'resnet50'; ...
     """
     whole, depth = split_name(name)
-    card = _find_whole(whole)
+    base, layers = split_layers(whole)
+    card = _find_whole(base)
+    if layers is not None:
+        card = _keep_layers(card, layers)
     if depth == N_BLOCKS:
         return card
     if depth > card.depth:
@@ -103,6 +106,17 @@ def find_encoder(name: str) -> EncoderCard:
     if card.block_dims is None:
         card = dataclasses.replace(card, block_dims=find_block_dims(card))
     return cut_card(card, depth)
+
+
+def _keep_layers(card: EncoderCard, layers: int) -> EncoderCard:
+    """Return the card of a transformer's first blocks, once it was seen to have so many."""
+    if card.is_tuned or card.is_own:
+        raise EncoderError(
+            f"encoder '{card.name}' cannot be cut after block {layers} of its own: it is a file or function of yours. "
+            f"Pass a depth of 1 to {N_BLOCKS}."
+        )
+    kept = keep_layers(card, layers)
+    return dataclasses.replace(kept, block_dims=find_block_dims(kept))
 
 
 def _find_whole(name: str) -> EncoderCard:

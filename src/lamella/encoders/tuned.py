@@ -149,6 +149,7 @@ def find_tuned_card(name: str) -> EncoderCard:
     header = load_header(Path(name))
     base = header.card
     here = dataclasses.replace(base, name=name, package=None, package_file=None, sha256=None, hub_id=None, url=None)
+    here = dataclasses.replace(here, hub_revision=None, hub_file=None, access="open")  # the file itself is here
     if not header.trained:  # carried here as it was, by `carry_encoder`
         return here
     return dataclasses.replace(

