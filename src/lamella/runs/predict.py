@@ -196,7 +196,11 @@ def predict_cohort(
     for slide in done:
         _check_fits(predictor, slide.slide_id, bags)
     predictions = [predict_slide(predictor, slide, bags, folder) for slide in done]
-    finish_prediction(predictor, predictions, folder, prevalence=prevalence, notes=report.notes, progress=progress)
+    notes = report.notes
+    if predictor.settings.precision == "int8":
+        notes = (*notes, "the run asked for int8, whose scales are those of its own tiles: new slides are not in int8")
+        progress.say(notes[-1])
+    finish_prediction(predictor, predictions, folder, prevalence=prevalence, notes=notes, progress=progress)
     return predictions, report.failures
 
 

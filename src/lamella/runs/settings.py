@@ -202,7 +202,11 @@ def describe_training(settings: TrainingSettings) -> TrainingFields:
 
 
 def restore_extract_settings(record: SettingsRecord, encoder: EncoderSpec) -> ExtractSettings:
-    """Return the settings by which a finished run cut and encoded, for new slides; nothing of them is `unknown`."""
+    """Return the settings by which a finished run cut and encoded, for new slides; nothing of them is `unknown`.
+
+    A run in int8 has its new slides in `auto`: its scales are those of its own tiles, and fp32 lies nearer to them than
+    int8 with the scales of others does.
+    """
     spec = TileSpec(
         tile_px=_known(record.tile_px),
         mpp=_known(record.mpp),
@@ -210,7 +214,8 @@ def restore_extract_settings(record: SettingsRecord, encoder: EncoderSpec) -> Ex
         min_tissue=_known(record.min_tissue),
     )
     cut = CutSettings(spec=spec, tissue=_known(record.tissue), max_upsample=_known(record.max_upsample))
-    runtime = RuntimeSettings(precision=_known(record.precision))
+    precision = _known(record.precision)
+    runtime = RuntimeSettings(precision="auto" if precision == "int8" else precision)
     return ExtractSettings(cut=cut, encoders=(encoder,), runtime=runtime, dtype=_known(record.dtype))
 
 
