@@ -36,7 +36,7 @@ from lamella.encoders.runtime.protocol import (
     Tiles,
     needed_cosines,
 )
-from lamella.encoders.runtime.quantised import calibrate, load_or_quantise
+from lamella.encoders.runtime.quantised import calibrate, load_or_quantise, quantise
 from lamella.encoders.runtime.several import SeveralRuntimes
 from lamella.errors import EncoderError
 
@@ -198,6 +198,8 @@ def _open_unchecked(plan: RuntimePlan, reference: _Reference) -> Runtime:
     if plan.runtime == "openvino":
         try:
             model = convert(reference.network, tile_px=reference.tile_px, batch_size=plan.batch_size)
+            if plan.precision == "int8":
+                model = quantise(model, reference.calibration)
             return _make_openvino_runtime(plan, model, reference, plan.precision)
         except RuntimeError as error:
             _log.warning("OpenVINO cannot run '%s': %s", reference.trunk.name, error)
