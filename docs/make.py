@@ -62,12 +62,15 @@ def write_encoders_page(page: str) -> str:
 def tabulate_encoders() -> str:
     """Return the table of encoders that go by a plain name, from their cards."""
     from lamella.encoders import list_encoders
+    from lamella.encoders.catalogue import find_group
 
     lines = [
         "| name | widths by depth | trained at | weights | ImageNet top-1 | mean / SD | trained on | licence | from |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for card in list_encoders():
+        if find_group(card.name) != "convolutional":
+            continue
         normalisation = f"{_numbers(card.mean)} / {_numbers(card.std)}"
         origin = f"the package {card.package}" if card.package else f"the hub, {card.hub_id}"
         if card.url:
@@ -78,7 +81,29 @@ def tabulate_encoders() -> str:
             f"{card.network}.{card.weights_tag}", top1, normalisation, ", ".join(card.trained_on), card.licence, origin,
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *_list_foundation_models()]) + "\n"
+
+
+def _list_foundation_models() -> list[str]:
+    from lamella.encoders import list_encoders
+    from lamella.encoders.catalogue import find_group
+
+    lines = [
+        "| name | width | pooling | um/px | authors' tiles | input | M weights | GFLOP | trained on | licence | from |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for card in list_encoders():
+        if find_group(card.name) == "convolutional":
+            continue
+        tiles = "" if card.tile_px is None else f"{card.tile_px} px"
+        tiles = ", ".join(part for part in (tiles, card.resizing) if part)
+        cells = [
+            f"`{card.name}`", str(card.embedding_dim), card.pooling, ", ".join(f"{mpp:g}" for mpp in card.trained_mpp),
+            tiles, card.sizes, f"{card.n_parameters:g}", f"{card.gflops:g}", ", ".join(card.trained_on), card.licence,
+            f"{card.hub_id} ({card.access})",
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def _numbers(values: tuple[float, float, float]) -> str:

@@ -41,7 +41,10 @@ _HUB: dict[str, tuple[str, dict[str, Any]]] = {
     "uni": ("vit_large_patch16_224", {"img_size": 224}),
     "uni2-h": ("vit_giant_patch14_224", {}),
     "virchow": ("vit_huge_patch14_224", {"init_values": 1e-5, "mlp_ratio": 5.3375, "global_pool": ""}),
-    "virchow2": ("vit_huge_patch14_224", {"init_values": 1e-5, "mlp_ratio": 5.3375, "global_pool": "", "reg_tokens": 4}),
+    "virchow2": (
+        "vit_huge_patch14_224",
+        {"init_values": 1e-5, "mlp_ratio": 5.3375, "global_pool": "", "reg_tokens": 4},
+    ),
     "gigapath": ("vit_giant_patch14_dinov2", {"img_size": 224, "patch_size": 16, "mlp_ratio": 5.33334}),
     "h-optimus-0": ("vit_giant_patch14_reg4_dinov2", {"img_size": 224}),
     "h-optimus-1": ("vit_giant_patch14_reg4_dinov2", {"img_size": 224}),
@@ -180,7 +183,7 @@ def _make_of_lazyslide(card: EncoderCard, folder: Path) -> Oracle:
     loader = importlib.import_module(f"lazyslide_models.vision.{module}")
     with mock.patch.object(timm, "create_model", create_locally):
         if card.name == "gpfm":
-            with mock.patch.object(loader, "hf_hub_download", lambda **_named: str(path)):
+            with mock.patch.object(loader, "hf_hub_download", return_value=str(path)):
                 model = getattr(loader, kind)()
         else:
             model = getattr(loader, kind)()

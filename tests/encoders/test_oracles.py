@@ -34,9 +34,7 @@ def measure_difference(card: EncoderCard, folder: Path, *, batch: int = 2) -> fl
 
 
 @pytest.mark.parametrize("name", CARDS)
-def test_it_equals_an_independent_implementation(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_equals_an_independent_implementation(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     card = shrink(CARDS[name])
     monkeypatch.setattr(registry, "CATALOGUE", (card,))
     monkeypatch.setattr(catalogue, "CATALOGUE", (card,))

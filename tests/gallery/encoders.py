@@ -19,6 +19,13 @@ STEP = Step(
             why="`lamella encoders` lists those by name; all of timm's are `timm:NAME`.",
         ),
         Case(
+            heading="A transformer has no so many blocks",
+            command="extract S-0412.tif --encoder uni@block30 --out bags",
+            scene=lambda: None,
+            names="uni@block30",
+            why="UNI has 24 blocks of its own; `@1` to `@4` are quarters of them.",
+        ),
+        Case(
             heading="The weights are not on this machine",
             command="extract S-0412.tif --encoder resnet50 --out bags",
             scene=lambda: None,

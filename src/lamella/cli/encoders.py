@@ -22,6 +22,31 @@ def encoders(
             show_default=False,
         ),
     ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(
+            "--like",
+            metavar="TEXT",
+            help="Only encoders with this in their name, network, group or training data: vit, dinov2, TCGA.",
+            show_default=False,
+        ),
+    ] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option(
+            "--licence",
+            metavar="TEXT",
+            help="Only encoders under this licence: permissive, commercial (use allowed), or part of its name.",
+            show_default=False,
+        ),
+    ] = None,
+    max_gflops: Annotated[
+        float | None,
+        typer.Option(
+            "--max-gflops", min=0, help="Only encoders that cost at most this much a tile.", show_default=False
+        ),
+    ] = None,
+    here: Annotated[bool, typer.Option("--here", help="Only encoders whose weights are on this machine.")] = False,
     tile_px: Annotated[
         int, typer.Option("--tile-px", min=32, help="Side of the tiles to profile with, in px.")
     ] = TILE_PX,
@@ -31,35 +56,68 @@ def encoders(
 ) -> None:
     """List the encoders by name.
 
-    With width, what they were trained on, licence, and whether their weights are here. Or, with --profile, what one
-    costs at each depth: weights, operations, width, stride, cells of its class activation map, tiles a second here.
+    In groups, with width, the resolution and sizes of their tiles, cost, licence, and whether their weights are here;
+    --json adds the rest of their cards. Or, with --profile, what one costs at each depth: weights, operations, width,
+    stride, cells of its class activation map, tiles a second here.
     """
-    rows = _profile(profile, tile_px, device, precision) if profile else _list()
+    rows = _profile(profile, tile_px, device, precision) if profile else _list(like, licence, max_gflops, here=here)
     if as_json:
         print_json(rows)
         return
-    print_table(list(rows[0]), rows)
+    if not rows:
+        echo("No encoder is like that. Leave out one of --like, --licence, --max-gflops and --here.")
+        return
+    print_table([column for column in rows[0] if column not in _JSON_ONLY], rows)
     if not profile:
         echo(
-            "\nAlso: timm:NAME, hf-hub:OWNER/NAME, FILE.py:build. NAME@3 keeps the first 3 blocks of 4.\n"
+            "\nAlso: timm:NAME, hf-hub:OWNER/NAME, FILE.py:build. NAME@3 keeps the first 3 blocks of 4, "
+            "NAME@block18 a transformer's first 18.\n"
             "Weights that are not here: lamella weights fetch NAME."
         )
 
 
-def _list() -> list[dict[str, Cell]]:
-    from lamella.encoders import list_encoders, list_weights
+_JSON_ONLY = (
+    "weights",
+    "trained on",
+    "commercial use",
+    "pooling",
+    "tile px",
+    "resizing",
+    "citation",
+    "from",
+    "read in",
+)
 
-    here = {weights.name: weights.path is not None for weights in list_weights()}
+
+def _list(like: str | None, licence: str | None, max_gflops: float | None, *, here: bool) -> list[dict[str, Cell]]:
+    from lamella.encoders import list_weights, select_encoders
+    from lamella.encoders.catalogue import find_group
+
+    found = {weights.name: weights.path is not None for weights in list_weights()}
     return [
         {
+            "group": find_group(card.name),
             "encoder": card.name,
             "width": card.embedding_dim,
+            "um/px": ", ".join(f"{mpp:g}" for mpp in card.trained_mpp) or None,
+            "input": card.sizes,
+            "million weights": card.n_parameters,
+            "GFLOP a tile": card.gflops,
+            "access": card.access,
+            "licence": card.licence,
+            "here": found.get(card.name, False),
             "weights": card.weights_tag,
             "trained on": ", ".join(card.trained_on),
-            "licence": card.licence,
-            "here": here.get(card.name, False),
+            "commercial use": card.commercial_use,
+            "pooling": card.pooling or None,
+            "tile px": card.tile_px,
+            "resizing": card.resizing or None,
+            "citation": card.citation or None,
+            "from": card.source,
+            "read in": card.declared_by or None,
         }
-        for card in list_encoders()
+        for card in select_encoders(like=like, licence=licence, max_gflops=max_gflops)
+        if found.get(card.name, False) or not here
     ]
 
 

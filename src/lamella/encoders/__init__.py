@@ -8,7 +8,7 @@ from lamella.encoders.cards import EncoderCard, EncoderSpec
 from lamella.encoders.catalogue import DEFAULT_ENCODER
 from lamella.encoders.fetching import add_weights, fetch_weights
 from lamella.encoders.fingerprint import fingerprint_encoder
-from lamella.encoders.registry import Trunk, find_encoder, group_by_trunk, list_encoders
+from lamella.encoders.registry import Trunk, find_encoder, group_by_trunk, list_encoders, select_encoders
 from lamella.encoders.runtime import (
     PrecisionCheck,
     Runtime,
@@ -41,4 +41,5 @@ __all__ = [
     "list_encoders",
     "list_weights",
     "open_runtime",
+    "select_encoders",
 ]

@@ -13,7 +13,8 @@ What lies behind a cut is not part of the module: it is neither exported nor run
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -194,6 +195,33 @@ class TransformerBlocks(Blocks):
             or (number == 1 and not key.startswith(("blocks.", "norm.", "fc_norm.")))
             or (number == N_BLOCKS and key.startswith(("norm.", "fc_norm.")))
         }
+
+
+@contextmanager
+def settle_positions(network: nn.Module, tile_px: int) -> Iterator[None]:
+    """Resample the position embeddings of transformers within a network to tiles of one side, until the block ends.
+
+    A transformer that takes several sizes does so itself with each batch. What is traced meanwhile holds the outcome
+    instead: OpenVINO's antialiased interpolation is not torch's.
+
+    Args:
+        network: Any that holds `TransformerBlocks`, or none.
+        tile_px: Side of a tile, in pixels.
+    """
+    kept: list[tuple[Any, Any, Any]] = []
+    for module in network.modules():
+        trunk: Any = module.trunk if isinstance(module, TransformerBlocks) else None
+        positions = getattr(trunk, "pos_embed", None)
+        if positions is not None and getattr(trunk, "dynamic_img_size", False):
+            patches = trunk.patch_embed
+            kept.append((trunk, positions, (patches.img_size, patches.grid_size, patches.num_patches)))
+            trunk.set_input_size(img_size=tile_px)
+    try:
+        yield
+    finally:
+        for trunk, positions, sizes in kept:
+            trunk.pos_embed, patches = positions, trunk.patch_embed
+            patches.img_size, patches.grid_size, patches.num_patches = sizes
 
 
 class PyramidBlocks(Blocks):

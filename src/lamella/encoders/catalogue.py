@@ -215,6 +215,21 @@ CATALOGUE: tuple[EncoderCard, ...] = tuple(map(_add_costs, (*_PLAIN, *FOUNDATION
 
 DEFAULT_ENCODER = CATALOGUE[0].name
 
+_GROUPS = {
+    **{card.name: "convolutional" for card in _PLAIN},
+    **{card.name: "pathology" for card in FOUNDATION},
+    **{card.name: "general" for card in GENERAL},
+}
+
+
+def find_group(name: str) -> str:
+    """Return the group that an encoder of the catalogue is listed in: `convolutional`, `pathology` or `general`.
+
+    The convolutional ones are those of HistoTransfer's comparison; the other two are foundation models, trained on
+    histology and on pictures of all kinds.
+    """
+    return _GROUPS.get(name, "other")
+
 
 def find_by_hub_id(hub_id: str) -> EncoderCard | None:
     """Return the card of the encoder whose weights lie in a repository of the hub; None where none is known."""

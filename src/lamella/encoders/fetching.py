@@ -12,7 +12,7 @@ from typing import Any
 from lamella.encoders.cards import EncoderCard
 from lamella.encoders.foreign import read_hub_card
 from lamella.encoders.hub_config import HUB_CONFIG
-from lamella.encoders.names import split_name
+from lamella.encoders.names import split_layers, split_name
 from lamella.encoders.registry import find_encoder
 from lamella.encoders.store import find_store, save_entry, stored_folder
 from lamella.errors import WeightsError
@@ -39,7 +39,7 @@ def add_weights(name: str, path: Path | str) -> Path:
                 "Put it beside them."
             )
         return _add_with_card(read_hub_card(name, config), path)
-    return _add_with_card(find_encoder(split_name(name)[0]), path)
+    return _add_with_card(find_encoder(split_layers(split_name(name)[0])[0]), path)
 
 
 def fetch_weights(name: str) -> Path:
@@ -68,7 +68,7 @@ def download_weights(name: str, folder: Path) -> tuple[EncoderCard, Path]:
         EncoderError: If no encoder has that name.
         WeightsError: If nobody publishes them, or the download breaks off.
     """
-    name = split_name(name)[0]
+    name = split_layers(split_name(name)[0])[0]
     if name.startswith("hf-hub:"):
         hub_id = name.removeprefix("hf-hub:")
         card = read_hub_card(name, _download_from_hub(name, hub_id, HUB_CONFIG))

@@ -38,14 +38,14 @@ def refuse_other_publisher(keys: Iterable[str], card: EncoderCard, path: Path) -
         WeightsError: Naming the encoder to ask for.
     """
     catalogue = {known.name: known for known in CATALOGUE}
-    if card.whole_name not in catalogue or card.package is not None:
+    if card.weights_name not in catalogue or card.package is not None:
         return
-    wanted, layout = _layout_of(card.whole_name), _find_layout(set(keys))
+    wanted, layout = _layout_of(card.weights_name), _find_layout(set(keys))
     if layout is None or layout == wanted:
         if layout == _PLAIN:
             _refuse_other_tag(card, path)
         return
-    family = re.sub("|".join(map(re.escape, _LAYOUTS)), "", card.whole_name)
+    family = re.sub("|".join(map(re.escape, _LAYOUTS)), "", card.weights_name)
     right = [name for name in catalogue if name.startswith(family) and _layout_of(name) == layout]
     right = [name for name in right if re.sub("|".join(map(re.escape, _LAYOUTS)), "", name) == family]
     if right:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lamella.encoders.cards import EncoderCard, EncoderSpec, cut_card, keep_layers
-from lamella.encoders.catalogue import CATALOGUE
+from lamella.encoders.catalogue import CATALOGUE, find_group
 from lamella.encoders.foreign import find_block_dims, find_foreign_encoder
 from lamella.encoders.names import N_BLOCKS, is_own, is_tuned, join_name, no_encoder_called, split_layers, split_name
 from lamella.encoders.tuned import find_tuned_card
@@ -71,6 +71,43 @@ def list_encoders() -> tuple[EncoderCard, ...]:
         ['efficientnet-lite0', 'efficientnet-lite1', 'efficientnet-lite2', 'resnet18']
     """
     return CATALOGUE
+
+
+def select_encoders(
+    *, like: str | None = None, licence: str | None = None, max_gflops: float | None = None
+) -> tuple[EncoderCard, ...]:
+    """Select the encoders that go by a plain name.
+
+    Args:
+        like: Part of the name, network, group or training data, in any case.
+        licence: `permissive` (any use, with no more than the authors named), `commercial`, or part of the licence.
+        max_gflops: Most billions of operations a tile at the encoder's own size.
+
+    Example:
+        >>> [card.name for card in select_encoders(like="vit", licence="permissive", max_gflops=20)]
+        ['dinov2-s', 'dinov2-s-reg']
+        >>> [card.name for card in select_encoders(like="pathology", licence="permissive")]
+        ['virchow', 'h-optimus-0', 'hibou-b', 'hibou-l', 'midnight-12k']
+    """
+    return tuple(
+        card
+        for card in list_encoders()
+        if (like is None or like.lower() in _describe(card))
+        and (licence is None or _has_licence(card, licence.lower()))
+        and (max_gflops is None or (card.gflops is not None and card.gflops <= max_gflops))
+    )
+
+
+def _describe(card: EncoderCard) -> str:
+    return " ".join((card.name, card.network, find_group(card.name), *card.trained_on)).lower()
+
+
+def _has_licence(card: EncoderCard, licence: str) -> bool:
+    if licence == "permissive":
+        return card.is_permissive
+    if licence == "commercial":
+        return card.commercial_use is True
+    return licence in card.licence.lower()
 
 
 def find_encoder(name: str) -> EncoderCard:

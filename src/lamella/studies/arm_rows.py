@@ -98,8 +98,10 @@ def find_pretraining(trained_on: tuple[str, ...]) -> str:
     Example:
         >>> find_pretraining(("ImageNet-1k",)), find_pretraining(("TCGA", "CAMELYON16")), find_pretraining(())
         ('imagenet', 'histology', 'other')
+        >>> find_pretraining(("LVD-142M",))
+        'other'
     """
     names = [name.lower() for name in trained_on]
-    if not names:
+    if not names or all(name.startswith(("lvd-", "wit-")) for name in names):  # pictures of all kinds
         return "other"
     return "imagenet" if all("imagenet" in name for name in names) else "histology"

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from lamella import defaults
 from lamella.encoders import find_encoder
+from lamella.encoders.names import split_layers
 from lamella.errors import LamellaError
 from lamella.features.plan import CutSettings
 from lamella.finetune.settings import FinetuneSettings
@@ -60,7 +61,7 @@ class ArmBlock(Part):
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
-            if "@" in name:
+            if "@" in split_layers(name)[0]:  # `uni@block18` is an encoder of its own, with depths
                 raise ValueError(f"'{name}' names a depth. Write the encoder alone and its depths under depths.")
             try:
                 find_encoder(name)

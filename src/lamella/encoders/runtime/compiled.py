@@ -205,6 +205,8 @@ def convert(network: Any, *, tile_px: int, batch_size: int, n_weights: int | Non
     """
     import torch
 
+    from lamella.encoders.blocks import settle_positions
+
     openvino = import_openvino()
     from openvino import frontend
     from openvino.preprocess import PrePostProcessor
@@ -214,7 +216,8 @@ def convert(network: Any, *, tile_px: int, batch_size: int, n_weights: int | Non
         # Traced on one tile, without the second run that would check it: our own check, on real tiles, is stricter.
         examples = (torch.zeros(1, 3, tile_px, tile_px), *(() if n_weights is None else (torch.zeros(1, n_weights),)))
         _restore_docstring()
-        traced = torch.jit.trace(network, examples, check_trace=False)  # type: ignore[no-untyped-call]
+        with settle_positions(network, tile_px):
+            traced = torch.jit.trace(network, examples, check_trace=False)  # type: ignore[no-untyped-call]
         shapes = [openvino.PartialShape([batch_size, *example.shape[1:]]) for example in examples]
         try:
             model = openvino.convert_model(traced, input=shapes)
