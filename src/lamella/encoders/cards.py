@@ -129,6 +129,12 @@ class EncoderCard:
         """True where the licence allows any use and asks for no more than naming the authors."""
         return self.licence.lower() in PERMISSIVE
 
+    def find_seen_px(self, tile_px: int) -> int:
+        """Return the side at which the network sees a tile: its own, or the nearest that it takes."""
+        if self.fixed_input and self.input_px:
+            return self.input_px
+        return max(self.size_step, round(tile_px / self.size_step) * self.size_step)
+
     @property
     def sizes(self) -> str:
         """Which sides of tiles the network takes, in words: `224 px`, `multiples of 14 px` or `any`."""

@@ -36,15 +36,15 @@ class TileNetwork(nn.Module):
         super().__init__()
         self.blocks = blocks
         self.depths = tuple(depths)
-        self.input_px = card.input_px if card.fixed_input else None
+        self._find_seen_px = card.find_seen_px
         self.register_buffer("mean", torch.tensor(card.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(card.std).view(1, 3, 1, 1), persistent=False)
 
     def normalise(self, tiles: Tensor) -> Tensor:
         """Return what the network takes, from `(B, 3, H, W)` float32 RGB, pixel values 0 to 255."""
         images = (tiles / 255 - self.mean) / self.std
-        if self.input_px is not None and tuple(images.shape[-2:]) != (self.input_px, self.input_px):
-            size = (self.input_px, self.input_px)
+        size = (self._find_seen_px(int(images.shape[-2])), self._find_seen_px(int(images.shape[-1])))
+        if tuple(images.shape[-2:]) != size:
             images = functional.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
         return images
 

@@ -73,7 +73,7 @@ def profile_encoder(
                 "at each depth cannot be listed. Time it with `lamella extract`."
             )
         trunk = create_trunk(card.network, card.model_args, device="meta")
-        side = card.input_px if card.fixed_input and card.input_px else tile_px
+        side = card.find_seen_px(tile_px)
         twin = create_trunk(card.network, card.model_args, device="meta")
         (shape,) = measure_blocks(twin, card.name, side, (depth,), layers=card.layers)
         blocks = cut_network(trunk, card.name, depth, layers=card.layers).eval()

@@ -11,6 +11,7 @@ from pathlib import Path
 from lamella.cohort import CohortSlide
 from lamella.encoders import find_encoder, fingerprint_encoder
 from lamella.encoders.overlap import find_overlap
+from lamella.encoders.scale import refuse_unfit
 from lamella.features.bag import BagFolder
 from lamella.features.failures import Failure, save_failures
 from lamella.features.plan import survey_regions
@@ -73,12 +74,15 @@ def extract_cohort(
         progress: Where to report to.
 
     Raises:
-        EncoderError: If an encoder is unknown or cannot run as asked.
+        EncoderError: If an encoder is unknown, cannot run as asked, or would see a resolution that it is not made for.
         WeightsError: If its weights are not here.
         OutputError: If `out` cannot be written or the disk is full.
         SettingsError: If regions fit no slide, or it is not clear which of them count.
     """
     progress = progress or SilentProgress()
+    if not settings.off_spec:
+        for spec in settings.encoders:
+            refuse_unfit(find_encoder(spec.name), settings.cut.spec.tile_px, settings.cut.spec.mpp)
     said = [] if is_part else list(survey_regions(slides, settings.cut))
     targets = [
         BagTarget(encoder, fingerprint_encoder(encoder), settings.folder(out, encoder)) for encoder in settings.encoders

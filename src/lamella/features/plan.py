@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from lamella import __version__
 from lamella.cohort import CohortSlide
 from lamella.defaults import MAX_UPSAMPLE, TISSUE
-from lamella.encoders import EncoderSpec, find_encoder
 from lamella.errors import SettingsError, TissueError
 from lamella.features.blocks import order_by_block
 from lamella.slide import ReadLevel, Slide, hash_quickly, open_slide
@@ -208,13 +207,3 @@ def refuse_empty(item: CohortSlide, plan: TilePlan) -> None:
         f"slide '{item.slide_id}' holds {plan.tissue.tissue_um2 / 1e6:.3g} mm2 of tissue but no tile with more than "
         f"{plan.provenance['min_tissue']:.0%} of it. Pass a smaller --tile-px or --min-tissue."
     )
-
-
-def find_seen_size(encoder: EncoderSpec, spec: TileSpec) -> tuple[int, float]:
-    """Return the side of the tile that an encoder sees, in pixels, and its resolution, in um per pixel.
-
-    They differ from the tile's as cut where the network takes one size only and resizes inside.
-    """
-    card = find_encoder(encoder.name)
-    seen_px = card.input_px if card.fixed_input and card.input_px else spec.tile_px
-    return seen_px, spec.mpp * spec.tile_px / seen_px

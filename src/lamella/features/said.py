@@ -5,9 +5,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lamella.encoders import SettledPrecision, group_by_trunk
+from lamella.encoders import SettledPrecision, find_encoder, group_by_trunk
+from lamella.encoders.scale import find_seen, fits, say_unfit
 from lamella.features.h5_reading import Attribute
-from lamella.features.plan import find_seen_size
 from lamella.features.settings import BagTarget
 from lamella.files import parse_json
 from lamella.slide import Slide
@@ -143,14 +143,23 @@ def _say_overruled(slides: Sequence[tuple[str, SlideNotes]]) -> list[str]:
 
 
 def _say_resized(targets: Sequence[BagTarget], spec: TileSpec) -> list[str]:
-    """Say of each encoder that resizes tiles at what resolution it saw them."""
+    """Say of each encoder that resizes tiles at what resolution it saw them, and what it was not made for."""
     said = []
     for trunk in group_by_trunk([target.encoder for target in targets]):
-        seen_px, seen_mpp = find_seen_size(trunk.deepest, spec)
-        if seen_px != spec.tile_px:
+        card = find_encoder(trunk.deepest.name)
+        seen_px, seen_mpp = find_seen(card, spec.tile_px, spec.mpp)
+        if not fits(card, spec.tile_px, spec.mpp):
+            said.append(say_unfit(card, spec.tile_px, spec.mpp))
+        elif seen_px != spec.tile_px:
+            takes = f"{seen_px} px only" if card.fixed_input else card.sizes
             said.append(
-                f"encoder '{trunk.name}' takes {seen_px} px only: tiles of {spec.tile_px} px at "
-                f"{spec.mpp:g} um/px are resized, and it sees {seen_mpp:.4g} um/px"
+                f"encoder '{trunk.name}' takes {takes}: tiles of {spec.tile_px} px at {spec.mpp:g} um/px are resized "
+                f"to {seen_px} px, and it sees {seen_mpp:.4g} um/px"
+            )
+        if card.size_step > 1 and card.input_px not in (None, seen_px):
+            said.append(
+                f"encoder '{trunk.name}' was trained at {card.input_px} px and sees {seen_px} px: its position "
+                "embeddings are interpolated"
             )
     return said
 

@@ -4,11 +4,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lamella.defaults import DTYPE
-from lamella.encoders import EncoderSpec, RuntimeSettings
+from lamella.encoders import EncoderSpec, RuntimeSettings, find_encoder
 from lamella.encoders.names import drop_folders, is_tuned, join_name, split_name
+from lamella.encoders.scale import find_seen
 from lamella.errors import SettingsError
 from lamella.features.bag import BagFolder
 from lamella.features.plan import CutSettings
+from lamella.tiles import TileSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +23,7 @@ class ExtractSettings:
         runtime: Where and at which precision they run.
         dtype: How embeddings are stored: `float16` (half the disk; relative rounding 5e-4) or `float32`.
         n_threads: Decoding threads; None is one a core, at most 8.
+        off_spec: Whether encoders may see another resolution than their cards declare; else that is refused.
     """
 
     cut: CutSettings = field(default_factory=CutSettings)
@@ -28,6 +31,7 @@ class ExtractSettings:
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
     dtype: str = DTYPE
     n_threads: int | None = None
+    off_spec: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a type that is not stored."""
@@ -73,3 +77,16 @@ class BagTarget:
     encoder: EncoderSpec
     fingerprint: str
     folder: BagFolder
+
+
+def state_encoder(target: BagTarget, spec: TileSpec) -> dict[str, str | int | float]:
+    """Return what a bag states of its encoder, and of the scale that it saw, in pixels and um per pixel."""
+    seen_px, mpp_seen = find_seen(find_encoder(target.encoder.name), spec.tile_px, spec.mpp)
+    return {
+        "encoder": name_in_files(target.encoder),
+        "weights": target.encoder.weights if target.encoder.weights == "random" else "pretrained",
+        "fingerprint": target.fingerprint,
+        "seen_px": seen_px,
+        "mpp_asked": spec.mpp,
+        "mpp_seen": mpp_seen,
+    }

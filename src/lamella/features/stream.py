@@ -29,9 +29,9 @@ from lamella.features.blocks import Block, list_blocks, read_block
 from lamella.features.check_tiles import gather_check_tiles
 from lamella.features.failures import Failure, name_stage
 from lamella.features.leaks import find_leak
-from lamella.features.plan import TilePlan, close_plans, find_seen_size, plan_slide, refuse_empty
+from lamella.features.plan import TilePlan, close_plans, plan_slide, refuse_empty
 from lamella.features.said import Making, SlideNotes, StandingBag, find_settled, gather_slide_notes, write_notes
-from lamella.features.settings import BagTarget, ExtractSettings, name_in_files
+from lamella.features.settings import BagTarget, ExtractSettings, state_encoder
 from lamella.features.todo import Todo, say_differences
 from lamella.progress import Progress, Stage
 from lamella.slide import hash_fully
@@ -328,19 +328,14 @@ class Extraction:
         sha256 = work.sha256.result()  # raises where the slide can no longer be read: the writer must be known then
         del work.writers[target]
         seen = self._seen[target]
-        seen_px, seen_mpp = find_seen_size(target.encoder, self._settings.cut.spec)
         carried = {"leak": work.leaks[target], "seen_salt": seen.salt} if seen.slides else {}
         writer.finish(
             work.plan.provenance
             | carried
             | {
-                "encoder": name_in_files(target.encoder),
-                "weights": target.encoder.weights if target.encoder.weights == "random" else "pretrained",
-                "fingerprint": target.fingerprint,
+                **state_encoder(target, self._settings.cut.spec),
                 "dtype": self._settings.dtype,
                 "embedding_dim": rows.shape[1],
-                "seen_px": seen_px,
-                "seen_mpp": seen_mpp,
                 **dataclasses.asdict(making),
                 "precision_asked": self._settings.runtime.precision,
                 "notes": write_notes(self.runtime_notes[target], self.slide_notes[work.item.slide_id]),

@@ -216,7 +216,8 @@ def restore_extract_settings(record: SettingsRecord, encoder: EncoderSpec) -> Ex
     cut = CutSettings(spec=spec, tissue=_known(record.tissue), max_upsample=_known(record.max_upsample))
     precision = _known(record.precision)
     runtime = RuntimeSettings(precision="auto" if precision == "int8" else precision)
-    return ExtractSettings(cut=cut, encoders=(encoder,), runtime=runtime, dtype=_known(record.dtype))
+    # The run has seen what it saw: new slides are seen alike.
+    return ExtractSettings(cut=cut, encoders=(encoder,), runtime=runtime, dtype=_known(record.dtype), off_spec=True)
 
 
 def _known(value: _T | None) -> _T:
