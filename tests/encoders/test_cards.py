@@ -65,7 +65,7 @@ def _mark_large(card: EncoderCard) -> Any:
     return pytest.param(card, marks=[pytest.mark.slow] if (card.n_parameters or 0) > 50 else [], id=card.name)
 
 
-@pytest.mark.parametrize("card", map(_mark_large, CARDS))
+@pytest.mark.parametrize("card", [_mark_large(card) for card in CARDS])
 def test_a_card_declares_the_width_and_the_costs_that_its_network_has(card: EncoderCard) -> None:
     trunk = create_trunk(card.network, card.model_args, device="meta")
     counter = FlopCounterMode(display=False)

@@ -64,7 +64,7 @@ def cka(
         first=EncoderSpec(first, first_weights),
         second=EncoderSpec(second, second_weights),
         controls=tuple(EncoderSpec(name) for name in control or ()),
-        cut=tiles.cut(),
+        cut=tiles.cut([EncoderSpec(first, first_weights)]),
         n_tiles=n_tiles,
         seed=seed,
         allow_seen=allow_seen,

@@ -40,6 +40,11 @@ PrecisionOption = Annotated[
     ),
 ]
 
+OffSpecOption = Annotated[
+    bool,
+    _option("--off-spec", help="Let the encoder see another resolution than it was trained at; else that is refused."),
+]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustOptions:
@@ -92,6 +97,7 @@ class EncoderOptions(_Runs):
     weights: WeightsOption = WEIGHTS
     device: DeviceOption = DEVICE
     precision: PrecisionOption = PRECISION
+    off_spec: OffSpecOption = False
 
     def spec(self) -> "EncoderSpec":
         """Return which encoder with which weights."""
@@ -119,6 +125,7 @@ class EncodersOptions(_Runs):
     weights: WeightsOption = WEIGHTS
     device: DeviceOption = DEVICE
     precision: PrecisionOption = PRECISION
+    off_spec: OffSpecOption = False
 
     def specs(self) -> "tuple[EncoderSpec, ...]":
         """Return which encoders with which weights."""

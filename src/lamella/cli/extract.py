@@ -39,7 +39,10 @@ def extract(
     from lamella.features.extract import extract_cohort
     from lamella.features.settings import ExtractSettings
 
-    settings = ExtractSettings(cut=tiles.cut(), encoders=encoder.specs(), runtime=encoder.settings(), dtype=dtype)
+    specs = encoder.specs()
+    settings = ExtractSettings(
+        cut=tiles.cut(specs), encoders=specs, runtime=encoder.settings(), dtype=dtype, off_spec=encoder.off_spec
+    )
     cohort = columns.gather(slides, slide_mpp=tiles.slide_mpp, image=tiles.image)
     report = extract_cohort(cohort.slides, settings, out, progress=progress)
     rate = report.n_tiles / report.seconds if report.seconds else 0.0

@@ -45,6 +45,28 @@ def read_mpp(text: str) -> float:
     return mpp
 
 
+def read_px(text: str) -> int | str:
+    """Return the side of a tile, or `auto`.
+
+    Raises:
+        typer.BadParameter: If it is neither.
+
+    Example:
+        >>> read_px("224"), read_px("auto")
+        (224, 'auto')
+    """
+    if text == "auto":
+        return text
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise typer.BadParameter(f"'{text}' is no number of pixels. Give one, such as 224, or auto.")
+    return int(text)
+
+
+def read_own_mpp(text: str) -> float | str:
+    """Return a resolution as `read_mpp` does, or `auto`."""
+    return text if text == "auto" else read_mpp(text)
+
+
 CohortArgument = Annotated[
     Path,
     typer.Argument(

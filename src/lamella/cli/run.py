@@ -82,7 +82,10 @@ def run(
             progress.say(note)
         _tell(result, out, progress, as_json=as_json)
         return
-    extract = ExtractSettings(cut=tiles.cut(), encoders=(encoder.spec(),), runtime=encoder.settings())
+    spec = encoder.spec()
+    extract = ExtractSettings(
+        cut=tiles.cut([spec]), encoders=(spec,), runtime=encoder.settings(), off_spec=encoder.off_spec
+    )
     stage_two = finetune.settings(seed=seed)
     settings = join_settings(
         training.settings(seed=seed),

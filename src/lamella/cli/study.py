@@ -3,14 +3,22 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lamella.cli.echo import echo
-from lamella.cli.encoder_options import DeviceOption, PrecisionOption, TrustOptions
+from lamella.cli.encoder_options import DeviceOption, OffSpecOption, PrecisionOption, TrustOptions
 from lamella.cli.groups import takes_groups
-from lamella.cli.options import ColumnOptions, JsonOption, LesionClassOption, LesionValueOption, TalkOptions, read_mpp
+from lamella.cli.options import (
+    ColumnOptions,
+    JsonOption,
+    LesionClassOption,
+    LesionValueOption,
+    TalkOptions,
+    read_own_mpp,
+    read_px,
+)
 from lamella.cli.tables import print_json, print_table, print_verdict, tell_failures
 from lamella.defaults import DEVICE, PRECISION, TissueName
 
@@ -63,18 +71,25 @@ def study(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for everything.", show_default=False)] = None,
     tile_px: Annotated[
-        int | None, typer.Option("--tile-px", help="Side of a tile, in pixels.", show_default="the preset's")
+        Any,
+        typer.Option(
+            "--tile-px",
+            parser=read_px,
+            metavar="INT",
+            help="Side of a tile, in pixels; auto is what each encoder was made for.",
+            show_default="the preset's",
+        ),
     ] = None,
     stride: Annotated[
         int | None, typer.Option("--stride", help="Distance of tiles, in pixels.", show_default="the preset's")
     ] = None,
     mpp: Annotated[
-        float | None,
+        Any,
         typer.Option(
             "--mpp",
-            parser=read_mpp,
+            parser=read_own_mpp,
             metavar="FLOAT",
-            help="Resolution the encoders see, um.",
+            help="Resolution of tiles, um per pixel; auto is what each encoder was made for.",
             show_default="the preset's",
         ),
     ] = None,
@@ -133,6 +148,7 @@ def study(
         typer.Option("--print-preset", metavar="NAME", help="Print a preset as a file to edit.", show_default=False),
     ] = None,
     device: DeviceOption = DEVICE,
+    off_spec: OffSpecOption = False,
     precision: PrecisionOption = PRECISION,
     as_json: JsonOption = False,
 ) -> None:
@@ -164,6 +180,7 @@ def study(
         tile_px=tile_px,
         stride_px=stride,
         mpp=mpp,
+        off_spec=off_spec or None,
         tissue=tissue,
         permutations=permutations,
         margin=margin,

@@ -3,14 +3,17 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lamella.cli.options import ImageOption, read_mpp
+from lamella.cli.options import ImageOption, read_mpp, read_own_mpp, read_px
 from lamella.defaults import MAX_UPSAMPLE, MIN_TISSUE, MPP, TILE_PX, TISSUE, TissueName
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lamella.encoders import EncoderSpec
     from lamella.features.plan import CutSettings
     from lamella.tiles import TileSpec
 
@@ -21,7 +24,16 @@ _option = partial(typer.Option, rich_help_panel="Tissue and tiles")
 class TileOptions:
     """Where tiles are cut, and how large."""
 
-    tile_px: Annotated[int, _option("--tile-px", help="Side of a tile, in pixels at --mpp.")] = TILE_PX
+    tile_px: Annotated[
+        Any,
+        _option(
+            "--tile-px",
+            parser=read_px,
+            metavar="INT",
+            help="Side of a tile, in pixels at --mpp; auto is what the encoder was made for.",
+            show_default=f"auto, else {TILE_PX}",
+        ),
+    ] = "auto"
     stride: Annotated[
         int | None,
         _option(
@@ -29,8 +41,15 @@ class TileOptions:
         ),
     ] = None
     mpp: Annotated[
-        float, _option("--mpp", parser=read_mpp, metavar="FLOAT", help="Resolution the encoder sees, um per pixel.")
-    ] = MPP
+        Any,
+        _option(
+            "--mpp",
+            parser=read_own_mpp,
+            metavar="FLOAT",
+            help="Resolution of tiles, um per pixel; auto is what the encoder was made for.",
+            show_default=f"auto, else {MPP}",
+        ),
+    ] = "auto"
     min_tissue: Annotated[
         float, _option("--min-tissue", help="A tile is kept when more than this share is tissue.")
     ] = MIN_TISSUE
@@ -95,18 +114,21 @@ class TileOptions:
         ),
     ] = None
 
-    def spec(self) -> "TileSpec":
-        """Return size, resolution, stride and tissue threshold."""
+    def spec(self, encoders: "Sequence[EncoderSpec]" = ()) -> "TileSpec":
+        """Return size, resolution, stride and tissue threshold, for encoders that will see the tiles."""
+        from lamella.features.own_tiles import choose_tiles
         from lamella.tiles import TileSpec
 
-        return TileSpec(tile_px=self.tile_px, mpp=self.mpp, stride_px=self.stride, min_tissue=self.min_tissue)
+        tile_px = None if self.tile_px == "auto" else self.tile_px
+        tile_px, mpp = choose_tiles(encoders, tile_px=tile_px, mpp=None if self.mpp == "auto" else self.mpp)
+        return TileSpec(tile_px=tile_px, mpp=mpp, stride_px=self.stride, min_tissue=self.min_tissue)
 
-    def cut(self) -> "CutSettings":
-        """Return how slides are cut into tiles."""
+    def cut(self, encoders: "Sequence[EncoderSpec]" = ()) -> "CutSettings":
+        """Return how slides are cut into tiles, for encoders that will see them."""
         from lamella.features.plan import CutSettings
 
         return CutSettings(
-            spec=self.spec(),
+            spec=self.spec(encoders),
             tissue=self.tissue,
             max_upsample=self.max_upsample,
             include=self.include,

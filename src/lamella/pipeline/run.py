@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lamella.cohort import Cohort, load_cohort
-from lamella.defaults import HEAD, MPP, TILE_PX
+from lamella.defaults import HEAD
 from lamella.encoders import DEFAULT_ENCODER, EncoderSpec
 from lamella.encoders.trust import trusting
 from lamella.errors import LamellaError, OutputError
@@ -16,6 +16,7 @@ from lamella.explain.cam import map_run
 from lamella.explain.cam_record import CamRecord
 from lamella.explain.tuned_blocks import compare_run
 from lamella.features.failures import Failure
+from lamella.features.own_tiles import choose_tiles
 from lamella.features.plan import CutSettings
 from lamella.features.settings import ExtractSettings
 from lamella.files import refuse_links, remove
@@ -40,8 +41,8 @@ def run(
     out: Path | str,
     *,
     encoder: str = DEFAULT_ENCODER,
-    tile_px: int = TILE_PX,
-    mpp: float = MPP,
+    tile_px: int | None = None,
+    mpp: float | None = None,
     stride_px: int | None = None,
     head: str = HEAD,
 ) -> Run:
@@ -51,8 +52,8 @@ def run(
         cohort: Labelled slides, or their table (CSV or Parquet).
         out: The run folder; `report.html` in it is the page.
         encoder: As `find_encoder` takes it; its weights must be on this machine.
-        tile_px: Side of a tile, in pixels at `mpp`.
-        mpp: Resolution the encoder sees, in um per pixel.
+        tile_px: Side of a tile, in pixels at `mpp`; None is what the encoder was made for, or 512.
+        mpp: Resolution of tiles, in um per pixel; None is what the encoder was made for, or 0.5.
         stride_px: Distance between neighbouring tiles, in pixels at `mpp`; None is `tile_px`.
         head: How tiles are pooled, as `lamella train --head` takes it.
 
@@ -61,9 +62,11 @@ def run(
     """
     if not isinstance(cohort, Cohort):
         cohort = load_cohort(cohort)
-    cut = CutSettings(spec=TileSpec(tile_px=tile_px, mpp=mpp, stride_px=stride_px))
-    extract = ExtractSettings(cut=cut, encoders=(EncoderSpec(name=encoder),))
     with trusting(encoder):  # it was typed here
+        spec = EncoderSpec(name=encoder)
+        tile_px, mpp = choose_tiles([spec], tile_px=tile_px, mpp=mpp)
+        cut = CutSettings(spec=TileSpec(tile_px=tile_px, mpp=mpp, stride_px=stride_px))
+        extract = ExtractSettings(cut=cut, encoders=(spec,))
         return run_cohort(cohort, RunSettings(extract=extract, train=TrainSettings(head=head)), Path(out))
 
 

@@ -121,7 +121,7 @@ class ArmBench:
     def _settings(self, bags: Sequence[BagSet]) -> ExtractSettings:
         encoders = tuple(_spec(kept) for kept in bags)
         cut = self.design.tiles[bags[0].tiles].cut()
-        return ExtractSettings(cut=cut, encoders=encoders, runtime=self.options.runtime)
+        return ExtractSettings(cut=cut, encoders=encoders, runtime=self.options.runtime, off_spec=self.design.off_spec)
 
     # Arms ---------------------------------------------------------------------------------------------------------
 

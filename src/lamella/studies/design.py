@@ -9,25 +9,31 @@ comparisons:
 margin: 0.05
 """
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from lamella.analysis.verdict import PlannedTable
 from lamella.defaults import MARGIN, N_FOLDS, N_SEEDS
+from lamella.encoders import find_encoder
+from lamella.encoders.scale import find_own_tiles, fits, say_unfit
 from lamella.errors import SettingsError
 from lamella.files import read_yaml
 from lamella.studies.arms import CHOSEN_ARMS, Arm
 from lamella.studies.design_errors import Place, find_line, find_twice, say_mistake, say_nearest
 from lamella.studies.design_parts import RULES, ArmBlock, Comparison, FinetuneDesign, Part, TileDesign, TrainDesign
+from lamella.studies.own_tiles import merge_alike, settle_tiles
 
 _COMMENTS = {
     "preset": "where this comes from; any word of your own",
-    "tiles": "tile specs by name; arms name theirs. mpp is um per pixel; stride_px null is tile_px",
+    "tiles": "tile specs by name; arms name theirs. mpp is um per pixel, stride_px null is tile_px; "
+    "auto is what the encoder was made for",
+    "off_spec": "whether encoders may see another resolution than they were trained at",
     "arms": "blocks whose lists are multiplied. weights: auto, random or a file; finetuned: frozen, head, tuned; "
     "depths: blocks kept, 1 to 4",
     "finetune_best": "whether in each fold the frozen arm best on that fold's validation patients is fine-tuned",
@@ -57,7 +63,9 @@ class StudyDesign(Part):
 
     Attributes:
         preset: Where the design came from; None for one's own.
-        tiles: Tile specs by name; arms name theirs.
+        tiles: Tile specs by name; arms name theirs. Where `tile_px` or `mpp` is declared as `auto`, or not at all, it
+            is what each encoder was made for, and here it is a number.
+        off_spec: Whether encoders may see another resolution than their cards declare.
         arms: Blocks of arms.
         finetune_best: Whether in each fold the frozen arm that is best on its own validation patients is fine-tuned,
             beside its control.
@@ -83,6 +91,7 @@ class StudyDesign(Part):
 
     preset: str | None = None
     tiles: dict[str, TileDesign] = Field(default_factory=lambda: {"default": TileDesign()})
+    off_spec: bool = False
     arms: tuple[ArmBlock, ...] = Field(min_length=1)
     finetune_best: bool = False
     seeds: int = Field(default=N_SEEDS, ge=1)
@@ -103,6 +112,11 @@ class StudyDesign(Part):
     lesion_value: tuple[str, ...] = ()
     budget: str | None = None
     costs: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settle_tiles(cls, content: Any) -> Any:
+        return settle_tiles(content)
 
     @field_validator("budget")
     @classmethod
@@ -159,8 +173,9 @@ class StudyDesign(Part):
         """
         given = {key: value for key, value in changes.items() if value is not None}
         cut = {key: given.pop(key) for key in ("tile_px", "stride_px", "mpp", "tissue") if key in given}
-        tiles = {name: spec.model_dump() | cut for name, spec in self.tiles.items()}
-        return check_design(self.model_dump() | given | {"tiles": tiles}, "the command line")
+        content = self.model_dump()
+        tiles = {name: spec | cut for name, spec in content["tiles"].items()}
+        return check_design(content | given | merge_alike(tiles, content["arms"]), "the command line")
 
 
 def load_design(path: Path) -> StudyDesign:
@@ -220,11 +235,9 @@ def add_features(design: StudyDesign | None, named: Sequence[str]) -> StudyDesig
 
 def find_mistake(design: StudyDesign) -> tuple[Place, str] | None:
     """Return where parts of a design do not fit together, and what to do; None where all do."""
-    for number, block in enumerate(design.arms):
-        for name in block.tiles:
-            if name not in design.tiles:
-                said = f"an arm's tiles are called '{name}' and are not declared."
-                return ("arms", number, "tiles"), f"{said} {say_nearest(name, list(design.tiles))}"
+    wrong_tiles = [_find_wrong_tiles(design, number) for number in range(len(design.arms))]
+    if any(wrong_tiles):
+        return next(filter(None, wrong_tiles))
     arms = _expand(design)
     names = [arm.name for arm in arms]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -244,6 +257,23 @@ def find_mistake(design: StudyDesign) -> tuple[Place, str] | None:
         mistake = _find_wrong_table(design, table, arms)
         if mistake is not None:
             return ("comparisons", number, mistake[0]), mistake[1]
+    return None
+
+
+def _find_wrong_tiles(design: StudyDesign, number: int) -> tuple[Place, str] | None:
+    """Return where a block of arms names tiles that are not declared, or that an encoder is not made for."""
+    block = design.arms[number]
+    for name in block.tiles:
+        if name not in design.tiles:
+            said = f"an arm's tiles are called '{name}' and are not declared."
+            return ("arms", number, "tiles"), f"{said} {say_nearest(name, list(design.tiles))}"
+    for name, encoder in itertools.product(() if design.off_spec else block.tiles, block.encoders):
+        card, tiles = find_encoder(encoder), design.tiles[name]
+        if not fits(card, tiles.tile_px, tiles.mpp):
+            own = find_own_tiles(card)
+            remedy = "" if own is None else f"tile_px: {own[0]} and mpp: {own[1]:g}, or "
+            said = say_unfit(card, tiles.tile_px, tiles.mpp)
+            return ("arms", number, "encoders"), f"{said}. Write {remedy}off_spec: true to insist."
     return None
 
 
