@@ -74,7 +74,9 @@ def measure(name: str, tile_px: int, seconds: float, batches: list[int] | None) 
     chosen = open_runtime(spec, RuntimeSettings(device="cpu"), tile_px=tile_px, check_tiles=lambda: tiles)
     started = time.perf_counter()
     again = open_runtime(spec, RuntimeSettings(device="cpu"), tile_px=tile_px, check_tiles=lambda: tiles)
-    print(f"  opens from the store in {time.perf_counter() - started:.2f} s; checks {again.checks}; notes {again.notes}")
+    print(
+        f"  opens from the store in {time.perf_counter() - started:.2f} s; checks {again.checks}; notes {again.notes}"
+    )
     rate(f"ours: {chosen.name} {chosen.precision}", chosen, tiles, seconds)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lamella.errors import SettingsError, TileError
-from lamella.tiles import TileSpec, measure_tissue, place_tiles
+from lamella.tiles import TileSpec, choose_rows, choose_tiles, measure_tissue, place_tiles
 
 law = settings(max_examples=60, deadline=None)
 masks = hnp.arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9)))
@@ -219,3 +219,43 @@ def test_the_tile_size_that_an_error_names_fits(width, height, slide_mpp, mpp):
 def test_a_spec_that_makes_no_tile_is_refused(wrong, says):
     with pytest.raises(SettingsError, match=re.escape(says)):
         TileSpec(**wrong)
+
+
+@law
+@given(
+    corners=hnp.arrays(np.int64, st.tuples(st.integers(1, 40), st.just(2)), elements=st.integers(0, 9), unique=False),
+    few=st.integers(1, 12),
+    more=st.integers(0, 12),
+    seed=st.integers(0, 99),
+)
+def test_chosen_tiles_are_nested_and_hang_on_their_places_alone(corners, few, more, seed):
+    corners = np.unique(corners * 512, axis=0)
+    kept, wider = (choose_tiles(corners, n, slide_id="S-1").tolist() for n in (few, few + more))
+    assert len(kept) == min(few, len(corners))
+    assert set(kept) <= set(wider)
+    order = np.random.default_rng(seed).permutation(len(corners))
+    shuffled = choose_tiles(corners[order], few, slide_id="S-1")
+    assert set(order[shuffled].tolist()) == set(kept)
+
+
+def test_chosen_tiles_are_spread_farther_apart_than_tiles_drawn_at_random():
+    y, x = np.divmod(np.arange(600), 30)
+    corners = np.stack([x, y], axis=1)[np.hypot(x - 12, y - 9) < 9.5] * 512
+
+    def gap(rows):
+        between = np.linalg.norm(corners[rows][:, None] - corners[rows], axis=2)
+        return between[between > 0].min() / 512
+
+    assert gap(choose_tiles(corners, 16, slide_id="S-1")) >= 3.6
+    assert gap(choose_rows(len(corners), 16, slide_id="S-1")) < 2.5
+    assert choose_tiles(corners, 16, slide_id="S-1").tolist() != choose_tiles(corners, 16, slide_id="S-2").tolist()
+
+
+def test_two_tiles_of_one_place_are_two():
+    corners = np.zeros((5, 2), np.int64)
+    assert len(set(choose_tiles(corners, 3, slide_id="S-1").tolist())) == 3
+
+
+def test_fewer_than_one_tile_a_slide_is_refused():
+    with pytest.raises(SettingsError, match="tiles a slide are 0"):
+        TileSpec(tiles_per_slide=0)

@@ -11,6 +11,7 @@ TrainPrecision = Literal["fp32", "bf16"]
 Evaluation = Literal["all", "top-k"]
 CamMethod = Literal["exact", "grad"]
 CamArm = Literal["frozen", "tuned"]
+UnitName = Literal["slide", "patient"]
 MeasureName = Literal["relative", "rank"]
 
 # Encoders
@@ -34,6 +35,7 @@ LR: Final = 1e-3
 WEIGHT_DECAY: Final = 1e-4
 N_SEEDS: Final = 3
 N_FOLDS: Final = 5
+UNIT: Final = "slide"
 
 # Fine-tuning
 TOP_K: Final = 64

@@ -9,7 +9,9 @@ Coordinate frames, as suffixes:
     _px    pixels of the tile as the encoder sees it, at `TileSpec.mpp`
 """
 
+import hashlib
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,13 +23,14 @@ from lamella.errors import SettingsError, TileError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TileSpec:
-    """Size, resolution, stride and tissue threshold of tiles.
+    """Size, resolution, stride and tissue threshold of tiles, and how many of a slide are kept.
 
     Attributes:
         tile_px: Side of a tile, in pixels at `mpp`.
         mpp: Resolution the encoder sees, in um per pixel.
         stride_px: Distance between neighbouring tiles, in pixels at `mpp`; None is `tile_px` (no overlap).
         min_tissue: A tile is kept when *more* than this share of it is tissue, 0 to 1.
+        tiles_per_slide: Most tiles of a slide, which `choose_tiles` spreads over its tissue; None keeps all.
 
     Raises:
         SettingsError: If a value makes no tile.
@@ -37,6 +40,7 @@ class TileSpec:
     mpp: float = MPP
     stride_px: int | None = None
     min_tissue: float = MIN_TISSUE
+    tiles_per_slide: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what makes no tile."""
@@ -50,6 +54,8 @@ class TileSpec:
             raise SettingsError(
                 f"tissue threshold is {self.min_tissue} and must be from 0 to below 1. Pass --min-tissue 0.5."
             )
+        if self.tiles_per_slide is not None and self.tiles_per_slide < 1:
+            raise SettingsError(f"tiles a slide are {self.tiles_per_slide} and must be at least 1. Set them to 256.")
 
     @property
     def stride(self) -> int:
@@ -63,8 +69,11 @@ class TileSpec:
         Example:
             >>> TileSpec(tile_px=224, mpp=0.25, stride_px=112).folder
             '224px_0.25mpp_112px'
+            >>> TileSpec(tile_px=224, mpp=0.25, tiles_per_slide=64).folder
+            '224px_0.25mpp_224px_64tiles'
         """
-        return f"{self.tile_px}px_{self.mpp:g}mpp_{self.stride}px"
+        most = "" if self.tiles_per_slide is None else f"_{self.tiles_per_slide}tiles"
+        return f"{self.tile_px}px_{self.mpp:g}mpp_{self.stride}px{most}"
 
     def tile_size_l0(self, slide_mpp: tuple[float, float]) -> tuple[float, float]:
         """Return the `(width, height)` of a tile in level-0 pixels, not rounded."""
@@ -126,6 +135,66 @@ def place_tiles(
         corners = corners[inside.all(axis=1)]
     shares = measure_tissue(tissue, corners, tile_l0, slide_size)
     return np.rint(corners[shares > spec.min_tissue]).astype(np.int64)
+
+
+def choose_tiles(corners_l0: NDArray[np.int64], n: int, *, slide_id: str) -> NDArray[np.int64]:
+    """Choose tiles of a slide that are spread over its tissue: by farthest-point sampling (Gonzalez 1985).
+
+    Each next tile is the one farthest from those that were taken, so the first 64 of 256 are the 64. The first tile,
+    and which of equally far ones is taken, follow from hashes of the slide's id and the tile's place: nothing else,
+    neither the order of the tiles nor what an encoder makes of them, has a say.
+
+    Args:
+        corners_l0: `(N, 2)` int64 corners `(x, y)`, level-0 pixels; centres lie as far apart as corners do.
+        n: How many are kept at most.
+        slide_id: Which slide.
+
+    Returns:
+        `(min(n, N),)` int64 rows of the tiles that are kept, ascending.
+
+    Example:
+        Of nine tiles in a row one is drawn, then the end that is farther, then what lies farthest from both:
+
+        >>> corners = np.stack([np.arange(9) * 512, np.zeros(9, np.int64)], axis=1)
+        >>> [choose_tiles(corners, n, slide_id="S-1").tolist() for n in (1, 2, 3, 5)]
+        [[7], [0, 7], [0, 3, 7], [0, 1, 3, 5, 7]]
+    """
+    if n >= len(corners_l0):
+        return np.arange(len(corners_l0), dtype=np.int64)
+    ranked = _rank(slide_id, [f"{x} {y}" for x, y in corners_l0.tolist()])
+    x, y = np.ascontiguousarray(corners_l0[ranked].T, np.float64)  # whole numbers whose squares float64 holds
+    distance = np.full(len(ranked), np.inf)  # squared, to the nearest tile that was taken
+    taken, latest = np.empty(n, np.int64), 0
+    for number in range(n):
+        taken[number] = latest
+        across, down = x - x[latest], y - y[latest]
+        across *= across
+        down *= down
+        across += down
+        np.minimum(distance, across, out=distance)
+        distance[latest] = -1  # two tiles of one place are two
+        latest = int(distance.argmax())
+    return np.sort(ranked[taken])
+
+
+def choose_rows(n_rows: int, n: int, *, slide_id: str) -> NDArray[np.int64]:
+    """Choose rows of a bag that does not say where its tiles lie: by hashes of the slide's id and the row's number.
+
+    Args:
+        n_rows: N.
+        n: How many are kept at most; the first 64 of 256 are the 64.
+        slide_id: Which slide.
+
+    Returns:
+        `(min(n, N),)` int64, ascending.
+    """
+    return np.sort(_rank(slide_id, map(str, range(n_rows)))[:n])
+
+
+def _rank(slide_id: str, names: Iterable[str]) -> NDArray[np.int64]:
+    """Return numbers in the order of the hashes of their names, an order that every machine and version shares."""
+    digests = [hashlib.sha256(f"{slide_id}\n{name}".encode()).digest()[:8] for name in names]
+    return np.argsort(np.frombuffer(b"".join(digests), ">u8"), kind="stable").astype(np.int64)
 
 
 def measure_tissue(

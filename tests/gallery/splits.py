@@ -23,6 +23,22 @@ STEP = Step(
             why="A model can learn to know a patient. `lamella split` keeps all slides of a patient together.",
         ),
         Case(
+            heading="Slides of one patient differ in label, and patients are predicted",
+            command=f"{TRAIN} --unit patient",
+            scene=lambda: write_table(
+                "slides.csv",
+                "slide,patient_id,label,split",
+                "S-0412.svs,P-17,benign,train",
+                "S-0413.svs,P-17,malignant,train",
+                "S-0500.svs,P-18,benign,val",
+                "S-0501.svs,P-19,malignant,val",
+                "S-0587.svs,P-20,benign,test",
+                "S-0588.svs,P-21,malignant,test",
+            ),
+            names="patient 'P-17'",
+            why="With `--unit patient` a patient's slides are one bag with one label.",
+        ),
+        Case(
             heading="A class is missing from a split",
             command=TRAIN,
             scene=lambda: write_table(

@@ -38,6 +38,37 @@ STEP = Step(
             why="The margin is a difference of AUCs.",
         ),
         Case(
+            heading="A number of tiles a slide that cannot be",
+            command="study mine.yaml --cohort slides.csv --out study",
+            scene=lambda: write_table(
+                "mine.yaml", "arms:", "  - encoders: [efficientnet-lite0]", "    tiles_per_slide: [64, 0, all]"
+            ),
+            names="[64, 256, all]",
+            why="`all` reads every tile of a slide; numbers are the most tiles that are encoded and read of one.",
+        ),
+        Case(
+            heading="A number of tiles a slide stands twice",
+            command="study mine.yaml --cohort slides.csv --out study",
+            scene=lambda: write_table(
+                "mine.yaml", "arms:", "  - encoders: [efficientnet-lite0]", "    tiles_per_slide: [64, 256, 64]"
+            ),
+            names="64 twice",
+            why="Each number makes an arm of its own.",
+        ),
+        Case(
+            heading="Patients are predicted and fine-tuning is asked for",
+            command="study mine.yaml --cohort slides.csv --out study",
+            scene=lambda: write_table(
+                "mine.yaml",
+                "unit: patient",
+                "arms:",
+                "  - encoders: [efficientnet-lite0]",
+                "    finetuned: [frozen, tuned]",
+            ),
+            names="unit: slide",
+            why="Fine-tuning reads the tiles of one slide a bag. Frozen arms run with `unit: patient`.",
+        ),
+        Case(
             heading="The declared file names an encoder that there is not",
             command="study mine.yaml --cohort slides.csv --out study",
             scene=lambda: write_table("mine.yaml", "arms:", "  - encoders: [resnet81]"),

@@ -1,11 +1,16 @@
 """Width: principal components of the training tiles, for embeddings that are wider."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lamella.defaults import HeadName
 from lamella.errors import SettingsError
-from lamella.mil.width import fit_projection
+from lamella.mil import fit_model, load_model, save_model
+from lamella.mil.settings import TrainSettings
+from lamella.mil.width import fit_projection, read_whole
 
 
 def make_bags(sizes: tuple[int, ...] = (30, 30, 30), dim: int = 9) -> list[NDArray[np.float16]]:
@@ -45,3 +50,24 @@ def test_no_width_and_no_slides_are_refused() -> None:
         fit_projection(make_bags(), 0)
     with pytest.raises(SettingsError, match="no training slides"):
         fit_projection([], 4)
+
+
+@pytest.mark.parametrize("head", ["attention", "max", "transmil"])
+def test_a_model_of_narrowed_embeddings_reads_whole_ones_to_the_same_numbers(head: HeadName, tmp_path: Path) -> None:
+    bags = {f"S{i}": bag for i, bag in enumerate(make_bags((12, 9, 15, 11)))}
+    projection = fit_projection([bags["S0"], bags["S1"]], 4)
+    assert projection is not None
+    narrowed = {slide_id: projection.apply(bag) for slide_id, bag in bags.items()}
+    labels = {f"S{i}": "ab"[i % 2] for i in range(4)}
+    settings = TrainSettings(head=head, epochs=2)
+    model = fit_model(narrowed, labels, train=["S0", "S1"], val=["S2"], classes="ab", settings=settings)
+    whole = read_whole(model, projection)
+    assert (whole.embedding_dim, whole.width) == (9, 4)
+    save_model(whole, tmp_path)
+    loaded = load_model(tmp_path)
+    for slide_id, bag in bags.items():
+        wanted = model.predict(narrowed[slide_id])
+        np.testing.assert_allclose(whole.predict(bag).logits, wanted.logits, atol=1e-5)
+        np.testing.assert_allclose(whole.predict(bag).attention, wanted.attention, atol=1e-5)
+        assert np.array_equal(loaded.predict(bag).logits, whole.predict(bag).logits)
+    assert loaded.width == 4

@@ -33,6 +33,10 @@ class TrainOptions:
         int, _train("--patience", help="Epochs without a better validation log-loss before training stops.")
     ] = defaults.PATIENCE
     lr: Annotated[float, _train("--lr", help="Learning rate.")] = defaults.LR
+    unit: Annotated[
+        defaults.UnitName,
+        _train("--unit", help="What is predicted: each slide, or each patient, whose slides are then one bag."),
+    ] = defaults.UNIT
     sensitivity: Annotated[
         float | None,
         _train(
@@ -49,7 +53,12 @@ class TrainOptions:
 
         train = TrainSettings(head=self.head, epochs=self.epochs, patience=self.patience, lr=self.lr, seed=seed)
         return TrainingSettings(
-            train=train, n_seeds=self.seeds, n_folds=self.folds, split_seed=seed, sensitivity=self.sensitivity
+            train=train,
+            n_seeds=self.seeds,
+            n_folds=self.folds,
+            split_seed=seed,
+            sensitivity=self.sensitivity,
+            unit=self.unit,
         )
 
 

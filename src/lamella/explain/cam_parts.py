@@ -45,6 +45,11 @@ class PartFinder:
     """Finds the encoders and models by which a slide is mapped: those of the fold that tested it."""
 
     def __init__(self, run: FinishedRun, settings: CamSettings, cohort: Cohort, predicted: Path | None) -> None:
+        if run.settings.unit == "patient":
+            raise ModelError(
+                "the run predicts patients, whose bags are of several slides, and a map is of one slide's bag. Run "
+                "again with --unit slide, or look at the run's attention."
+            )
         self._run, self._settings = run, settings
         self._extract = restore_extract_settings(run.settings, find_run_encoder(run))
         self._predicted = predicted

@@ -82,7 +82,7 @@ def control_source(
     protocol = Protocol(name="fold", rounds=keep_available(list_rounds(labelled), bags.features, labelled))
     train = TypeAdapter(TrainSettings).validate_python(run.settings.train)
     seeds = [dataclasses.replace(train, seed=train.seed + i) for i in range(run.settings.n_seeds)]
-    models = train_protocol(protocol, bags, labelled, seeds, folder, progress)
+    models = train_protocol(protocol, bags, labelled, seeds, folder, progress, width=run.settings.width)
     fold_of = {slide_id: round_.fold for round_ in protocol.rounds for slide_id in round_.test}
 
     def find_parts(slide_id: str) -> Sequence[CamPart]:

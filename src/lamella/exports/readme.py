@@ -1,6 +1,7 @@
 """The card of an exported model for people: what it is, what it was trained on, how good it is, where it ends."""
 
 from lamella.exports.card import ExportCard, TrainedOn
+from lamella.runs.record import SettingsRecord
 
 _NAMES = {
     "auc": "AUC within folds",
@@ -85,6 +86,9 @@ def write_readme(card: ExportCard) -> str:
         _say_commands(card),
         "## How it predicts",
         _say_method(card),
+        "A patient's slides are one bag: name each slide's patient_id in a table, and patients are predicted."
+        if card.settings.unit == "patient"
+        else "",
         _say_threshold(card),
         "## Trained on",
         f"{trained.n_slides} slides of {trained.n_patients} patients ({_count_classes(trained)}), "
@@ -136,9 +140,14 @@ def _say_method(card: ExportCard) -> str:
     encoder = next(iter(card.encoders.values()))
     return (
         f"Tiles of {cut.tile_px} px at {cut.mpp:g} um/px, every {cut.stride_px} px, with more than "
-        f"{cut.min_tissue:.0%} tissue, become embeddings of {encoder.width} numbers by {encoder.name} "
+        f"{cut.min_tissue:.0%} tissue{_say_most(cut)}, become embeddings of {encoder.width} numbers by {encoder.name} "
         f"({encoder.source}); {heads}"
     )
+
+
+def _say_most(cut: SettingsRecord) -> str:
+    """Return how many tiles of a slide are read, where not all are."""
+    return "" if cut.tiles_per_slide is None else f", at most {cut.tiles_per_slide} a slide"
 
 
 def _say_threshold(card: ExportCard) -> str:
@@ -146,7 +155,7 @@ def _say_threshold(card: ExportCard) -> str:
     if threshold is None:
         return ""
     return (
-        f"A slide counts as {card.positive} from a probability of {threshold.value:.3f} on "
+        f"A {card.settings.unit} counts as {card.positive} from a probability of {threshold.value:.3f} on "
         f"({threshold.rule}, found on validation slides)."
     )
 

@@ -16,6 +16,7 @@ from lamella.analysis.scores import Score
 from lamella.analysis.thresholds import Threshold
 from lamella.analysis.verdict import Conclusion, Verdict
 from lamella.cohort import CohortSlide
+from lamella.defaults import UnitName
 from lamella.encoders import EncoderSpec, find_encoder, fingerprint_encoder
 from lamella.encoders.packing import refuse_own_code, refuse_own_name
 from lamella.errors import ModelError
@@ -223,7 +224,7 @@ def _gather(
     _refuse_other_weights(members)
     cohort = _read_cohort(run.folder)
     frozen = restore_extract_settings(run.settings, encoder).folder(run.folder.features)
-    slides, embeddings = _read_slides(members, frozen, cohort)
+    slides, embeddings = _read_slides(_list_learned(members, frozen, cohort, run.settings.unit), frozen, cohort)
     by_encoder: dict[EncoderSpec, Mapping[str, NDArray[np.float64]]] = {encoder: embeddings}
     bags = {encoder: frozen}
     if kind == "tuned":
@@ -309,13 +310,26 @@ def _refuse_other_weights(members: Sequence[Member]) -> None:
             )
 
 
+def _list_learned(
+    members: Sequence[Member], bags: BagFolder, cohort: Mapping[str, CohortSlide], unit: UnitName
+) -> list[str]:
+    """List the slides that the models have learned from; of patients, those of their slides that were encoded."""
+    learned = {i for member in members for i in (*member.model.training.train, *member.model.training.val)}
+    if unit == "slide":
+        return sorted(learned)
+    return sorted(
+        slide_id
+        for slide_id, row in cohort.items()
+        if row.patient_id in learned and bags.features_path(slide_id).exists()
+    )
+
+
 def _read_slides(
-    members: Sequence[Member], bags: BagFolder, cohort: Mapping[str, CohortSlide]
+    learned: Sequence[str], bags: BagFolder, cohort: Mapping[str, CohortSlide]
 ) -> tuple[tuple[SourceSlide, ...], dict[str, NDArray[np.float64]]]:
     """Return the slides that the models have learned from, and their mean embeddings."""
     slides, embeddings = [], {}
-    learned = (member.model.training for member in members)
-    for slide_id in sorted({i for training in learned for i in (*training.train, *training.val)}):
+    for slide_id in learned:
         path = bags.features_path(slide_id)
         if not path.exists() or slide_id not in cohort:
             raise ModelError(

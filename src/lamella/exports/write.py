@@ -276,6 +276,7 @@ def _strip_model(model: SlideModel, told: Mapping[str, JsonValue], salt: str) ->
         "tissue",
         "precision",
         "stage_2",
+        "tiles_per_slide",
     )
     training = dataclasses.replace(
         model.training,

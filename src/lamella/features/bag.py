@@ -30,7 +30,7 @@ FORMAT = 1
 Provenance = Mapping[str, str | int | float]  # how tiles were placed and encoded; lists as JSON text
 PATCH_KEYS = (
     "slide_quickhash", "slide_image", "slide_mpp_x", "slide_mpp_y", "tile_px", "mpp", "stride_px", "min_tissue",
-    "tissue", "regions", "max_upsample",
+    "tissue", "regions", "max_upsample", "tiles_per_slide",
 )  # fmt: skip
 FEATURE_KEYS = (*PATCH_KEYS, "encoder", "fingerprint", "dtype")
 

@@ -16,7 +16,7 @@ from lamella.errors import SettingsError, TissueError
 from lamella.features.blocks import order_by_block
 from lamella.slide import ReadLevel, Slide, hash_quickly, open_slide
 from lamella.slide.child import try_slide
-from lamella.tiles import TileSpec, place_tiles
+from lamella.tiles import TileSpec, choose_tiles, place_tiles
 from lamella.tissue import (
     METHODS,
     RegionChoice,
@@ -104,6 +104,8 @@ def plan_slide(item: CohortSlide, settings: CutSettings) -> TilePlan:
         level = slide.find_read_level(spec.mpp, max_upsample=settings.max_upsample)
         tissue, thumbnail = find_slide_tissue(slide, item.slide_id, settings)
         corners = place_tiles(tissue.mask, spec, slide_size=slide.size, slide_mpp=slide.mpp, bounds_l0=slide.bounds_l0)
+        if spec.tiles_per_slide is not None:
+            corners = corners[choose_tiles(corners, spec.tiles_per_slide, slide_id=item.slide_id)]
         corners, sizes = order_by_block(corners, spec, slide.mpp, level)
         provenance = wanted_provenance(item, settings, slide.mpp) | {
             "mpp_source": slide.resolution.source,
@@ -166,6 +168,7 @@ def wanted_provenance(
         "tissue": settings.tissue,
         "regions": hash_choices(settings.regions, item.slide_id),
         "max_upsample": settings.max_upsample,
+        **({} if spec.tiles_per_slide is None else {"tiles_per_slide": spec.tiles_per_slide}),
     }
 
 

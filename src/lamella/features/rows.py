@@ -7,7 +7,7 @@ where it is small and a slice where it is large. Which of the two it was changes
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -149,3 +149,39 @@ class StoredRows:
         """Return all rows."""
         values = self[:]
         return values if dtype is None else values.astype(dtype, copy=False)
+
+
+Rows = StoredRows | NDArray[Any]
+
+
+def choose_stored(rows: Rows, chosen: NDArray[np.int64]) -> StoredRows:
+    """Return some rows of a matrix, in that order, read when they are asked for.
+
+    Args:
+        rows: `(N, D)`.
+        chosen: `(n,)` int64, which.
+    """
+
+    def read(start: int, stop: int) -> NDArray[Any]:
+        return np.array(rows[chosen[start:stop]])
+
+    return StoredRows((len(chosen), int(rows.shape[1])), rows.dtype, read, is_sliced=True)
+
+
+def join_stored(parts: Sequence[Rows]) -> StoredRows:
+    """Return matrices of one width below each other, read when they are asked for.
+
+    Args:
+        parts: `(n, D)` each, at least one.
+    """
+    ends = np.cumsum([len(part) for part in parts])
+
+    def read(start: int, stop: int) -> NDArray[Any]:
+        pieces = [
+            part[max(start - (end - len(part)), 0) : max(min(stop - (end - len(part)), len(part)), 0)]
+            for part, end in zip(parts, ends.tolist(), strict=True)
+        ]
+        return np.concatenate([piece[:] for piece in pieces])
+
+    dtype = np.result_type(*(part.dtype for part in parts))
+    return StoredRows((int(ends[-1]), int(parts[0].shape[1])), dtype, read, is_sliced=True)

@@ -61,6 +61,8 @@ class SlideModel:
         threshold: What the caller found on validation, as JSON: value, rule and so on; None before.
         provenance: What the caller knows of the bags, as JSON. `check_bag_fits` reads "encoder", "fingerprint",
             "mpp", "tile_px"; other keys are kept. Nothing else from outside is saved, so no path is unless put here.
+        width: How many principal components of an embedding the head reads, by a first layer that was not trained; None
+            where it reads embeddings as they are.
     """
 
     classes: tuple[str, ...]
@@ -71,6 +73,7 @@ class SlideModel:
     positive: str | None = None
     threshold: Mapping[str, Any] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    width: int | None = None
 
     @property
     def embedding_dim(self) -> int:

@@ -2,7 +2,7 @@
 
     model.safetensors   head.*; standardisation.mean, standardisation.sd (D,) float32
     model.json          format, format_version, lamella_version, tensors_sha256, classes, positive, embedding_dim,
-                        settings, training, threshold, provenance
+                        width (where embeddings are narrowed), settings, training, threshold, provenance
 
 The JSON is written last and holds the SHA-256 of the tensors: a folder whose two files do not belong together is
 refused.
@@ -27,6 +27,7 @@ from lamella.mil.heads import HEADS
 from lamella.mil.model import EpochRecord, SlideModel, TrainingRecord
 from lamella.mil.settings import TrainSettings
 from lamella.mil.standardise import Standardisation
+from lamella.mil.width import put_layer_before
 
 FORMAT = "lamella-model"
 FORMAT_VERSION = 1
@@ -62,6 +63,7 @@ def save_model(model: SlideModel, folder: Path) -> None:
             "classes": list(model.classes),
             "positive": model.positive,
             "embedding_dim": model.embedding_dim,
+            **({} if model.width is None else {"width": model.width}),
             "settings": dataclasses.asdict(model.settings),
             "training": dataclasses.asdict(model.training),
             "threshold": None if model.threshold is None else dict(model.threshold),
@@ -92,7 +94,9 @@ def load_model(folder: Path) -> SlideModel:
         classes = tuple(content["classes"])
         # Its first weights are overwritten at once: the caller's random state must not move for them.
         with torch.random.fork_rng(devices=[]):
-            head = HEADS[settings.head](len(standardisation.mean), len(classes), settings.dropout)
+            dim, width = len(standardisation.mean), content.get("width")
+            head = HEADS[settings.head](dim if width is None else width, len(classes), settings.dropout)
+            head = head if width is None else put_layer_before(head, dim, width)
         head.load_state_dict({name.removeprefix("head."): tensor for name, tensor in tensors.items()})
         return SlideModel(
             classes=classes,
@@ -103,6 +107,7 @@ def load_model(folder: Path) -> SlideModel:
             positive=content["positive"],
             threshold=content["threshold"],
             provenance=content["provenance"],
+            width=width,
         )
     except (KeyError, TypeError, ValueError, RuntimeError, SettingsError) as error:
         raise ModelError(

@@ -1,13 +1,19 @@
 """Embeddings brought to one width, so that a wide encoder does not win by its width alone."""
 
+import copy
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from lamella.errors import SettingsError
 from lamella.mil.batches import Bag
+from lamella.mil.heads import Head
+from lamella.mil.model import SlideModel
+from lamella.mil.standardise import Standardisation
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,3 +66,34 @@ def fit_projection(bags: Iterable[Bag], width: int) -> Projection | None:
     axes = vectors[:, ::-1][:, :width]
     signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(width)])  # an axis has no direction of its own
     return Projection(mean.astype(np.float32), (axes * signs).astype(np.float32))
+
+
+def read_whole(model: SlideModel, projection: Projection) -> SlideModel:
+    """Return a model that was trained on narrowed embeddings as one that reads the embeddings themselves.
+
+    The projection and the standardisation behind it become the first layer of its head, which was not trained: so the
+    model predicts, is mapped, saved and exported as any other.
+
+    Args:
+        model: Trained on what `projection` makes of its bags, `(N, W)` each.
+        projection: From D to W.
+    """
+    standard = model.standardisation
+    head = put_layer_before(copy.deepcopy(model.head), *projection.axes.shape)
+    sd = standard.sd.astype(np.float64)
+    with torch.no_grad():
+        layer = head.embed[0]  # type: ignore[index]
+        layer.weight.copy_(torch.from_numpy((projection.axes / sd).T))
+        layer.bias.copy_(torch.from_numpy(-standard.mean / sd))
+    return replace(
+        model,
+        head=head.eval().requires_grad_(False),  # noqa: FBT003 - torch's own signature
+        standardisation=Standardisation(projection.mean, np.ones_like(projection.mean)),
+        width=projection.axes.shape[1],
+    )
+
+
+def put_layer_before(head: Head, dim: int, width: int) -> Head:
+    """Return a head of embeddings of W numbers with a layer from D to W before it."""
+    head.embed = nn.Sequential(nn.Linear(dim, width), head.embed)
+    return head

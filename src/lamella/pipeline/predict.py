@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lamella.cohort import Cohort, gather_slides, load_cohort
+from lamella.defaults import UnitName
 from lamella.encoders.trust import trusting
 from lamella.exports.external import ExternalArms, name_bags, predict_external
 from lamella.exports.open import open_predictor
@@ -21,6 +22,7 @@ from lamella.runs.folder import RunFolder
 from lamella.runs.predict import FinishedRun, predict_cohort
 from lamella.runs.predict_bags import list_bag_slides, predict_bag_cohort
 from lamella.runs.predictor import Predictor
+from lamella.runs.units import name_slides
 from lamella.slide import list_slides
 
 
@@ -75,7 +77,8 @@ def predict_slides(
         predictions, failures = predict_cohort(opened, cohort, Path(out), prevalence=prevalence, progress=progress)
     folder = RunFolder(Path(out))
     classes = ClassNames(opened.classes, opened.positive)
-    failures = (*failures, *draw_heatmaps(predictions, folder, cohort, classes, progress))
+    drawn = _name_drawn(predictions, cohort, failures, opened.settings.unit)
+    failures = (*failures, *draw_heatmaps(drawn, folder, cohort, classes, progress))
     save_public_failures(failures, cohort, folder.failures)
     if predictions:
         write_page(Path(out))
@@ -133,7 +136,8 @@ def _show_bags(
 ) -> tuple[Failure, ...]:
     """Draw what of a prediction from bags can be drawn, write the page, and return all failures."""
     folder, names = RunFolder(out), ClassNames(classes.classes, classes.positive)
-    shown = list_drawable(predictions, folder, cohort)
+    by_slide = _name_drawn(predictions, cohort, failures, classes.settings.unit)
+    shown = list_drawable(by_slide, folder, cohort)
     failures = (*failures, *draw_heatmaps(shown, folder, cohort, names, progress))
     save_public_failures(failures, cohort, folder.failures)
     write_page(out)
@@ -173,8 +177,17 @@ def predict_together(
         return predictions, _show_bags(arms.predictor(), predictions, failures, cohort, Path(out), progress), external
     folder, shown = RunFolder(Path(out)), arms.predictor()
     classes = ClassNames(shown.classes, shown.positive)
-    failures = (*failures, *draw_heatmaps(predictions, folder, cohort, classes, progress))
+    drawn = _name_drawn(predictions, cohort, failures, shown.settings.unit)
+    failures = (*failures, *draw_heatmaps(drawn, folder, cohort, classes, progress))
     save_public_failures(failures, cohort, folder.failures)
     if predictions:
         write_page(Path(out))
     return predictions, failures, external
+
+
+def _name_drawn(
+    predictions: Sequence[SlidePrediction], cohort: Cohort, failures: Sequence[Failure], unit: UnitName
+) -> list[SlidePrediction]:
+    """Return what was predicted of each slide that could be done."""
+    lost = {failure.slide_id for failure in failures}
+    return [named for named in name_slides(predictions, cohort, unit) if named.slide_id not in lost]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lamella.cohort import Cohort, load_cohort
-from lamella.defaults import HEAD
+from lamella.defaults import HEAD, UnitName
 from lamella.encoders import DEFAULT_ENCODER, EncoderSpec
 from lamella.encoders.trust import trusting
 from lamella.errors import LamellaError, OutputError
@@ -20,6 +20,7 @@ from lamella.features.own_tiles import choose_tiles
 from lamella.features.plan import CutSettings
 from lamella.features.settings import ExtractSettings
 from lamella.files import refuse_links, remove
+from lamella.mil import SlidePrediction
 from lamella.mil.settings import TrainSettings
 from lamella.pipeline.pictures import ClassNames, draw_heatmaps, list_drawable
 from lamella.progress import Progress, SilentProgress
@@ -32,6 +33,7 @@ from lamella.runs.folder import RunFolder
 from lamella.runs.predict import open_run
 from lamella.runs.record import RunRecord
 from lamella.runs.settings import CamSettings, RunSettings, TrainingSettings
+from lamella.runs.units import name_slides
 from lamella.slide import open_slide
 from lamella.tiles import TileSpec
 
@@ -104,10 +106,11 @@ def run_cohort(
         notes = compare_run(result, settings.extract, progress=progress)
         result = dataclasses.replace(result, notes=(*result.notes, *notes))
     classes = ClassNames(cohort.classes, cohort.positive)
-    undrawn = draw_heatmaps(result.predictions[: settings.n_heatmaps], result.folder, cohort, classes, progress)
+    drawable = _list_attended(result, settings.unit)
+    undrawn = draw_heatmaps(drawable[: settings.n_heatmaps], result.folder, cohort, classes, progress)
     failures = (*result.failures, *undrawn)
     if settings.cam is not None:
-        drawn = [prediction.slide_id for prediction in result.predictions[: settings.n_heatmaps]]
+        drawn = [prediction.slide_id for prediction in drawable[: settings.n_heatmaps]]
         failures = (*failures, *map_classes(out, settings.cam, slide_ids=drawn, progress=progress)[1])
     if pseudonyms:
         failures = hide_names(failures, cohort)
@@ -150,7 +153,8 @@ def run_bags(
         said = f"{len(bad)} of {len(cohort.slides)} slides have no bag to learn from; failures.csv says why."
         cohort = dataclasses.replace(cohort, slides=kept, notes=(*cohort.notes, said))
     result = execute_on_bags(cohort, bags, settings, Path(out), progress=progress)
-    shown = list_drawable(result.predictions, result.folder, result.cohort)
+    by_slide = name_slides(result.predictions, result.cohort, settings.unit)
+    shown = list_drawable(by_slide, result.folder, result.cohort)
     if not shown and n_heatmaps != 0:
         said = "No slide is drawn: the files are not there, or the bags do not say where their tiles lie."
         result = dataclasses.replace(result, notes=(*result.notes, said))
@@ -162,6 +166,12 @@ def run_bags(
     save_public_failures(failures, result.cohort, result.folder.failures)
     write_page(result.folder.path)
     return dataclasses.replace(result, failures=failures)
+
+
+def _list_attended(result: Run, unit: UnitName) -> list[SlidePrediction]:
+    """List what was predicted of each slide on which it is known where a model looked."""
+    by_slide = name_slides(result.predictions, result.cohort, unit)
+    return [named for named in by_slide if (result.folder.attention / f"{named.slide_id}.h5").exists()]
 
 
 def _rename_regions(settings: RunSettings, cohort: Cohort, renamed: Cohort, out: Path) -> RunSettings:

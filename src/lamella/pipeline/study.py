@@ -23,6 +23,7 @@ from lamella.runs.attention import load_attention
 from lamella.runs.folder import RunFolder
 from lamella.runs.predict import open_run
 from lamella.runs.settings import CamSettings
+from lamella.runs.units import list_slides_of
 from lamella.slide import open_slide
 from lamella.studies.design import StudyDesign, load_design
 from lamella.studies.execute import Study, execute_study
@@ -93,7 +94,7 @@ def _draw_pictures(outcome: Study, *, maps: bool, progress: Progress) -> list[Fa
     run = outcome.runs[base_of(shown.arm).name]
     slides = {slide.slide_id: slide for slide in outcome.cohort.slides}
     missing = {slide.slide_id for slide in find_missing(outcome.cohort)} if shown.arm.features else set()
-    ranked = rank_errors(shown, outcome.cohort)
+    ranked = _list_slides(rank_errors(shown, outcome.cohort), outcome)
     chosen = [i for i in ranked if i not in missing and (run.attention / f"{i}.h5").exists()][:N_PICTURES]
     if not chosen and shown.arm.features:
         progress.say("no slide is drawn: its file is not there, or the bags do not say where their tiles lie")
@@ -117,6 +118,14 @@ def _draw_pictures(outcome: Study, *, maps: bool, progress: Progress) -> list[Fa
                 failures.append(Failure(slide_id, "draw", str(error)))
             stage.advance()
     return failures
+
+
+def _list_slides(ranked: Sequence[str], outcome: Study) -> list[str]:
+    """Return the slides of what was predicted, in its order: of a patient all."""
+    if outcome.record.design.unit == "slide":
+        return list(ranked)
+    slides = list_slides_of(outcome.cohort)
+    return [slide_id for patient in ranked for slide_id in slides[patient]]
 
 
 def rank_errors(shown: ArmOutcome, cohort: Cohort) -> list[str]:

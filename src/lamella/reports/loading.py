@@ -17,6 +17,7 @@ from lamella.analysis.figure import NO_FIGURE
 from lamella.analysis.scores import Score
 from lamella.analysis.verdict import Conclusion, Verdict
 from lamella.cells import unescape_cell
+from lamella.defaults import UnitName
 from lamella.errors import ModelError
 from lamella.explain.records import CkaRecord, Localisation, LocalisationSettings
 from lamella.records import load_content
@@ -91,6 +92,7 @@ def _load_run(folder: RunFolder) -> Record:
         or (metrics.positive if metrics is not None else None)
         or (classes[-1] if len(classes) == 2 else None),
         shown=arm,
+        unit=_find_unit(predictions or [], cohort or []) if run is None else run.settings.unit,
         slides=(),
         predictions=_frame_run(predictions or [], arm, classes),
         metrics={} if model is None else {arm: model},
@@ -138,6 +140,7 @@ def _load_study(folder: StudyFolder) -> Record:
         classes=study.classes,
         scored=study.positive,
         shown=shown,
+        unit=study.design.unit,
         slides=(),
         predictions=_frame_study(folder, study.classes),
         metrics=by_arm,
@@ -216,6 +219,13 @@ def _frame_study(folder: StudyFolder, classes: Sequence[str]) -> pd.DataFrame:
         ) from error
 
 
+def _find_unit(predictions: Sequence[_Row], cohort: Sequence[_Row]) -> UnitName:
+    """Return what was predicted where no `run.json` says it (of bags that were there): patients, if none is a slide."""
+    predicted, slides = {row["slide_id"] for row in predictions}, {row["slide_id"] for row in cohort}
+    patients = {row.get("patient_id", "") for row in cohort}
+    return "patient" if predicted and predicted <= patients and not predicted & slides else "slide"
+
+
 def _list_slides(record: Record, rows: Sequence[_Row], ledger: Sequence[_Row], verb: str) -> tuple[SlideRecord, ...]:
     """Join cohort, predictions of the shown arm and tile counts, slide by slide."""
     n_tiles = {row["slide_id"]: _parse_whole(row.get("n_tiles"), verb) for row in ledger}
@@ -230,6 +240,9 @@ def _list_slides(record: Record, rows: Sequence[_Row], ledger: Sequence[_Row], v
             shares[str(slide_id)] = dict(zip(record.classes, row, strict=True))
             folds[str(slide_id)] = int(fold)
     folds = {} if record.is_external else folds
+    by_patient = record.unit == "patient"
+    if by_patient:
+        folds = {row["slide_id"]: folds[patient] for row in rows if (patient := row.get("patient_id", "")) in folds}
     return tuple(
         SlideRecord(
             slide_id=slide_id,
@@ -239,7 +252,7 @@ def _list_slides(record: Record, rows: Sequence[_Row], ledger: Sequence[_Row], v
             split=row.get("split", ""),
             fold=folds.get(slide_id, _parse_whole(row.get("fold"), verb)),
             n_tiles=n_tiles.get(slide_id),
-            shares=shares.get(slide_id, {}),
+            shares=shares.get((row.get("patient_id") or slide_id) if by_patient else slide_id, {}),
         )
         for slide_id, row in {row["slide_id"]: row for row in rows}.items()
     )

@@ -4,8 +4,8 @@ Pages are made from this alone, never from objects of a running study, so they c
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lamella.analysis.figure import NO_FIGURE, Figure
 from lamella.analysis.scores import Score
 from lamella.analysis.verdict import ArmVerdict, Conclusion, Verdict
+from lamella.defaults import UnitName
 from lamella.explain.records import CkaPair, Localisation
 from lamella.reports.charts.marks import ScoreMark
 from lamella.runs.metrics import StageTwoScore
@@ -35,7 +36,9 @@ class SlideRecord:
         split: `train`, `val` or `test`; empty with folds.
         fold: Round in which it was tested; None where it was not.
         n_tiles: How many tiles it has; None where not known.
-        shares: Its probabilities by class, as the shown arm sees it; empty where it was not predicted.
+        shares: Its probabilities by class, as the shown arm sees it; empty where it was not predicted. Where patients
+            are predicted, those of its patient.
+        slides: Of a patient, its slides: `slide_id` is the patient's then.
     """
 
     slide_id: str
@@ -46,6 +49,7 @@ class SlideRecord:
     fold: int | None = None
     n_tiles: int | None = None
     shares: Mapping[str, float]
+    slides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +101,7 @@ class Record:
         classes: Labels, in the order of the predictions' columns.
         scored: The class whose probability is shown; None with several classes of which none is positive.
         shown: Name of the arm whose slides and curves are shown; None where none ran.
+        unit: What is predicted: slides, or patients, whose slides are one bag each.
         slides: Of the cohort, in its order.
         predictions: Of the tested slides, a row an arm and slide: `arm slide_id patient_id label fold logit_<class>`.
         metrics: By arm.
@@ -124,6 +129,7 @@ class Record:
     classes: tuple[str, ...]
     scored: str | None
     shown: str | None
+    unit: UnitName = "slide"
     slides: tuple[SlideRecord, ...]
     predictions: pd.DataFrame
     metrics: Mapping[str, Score]
@@ -199,6 +205,15 @@ class Record:
             return self.verdict.units == "patients"
         return self.shown_metrics is not None and self.shown_metrics.counts_patients
 
+    def list_units(self) -> list[SlideRecord]:
+        """List what is predicted: the slides, or each patient with its slides together."""
+        if self.unit == "slide":
+            return list(self.slides)
+        patients: dict[str, list[SlideRecord]] = {}
+        for slide in self.slides:
+            patients.setdefault(slide.patient_id, []).append(slide)
+        return [_merge_slides(patient, slides) for patient, slides in patients.items()]
+
     def kind_of(self, arm: str) -> str:
         """Return `recommended`, `best` (of highest AUC) or nothing."""
         if arm == self.conclusion.arm:
@@ -227,7 +242,7 @@ class Record:
 
     def list_calls(self) -> list[Call]:
         """List what the shown arm says, the worst errors first; slides without a label by their probability."""
-        calls = [call for slide in self.slides if (call := self.find_call(slide)) is not None]
+        calls = [call for slide in self.list_units() if (call := self.find_call(slide)) is not None]
         return sorted(calls, key=lambda call: (-(call.loss or 0.0), -call.probability, call.slide.slide_id))
 
     def list_scores(self, arm: str, positive: str, *, series: str = "", by_slide: bool = False) -> list[ScoreMark]:
@@ -256,3 +271,16 @@ class Record:
 def find_shares(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return probabilities `(n, C)` of logits `(n, C)`."""
     return np.asarray(np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)))
+
+
+def _merge_slides(patient: str, slides: Sequence[SlideRecord]) -> SlideRecord:
+    """Return a patient as what is predicted."""
+    known = [slide.n_tiles for slide in slides if slide.n_tiles is not None]
+    batches = {slide.batch for slide in slides}
+    return replace(
+        slides[0],
+        slide_id=patient,
+        batch=slides[0].batch if len(batches) == 1 else "",
+        n_tiles=sum(known) if known else None,
+        slides=tuple(sorted(slide.slide_id for slide in slides)),
+    )

@@ -21,7 +21,7 @@ class AttentionRecord:
 
     Attributes:
         slide_id: Which slide.
-        attention: `(N,)` float32, sums to 1.
+        attention: `(N,)` float32, sums to 1 over the bag.
         coords_l0: `(N, 2)` int64 corners `(x, y)`, level-0 pixels.
         tile_l0: `(width, height)` of a tile, level-0 pixels.
         tile_px: Side of a tile as the encoder saw it, pixels.
@@ -29,6 +29,8 @@ class AttentionRecord:
         slide_size: `(width, height)` of level 0, pixels; None where the bag does not state it.
         slide_mpp: `(x, y)` um per level-0 pixel; None where the bag does not state it (TRIDENT).
         key: What the attention was computed from; pictures of another key are drawn again.
+        n_bag: Tiles of the bag over which attention sums to 1: those of all slides of a patient, where patients are
+            predicted. None in files of earlier versions: the slide's own.
         image: Mark of the slide's file, as `mark_image` makes it; empty where the bag does not know its file.
     """
 
@@ -42,6 +44,7 @@ class AttentionRecord:
     slide_mpp: tuple[float, float] | None
     key: str
     image: str = ""
+    n_bag: int | None = None
 
     def is_of(self, quickhash: str) -> bool:
         """Say whether this is the attention on the slide of that hash, as far as that is known."""
@@ -98,7 +101,13 @@ def save_attention(record: AttentionRecord, path: Path) -> None:
                 "image": record.image,
             }
         )
-        known = {"mpp": record.mpp, "slide_size": record.slide_size, "slide_mpp": record.slide_mpp}
+        n_bag = None if record.n_bag == len(record.attention) else record.n_bag
+        known = {
+            "mpp": record.mpp,
+            "slide_size": record.slide_size,
+            "slide_mpp": record.slide_mpp,
+            "n_bag": n_bag,
+        }
         file.attrs.update({name: value for name, value in known.items() if value is not None})
         seal_h5(file)
 
@@ -133,6 +142,7 @@ def load_attention(path: Path) -> AttentionRecord:
             slide_mpp=slide_mpp,
             key=str(attributes["key"]),
             image=str(attributes.get("image", "")),
+            n_bag=None if (n_bag := find_size(attributes, "n_bag")) is None else int(n_bag),
         )
 
 

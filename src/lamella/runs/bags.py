@@ -4,7 +4,7 @@ import bisect
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from lamella.features.bag import BagFolder, FeatureBag
 from lamella.features.encoder_choice import split_address
 from lamella.features.finding import BAG_SUFFIXES, find_bags
 from lamella.features.layouts import open_bag, open_own_bag
-from lamella.features.rows import StoredRows
+from lamella.features.rows import StoredRows, choose_stored
 from lamella.features.stored_bags import store_bag
 from lamella.runs.facts import BagFacts, read_facts, refuse_mixture
+from lamella.tiles import choose_rows, choose_tiles
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -31,12 +32,14 @@ class RunBags:
         features: `(N, D)` float16 or float32 each, as stored; read when asked for, a quarter of free memory at once.
         corners_l0: `(N, 2)` int64 each, level-0 pixels; read so too.
         facts: What each states of itself.
+        places_um: `(N, 2)` int64 each, whole um from the slide's corner, of bags that say so and no more (STAMP).
         given: Where bags lie that were there before the run, `FOLDER#ENCODER` where files hold several; else None.
     """
 
     features: Mapping[str, StoredRows | NDArray[Any]]
     corners_l0: Mapping[str, StoredRows | NDArray[np.int64]]
     facts: Mapping[str, BagFacts]
+    places_um: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     given: Path | None = None
 
     @property
@@ -51,8 +54,34 @@ class RunBags:
             features={slide_id: self.features[slide_id] for slide_id in kept},
             corners_l0={slide_id: self.corners_l0[slide_id] for slide_id in kept},
             facts={slide_id: self.facts[slide_id] for slide_id in kept},
+            places_um={slide_id: self.places_um[slide_id] for slide_id in kept if slide_id in self.places_um},
             given=self.given,
         )
+
+    def keep_tiles(self, n: int) -> tuple["RunBags", tuple[str, ...]]:
+        """Return them with at most n tiles a slide, spread over its tissue, and the slides whose bags tell no places.
+
+        Of a bag that does not say where its tiles lie, rows are drawn by hashes of the slide's id.
+        """
+        chosen: dict[str, NDArray[np.int64]] = {}
+        unplaced = []
+        for slide_id, rows in self.features.items():
+            places = self.places_um.get(slide_id, self.corners_l0[slide_id][:])
+            if len(places) == len(rows):
+                chosen[slide_id] = choose_tiles(places, n, slide_id=slide_id)
+            else:
+                chosen[slide_id] = choose_rows(len(rows), n, slide_id=slide_id)
+                unplaced.append(slide_id)
+        kept = RunBags(
+            features={slide_id: choose_stored(self.features[slide_id], rows) for slide_id, rows in chosen.items()},
+            corners_l0={
+                slide_id: corners[chosen[slide_id]] if len(corners) else corners
+                for slide_id, corners in self.corners_l0.items()
+            },
+            facts={slide_id: facts.model_copy(update={"tiles_per_slide": n}) for slide_id, facts in self.facts.items()},
+            given=self.given,
+        )
+        return kept, tuple(unplaced)
 
     def key(self, slide_id: str) -> str:
         """Return what identifies a bag's content: the slide's bytes, the cut and the encoder."""
@@ -86,6 +115,7 @@ def load_bag_folder(folder: Path, slide_ids: Sequence[str]) -> RunBags:
         BagError: If a bag is absent, damaged, or of another encoder or width than the others.
     """
     features, corners, facts = {}, {}, {}
+    places: dict[str, NDArray[np.int64]] = {}
     used: dict[Path, str] = {}
     index = _BagIndex(folder)
     for slide_id in slide_ids:
@@ -99,9 +129,10 @@ def load_bag_folder(folder: Path, slide_ids: Sequence[str]) -> RunBags:
                 f"{named}."
             )
         _refuse_shared(folder, slide_id, path, used)
-        features[slide_id], corners[slide_id], facts[slide_id] = _load_one(path, slide_id)
+        features[slide_id], corners[slide_id], facts[slide_id], in_um = _load_one(path, slide_id)
+        places |= {} if in_um is None else {slide_id: in_um}
     refuse_mixture(folder, facts.values())
-    return RunBags(features=features, corners_l0=corners, facts=facts, given=folder)
+    return RunBags(features=features, corners_l0=corners, facts=facts, places_um=places, given=folder)
 
 
 def load_good_bags(folder: Path, slide_ids: Sequence[str]) -> tuple[RunBags, dict[str, str]]:
@@ -118,6 +149,7 @@ def load_good_bags(folder: Path, slide_ids: Sequence[str]) -> tuple[RunBags, dic
         BagError: If it is no folder of bags, none of them is good, or they are not of one encoder and width.
     """
     features, corners, facts, bad = {}, {}, {}, {}
+    places: dict[str, NDArray[np.int64]] = {}
     used: dict[Path, str] = {}
     index, where = _BagIndex(folder), f"'{split_address(folder)[0].name}'"
     for slide_id in slide_ids:
@@ -127,7 +159,7 @@ def load_good_bags(folder: Path, slide_ids: Sequence[str]) -> tuple[RunBags, dic
                 bad[slide_id] = f"{where} holds no bag of it."
                 continue
             _refuse_shared(folder, slide_id, path, used)
-            rows, corners_l0, known = _load_one(path, slide_id)
+            rows, corners_l0, known, in_um = _load_one(path, slide_id)
         except BagError as error:
             bad[slide_id] = f"{where}: {error}"
             continue
@@ -135,19 +167,21 @@ def load_good_bags(folder: Path, slide_ids: Sequence[str]) -> tuple[RunBags, dic
             bad[slide_id] = f"its bag in {where} holds no tiles."
             continue
         features[slide_id], corners[slide_id], facts[slide_id] = rows, corners_l0, known
+        places |= {} if in_um is None else {slide_id: in_um}
     if not features:
         slide_id, reason = next(iter(bad.items()))
         raise BagError(f"no slide has a bag to learn from; of '{slide_id}' {reason}")
     refuse_mixture(folder, facts.values())
-    return RunBags(features=features, corners_l0=corners, facts=facts, given=folder), bad
+    return RunBags(features=features, corners_l0=corners, facts=facts, places_um=places, given=folder), bad
 
 
-def _load_one(path: Path, slide_id: str) -> tuple[StoredRows, StoredRows, BagFacts]:
-    """Return the rows, corners and facts of one bag of any tool."""
+def _load_one(path: Path, slide_id: str) -> tuple[StoredRows, StoredRows, BagFacts, NDArray[np.int64] | None]:
+    """Return the rows, corners and facts of one bag of any tool, and its places in um where it tells no others."""
     bag = open_bag(path)
     rows, corners_l0, sha256 = store_bag(path, bag)
-    is_ours = bag.layout == "lamella"
-    return rows, corners_l0, read_facts(bag) if is_ours else _list_foreign_facts(slide_id, bag, sha256)
+    facts = read_facts(bag) if bag.layout == "lamella" else _list_foreign_facts(slide_id, bag, sha256)
+    in_um = None if bag.coords_l0 is not None or bag.coords_um is None else np.rint(bag.coords_um).astype(np.int64)
+    return rows, corners_l0, facts, in_um
 
 
 class _BagIndex:

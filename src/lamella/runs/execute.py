@@ -21,11 +21,10 @@ from lamella.defaults import N_FOLDS
 from lamella.errors import CohortError
 from lamella.features.extract import ExtractReport, extract_cohort
 from lamella.features.failures import Failure
-from lamella.files import refuse_links, remove, write_table
+from lamella.files import refuse_links, write_table
 from lamella.mil import SlideModel, SlidePrediction
 from lamella.progress import Progress, SilentProgress
-from lamella.runs.attention import load_attention, locate_attention, save_attention
-from lamella.runs.bags import RunBags, hash_json, load_bag_folder, load_bags
+from lamella.runs.bags import RunBags, load_bag_folder, load_bags
 from lamella.runs.folder import RunFolder, hash_tables
 from lamella.runs.given import describe_bags
 from lamella.runs.leaks import refuse_seen_by_encoder
@@ -44,9 +43,10 @@ from lamella.runs.rounds import (
 from lamella.runs.settings import RunSettings, TrainingSettings, describe_settings
 from lamella.runs.stage_two import StageOne
 from lamella.runs.stage_two_scores import finetune_rounds
+from lamella.runs.unit_attention import save_run_attention
+from lamella.runs.units import Units, gather_units, refuse_mixed_labels
 from lamella.slide import hash_readable
 from lamella.temporaries import sweep_temporaries
-from lamella.words import name_some
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -56,7 +56,7 @@ class Run:
     Attributes:
         folder: Where everything lies.
         cohort: With the folds or splits that were used.
-        predictions: Out-of-fold, one a slide.
+        predictions: Out-of-fold, one a slide, or a patient where patients are predicted.
         metrics: As `metrics.json` holds them.
         failures: Slides that could not be done.
         notes: What must be said aloud.
@@ -91,7 +91,8 @@ def execute_run(cohort: Cohort, settings: RunSettings, out: Path, *, progress: P
     notes = list(cohort.notes)
     notes += _say_division(cohort, settings, progress)
     cohort = make_rounds(cohort, settings)
-    rounds = list_rounds(cohort)
+    list_rounds(cohort)
+    refuse_mixed_labels(cohort, settings.unit)
     check_images(cohort)
     save_run_cohort(cohort, folder)
     EncoderRecord(name=settings.extract.encoder.name, weights=settings.extract.encoder.weights).save(
@@ -107,7 +108,7 @@ def execute_run(cohort: Cohort, settings: RunSettings, out: Path, *, progress: P
     available = [slide.slide_id for slide in cohort.slides if slide.slide_id not in failed]
     bags = load_bags(report.folder, available)
     save_ledger(cohort, bags, folder)
-    analysis = analyse_bags(cohort, rounds, bags, settings, folder, progress)
+    analysis = analyse_bags(gather_units(cohort, bags, settings.unit), settings, folder, progress)
     notes += analysis.notes
     metrics = analysis.metrics
     if settings.stage_two is not None:
@@ -147,6 +148,7 @@ def train_on_bags(
         LeakageError: If a patient is on two sides of a split.
     """
     list_rounds(make_rounds(cohort, settings))  # what is wrong with the table is said before gigabytes are read
+    refuse_mixed_labels(cohort, settings.unit)
     bags = load_bag_folder(bags_folder, [slide.slide_id for slide in cohort.slides])
     return execute_on_bags(cohort, bags, settings, out, progress=progress)
 
@@ -173,9 +175,9 @@ def execute_on_bags(
     sweep_temporaries(folder.path)
     notes += _say_division(cohort, settings, progress)
     cohort = make_rounds(cohort, settings)
-    rounds = list_rounds(cohort)
+    list_rounds(cohort)
     save_run_cohort(cohort, folder)
-    analysis = analyse_bags(cohort, rounds, bags, settings, folder, progress)
+    analysis = analyse_bags(gather_units(cohort, bags, settings.unit), settings, folder, progress)
     analysis.metrics.save(folder.metrics)
     record = describe_given_run(settings, cohort, bags, [*notes, *analysis.notes], folder)
     record.save(folder.settings)
@@ -194,42 +196,41 @@ class Analysis:
     """What came out of training and testing on bags.
 
     Attributes:
+        units: What was predicted, with its bags.
         outcome: Of the cohort's own rounds.
         models: Of each of them, one a seed.
         metrics: As `metrics.json` is to hold them; whoever is done with the run writes it.
         notes: What must be said aloud.
     """
 
+    units: Units
     outcome: ProtocolOutcome
     models: dict[int, list[SlideModel]]
     metrics: Metrics
     notes: list[str]
 
 
-def analyse_bags(
-    cohort: Cohort,
-    rounds: Sequence[Round],
-    bags: RunBags,
-    settings: TrainingSettings,
-    folder: RunFolder,
-    progress: Progress,
-) -> Analysis:
+def analyse_bags(units: Units, settings: TrainingSettings, folder: RunFolder, progress: Progress) -> Analysis:
     """Train what is missing, predict and measure; models, attention and predictions are written, metrics returned."""
-    protocols, notes = _list_protocols(cohort, rounds, bags, settings)
+    cohort, bags = units.cohort, units.bags
+    protocols, notes = _list_protocols(cohort, list_rounds(cohort), bags, settings)
+    notes = [*units.notes, *notes]
     for name in {"fold", "batch"} - {protocol.name for protocol in protocols}:
         remove_models(folder, name)
     for protocol in protocols:
-        tested = [slide_id for round_ in protocol.rounds for slide_id in round_.test]
-        refuse_seen_by_encoder(tested, bags.facts, cohort)
+        tested = [slide_id for round_ in protocol.rounds for unit in round_.test for slide_id in units.slides[unit]]
+        refuse_seen_by_encoder(tested, units.parts.facts, units.origin)
     seeds = [dataclasses.replace(settings.train, seed=settings.train.seed + i) for i in range(settings.n_seeds)]
-    models = [train_protocol(protocol, bags, cohort, seeds, folder, progress) for protocol in protocols]
+    models = [
+        train_protocol(protocol, bags, cohort, seeds, folder, progress, width=settings.width) for protocol in protocols
+    ]
     outcomes = [
         predict_protocol(protocol, trained, bags, cohort) for protocol, trained in zip(protocols, models, strict=True)
     ]
     metrics = measure_run(outcomes, bags, cohort, sensitivity=settings.sensitivity)
-    notes += _save_attention(outcomes[0].tested, bags, folder)
+    notes += save_run_attention(outcomes[0].tested, units, folder)
     save_predictions(outcomes[0].tested, cohort.classes, folder.predictions)
-    return Analysis(outcome=outcomes[0], models=models[0], metrics=metrics, notes=notes)
+    return Analysis(units=units, outcome=outcomes[0], models=models[0], metrics=metrics, notes=notes)
 
 
 def describe_run(
@@ -352,30 +353,3 @@ def _list_protocols(
     except CohortError as error:
         return protocols, [f"no batch was left out in turn: {error}"]
     return protocols, []
-
-
-def _save_attention(predictions: Sequence[SlidePrediction], bags: RunBags, folder: RunFolder) -> list[str]:
-    """Write attention where the bags say where their tiles lie; return a note of the slides where they do not."""
-    unlocated: list[str] = []
-    tested = {prediction.slide_id for prediction in predictions}
-    for path in sorted(folder.attention.glob("*.h5")):
-        if path.stem not in tested:
-            remove(path)  # an earlier run's
-    for prediction in predictions:
-        slide_id = prediction.slide_id
-        facts = bags.facts[slide_id]
-        if facts.tile_l0 is None:
-            unlocated.append(slide_id)
-            continue
-        key = hash_json([prediction.attention.tobytes().hex(), prediction.logits.tolist(), bags.key(slide_id)])
-        path = folder.attention / f"{slide_id}.h5"
-        if path.exists() and load_attention(path).key == key:
-            continue
-        save_attention(locate_attention(prediction.attention, bags.corners_l0[slide_id][:], facts, key=key), path)
-    if not unlocated:
-        return []
-    return [
-        f"no attention for {len(unlocated)} of {len(tested)} slides ({name_some(unlocated, 3)}): their bags do not "
-        "state "
-        "where tiles lie in level-0 pixels and how large they are (coords with patch_size and patch_size_level0)"
-    ]

@@ -28,7 +28,7 @@ class BagFacts(BaseModel):
 
     Of another tool's bag `slide_sha256` is that of its features, and `tile_width_l0` and `tile_height_l0` say how large
     its tiles are; our own bags say so by `slide_mpp_x` and `slide_mpp_y`. `tool` is the layout; `tile_magnification` is
-    nominal, where another tool states it.
+    nominal, where another tool states it. Of a patient's bag `images` are the hashes of its slides' images.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -49,6 +49,7 @@ class BagFacts(BaseModel):
     tissue_um2: Number | None = None
     regions: str | None = None
     max_upsample: Number | None = None
+    tiles_per_slide: int | None = None
     ledger: Annotated[tuple[tuple[str, float, float], ...], BeforeValidator(_parse)] = ()
     colour: Annotated[tuple[float, ...] | None, BeforeValidator(_parse)] = None
     encoder: str | None = None
@@ -65,6 +66,11 @@ class BagFacts(BaseModel):
     tile_height_l0: float | None = None
     tool: str | None = None
     tile_magnification: Number | None = None
+    images: tuple[str, ...] = ()
+
+    def list_images(self) -> tuple[str, ...]:
+        """Return the hashes of the files that the bag is of: one, or those of a patient's slides."""
+        return self.images or (self.image,)
 
     @property
     def slide_mpp(self) -> tuple[float, float] | None:

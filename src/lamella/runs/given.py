@@ -33,7 +33,9 @@ def describe_bags(
         "width": width,
         "magnification": _find_common([bag.tile_magnification for bag in facts]),
     }
-    record = SettingsRecord.model_validate({**stated, "bags": bags, **describe_training(settings)})
+    most = _find_common([bag.tiles_per_slide for bag in facts])
+    told = {**stated, "tiles_per_slide": most, "bags": bags, **describe_training(settings)}
+    record = SettingsRecord.model_validate(told)
     return record, [note for name, unit in _SCALE.items() if (note := _say_scales(facts, name, unit))]
 
 

@@ -23,6 +23,7 @@ from lamella.runs.predicting import BagsByEncoder, begin_prediction, finish_pred
 from lamella.runs.predictor import Member, Predictor, list_seen
 from lamella.runs.record import EncoderRecord, RunRecord, SettingsRecord
 from lamella.runs.settings import restore_extract_settings
+from lamella.runs.units import gather_units
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -174,7 +175,7 @@ def predict_cohort(
         progress: Where to report to.
 
     Returns:
-        One prediction a slide, and the slides that could not be done.
+        One prediction a slide, or a patient by models of patients, and the slides that could not be done.
 
     Raises:
         LeakageError: If labels are given and the models have learned from one of these slides or patients.
@@ -195,8 +196,13 @@ def predict_cohort(
             refuse_seen_by_encoder(ids, loaded.facts, cohort)
     for slide in done:
         _check_fits(predictor, slide.slide_id, bags)
-    predictions = [predict_slide(predictor, slide, bags, folder) for slide in done]
-    notes = report.notes
+    known = dataclasses.replace(cohort, slides=tuple(done))
+    units = {encoder: gather_units(known, loaded, predictor.settings.unit) for encoder, loaded in bags.items()}
+    first = units[predictor.members[0].encoder]
+    predictions = [predict_slide(predictor, row, units, folder) for row in first.cohort.slides]
+    notes = (*report.notes, *first.notes)
+    for note in first.notes:
+        progress.say(note)
     if predictor.settings.precision == "int8":
         notes = (*notes, "the run asked for int8, whose scales are those of its own tiles: new slides are not in int8")
         progress.say(notes[-1])

@@ -1,5 +1,6 @@
 """Predicting new slides from bags that are there, of any tool: external validation without slides and encoder."""
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from lamella.runs.leaks import refuse_seen_by_encoder
 from lamella.runs.predict import FinishedRun
 from lamella.runs.predicting import begin_prediction, finish_prediction, is_labelled, predict_slide
 from lamella.runs.predictor import Predictor, refuse_seen
+from lamella.runs.units import gather_units
 from lamella.words import name_some
 
 _SAME = 0.005  # um per pixel may have been rounded
@@ -81,10 +83,14 @@ def predict_bag_cohort(
         notes += _say_same_ids(predictor, done)
     images = {slide_id: facts.image for slide_id, facts in bags.facts.items() if facts.image}
     refuse_seen(predictor, cohort, labelled=is_labelled(cohort), progress=progress, images=images)
+    if predictor.settings.tiles_per_slide is not None:
+        bags = bags.keep_tiles(predictor.settings.tiles_per_slide)[0]  # as those that the models learned from
+    units = gather_units(dataclasses.replace(cohort, slides=tuple(done)), bags, predictor.settings.unit)
+    notes += units.notes
     predictions = []
-    with progress.stage("predict", len(done), "slides") as stage:
-        for slide in done:
-            predictions.append(predict_slide(predictor, slide, {encoders[0]: bags}, folder))
+    with progress.stage("predict", len(units.cohort.slides), f"{predictor.settings.unit}s") as stage:
+        for row in units.cohort.slides:
+            predictions.append(predict_slide(predictor, row, {encoders[0]: units}, folder))
             stage.advance()
     unlocated = [slide.slide_id for slide in done if bags.facts[slide.slide_id].tile_l0 is None]
     if unlocated:

@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from lamella.analysis.prevalence import check_prevalence
 from lamella.cohort import Cohort, CohortSlide, save_cohort
 from lamella.encoders import EncoderSpec
@@ -14,13 +12,14 @@ from lamella.features.settings import name_in_files
 from lamella.files import refuse_links
 from lamella.mil import SlidePrediction, average_predictions
 from lamella.progress import Progress
-from lamella.runs.attention import locate_attention, save_attention
-from lamella.runs.bags import RunBags, hash_json
+from lamella.runs.bags import RunBags
 from lamella.runs.folder import RunFolder, hash_tables
 from lamella.runs.measure import measure_external
 from lamella.runs.predictions import save_predictions
 from lamella.runs.predictor import Predictor, measure_spread, refuse_seen
 from lamella.runs.record import RunRecord, list_versions
+from lamella.runs.unit_attention import save_unit_attention
+from lamella.runs.units import Units, refuse_mixed_labels
 from lamella.temporaries import sweep_temporaries
 
 BagsByEncoder = Mapping[EncoderSpec, RunBags]
@@ -32,6 +31,7 @@ def begin_prediction(
     """Return the folder of a prediction, ready to be written to.
 
     Raises:
+        CohortError: If patients are predicted and slides of one differ in label.
         LeakageError: If there are labels, and the models have learned from one of these slides or patients.
         SettingsError: If a prevalence is asked for that cannot be used.
     """
@@ -42,6 +42,7 @@ def begin_prediction(
         check_prevalence(prevalence)
         if not is_labelled(cohort):
             raise SettingsError("--prevalence restates what labels measure and slides have none. Leave it out.")
+    refuse_mixed_labels(cohort, predictor.settings.unit)
     refuse_seen(predictor, cohort, labelled=is_labelled(cohort), progress=progress)
     save_cohort(cohort, folder.local / "cohort.csv")
     return folder
@@ -52,22 +53,21 @@ def is_labelled(cohort: Cohort) -> bool:
     return all(slide.label is not None for slide in cohort.slides)
 
 
-def predict_slide(predictor: Predictor, slide: CohortSlide, bags: BagsByEncoder, folder: RunFolder) -> SlidePrediction:
-    """Return the mean of all models on one slide; attention is written where its bag says where tiles lie."""
+def predict_slide(
+    predictor: Predictor, slide: CohortSlide, units: Mapping[EncoderSpec, Units], folder: RunFolder
+) -> SlidePrediction:
+    """Return the mean of all models on one slide or patient; attention is written where bags say where tiles lie."""
+    bags = {encoder: own.bags for encoder, own in units.items()}
     predictions = [
         member.model.predict(bags[member.encoder].features[slide.slide_id]).of(slide) for member in predictor.members
     ]
     mean = average_predictions(predictions)
-    first = bags[predictor.members[0].encoder]
-    facts = first.facts[slide.slide_id]
-    if facts.tile_l0 is not None:
-        key = hash_json([np.asarray(mean.attention).tobytes().hex(), first.key(slide.slide_id)])
-        record = locate_attention(mean.attention, first.corners_l0[slide.slide_id][:], facts, key=key)
-        save_attention(record, folder.attention / f"{slide.slide_id}.h5")
+    first = units[predictor.members[0].encoder]
+    save_unit_attention(mean, first, folder)
     unlike = None
     if predictor.reference is not None:
         features_by_name = {name_in_files(encoder): loaded.features[slide.slide_id] for encoder, loaded in bags.items()}
-        unlike = predictor.reference.judge(facts, features_by_name)
+        unlike = predictor.reference.judge(first.bags.facts[slide.slide_id], features_by_name)
     return dataclasses.replace(mean, spread=measure_spread(predictor.members, predictions), unlike=unlike)
 
 

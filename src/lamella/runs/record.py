@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pydantic import Field
 
 from lamella import __version__
-from lamella.defaults import DEVICE, N_FOLDS, N_SEEDS
+from lamella.defaults import DEVICE, N_FOLDS, N_SEEDS, UNIT, UnitName
 from lamella.records import Record
 
 MADE_BY = ("encoder", "weights", "tile_px", "mpp", "stride_px", "min_tissue", "tissue", "max_upsample", "dtype",
@@ -77,6 +77,7 @@ class SettingsRecord(Record):
     min_tissue: float | None
     tissue: str | None
     max_upsample: float | None
+    tiles_per_slide: int | None = None
     include_class: tuple[str, ...] = ()
     exclude_class: tuple[str, ...] = ()
     dtype: str | None
@@ -84,6 +85,8 @@ class SettingsRecord(Record):
     precision: str | None
     bags: BagsRecord | None = None
     train: dict[str, Value] = Field(default_factory=dict)
+    unit: UnitName = UNIT
+    width: int | None = None
     n_seeds: int = N_SEEDS
     n_folds: int = N_FOLDS
     split_seed: int = 0

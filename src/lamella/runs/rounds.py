@@ -12,8 +12,10 @@ from lamella.cohort import Cohort, Round
 from lamella.errors import CohortError, ModelError
 from lamella.files import remove
 from lamella.mil import SlideModel, SlidePrediction, average_predictions, load_model, save_model
+from lamella.mil.batches import Bag
 from lamella.mil.settings import TrainSettings
 from lamella.mil.together import FitJob, fit_together
+from lamella.mil.width import fit_projection, read_whole
 from lamella.progress import Progress
 from lamella.runs.bags import RunBags, hash_json
 from lamella.runs.folder import RunFolder
@@ -73,6 +75,8 @@ def train_protocol(
     settings: Sequence[TrainSettings],
     folder: RunFolder,
     progress: Progress,
+    *,
+    width: int | None = None,
 ) -> dict[int, list[SlideModel]]:
     """Return the models of each round, one a seed; finished ones of the same data and settings are loaded.
 
@@ -86,18 +90,20 @@ def train_protocol(
         settings: One for each seed.
         folder: Where models are kept.
         progress: Where to report to.
+        width: Most numbers of an embedding that heads read: principal components of each round's training tiles. None,
+            and embeddings that are no wider, leave them as they are.
     """
     labels = {slide.slide_id: str(slide.label) for slide in cohort.slides}
     wanted = [(round_, setting) for round_ in protocol.rounds for setting in settings]
     paths = [folder.model(protocol.name, round_.fold, setting.seed) for round_, setting in wanted]
-    keys = [_find_key(round_, setting, bags, labels, cohort) for round_, setting in wanted]
+    keys = [_find_key(round_, setting, bags, labels, cohort, width) for round_, setting in wanted]
     kept = [_load_finished(path, key) for path, key in zip(paths, keys, strict=True)]
     remove_models(folder, protocol.name, but=paths)
     if any(model is None for model in kept):
         jobs = [
             FitJob(train=round_.train, val=round_.val, settings=setting, labels=labels) for round_, setting in wanted
         ]
-        fitted = fit_together(bags.features, jobs, cohort.classes, progress=progress)
+        fitted = _fit(bags.features, jobs, cohort.classes, width, progress)
         _forget_results(folder)  # an earlier run's: from here on its models are not all there
         for number, (round_, _) in enumerate(wanted):
             if kept[number] is None:
@@ -109,6 +115,27 @@ def train_protocol(
         assert model is not None
         models.setdefault(round_.fold, []).append(model)
     return models
+
+
+def _fit(
+    features: Mapping[str, Bag], jobs: Sequence[FitJob], classes: tuple[str, ...], width: int | None, progress: Progress
+) -> list[SlideModel]:
+    """Fit heads, on principal components of their own training tiles where embeddings are wider than that."""
+    sides = list(dict.fromkeys((job.train, job.val) for job in jobs))
+    projections = (
+        {} if width is None else {side: fit_projection([features[i] for i in side[0]], width) for side in sides}
+    )
+    if not any(projections.values()):
+        return fit_together(features, jobs, classes, progress=progress)
+    fitted: dict[int, SlideModel] = {}
+    for side in sides:  # one after the other: only one side's narrowed bags are held
+        projection = projections[side]
+        assert projection is not None  # of embeddings of one width
+        narrowed = {i: projection.apply(features[i]) for i in (*side[0], *side[1])}
+        places = [place for place, job in enumerate(jobs) if (job.train, job.val) == side]
+        models = fit_together(narrowed, [jobs[place] for place in places], classes, progress=progress)
+        fitted |= {place: read_whole(model, projection) for place, model in zip(places, models, strict=True)}
+    return [fitted[place] for place in range(len(jobs))]
 
 
 def remove_models(folder: RunFolder, protocol: str, *, but: Collection[Path] = ()) -> None:
@@ -152,13 +179,21 @@ def predict_protocol(
     )
 
 
-def _find_key(round_: Round, settings: TrainSettings, bags: RunBags, labels: Mapping[str, str], cohort: Cohort) -> str:
+def _find_key(
+    round_: Round,
+    settings: TrainSettings,
+    bags: RunBags,
+    labels: Mapping[str, str],
+    cohort: Cohort,
+    width: int | None,
+) -> str:
     """Return what a model is made from, hashed: settings, classes, and each slide's side, label and bag."""
     return hash_json(
         [
             dataclasses.asdict(settings),
             cohort.classes,
             [[side, i, labels[i], bags.key(i)] for side in ("train", "val") for i in getattr(round_, side)],
+            *([] if width is None else [width]),
         ]
     )
 
@@ -176,7 +211,8 @@ def _load_finished(path: Path, key: str) -> SlideModel | None:
 
 def _describe(model: SlideModel, round_: Round, key: str, bags: RunBags, cohort: Cohort) -> SlideModel:
     """Return a model with what its folder says of where it comes from."""
-    shared = ("encoder", "weights", "fingerprint", "tile_px", "mpp", "stride_px", "min_tissue", "tissue", "precision")
+    shared = ("encoder", "weights", "fingerprint", "tile_px", "mpp", "stride_px", "min_tissue", "tissue", "precision",
+              "tiles_per_slide")  # fmt: skip
     patients = {slide.slide_id: slide.patient_id for slide in cohort.slides}
     return dataclasses.replace(
         model,
@@ -185,6 +221,6 @@ def _describe(model: SlideModel, round_: Round, key: str, bags: RunBags, cohort:
         | {
             "key": key,
             "seen_patients": sorted({patients[i] for i in (*round_.train, *round_.val)}),
-            "seen_images": sorted(bags.facts[i].image for i in (*round_.train, *round_.val)),
+            "seen_images": sorted(image for i in (*round_.train, *round_.val) for image in bags.facts[i].list_images()),
         },
     )

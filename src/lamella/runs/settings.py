@@ -11,9 +11,11 @@ from lamella.defaults import (
     FINETUNE_SEEDS,
     N_FOLDS,
     N_SEEDS,
+    UNIT,
     CamArm,
     CamMethod,
     Evaluation,
+    UnitName,
 )
 from lamella.encoders import EncoderSpec, RuntimeSettings
 from lamella.errors import SettingsError
@@ -25,6 +27,7 @@ from lamella.runs.record import SettingsRecord, StageTwoRecord, Value
 from lamella.tiles import TileSpec
 
 _T = TypeVar("_T")
+_ONE = "Leave one of the two out."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,9 @@ class TrainingSettings:
         split_seed: Of the folds.
         sensitivity: The least sensitivity that the threshold must reach on validation; None is Youden's.
         by_batch: Whether a cohort with batches is also tested with each batch left out.
+        width: Most numbers of an embedding that heads read, by principal components of each fold's training tiles; None
+            leaves embeddings as they are.
+        unit: `slide`, or `patient`: then a patient's slides are one bag, and patients are predicted.
     """
 
     train: TrainSettings = field(default_factory=TrainSettings)
@@ -46,6 +52,8 @@ class TrainingSettings:
     split_seed: int = 0
     sensitivity: float | None = None
     by_batch: bool = True
+    unit: UnitName = UNIT
+    width: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
@@ -134,6 +142,9 @@ class RunSettings(TrainingSettings):
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
         TrainingSettings.__post_init__(self)
+        if self.unit == "patient" and (self.stage_two is not None or self.cam is not None):
+            asked = "--finetune" if self.stage_two is not None else "--cam"
+            raise SettingsError(f"{asked} reads the bag of one slide, and --unit patient makes bags of several. {_ONE}")
         if self.stage_two is not None and self.stage_two.n_seeds > self.n_seeds:
             raise SettingsError(
                 f"{self.stage_two.n_seeds} seeds of stage 1 are to be fine-tuned and it has {self.n_seeds}. Pass "
@@ -170,6 +181,7 @@ def describe_settings(settings: RunSettings) -> SettingsRecord:
         min_tissue=spec.min_tissue,
         tissue=cut.tissue,
         max_upsample=cut.max_upsample,
+        tiles_per_slide=spec.tiles_per_slide,
         include_class=cut.include_class,
         exclude_class=cut.exclude_class,
         dtype=extract.dtype,
@@ -184,6 +196,8 @@ class TrainingFields(TypedDict):
     """How heads were trained, as fields of `SettingsRecord`."""
 
     train: dict[str, Value]
+    unit: UnitName
+    width: int | None
     n_seeds: int
     n_folds: int
     split_seed: int
@@ -194,6 +208,8 @@ def describe_training(settings: TrainingSettings) -> TrainingFields:
     """Return how heads were trained, as records hold it."""
     return {
         "train": dataclasses.asdict(settings.train),
+        "unit": settings.unit,
+        "width": settings.width,
         "n_seeds": settings.n_seeds,
         "n_folds": settings.n_folds,
         "split_seed": settings.split_seed,
@@ -212,6 +228,7 @@ def restore_extract_settings(record: SettingsRecord, encoder: EncoderSpec) -> Ex
         mpp=_known(record.mpp),
         stride_px=_known(record.stride_px),
         min_tissue=_known(record.min_tissue),
+        tiles_per_slide=record.tiles_per_slide,
     )
     cut = CutSettings(spec=spec, tissue=_known(record.tissue), max_upsample=_known(record.max_upsample))
     precision = _known(record.precision)

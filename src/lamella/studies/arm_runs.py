@@ -28,7 +28,6 @@ from lamella.features.settings import ExtractSettings
 from lamella.files import write_text
 from lamella.mil import TrainingRecord
 from lamella.progress import Progress, SilentProgress
-from lamella.runs.bags import RunBags
 from lamella.runs.execute import Analysis, analyse_bags, describe_given_run, describe_run, save_run_cohort
 from lamella.runs.folder import RunFolder
 from lamella.runs.record import EncoderRecord
@@ -36,6 +35,7 @@ from lamella.runs.rounds import Protocol, keep_available, predict_protocol, trai
 from lamella.runs.settings import StageTwo, TrainingSettings, join_settings
 from lamella.runs.stage_two import StageOne, train_rounds
 from lamella.runs.stage_two_scores import StageTwoOutcome, finetune_rounds
+from lamella.runs.units import Units
 from lamella.studies.arms import Arm
 from lamella.studies.outcome import ArmOutcome, average_arm
 
@@ -47,7 +47,7 @@ class FrozenRun:
     Attributes:
         arm: Which arm.
         folder: Its run folder.
-        bags: Of its encoder.
+        units: What was predicted, with the bags of its encoder.
         extract: How they were made; None of bags that were there.
         training: How its heads were trained.
         analysis: Its rounds, models, predictions and metrics.
@@ -56,7 +56,7 @@ class FrozenRun:
 
     arm: Arm
     folder: RunFolder
-    bags: RunBags
+    units: Units
     extract: ExtractSettings | None
     training: TrainingSettings
     analysis: Analysis
@@ -71,7 +71,7 @@ class FrozenRun:
         """Return what stage 2 goes on from, in some folds or, where none is named, in all."""
         assert self.extract is not None, "bags that were there have no encoder to train"
         rounds = [round_ for round_ in self.rounds if not folds or round_.fold in folds]
-        return StageOne(rounds=rounds, models=self.analysis.models, bags=self.bags, extract=self.extract)
+        return StageOne(rounds=rounds, models=self.analysis.models, bags=self.units.bags, extract=self.extract)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -94,7 +94,7 @@ class ArmPlace:
 def run_frozen(
     arm: Arm,
     place: ArmPlace,
-    bags: RunBags,
+    units: Units,
     extract: ExtractSettings,
     training: TrainingSettings,
     progress: Progress,
@@ -109,35 +109,32 @@ def run_frozen(
     write_text(folder.path / "features.at", _relative(place.features, folder.path) + "\n")
     save_run_cohort(cohort, folder)
     EncoderRecord(name=extract.encoder.name, weights=extract.encoder.weights).save(folder.local / "encoder.json")
-    rounds, notes = list_rounds(cohort), list(cohort.notes)
-    analysis = analyse_bags(cohort, rounds, bags, training, folder, progress)
-    notes += analysis.notes
+    analysis = analyse_bags(units, training, folder, progress)
+    notes = [*cohort.notes, *analysis.notes]
     analysis.metrics.save(folder.metrics)
     settings = join_settings(training, extract)
-    describe_run(settings, cohort, place.report, bags, notes, folder).save(folder.settings)
-    return _finish(arm, folder, bags, extract, training, analysis)
+    describe_run(settings, cohort, place.report, units.parts, notes, folder).save(folder.settings)
+    return _finish(arm, folder, extract, training, analysis)
 
 
-def run_given(
-    arm: Arm, cohort: Cohort, folder: RunFolder, bags: RunBags, training: TrainingSettings, progress: Progress
-) -> FrozenRun:
+def run_given(arm: Arm, folder: RunFolder, units: Units, training: TrainingSettings, progress: Progress) -> FrozenRun:
     """Train, predict and measure an arm whose bags are there; what is finished is kept.
 
     Raises:
         CohortError: If too little of the cohort is left.
         LeakageError: If the encoder has seen what it is tested on.
     """
-    save_run_cohort(cohort, folder)
-    analysis = analyse_bags(cohort, list_rounds(cohort), bags, training, folder, progress)
+    save_run_cohort(units.origin, folder)
+    analysis = analyse_bags(units, training, folder, progress)
     analysis.metrics.save(folder.metrics)
-    describe_given_run(training, cohort, bags, [*cohort.notes, *analysis.notes], folder).save(folder.settings)
-    return _finish(arm, folder, bags, None, training, analysis)
+    notes = [*units.origin.notes, *analysis.notes]
+    describe_given_run(training, units.origin, units.parts, notes, folder).save(folder.settings)
+    return _finish(arm, folder, None, training, analysis)
 
 
 def _finish(
     arm: Arm,
     folder: RunFolder,
-    bags: RunBags,
     extract: ExtractSettings | None,
     training: TrainingSettings,
     analysis: Analysis,
@@ -151,7 +148,13 @@ def _finish(
         metrics=analysis.metrics.scores.model,
     )
     return FrozenRun(
-        arm=arm, folder=folder, bags=bags, extract=extract, training=training, analysis=analysis, outcome=outcome
+        arm=arm,
+        folder=folder,
+        units=analysis.units,
+        extract=extract,
+        training=training,
+        analysis=analysis,
+        outcome=outcome,
     )
 
 
@@ -198,13 +201,13 @@ def continue_fold(
     return {kind: _pick(predictions, kind) for kind in ("head", "tuned")}
 
 
-def permute_arm(base: FrozenRun, cohort: Cohort, n: int, progress: Progress) -> Permutations:
+def permute_arm(base: FrozenRun, n: int, progress: Progress) -> Permutations:
     """Train an arm's heads again on permuted labels, one seed; return what that control says.
 
     Labels are exchanged among the patients of a fold, and of a batch where batches are given: everything that learns
     is trained anew. Shuffling finished predictions would be no test.
     """
-    settings = dataclasses.replace(base.training.train)
+    settings, cohort, bags = dataclasses.replace(base.training.train), base.units.cohort, base.units.bags
     auc = _find_auc(base.outcome.predictions, cohort, settings.seed)
     if auc is None:
         raise ModelError("no fold tests slides of two classes, so nothing can be told apart. Ask for fewer folds.")
@@ -214,9 +217,11 @@ def permute_arm(base: FrozenRun, cohort: Cohort, n: int, progress: Progress) -> 
         for number in range(n):
             permuted = permute_labels(cohort, seed=number, within_batch=True)
             folder = RunFolder(base.folder.path / "permuted" / f"{number}")
-            protocol = Protocol(name="fold", rounds=keep_available(list_rounds(permuted), base.bags.features, permuted))
-            models = train_protocol(protocol, base.bags, permuted, [settings], folder, SilentProgress())
-            predictions = predict_protocol(protocol, models, base.bags, permuted).predictions
+            protocol = Protocol(name="fold", rounds=keep_available(list_rounds(permuted), bags.features, permuted))
+            models = train_protocol(
+                protocol, bags, permuted, [settings], folder, SilentProgress(), width=base.training.width
+            )
+            predictions = predict_protocol(protocol, models, bags, permuted).predictions
             for reached, exchanged in ((aucs, False), (within, True)):
                 permuted_auc = _find_auc(predictions, permuted, settings.seed, among_exchanged=exchanged)
                 reached.extend([] if permuted_auc is None else [permuted_auc])

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal, get_args
 
 from lamella.defaults import HEAD, HeadName
@@ -31,6 +31,9 @@ class Arm:
         tiles: Name of the tile spec in the study's design; `default` where there is one.
         features: Folder of bags that are there already, whoever made them; empty where slides are encoded. `encoder` is
             then what the design calls them, and they are not cut.
+        tiles_per_slide: Most tiles of a slide that are encoded and read, spread over its tissue; 0 is all.
+        width: Most numbers of an embedding that the head reads, by principal components of each fold's training tiles;
+            0 leaves embeddings as they are.
 
     Raises:
         SettingsError: If there is no such depth or way of fine-tuning.
@@ -41,6 +44,8 @@ class Arm:
         ('resnet18@3, tuned', 'resnet18@3')
         >>> Arm(encoder="resnet18", depth=4, weights="random", head="mean", tiles="20x").name
         'resnet18@4, random weights, mean, 20x'
+        >>> Arm(encoder="resnet18", depth=3, tiles_per_slide=64, width=128).name
+        'resnet18@3, 64 tiles, width 128'
     """
 
     encoder: str
@@ -50,6 +55,8 @@ class Arm:
     head: str = HEAD
     tiles: str = "default"
     features: str = ""
+    tiles_per_slide: int = 0
+    width: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what no study can run."""
@@ -57,6 +64,10 @@ class Arm:
             raise SettingsError(f"'{self.encoder}' is to be cut after block {self.depth} and has blocks 1 to 4.")
         if self.finetuned not in FINETUNED:
             raise SettingsError(f"an arm is {', '.join(FINETUNED)}, not '{self.finetuned}'.")
+        if self.tiles_per_slide < 0 or self.width < 0:
+            raise SettingsError(
+                f"an arm has {self.tiles_per_slide} tiles a slide and width {self.width}; 0 is all of them."
+            )
 
     @property
     def trunk(self) -> str:
@@ -69,6 +80,11 @@ class Arm:
         return self.encoder == CHOSEN
 
     @property
+    def whole(self) -> "Arm":
+        """The arm that reads all tiles of a slide, and embeddings as they are; itself where it does."""
+        return replace(self, tiles_per_slide=0, width=0)
+
+    @property
     def name(self) -> str:
         """What people call it; no two arms of a study share it."""
         if self.is_chosen:
@@ -78,7 +94,9 @@ class Arm:
             weights = f", {_strip(self.weights)}"
         head = "" if self.head == "attention" else f", {self.head}"
         tiles = "" if self.tiles == "default" else f", {self.tiles}"
-        return f"{self.trunk}{weights}{_SAID[self.finetuned]}{head}{tiles}"
+        most = f", {self.tiles_per_slide} tiles" if self.tiles_per_slide else ""
+        width = f", width {self.width}" if self.width else ""
+        return f"{self.trunk}{weights}{_SAID[self.finetuned]}{head}{tiles}{most}{width}"
 
     @property
     def folder(self) -> str:
@@ -95,12 +113,16 @@ class Arm:
             part for part, usual in ((weights, ("auto", "random")), (self.tiles, ("default",))) if part not in usual
         ]
         trunk = encoder if self.features else f"{encoder}@{self.depth}"
-        parts = [trunk, weights, self.finetuned, self.head, self.tiles]
-        left_out = ("", "auto", "frozen", "attention", "default")
+        most, width = f"{self.tiles_per_slide}tiles", f"w{self.width}"
+        parts = [trunk, weights, self.finetuned, self.head, self.tiles, most, width]
+        left_out = ("", "auto", "frozen", "attention", "default", "0tiles", "w0")
         said = "-".join(part for part, usual in zip(parts, left_out, strict=True) if part != usual)
         letters = r"[a-z0-9._]*" if self.features else r"[a-z0-9._-]*"  # a head's name follows after a dash
         is_plain = re.fullmatch(rf"[a-z0-9]{letters}", encoder) and all(
-            re.fullmatch(r"[a-z0-9_]+(\.[a-z0-9_]+)*", part) and part not in _WORDS for part in free
+            re.fullmatch(r"[a-z0-9_]+(\.[a-z0-9_]+)*", part)
+            and part not in _WORDS
+            and not re.fullmatch(r"\d+tiles|w\d+", part)
+            for part in free
         )
         if is_plain and encoder == self.encoder and len(said) <= _LONGEST:
             return said
@@ -111,8 +133,9 @@ class Arm:
     def key(self) -> str:
         """12 hex digits by which version 0.1.0 named folders."""
         content = asdict(self)
-        if not self.features:
-            del content["features"]
+        for name in ("features", "tiles_per_slide", "width"):
+            if not content[name]:
+                del content[name]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -5,6 +5,7 @@ whether this process made it, an earlier one that was killed, or another machine
 """
 
 import contextlib
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,11 +15,13 @@ from lamella.errors import BagError, CohortError
 from lamella.features.encoder_choice import split_address
 from lamella.features.extract import ExtractReport, extract_cohort
 from lamella.features.failures import Failure
+from lamella.features.fewer import keep_fewer_tiles
 from lamella.features.settings import ExtractSettings
 from lamella.progress import AlikeOnce, Progress
 from lamella.runs.bags import RunBags, load_bags, load_good_bags
 from lamella.runs.folder import RunFolder
 from lamella.runs.settings import TrainingSettings
+from lamella.runs.units import Units, gather_units
 from lamella.studies.arm_runs import ArmPlace, FrozenRun, continue_fold, run_frozen, run_given
 from lamella.studies.arms import Arm
 from lamella.studies.choice import FoldChoice, choose_in_folds
@@ -27,7 +30,8 @@ from lamella.studies.design import StudyDesign
 from lamella.studies.folder import StudyFolder
 from lamella.studies.options import StudyOptions
 from lamella.studies.record import EncoderCost
-from lamella.studies.work import EXTRACT, BagSet, WorkItem, bags_of
+from lamella.studies.work import EXTRACT, BagSet, WorkItem, bags_of, find_source
+from lamella.words import name_some
 
 
 class ArmBench:
@@ -57,8 +61,11 @@ class ArmBench:
         self._extractions = [item.bags for item in items if item.kind == EXTRACT]
         self._reports: dict[tuple[BagSet, ...], ExtractReport] = {}
         self._frozen: dict[Arm, FrozenRun] = {}
-        self.tiles_a_slide: dict[str, float] = {}
+        self.tiles_a_slide: dict[BagSet, float] = {}
+        self.said: list[str] = []  # what must be said aloud of the bags
         self._given: dict[str, tuple[RunBags, dict[str, str]]] = {}
+        self._fewer: dict[BagSet, RunBags] = {}
+        self._units: dict[BagSet, Units] = {}
 
     # Bags and costs -----------------------------------------------------------------------------------------------
 
@@ -68,15 +75,20 @@ class ArmBench:
 
     def _extract(self, bags: tuple[BagSet, ...]) -> ExtractReport:
         if bags not in self._reports:
-            settings = self._settings(bags)
-            report = extract_cohort(
-                self.cohort.slides, settings, self.folder.features_of(bags[0].weights), progress=self.progress
-            )
+            source = find_source(bags[0], bags)
+            settings, features = self._settings(bags), self.folder.features_of(source.weights)
+            report = extract_cohort(self.cohort.slides, settings, features, progress=self.progress)
             if len(report.failures) == len(self.cohort.slides):
                 raise CohortError(
                     f"none of the {len(self.cohort.slides)} slides could be encoded. "
                     f"The first: {report.failures[0].reason}"
                 )
+            for kept in bags:
+                if kept.tiles_per_slide != source.tiles_per_slide:
+                    fewer = self._settings([kept])
+                    keep_fewer_tiles(
+                        (*report.done, *report.kept), settings.folder(features, _spec(kept)), fewer.folder(features)
+                    )
             self._reports[bags] = report
         return self._reports[bags]
 
@@ -119,8 +131,9 @@ class ArmBench:
         return load_costs(self.folder.costs)[name_cost(arm.tiles, _spec(bags_of(arm)))]
 
     def _settings(self, bags: Sequence[BagSet]) -> ExtractSettings:
-        encoders = tuple(_spec(kept) for kept in bags)
-        cut = self.design.tiles[bags[0].tiles].cut()
+        """Return how bags are made: each encoder once, on the tiles of the most."""
+        encoders = tuple(dict.fromkeys(_spec(kept) for kept in bags))
+        cut = self.design.tiles[bags[0].tiles].cut(find_source(bags[0], bags).tiles_per_slide)
         return ExtractSettings(cut=cut, encoders=encoders, runtime=self.options.runtime, off_spec=self.design.off_spec)
 
     # Arms ---------------------------------------------------------------------------------------------------------
@@ -142,23 +155,69 @@ class ArmBench:
             report = next(self._extract(group) for group in self._extractions if bags in group)
             kept = [slide.slide_id for slide in self.cohort.slides if slide.slide_id not in lost]
             loaded = load_bags(settings.folder(features), kept)
-            self.tiles_a_slide[arm.tiles] = sum(map(len, loaded.features.values())) / len(loaded.features)
-            training = TrainingSettings(
-                train=self.design.train.settings(arm.head, 0), n_seeds=self.design.seeds, by_batch=False
-            )
+            self._count_tiles(bags, loaded)
             run = RunFolder(self.folder.models(arm))
             place = ArmPlace(cohort=self.cohort, folder=run, features=features, report=report)
-            self._frozen[arm] = run_frozen(arm, place, loaded, settings, training, self.progress)
+            self._frozen[arm] = run_frozen(
+                arm, place, self._gather(loaded), settings, self._training(arm), self.progress
+            )
         return self._frozen[arm]
 
     def _load_given(self, arm: Arm) -> FrozenRun:
         """Return stage 1 of an arm whose bags are there; slides that an encoder of the study lost are left out."""
-        loaded = self._load_folder(arm.features)[0].without(self.list_lost())
-        self.tiles_a_slide[arm.features] = sum(map(len, loaded.features.values())) / len(loaded.features)
-        training = TrainingSettings(
-            train=self.design.train.settings(arm.head, 0), n_seeds=self.design.seeds, by_batch=False
+        loaded = self._load_given_bags(bags_of(arm)).without(self.list_lost())
+        self._count_tiles(bags_of(arm), loaded)
+        if bags_of(arm) not in self._units:
+            self._units[bags_of(arm)] = self._gather(loaded)
+        folder, units = RunFolder(self.folder.models(arm)), self._units[bags_of(arm)]
+        return run_given(arm, folder, units, self._training(arm), self.progress)
+
+    def _gather(self, bags: RunBags) -> Units:
+        """Return what is predicted, slides or patients, and say aloud what must be said of that."""
+        units = gather_units(self.cohort, bags, self.design.unit)
+        for note in units.notes:
+            if note not in self.said:
+                self.said.append(note)
+                self.once.say(note)
+        return units
+
+    def _training(self, arm: Arm) -> TrainingSettings:
+        return TrainingSettings(
+            train=self.design.train.settings(arm.head, 0),
+            n_seeds=self.design.seeds,
+            by_batch=False,
+            unit=self.design.unit,
+            width=arm.width or None,
         )
-        return run_given(arm, self.cohort, RunFolder(self.folder.models(arm)), loaded, training, self.progress)
+
+    def _load_given_bags(self, bags: BagSet) -> RunBags:
+        """Return bags that are there, with no more tiles than are asked for."""
+        every = self._load_folder(bags.features)[0]
+        if not bags.tiles_per_slide:
+            return every
+        if bags not in self._fewer:
+            self._fewer[bags], unplaced = every.keep_tiles(bags.tiles_per_slide)
+            if unplaced:
+                note = (
+                    f"The bags of {bags.encoder} do not say where the tiles of {len(unplaced)} slides lie "
+                    f"({name_some(unplaced, 3)}): their tiles were drawn at random, by the slide's id."
+                )
+                if note not in self.said:
+                    self.said.append(note)
+                    self.once.say(note)
+        return self._fewer[bags]
+
+    def _count_tiles(self, bags: BagSet, loaded: RunBags) -> None:
+        self.tiles_a_slide[bags] = sum(map(len, loaded.features.values())) / len(loaded.features)
+
+    def count_tiles(self, arm: Arm) -> float:
+        """Return how many tiles a slide has that an arm reads, on average; 1 where it was not loaded."""
+        return self.tiles_a_slide.get(bags_of(arm), 1.0)
+
+    def share_tiles(self, arm: Arm) -> float:
+        """Return the share of the tiles of bags that are there that an arm reads."""
+        every = self._load_folder(arm.features)[0].without(self.list_lost())
+        return self.count_tiles(arm) * len(every.features) / sum(map(len, every.features.values()))
 
     def finetune(self, item: WorkItem) -> Sequence[Failure]:
         """Train on in one fold: from the arm that is named, or from the one that is best there."""
@@ -181,7 +240,7 @@ class ArmBench:
         """Return arms, those that cost least a tile first; those whose bags were there follow, as they are declared."""
         listed = list(arms)
         encoded = [arm for arm in listed if not arm.features]
-        encoded.sort(key=lambda arm: (self.find_cost(arm).seconds_per_tile, arm.name))
+        encoded.sort(key=lambda arm: (self.find_cost(arm).seconds_per_tile, arm.tiles_per_slide or math.inf, arm.name))
         return [*encoded, *(arm for arm in listed if arm.features)]
 
 

@@ -19,7 +19,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from lamella.analysis.verdict import PlannedTable
-from lamella.defaults import MARGIN, N_FOLDS, N_SEEDS
+from lamella.defaults import MARGIN, N_FOLDS, N_SEEDS, UNIT, UnitName
 from lamella.encoders import find_encoder
 from lamella.encoders.scale import find_own_tiles, fits, say_unfit
 from lamella.errors import SettingsError
@@ -35,8 +35,10 @@ _COMMENTS = {
     "auto is what the encoder was made for",
     "off_spec": "whether encoders may see another resolution than they were trained at",
     "arms": "blocks whose lists are multiplied. weights: auto, random or a file; finetuned: frozen, head, tuned; "
-    "depths: blocks kept, 1 to 4",
+    "depths: blocks kept, 1 to 4; tiles_per_slide: most tiles a slide, such as [64, 256, all]; width: most numbers of "
+    "an embedding, such as [full, 64]",
     "finetune_best": "whether in each fold the frozen arm best on that fold's validation patients is fine-tuned",
+    "unit": "what is predicted: slide, or patient, whose slides are then one bag (frozen arms only)",
     "seeds": "heads trained in each round; their logits are averaged",
     "folds": "rounds, at least 3, where the cohort brings neither folds nor splits",
     "split": "folds, holdout (65/15/20 by patient) or given (the cohort's own)",
@@ -69,6 +71,7 @@ class StudyDesign(Part):
         arms: Blocks of arms.
         finetune_best: Whether in each fold the frozen arm that is best on its own validation patients is fine-tuned,
             beside its control.
+        unit: What is predicted: `slide`, or `patient`, whose slides are then one bag.
         seeds: Heads trained in each round; their logits are averaged.
         folds: Rounds, at least 3, where the cohort brings neither folds nor splits.
         split: `folds`, `holdout` (65/15/20 by patient) or `given` (the cohort's own only).
@@ -94,6 +97,7 @@ class StudyDesign(Part):
     off_spec: bool = False
     arms: tuple[ArmBlock, ...] = Field(min_length=1)
     finetune_best: bool = False
+    unit: UnitName = UNIT
     seeds: int = Field(default=N_SEEDS, ge=1)
     folds: int = Field(default=N_FOLDS, ge=3)
     split: Literal["folds", "holdout", "given"] = "folds"
@@ -250,13 +254,25 @@ def find_mistake(design: StudyDesign) -> tuple[Place, str] | None:
     if design.control_arm is not None and design.control_arm not in frozen:
         said = f"'{design.control_arm}' is no frozen arm of the study."
         return ("control_arm",), f"{said} {say_nearest(design.control_arm, frozen)}"
-    wrong = _find_wrong_reference(design, arms)
-    if wrong is not None:
-        return ("reference",), wrong
-    for number, table in enumerate(design.comparisons):
-        mistake = _find_wrong_table(design, table, arms)
-        if mistake is not None:
-            return ("comparisons", number, mistake[0]), mistake[1]
+    for key, find_wrong in (("unit", _find_wrong_unit), ("reference", _find_wrong_reference)):
+        wrong = find_wrong(design, arms)
+        if wrong is not None:
+            return (key,), wrong
+    mistakes = (_find_wrong_table(design, table, arms) for table in design.comparisons)
+    found = next(((number, mistake) for number, mistake in enumerate(mistakes) if mistake is not None), None)
+    return None if found is None else (("comparisons", found[0], found[1][0]), found[1][1])
+
+
+def _find_wrong_unit(design: StudyDesign, arms: Sequence[Arm]) -> str | None:
+    """Return what to do about work that reads the bag of one slide, where a patient's slides are one bag."""
+    if design.unit == "slide":
+        return None
+    tuned = [arm.name for arm in arms if arm.finetuned != "frozen"]
+    if tuned or design.finetune_best:
+        name = tuned[0] if tuned else CHOSEN_ARMS[-1].name
+        return f"'{name}' trains on the tiles of one slide, and a patient's bag is of several. Write unit: slide."
+    if design.cam or design.localise is not None:
+        return "cam and localise map one slide's bag, and a patient's bag is of several. Leave them out."
     return None
 
 

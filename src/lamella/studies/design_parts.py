@@ -1,6 +1,7 @@
 """Parts of a declared study: tile specs, blocks of arms, how training goes, tables."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal, Self, get_args
@@ -19,7 +20,13 @@ from lamella.studies.arms import CHOSEN, Arm, Finetuned
 from lamella.tiles import TileSpec
 
 Depth = Literal[1, 2, 3, 4]
-Rule = Literal["each against the first", "histology against ImageNet", "tuned against frozen", "depth against 4"]
+Rule = Literal[
+    "each against the first",
+    "histology against ImageNet",
+    "tuned against frozen",
+    "depth against 4",
+    "fewer tiles against most",
+]
 
 RULES: tuple[Rule, ...] = get_args(Rule)
 
@@ -40,9 +47,15 @@ class TileDesign(Part):
     tissue: defaults.TissueName = defaults.TISSUE
     max_upsample: float = Field(default=defaults.MAX_UPSAMPLE, ge=1)
 
-    def cut(self) -> CutSettings:
-        """Return it as the pipeline takes it."""
-        spec = TileSpec(tile_px=self.tile_px, mpp=self.mpp, stride_px=self.stride_px, min_tissue=self.min_tissue)
+    def cut(self, tiles_per_slide: int = 0) -> CutSettings:
+        """Return it as the pipeline takes it, with at most so many tiles a slide; 0 is all."""
+        spec = TileSpec(
+            tile_px=self.tile_px,
+            mpp=self.mpp,
+            stride_px=self.stride_px,
+            min_tissue=self.min_tissue,
+            tiles_per_slide=tiles_per_slide or None,
+        )
         return CutSettings(spec=spec, tissue=self.tissue, max_upsample=self.max_upsample)
 
 
@@ -56,6 +69,18 @@ class ArmBlock(Part):
     finetuned: tuple[Finetuned, ...] = ("frozen",)
     heads: tuple[defaults.HeadName, ...] = (defaults.HEAD,)
     tiles: tuple[str, ...] = ("default",)
+    tiles_per_slide: tuple[int | Literal["all"], ...] = ("all",)
+    width: tuple[int | Literal["full"], ...] = ("full",)
+
+    @field_validator("tiles_per_slide", mode="before")
+    @classmethod
+    def _are_tiles(cls, value: object) -> list[object]:
+        return _list_counts(value, "tiles_per_slide", "all", "[64, 256, all]")
+
+    @field_validator("width", mode="before")
+    @classmethod
+    def _are_widths(cls, value: object) -> list[object]:
+        return _list_counts(value, "width", "full", "[full, 256, 64]")
 
     @field_validator("encoders")
     @classmethod
@@ -78,6 +103,8 @@ class ArmBlock(Part):
         whole = (self.depths, self.weights, self.finetuned, self.tiles) == ((4,), ("auto",), ("frozen",), ("default",))
         if self.features and not whole:
             raise ValueError("features are bags that are there: they have heads, and no depths, weights or tiles.")
+        if self.width != ("full",) and self.finetuned != ("frozen",):
+            raise ValueError("a width is of frozen arms: write a block without width for what is fine-tuned.")
         for name in self.features:
             if not name.strip() or name == CHOSEN or any(mark in name for mark in "@/\\"):
                 raise ValueError(f"features cannot be called '{name}'. Write a name without @ or slashes.")
@@ -85,13 +112,29 @@ class ArmBlock(Part):
 
     def expand(self) -> tuple[Arm, ...]:
         """Return the arms."""
+        budgets = tuple(0 if n == "all" else n for n in self.tiles_per_slide)
+        widths = tuple(0 if n == "full" else n for n in self.width)
         if self.features:
-            named = itertools.product(self.features.items(), self.heads)
-            return tuple(Arm(encoder=name, head=head, features=folder) for (name, folder), head in named)
-        product = itertools.product(self.tiles, self.encoders, self.weights, self.heads, self.depths, self.finetuned)
+            named = itertools.product(self.features.items(), self.heads, budgets, widths)
+            return tuple(
+                Arm(encoder=name, head=head, features=folder, tiles_per_slide=n, width=width)
+                for (name, folder), head, n, width in named
+            )
+        product = itertools.product(
+            self.tiles, self.encoders, self.weights, self.heads, budgets, widths, self.depths, self.finetuned
+        )
         return tuple(
-            Arm(encoder=encoder, depth=depth, weights=weights, finetuned=finetuned, head=head, tiles=tiles)
-            for tiles, encoder, weights, head, depth, finetuned in product
+            Arm(
+                encoder=encoder,
+                depth=depth,
+                weights=weights,
+                finetuned=finetuned,
+                head=head,
+                tiles=tiles,
+                tiles_per_slide=n,
+                width=width,
+            )
+            for tiles, encoder, weights, head, n, width, depth, finetuned in product
         )
 
 
@@ -153,12 +196,16 @@ class Comparison(Part):
     def _find_base(self, arm: Arm, arms: Sequence[Arm]) -> Arm | None:
         """Return what an arm is compared with; None where it stands in no row of this table."""
         if self.rule == "each against the first":
-            frozen = [a for a in arms if a.finetuned == "frozen" and a.depth == 4 and a.head == arms[0].head]
+            frozen = [a for a in arms if a.finetuned == "frozen" and a.depth == 4 and _reads_alike(a, arms[0])]
             return frozen[0] if arm in frozen[1:] else None
         if self.rule == "tuned against frozen":
             return None if arm.finetuned == "frozen" else _find(arms, replace(arm, finetuned="frozen"))
         if self.rule == "depth against 4":
             return None if arm.depth == 4 else _find(arms, replace(arm, depth=4))
+        if self.rule == "fewer tiles against most":
+            same = [a for a in arms if replace(a, tiles_per_slide=0) == replace(arm, tiles_per_slide=0)]
+            most = max(same, key=lambda a: a.tiles_per_slide or math.inf)
+            return None if arm == most else most
         if arm.finetuned != "frozen" or _is_imagenet(arm):
             return None
         if arm.features:
@@ -168,8 +215,30 @@ class Comparison(Part):
         return next((a for a in alike if find_encoder(a.encoder).network == network), None)
 
 
+def _list_counts(value: object, key: str, word: str, example: str) -> list[object]:
+    """Return a number or a list of some as a list.
+
+    Raises:
+        ValueError: If one is no whole number above 0 and not the word, or one stands twice.
+    """
+    counts = list(value) if isinstance(value, list | tuple) else [value]
+    if not counts:
+        raise ValueError(f"{key} is empty. Write whole numbers of at least 1, or {word}: {example}")
+    for count in counts:
+        if count != word and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
+            raise ValueError(f"{key} holds {count!r} and takes whole numbers of at least 1, or {word}. Write {example}")
+        if counts.count(count) > 1:
+            raise ValueError(f"{key} holds {count} twice. Keep one.")
+    return counts
+
+
 def _find(arms: Sequence[Arm], wanted: Arm) -> Arm | None:
     return wanted if wanted in arms else None
+
+
+def _reads_alike(arm: Arm, other: Arm) -> bool:
+    """Say whether two arms have the same head, tiles a slide and width."""
+    return (arm.head, arm.tiles_per_slide, arm.width) == (other.head, other.tiles_per_slide, other.width)
 
 
 def _is_imagenet(arm: Arm) -> bool:

@@ -6,6 +6,7 @@ same bags, on the same folds and with the same seeds. A study that was killed go
 figures; arms may be added to its design later and are marked.
 """
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from lamella.files import refuse_links
 from lamella.progress import Progress, SilentProgress
 from lamella.runs.execute import check_images, save_ledger, save_run_cohort
 from lamella.runs.folder import RunFolder, hash_tables
+from lamella.runs.units import refuse_mixed_labels
 from lamella.studies.arm_rows import describe_arm
 from lamella.studies.arms import CHOSEN, CHOSEN_ARMS
 from lamella.studies.choice import count_chosen, describe_chosen
@@ -44,7 +46,7 @@ from lamella.studies.record import (
     was_declared,
 )
 from lamella.studies.walk import Unfinished, walk
-from lamella.studies.work import FINETUNE, LOCALISE, OF_ARMS, TRAIN, WorkItem, base_of
+from lamella.studies.work import FINETUNE, LOCALISE, OF_ARMS, TRAIN, WorkItem, bags_of, base_of
 from lamella.temporaries import sweep_temporaries
 from lamella.words import say_time
 
@@ -120,6 +122,7 @@ class _Execution:
     def run(self) -> Study:
         """Do what is missing; return what came out."""
         list_rounds(self._cohort)
+        refuse_mixed_labels(self._cohort, self._design.unit)
         check_images(self._cohort)
         self._check_lesions()
         self._check_costs()
@@ -147,7 +150,8 @@ class _Execution:
         self._tell_unfinished(plan, bench, unfinished)
         frozen = [arm for arm in outcomes if arm.finetuned == "frozen" and not arm.is_chosen and not arm.features]
         if frozen:
-            save_ledger(self._cohort, bench.load_frozen(frozen[0]).bags, RunFolder(self._folder.path))
+            most = max(frozen, key=lambda arm: arm.tiles_per_slide or math.inf)
+            save_ledger(self._cohort, bench.load_frozen(most).units.parts, RunFolder(self._folder.path))
         record = self._save_record(bench, "budget spent" if self._is_over_budget() else "finished")
         bases = {base_of(arm): RunFolder(self._folder.models(base_of(arm))) for arm in outcomes if not arm.is_chosen}
         return Study(
@@ -201,7 +205,7 @@ class _Execution:
 
     def _check_costs(self) -> None:
         """Refuse a table of costs that does not fit the arms whose bags are there, before anything long begins."""
-        names = [arm.name for arm in self._design.list_arms() if arm.features]
+        names = [arm.whole.name for arm in self._design.list_arms() if arm.features]
         if self._design.costs is None or not names:
             return
         if load_given_costs(self._design.costs, names)[1] == COST_UNITS["cost"]:
@@ -240,14 +244,19 @@ class _Execution:
         self._mark_finished(bench, finished)
         known = describe_study(self._cohort, self._design, status=status, arms=self._arms.values())
         earlier = self._earlier.cohort.tiles_a_slide if self._earlier else {}
-        counted = earlier | bench.tiles_a_slide
+        counted = earlier | {bags.tiles: n for bags, n in bench.tiles_a_slide.items() if bags == bags.whole}
         counts = {
             "n_failed": 0 if is_running else len(self._list_failures(bench)),
             "tiles_a_slide": {name: counted[name] for name in self._design.tiles if name in counted},
             "own_division": self._has_own_division,
         }
         reports = [] if is_running else bench.list_reports()
-        notes = [*self._notes, *(note for report in reports for note in report.notes), *bench.notes]
+        notes = [
+            *self._notes,
+            *(note for report in reports for note in report.notes),
+            *bench.said,
+            *bench.notes,
+        ]
         states = {item.key: "done" for item in finished}
         tables = {} if is_running else {"files": hash_tables(self._folder.path)}  # until then they are written
         record = known.model_copy(
@@ -268,9 +277,11 @@ class _Execution:
     def _mark_finished(self, bench: StudyBench, finished: tuple[WorkItem, ...]) -> None:
         """Say of each arm whose work is finished that it is done, and what it took."""
         marks, done = load_marks(self._folder.work), bench.list_finished_arms()
+        arms = self._design.list_arms()
+        counts = {arm.name: bench.tiles_a_slide[bags_of(arm)] for arm in arms if bags_of(arm) in bench.tiles_a_slide}
         for name in done - bench.lost_arms.keys():
             arm = self._arms[name]
-            self._change(name, state="done", reason=None)
+            self._change(name, state="done", reason=None, mean_tiles=counts.get(name, arm.mean_tiles))
             made = [mark.key for item in finished if name in item.arms for mark in item.makes]
             kind = TRAIN if arm.finetuned == "frozen" and not arm.chosen else FINETUNE
             seconds = [marks[key].seconds for key in made if key in marks and key.startswith(kind)]

@@ -153,7 +153,7 @@ class StudyBench(ArmBench):
         if arm.is_chosen:
             chosen = sorted({choice.arm for choice in self.choices})
             return join_costs([(arm, self.price_arm(arm)) for arm in chosen])
-        return ArmCost.of(self.find_cost(arm), self.tiles_a_slide.get(arm.tiles, 1.0))
+        return ArmCost.of(self.find_cost(arm), self.count_tiles(arm))
 
     def price_all(self, outcomes: Sequence[ArmOutcome]) -> dict[str, ArmCost] | None:
         """Return what arms cost, in one unit; None where that of an arm is not known.
@@ -163,15 +163,21 @@ class StudyBench(ArmBench):
         given = [outcome.arm for outcome in outcomes if outcome.arm.features]
         if not given:
             return {outcome.arm.name: self.price_arm(outcome.arm) for outcome in outcomes}
-        names = [arm.name for arm in given]
+        names = [arm.whole.name for arm in given]
         priced, unit = ({}, "") if self.design.costs is None else load_given_costs(self.design.costs, names)
         if unit == COST_UNITS["seconds_a_slide"]:
             self.cost_unit = unit
             costs = {outcome.arm.name: self.price_arm(outcome.arm) for outcome in outcomes if not outcome.arm.features}
             return costs | {
-                arm.name: ArmCost(a_slide=priced[arm.name], a_tile=0.0, gflops=find_gflops(arm)) for arm in given
+                arm.name: ArmCost(
+                    a_slide=priced[arm.whole.name] * self.share_tiles(arm),
+                    a_tile=0.0,
+                    gflops=find_gflops(arm),
+                    n_tiles=self.count_tiles(arm),
+                )
+                for arm in given
             }
-        gflops = {arm.name: priced.get(arm.name) or find_gflops(arm) for arm in given}
+        gflops = {arm.name: priced.get(arm.whole.name) or find_gflops(arm) for arm in given}
         gflops |= {o.arm.name: self.price_arm(o.arm).gflops for o in outcomes if not o.arm.features}
         unknown = [name for name, value in gflops.items() if value is None]
         if unknown:
@@ -179,9 +185,9 @@ class StudyBench(ArmBench):
             self.notes.append(f"What {join_names(unknown)} costs is not known (costs: TABLE), so {NOT_PRICED}")
             return None
         self.cost_unit = "GFLOPs a slide"
-        tiles = {o.arm.name: self.tiles_a_slide.get(o.arm.features or o.arm.tiles, 1.0) for o in outcomes}
+        tiles = {outcome.arm.name: self.count_tiles(outcome.arm) for outcome in outcomes}
         return {
-            name: ArmCost(a_slide=value * tiles[name], a_tile=0.0, gflops=value)
+            name: ArmCost(a_slide=value * tiles[name], a_tile=0.0, gflops=value, n_tiles=tiles[name])
             for name, value in gflops.items()
             if value is not None
         }
@@ -237,7 +243,7 @@ class StudyBench(ArmBench):
         if shown is None:
             return ()
         control = shown[1] if item.arm is None else self.load_frozen(item.arm)
-        permutations = permute_arm(control, self.cohort, self.design.permutations, self.progress)
+        permutations = permute_arm(control, self.design.permutations, self.progress)
         controls = load_if_whole(self.folder.controls, Controls) or Controls()
         controls.model_copy(update={"permutations": permutations}).save(self.folder.controls)
         return ()
@@ -315,7 +321,7 @@ class StudyBench(ArmBench):
             features = None
             if arm.finetuned == "frozen" and not arm.is_chosen:
                 frozen = self.load_frozen(arm)
-                features = measure_features(frozen.bags.features, frozen.rounds, self.cohort)
+                features = measure_features(frozen.units.bags.features, frozen.rounds, frozen.units.cohort)
             gap = measure_gap(outcome, self.cohort)
             if features is not None or gap is not None:
                 index, batch_auc = features or (None, None)

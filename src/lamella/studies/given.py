@@ -226,7 +226,7 @@ def join_arms(arms: Sequence[GivenArm]) -> pd.DataFrame:
     if len(classes) > 1:
         said = " and ".join(", ".join(names_) for names_ in sorted(classes))
         raise CohortError(f"the tables speak of different classes: {said}. Name the columns of scores alike.")
-    by_patient = not all(arm.has_slides for arm in arms)
+    by_patient = not all(arm.has_slides and not _names_patients(arm, arms) for arm in arms)
     folded = [arm for arm in arms if arm.has_folds]
     if folded and len(folded) < len(arms):
         lacking = next(arm.name for arm in arms if not arm.has_folds)
@@ -244,6 +244,13 @@ def join_arms(arms: Sequence[GivenArm]) -> pd.DataFrame:
         refuse_look_alikes(dict.fromkeys(frame[column]), whose="the tables", what=what, plural=f"{column}s")
     frame = _match_folds(frame, names) if folded else frame
     return frame if _share_seeds(arms) else _average_seeds(frame)
+
+
+def _names_patients(arm: GivenArm, arms: Sequence[GivenArm]) -> bool:
+    """Say whether the slide ids of an arm are another's patients: it predicted patients (`unit: patient`)."""
+    own = {name for table in arm.tables.values() for name in table.slide_ids}
+    others = [table for other in arms if other is not arm for table in other.tables.values()]
+    return any(own <= set(table.patient_ids) and not own & set(table.slide_ids) for table in others)
 
 
 def _share_seeds(arms: Sequence[GivenArm]) -> bool:

@@ -5,6 +5,7 @@ slides, bags or models.
 """
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
@@ -38,17 +39,19 @@ class ArmCost:
         a_slide: Seconds a slide, on average over the cohort.
         a_tile: Seconds a tile.
         gflops: Billions of operations a tile; None where that is not known.
+        n_tiles: Tiles a slide, on average.
     """
 
     a_slide: float
     a_tile: float
     gflops: float | None
+    n_tiles: float = 1.0
 
     @classmethod
     def of(cls, cost: EncoderCost, tiles_a_slide: float) -> Self:
         """Return what an arm costs whose encoder costs so much."""
         seconds = cost.seconds_per_tile
-        return cls(a_slide=seconds * tiles_a_slide, a_tile=seconds, gflops=cost.gflops)
+        return cls(a_slide=seconds * tiles_a_slide, a_tile=seconds, gflops=cost.gflops, n_tiles=tiles_a_slide)
 
 
 class KnownSlide(BaseModel):
@@ -128,8 +131,8 @@ def judge_predictions(
 
 
 def _rank_arithmetic(costs: Mapping[str, ArmCost]) -> dict[str, float]:
-    """Return arithmetic by arm, which divides arms of nearly one cost; their costs where that of one is not known."""
-    known = {name: cost.gflops for name, cost in costs.items() if cost.gflops is not None}
+    """Return arithmetic a slide by arm, which divides arms of nearly one cost; costs where that of one is not known."""
+    known = {name: cost.gflops * cost.n_tiles for name, cost in costs.items() if cost.gflops is not None}
     return known if len(known) == len(costs) else {name: cost.a_slide for name, cost in costs.items()}
 
 
@@ -214,12 +217,15 @@ def find_chains(
 
     Args:
         arms: By name, in the order of the design.
-        reference: Encoders; of each the first such arms count. None takes the first of all.
+        reference: Encoders; of each the first such arms count, of those with the most tiles and the widest embeddings.
+            None takes the first of all.
         added_later: Arms that are no depth of a chain, as results had been seen.
     """
     groups: dict[tuple[str, ...], dict[str, int]] = {}
-    for name, arm in arms.items():
-        same = (arm.encoder, arm.weights, arm.finetuned, arm.head, arm.tiles)
+    for name in sorted(arms, key=lambda name: _rank_reading(arms[name])):
+        arm = arms[name]
+        most, width = f"{arm.tiles_per_slide or ''}", f"{arm.width or ''}"
+        same = (arm.encoder, arm.weights, arm.finetuned, arm.head, arm.tiles, most, width)
         if arm.depth is not None and not arm.features:
             groups.setdefault(same, {})[name] = arm.depth
     chains: dict[str, list[str]] = {}
@@ -232,6 +238,11 @@ def find_chains(
     if not reference:
         return list(chains.values())[:1]
     return [chains[name] for name in reference if name in chains]
+
+
+def _rank_reading(arm: Arm | ArmRecord) -> tuple[float, float]:
+    """Order arms by how much they read: the most tiles first, then the widest embeddings."""
+    return -(arm.tiles_per_slide or math.inf), -(arm.width or math.inf)
 
 
 def _know_training(contest: Contest, declared: Declared) -> Contest:
@@ -265,7 +276,11 @@ def _restore_costs(folder: StudyFolder, record: StudyRecord, names: set[str]) ->
     measured = load_costs(folder.costs)
     if record.cost_unit is not None:  # of some arms they were given: the verdict has them
         verdict = Verdict.load(folder.verdict, made_by="lamella study")
-        return {arm.arm: ArmCost(a_slide=arm.cost or 0.0, a_tile=0.0, gflops=arm.gflops) for arm in verdict.arms}
+        counts = {row.arm: row.mean_tiles or 1.0 for row in record.arms}
+        return {
+            arm.arm: ArmCost(a_slide=arm.cost or 0.0, a_tile=0.0, gflops=arm.gflops, n_tiles=counts.get(arm.arm, 1.0))
+            for arm in verdict.arms
+        }
     rows = {row.arm: row for row in record.arms}
     costs: dict[str, ArmCost] = {}
     for name in sorted(names, key=lambda name: (bool(rows[name].chosen), name)):  # what is chosen from goes first
@@ -281,7 +296,8 @@ def _restore_costs(folder: StudyFolder, record: StudyRecord, names: set[str]) ->
             raise ModelError(
                 f"costs.json holds no cost of arm '{name}'. Run the study again: it measures what is missing."
             )
-        costs[name] = ArmCost.of(measured[keys[0]], record.cohort.tiles_a_slide.get(row.tiles, 1.0))
+        n_tiles = row.mean_tiles or record.cohort.tiles_a_slide.get(row.tiles, 1.0)
+        costs[name] = ArmCost.of(measured[keys[0]], n_tiles)
     return costs
 
 
@@ -294,7 +310,8 @@ def join_costs(arms: Sequence[tuple[Arm | ArmRecord, ArmCost]]) -> ArmCost:
     networks: dict[tuple[str, ...], list[ArmCost]] = {}
     for arm, cost in arms:
         networks.setdefault((arm.encoder, arm.weights, arm.tiles), []).append(cost)
-    deepest = [max(costs, key=lambda cost: (cost.gflops or 0.0, cost.a_slide)) for costs in networks.values()]
+    deepest = [max(costs, key=lambda cost: ((cost.gflops or 0.0) * cost.n_tiles, cost.a_slide))
+               for costs in networks.values()]  # fmt: skip
     return ArmCost(
         a_slide=sum(cost.a_slide for cost in deepest),
         a_tile=sum(cost.a_tile for cost in deepest),

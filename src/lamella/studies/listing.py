@@ -21,6 +21,7 @@ from lamella.studies.work import (
     WorkItem,
     bags_of,
     base_of,
+    find_source,
 )
 
 
@@ -66,7 +67,8 @@ class Marks:
     def of_training(self, arm: Arm) -> Mark:
         """Return the mark of a frozen arm's heads."""
         if (arm,) not in self._known:
-            made_of = _hash(self.of_bags(bags_of(arm)).made_of, arm.head, self._train, self._table)
+            width = [arm.width] if arm.width else []
+            made_of = _hash(self.of_bags(bags_of(arm)).made_of, arm.head, self._train, self._table, *width)
             self._known[arm,] = Mark(f"train {arm.folder}", made_of)
         return self._known[arm,]
 
@@ -97,13 +99,20 @@ class _List:
             self._by_base.setdefault(base_of(arm), []).append(arm)
         self._bases = sorted(self._by_base, key=by_cost)
         self._groups: dict[str, list[BagSet]] = {}  # by what is extracted in one pass into one folder
-        for bags in dict.fromkeys(bags_of(arm) for arm in chosen if not arm.features):
+        self._priced: dict[str, tuple[list[BagSet], list[str]]] = {}  # whose costs are measured in turn, after what
+        every = list(dict.fromkeys(bags_of(arm) for arm in chosen if not arm.features))
+        for bags in every:
             weights = Arm(encoder="", weights=bags.weights).name.removeprefix("@4")
-            self._groups.setdefault(f"{bags.tiles}{weights}", []).append(bags)
+            most = find_source(bags, every).tiles_per_slide
+            group, name = f"{bags.tiles}{weights}{f', {most} tiles' if most else ''}", f"{bags.tiles}{weights}"
+            self._groups.setdefault(group, []).append(bags)
+            encoders, after = self._priced.setdefault(name, ([], []))
+            encoders.append(bags.whole)
+            after.append(f"extract {group}")
 
     def list_all(self, *, chooses: bool) -> tuple[WorkItem, ...]:
         extractions = [self._extraction(name, tuple(bags)) for name, bags in self._groups.items()]
-        costs = [self._cost(name, tuple(bags)) for name, bags in self._groups.items()]
+        costs = [self._cost(name, *lists) for name, lists in self._priced.items()]
         # A slide that cannot be encoded by one encoder is left out of all arms: heads wait for every extraction.
         before = tuple(item.key for item in extractions)
         trainings = [self._training(arm, before) for arm in self._bases]
@@ -117,14 +126,21 @@ class _List:
         return tuple(arm.name for arm in self._chosen if bags_of(arm) in set(bags))
 
     def _extraction(self, name: str, bags: tuple[BagSet, ...]) -> WorkItem:
-        """Return one extraction: a tile is decoded once, and a network runs once for all its depths."""
+        """Return one extraction: a tile is decoded once, and a network runs once for all its depths.
+
+        Bags of fewer tiles are rows of those of the most.
+        """
         missing = {kept: self._facts.encoders[kept] for kept in bags if not self._facts.has(self._marks.of_bags(kept))}
-        n_tiles = self._facts.n_slides * self._facts.tiles_a_slide.get(bags[0].tiles, 0.0) if missing else 0.0
+        n_tiles = self._facts.n_slides * self._facts.count_tiles(find_source(bags[0], bags)) if missing else 0.0
         networks: dict[tuple[str, str], float] = {}
         for kept, known in missing.items():
             network = (kept.encoder, kept.weights)
             networks[network] = max(networks.get(network, 0.0), known.seconds_per_tile)
-        seconds, n_bytes = price_extraction(n_tiles, networks.values(), [known.dim for known in missing.values()])
+        seconds, n_bytes = price_extraction(
+            n_tiles,
+            networks.values(),
+            [(self._facts.n_slides * self._facts.count_tiles(kept), known.dim) for kept, known in missing.items()],
+        )
         return WorkItem(
             kind=EXTRACT,
             key=f"extract {name}",
@@ -136,13 +152,14 @@ class _List:
             n_bytes=n_bytes,
         )
 
-    def _cost(self, name: str, bags: tuple[BagSet, ...]) -> WorkItem:
+    def _cost(self, name: str, encoders: Iterable[BagSet], after: Iterable[str]) -> WorkItem:
+        bags = tuple(dict.fromkeys(encoders))
         return WorkItem(
             kind=COST,
             key=f"cost {name}",
-            arms=self._serves(bags),
+            arms=tuple(arm.name for arm in self._chosen if bags_of(arm).whole in bags),
             makes=tuple(Mark(f"cost {own.arm.folder}", "") for own in bags),
-            after=(f"extract {name}",),
+            after=tuple(dict.fromkeys(after)),
             bags=bags,
         )
 
@@ -150,8 +167,9 @@ class _List:
         mark = self._marks.of_training(arm)
         seconds = None
         if self._facts.tiles_a_slide:
-            n_tiles = self._facts.n_slides * self._facts.tiles_a_slide.get(arm.features or arm.tiles, 0.0)
+            n_tiles = self._facts.n_slides * self._facts.count_tiles(bags_of(arm))
             dim = self._facts.encoders[bags_of(arm)].dim
+            dim = min(dim, arm.width or dim)
             seconds = price_training(self._design, dim, self._facts.n_slides, n_tiles, len(self._facts.folds))
         return WorkItem(
             kind=TRAIN,
@@ -196,7 +214,7 @@ class _List:
                 facts.encoders[bags_of(base)],
                 n_slides=facts.n_slides,
                 n_rounds=len(facts.folds),
-                tiles_a_slide=facts.tiles_a_slide[base.tiles],
+                tiles_a_slide=facts.count_tiles(bags_of(base)),
             )
             for kind in kinds
             if not facts.has(self._marks.of_tuning(base, fold, kind))
@@ -204,7 +222,7 @@ class _List:
 
     def _list_choices(self, planned: Sequence[WorkItem]) -> list[WorkItem]:
         """List the fine-tuning of what is best in each fold, which is not known yet: the dearest stands in for it."""
-        frozen = [arm for arm in self._chosen if arm.finetuned == "frozen" and not arm.features]
+        frozen = [arm for arm in self._chosen if arm.finetuned == "frozen" and not arm.features and not arm.width]
         items = []
         for fold in self._facts.folds if frozen else ():
             mark = self._marks.of_choice(frozen, fold)

@@ -80,7 +80,7 @@ def find_done(
     there |= dict.fromkeys(_find_trained(arms, folder, marks, folds) + _find_looks(arms, folder))
     done |= {mark: marks[mark].made_of for mark in there if mark in marks}
     costs = load_costs(folder.costs)
-    return done | {f"cost {bags_of(arm).arm.folder}": None for arm in arms if bags_of(arm).key in costs}
+    return done | {f"cost {bags_of(arm).whole.arm.folder}": None for arm in arms if bags_of(arm).key in costs}
 
 
 def _name_bags(arm: Arm) -> str:
@@ -103,7 +103,7 @@ def _find_bags(
         if bags.features:
             continue
         spec = EncoderSpec(f"{bags.encoder}@{bags.depth}", bags.weights)
-        settings = ExtractSettings(cut=design.tiles[bags.tiles].cut(), encoders=(spec,))
+        settings = ExtractSettings(cut=design.tiles[bags.tiles].cut(bags.tiles_per_slide), encoders=(spec,))
         files = settings.folder(folder.features_of(bags.weights))
         failed = set() if work is None else {failure.slide_id for failure in work.failures}
         if all(files.features_path(row.slide_id).exists() for row in cohort.slides if row.slide_id not in failed):

@@ -19,8 +19,8 @@ from lamella.files import replacing, write_table
 from lamella.runs.predictions import average_models
 from lamella.studies.arms import Arm
 
-RESULT_COLUMNS = ("arm", "encoder", "depth", "weights", "finetuned", "head", "tiles", "fold", "seed", "n_patients",
-                  "auc", "best_epoch", "seconds_per_tile")  # fmt: skip
+RESULT_COLUMNS = ("arm", "encoder", "depth", "weights", "finetuned", "head", "tiles", "tiles_per_slide", "width",
+                  "fold", "seed", "n_patients", "auc", "best_epoch", "seconds_per_tile")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -114,6 +114,8 @@ def _list_results(
                     "weights": arm.weights if arm.weights in ("auto", "random") else Path(arm.weights).name,
                     **({"depth": "", "weights": "", "head": "", "tiles": ""} if arm.is_chosen else {}),
                     **({"depth": "", "weights": "", "tiles": ""} if arm.features else {}),
+                    "tiles_per_slide": arm.tiles_per_slide or "",
+                    "width": arm.width or "",
                     "fold": fold,
                     "seed": seed,
                     "n_patients": len(set(part.patient_ids)),

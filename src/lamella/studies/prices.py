@@ -3,7 +3,7 @@
 Times are for the most epochs; early stopping makes them shorter.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lamella.studies.arms import Arm
@@ -38,7 +38,7 @@ class EncoderFacts:
     command: str | None = None
 
 
-def price_extraction(n_tiles: float, networks: Iterable[float], dims: Sequence[int]) -> tuple[float, int]:
+def price_extraction(n_tiles: float, networks: Iterable[float], bags: Iterable[tuple[float, int]]) -> tuple[float, int]:
     """Return seconds and bytes of an extraction: tiles are decoded while they are encoded by one network after another.
 
     That the deepest depth pays for the others was measured: four depths in one pass took 1.01 to 1.02 of depth 4.
@@ -46,10 +46,10 @@ def price_extraction(n_tiles: float, networks: Iterable[float], dims: Sequence[i
     Args:
         n_tiles: How many.
         networks: Seconds a tile of each network at its deepest.
-        dims: Width of the embeddings of each encoder and depth.
+        bags: Of each encoder and depth, how many tiles are kept, and the width of their embeddings.
     """
     seconds = n_tiles * max(READ_SECONDS_PER_TILE, sum(networks))
-    return seconds, round(n_tiles * sum(2 * dim + _BYTES_BESIDE for dim in dims))
+    return seconds, round(sum(n_kept * (2 * dim + _BYTES_BESIDE) for n_kept, dim in bags))
 
 
 def price_training(design: StudyDesign, dim: int, n_slides: int, n_tiles: float, n_rounds: int) -> float:

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, Protocol
 from pydantic import Field, RootModel
 
 from lamella.cohort import Cohort, list_rounds
+from lamella.defaults import UNIT, UnitName
 from lamella.errors import ModelError, SettingsError
 from lamella.records import Record, Result
 from lamella.runs.record import list_versions
@@ -33,6 +34,8 @@ class ArmRecord(Record):
     `state` is `done`, `not run`, `waiting for weights` or `failed`, and `reason` says why it is not done;
     `estimated_seconds` is what it took, once done; `chosen` is there where the arm is another one in each fold. Of an
     arm whose bags or predictions were made elsewhere `depth` is None, and `weights`, `head` and `tiles` are "".
+    `tiles_per_slide` and `width` are None where all tiles are read and embeddings are as they are; `mean_tiles` is how
+    many tiles a slide has that the arm reads, on average.
     """
 
     arm: str
@@ -55,12 +58,17 @@ class ArmRecord(Record):
     dim: int | None = None
     licence: str | None = None
     features: str | None = None
+    tiles_per_slide: int | None = None
+    width: int | None = None
+    mean_tiles: float | None = None
     chosen: tuple[ChosenArm, ...] = ()
 
     @property
     def series(self) -> tuple[str, ...]:
         """What it shares with the arms that differ from it in depth or tuning alone."""
-        return self.encoder, self.weights, self.head, self.tiles
+        most = "" if self.tiles_per_slide is None else f"{self.tiles_per_slide} tiles"
+        width = "" if self.width is None else f"width {self.width}"
+        return self.encoder, self.weights, self.head, self.tiles, *(part for part in (most, width) if part)
 
 
 class TilesRecord(Record):
@@ -109,6 +117,7 @@ class DesignRecord(Record):
     tiles: dict[str, TilesRecord] = Field(default_factory=dict)
     seeds: int
     folds: int
+    unit: UnitName = UNIT
     split: str = "folds"
     split_seed: int = 0
     train: TrainRecord | None = None

@@ -5,7 +5,8 @@ marks, which say what it was made of; an item is done where all its marks are th
 lists them, `plan` chooses within a budget, `walk` does them, `bench` and `findings` know how.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
@@ -20,13 +21,24 @@ OF_ARMS = (EXTRACT, COST, TRAIN, FINETUNE)
 
 
 class BagSet(NamedTuple):
-    """The bags that arms of one encoder, depth, kind of weights and tile spec share."""
+    """The bags that arms of one encoder, depth, kind of weights, tile spec and number of tiles share."""
 
     tiles: str
     weights: str
     encoder: str
     depth: int
     features: str = ""
+    tiles_per_slide: int = 0
+
+    @property
+    def whole(self) -> "BagSet":
+        """The bags of all tiles of the same encoder, which cost as much a tile."""
+        return self._replace(tiles_per_slide=0)
+
+    @property
+    def counted(self) -> str:
+        """What their tiles are counted by: the tile spec, or the folder of bags that are there."""
+        return self.features or self.tiles
 
     @property
     def key(self) -> str:
@@ -36,9 +48,7 @@ class BagSet(NamedTuple):
     @property
     def arm(self) -> Arm:
         """The arm that needs no more to be told apart from other bags."""
-        return Arm(
-            encoder=self.encoder, depth=self.depth, weights=self.weights, tiles=self.tiles, features=self.features
-        )
+        return Arm(**self._asdict())
 
 
 class Mark(NamedTuple):
@@ -56,7 +66,7 @@ class PlanFacts:
         n_slides: Of the cohort.
         folds: Numbers of the rounds.
         encoders: By bag set, for every arm of the design.
-        tiles_a_slide: Expected or counted, by tile spec; empty where work is listed without prices.
+        tiles_a_slide: Expected or counted, by tile spec or folder of bags; empty where work is listed without prices.
         done: What is finished, by the keys of marks: what it was made of; None where version 0.1.0 made it, which is
             taken at its word.
         slides: What tells the slides' files from others.
@@ -74,6 +84,11 @@ class PlanFacts:
     table: str = ""
     lesions: str | None = None
     features: Mapping[str, str] = field(default_factory=dict)
+
+    def count_tiles(self, bags: BagSet) -> float:
+        """Return how many tiles of a slide some bags hold, on average; 0 where that is not known."""
+        counted = self.tiles_a_slide.get(bags.counted, 0.0)
+        return min(counted, bags.tiles_per_slide) if bags.tiles_per_slide else counted
 
     def has(self, mark: Mark) -> bool:
         """Say whether what a mark speaks of is finished."""
@@ -133,7 +148,13 @@ class WorkItem:
 
 def bags_of(arm: Arm) -> BagSet:
     """Return the bags an arm reads."""
-    return BagSet(tiles=arm.tiles, weights=arm.weights, encoder=arm.encoder, depth=arm.depth, features=arm.features)
+    return BagSet(**{name: getattr(arm, name) for name in BagSet._fields})
+
+
+def find_source(bags: BagSet, others: Iterable[BagSet]) -> BagSet:
+    """Return the bags of the same encoder with the most tiles, of which those of fewer tiles are rows."""
+    same = [other for other in others if other.whole == bags.whole]
+    return max(same, key=lambda other: other.tiles_per_slide or math.inf)
 
 
 def base_of(arm: Arm) -> Arm:

@@ -98,4 +98,23 @@ class PermutedMark:
     auc: float
 
 
-Mark = ArmMark | ScoreMark | BlockMark | PairMark | PermutedMark
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetMark:
+    """An arm that reads so many tiles of a slide.
+
+    Attributes:
+        series: The arm without its number of tiles; arms that differ in that alone share a line.
+        n_tiles: How many it reads, mean over slides, above 0.
+        auc: Its AUC.
+        low: Lower end of its interval, where known.
+        high: Upper end.
+    """
+
+    series: str
+    n_tiles: float
+    auc: float
+    low: float | None = None
+    high: float | None = None
+
+
+Mark = ArmMark | ScoreMark | BlockMark | PairMark | PermutedMark | BudgetMark

@@ -21,6 +21,8 @@ class SlideAttention:
         tile_size_l0: `(width, height)` of a tile, level-0 pixels, not rounded.
         slide_size: `(width, height)` of level 0, in pixels.
         slide_mpp: `(x, y)` resolution of level 0, in um per pixel.
+        n_bag: Tiles of the bag over which attention sums to 1, where that is a patient's: then a slide on which hardly
+            any attention falls is dark. None: the slide is all there is.
 
     Raises:
         TileError: If there is no tile, the arrays do not match, or attention is negative, NaN or zero everywhere.
@@ -31,6 +33,7 @@ class SlideAttention:
     tile_size_l0: tuple[float, float]
     slide_size: tuple[int, int]
     slide_mpp: tuple[float, float]
+    n_bag: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be drawn."""
@@ -39,7 +42,8 @@ class SlideAttention:
         check_tiles(self.attention, self.coords_l0, self.tile_size_l0, self.slide_size)
         if self.attention.size == 0:
             raise TileError("attention has no tiles, so there is nothing to draw. Leave slides without tiles out.")
-        if not np.isfinite(self.attention).all() or self.attention.min() < 0 or self.attention.max() == 0:
+        is_dark = self.attention.max() == 0 and self.n_bag is None  # one slide of a patient may be left out wholly
+        if not np.isfinite(self.attention).all() or self.attention.min() < 0 or is_dark:
             raise TileError(
                 "attention holds negative, missing or only zero values, and must be shares of a whole. "
                 "Pass softmax attention, not attention logits."
@@ -47,8 +51,9 @@ class SlideAttention:
 
     @property
     def relative(self) -> NDArray[np.float64]:
-        """`(N,)` float64: attention in multiples of the slide's average tile; 1 everywhere when attention is even."""
-        relative: NDArray[np.float64] = self.attention / self.attention.mean()
+        """`(N,)` float64: attention in multiples of the average tile of the slide, or of the patient; even is 1."""
+        average = self.attention.mean() if self.n_bag is None else 1 / self.n_bag
+        relative: NDArray[np.float64] = self.attention / average
         return relative
 
     @property
@@ -115,5 +120,6 @@ def locate_tiles(record: AttentionRecord, slide: Slide) -> tuple[SlideAttention,
         tile_size_l0=record.tile_l0,
         slide_size=record.slide_size or slide.size,
         slide_mpp=slide_mpp,
+        n_bag=record.n_bag,
     )
     return tiles, mpp

@@ -178,7 +178,9 @@ def find_colour_range(tiles: SlideAttention, style: OverlayStyle) -> tuple[NDArr
     high = max(2.0, float(np.quantile(relative, 0.995, method="higher")))
     capped = bool(relative.max() > high)
     ticks = _list_ticks(high, capped=capped)
-    return relative, ColourRange(0.0, high, capped=capped, label="attention, times the average tile", ticks=ticks)
+    whose = "" if tiles.n_bag is None else " of the patient"
+    label = f"attention, times the average tile{whose}"
+    return relative, ColourRange(0.0, high, capped=capped, label=label, ticks=ticks)
 
 
 def fit_thumbnail(thumbnail: NDArray[np.uint8], slide_um: tuple[float, float], long_px: int) -> NDArray[np.uint8]:

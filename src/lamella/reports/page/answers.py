@@ -56,7 +56,8 @@ def name_model(record: Record) -> str:
 def say_counts(record: Record) -> str:
     """Return how many slides of how many patients were predicted."""
     slides = [slide for slide in record.slides if slide.shares] or record.slides
-    return f"{count(len(slides), 'slide')} of {count(len({slide.patient_id for slide in slides}), 'patient')}"
+    said = f"{count(len(slides), 'slide')} of {count(len({slide.patient_id for slide in slides}), 'patient')}"
+    return said if record.unit == "slide" else f"{said}, a patient's slides being one bag"
 
 
 def _say_run(record: Record) -> str:

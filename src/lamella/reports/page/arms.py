@@ -1,6 +1,6 @@
 """The arms as tables: how each did, the result by margin, what each costs, and what did not run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lamella.analysis.verdict import ArmVerdict
 from lamella.reports.page.parts import Row, Table
@@ -18,6 +18,7 @@ from lamella.reports.words import (
     format_seconds,
     format_short,
 )
+from lamella.studies.record import ArmRecord
 
 BADGES = {"recommended": "recommended", "best": "highest AUC"}
 
@@ -212,6 +213,35 @@ def tabulate_costs(record: Record) -> Table:
         note=say_costs(record),
         empty="No arm ran, so none was timed.",
     )  # fmt: skip
+
+
+def tabulate_budgets(record: Record) -> Table:
+    """Return the arms by how many tiles of a slide they read, the fewest first."""
+    rows = []
+    described = {arm.arm: row for arm in record.arms if (row := record.described.get(arm.arm)) and row.mean_tiles}
+    for arm in sorted((arm for arm in record.arms if arm.arm in described), key=lambda arm: _count(described, arm)):
+        most = described[arm.arm].tiles_per_slide
+        cells = (
+            arm.arm,
+            "all" if most is None else format_count(most),
+            format_number(described[arm.arm].mean_tiles, 1),
+            format_number(arm.auc),
+            format_interval(arm.interval),
+            format_short(arm.cost),
+        )
+        rows.append(Row(cells=cells, kind=record.kind_of(arm.arm), badges=badge_arm(record, arm)))
+    return Table(
+        key="budgets",
+        title="Arms by tiles a slide",
+        head=("arm", "at most", "tiles a slide", "AUC", "95% interval", record.cost_unit or "seconds a slide"),
+        rows=tuple(rows),
+        note="Tiles were spread over the tissue by farthest-point sampling; a slide with fewer is read whole.",
+        titled=False,
+    )
+
+
+def _count(described: Mapping[str, ArmRecord], arm: ArmVerdict) -> tuple[float, str]:
+    return described[arm.arm].mean_tiles or 0.0, arm.arm
 
 
 def say_costs(record: Record) -> str:

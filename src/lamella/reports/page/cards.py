@@ -14,16 +14,21 @@ _SHEETS = (
 
 def list_slides(record: Record) -> Slides:
     """List the slides that are drawn, the worst errors first."""
-    calls = [(call, pictures) for call in record.list_calls() if (pictures := _find_pictures(record, call))]
+    calls = [
+        (call, slide_id, pictures)
+        for call in record.list_calls()
+        for slide_id in call.slide.slides or (call.slide.slide_id,)
+        if (pictures := _find_pictures(record, slide_id))
+    ]
     return Slides(
         cards=tuple(
             Card(
-                name=call.slide.slide_id,
-                tags=tuple(_list_tags(record, call)),
+                name=slide_id,
+                tags=tuple(_list_tags(record, call, slide_id)),
                 is_wrong=call.right is False,
                 pictures=pictures,
             )
-            for call, pictures in calls
+            for call, slide_id, pictures in calls
         ),
         positive=record.positive,
         empty="No arm ran, so no slide was predicted or drawn."
@@ -32,9 +37,9 @@ def list_slides(record: Record) -> Slides:
     )
 
 
-def _find_pictures(record: Record, call: Call) -> tuple[Picture, ...]:
+def _find_pictures(record: Record, slide_id: str) -> tuple[Picture, ...]:
     """Return the pictures of a slide: views in one frame, which a study draws, or sheets, which a run does."""
-    slide_id, views = call.slide.slide_id, []
+    views = []
     for name, said in VIEWS.items():
         for suffix in ("jpg", "png"):
             path = f"slides/{slide_id}/{name}.{suffix}"
@@ -49,7 +54,7 @@ def _find_pictures(record: Record, call: Call) -> tuple[Picture, ...]:
     return (*views, *sheets)
 
 
-def _list_tags(record: Record, call: Call) -> list[tuple[str, str]]:
+def _list_tags(record: Record, call: Call, slide_id: str) -> list[tuple[str, str]]:
     """List what is known of a slide: (what, which)."""
     slide = call.slide
     tags = [("label", slide.label)] if slide.label else []
@@ -57,14 +62,14 @@ def _list_tags(record: Record, call: Call) -> list[tuple[str, str]]:
         tags.append(("predicted", call.predicted))
     shown = record.scored or slide.label or call.predicted
     tags.append((f"p({shown})", f"{call.probability:.3f}"))
-    if slide.patient_id != slide.slide_id:
+    if slide.patient_id != slide_id:
         tags.append(("patient", slide.patient_id))
     if slide.batch:
         tags.append(("batch", slide.batch))
     if slide.fold is not None and not record.is_external:
         tags.append(("fold", str(slide.fold)))
     if slide.n_tiles:
-        tags.append(("tiles", f"{slide.n_tiles:,}"))
+        tags.append(("tiles of the patient" if slide.slides else "tiles", f"{slide.n_tiles:,}"))
     if call.right is False:
         tags.append(("", "misclassified" if record.thresholds else "misclassified at threshold 0.5"))
     return tags

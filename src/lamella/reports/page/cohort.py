@@ -159,8 +159,9 @@ def tabulate_slides(record: Record, *, max_rows: int) -> Table:
         slide = call.slide
         part = slide.split or (NONE if slide.fold is None or record.is_external else str(slide.fold))
         cells = (
-            slide.slide_id,
+            NONE if slide.slides else slide.slide_id,
             slide.patient_id,
+            format_count(len(slide.slides)) if slide.slides else NONE,
             slide.label,
             slide.batch or NONE,
             part,
@@ -172,13 +173,29 @@ def tabulate_slides(record: Record, *, max_rows: int) -> Table:
         )
         rows.append(Row(cells=cells))
     left_out = len(calls) - len(rows)
-    more = f" The {left_out} slides with the smallest error are left out: the predictions have all." if left_out else ""
+    more = (
+        f" The {left_out} {record.unit}s with the smallest error are left out: the predictions have all."
+        if left_out
+        else ""
+    )
     predicted = "by the threshold of its fold" if record.thresholds else "the likeliest class"
     probability = f"p({record.scored})" if record.scored else "p(label)"
     return Table(
         key="slides-all",
-        title=f"All slides, as {record.shown} sees them" if record.shown else "All slides",
-        head=("slide", "patient", "label", "batch", "fold", "tiles", probability, "log-loss", "predicted", "right"),
+        title=f"All {record.unit}s, as {record.shown} sees them" if record.shown else f"All {record.unit}s",
+        head=(
+            "slide",
+            "patient",
+            "slides",
+            "label",
+            "batch",
+            "fold",
+            "tiles",
+            probability,
+            "log-loss",
+            "predicted",
+            "right",
+        ),
         rows=tuple(rows),
         note=f"The worst errors first; predicted: {predicted}.{more}",
         empty="No arm ran, so nothing was predicted.",
@@ -190,11 +207,11 @@ def tabulate_calls(record: Record) -> Table:
     """Count what slides of each class were called by the shown arm."""
     counts = Counter((call.slide.label, call.predicted) for call in record.list_calls() if call.slide.label)
     chosen = (
-        f"The threshold is {drop_folders(record.threshold_note)}; no tested slide had a part in it."
+        f"The threshold is {drop_folders(record.threshold_note)}; no tested {record.unit} had a part in it."
         if record.thresholds and record.threshold_note
-        else "Each slide is called what is most probable."
+        else f"Each {record.unit} is called what is most probable."
         if not record.thresholds
-        else "Each slide is called what its fold's threshold says."
+        else f"Each {record.unit} is called what its fold's threshold says."
     )
     if len(record.classes) > 2:
         chosen += (
@@ -203,7 +220,7 @@ def tabulate_calls(record: Record) -> Table:
         )
     return Table(
         key="calls",
-        title="Labels and predicted classes, by slide",
+        title=f"Labels and predicted classes, by {record.unit}",
         head=("label", *(f"predicted {name}" for name in record.classes)),
         rows=tuple(
             Row(cells=(label, *(format_count(counts[label, predicted]) for predicted in record.classes)))

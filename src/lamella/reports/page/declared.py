@@ -110,5 +110,6 @@ def _follows(arm: ArmRecord, declared: ComparisonRecord) -> bool:
         "histology against ImageNet": frozen and arm.pretraining == "histology",
         "tuned against frozen": not frozen,
         "depth against 4": not whole,
+        "fewer tiles against most": arm.tiles_per_slide is not None,
     }
     return follows.get(declared.rule or "", False)

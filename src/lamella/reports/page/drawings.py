@@ -9,9 +9,10 @@ from markupsafe import Markup
 
 from lamella.reports.charts.arms import draw_cost, draw_forest, draw_permutations
 from lamella.reports.charts.blocks import BlockSeries, draw_alignment, draw_by_block
+from lamella.reports.charts.budgets import draw_budgets
 from lamella.reports.charts.canvas import theme_chart
 from lamella.reports.charts.curves import Scores, draw_calibration, draw_precision_recall, draw_roc, draw_scores
-from lamella.reports.charts.marks import ArmMark, BlockMark, Mark, PairMark, PermutedMark, ScoreMark
+from lamella.reports.charts.marks import ArmMark, BlockMark, BudgetMark, Mark, PairMark, PermutedMark, ScoreMark
 from lamella.reports.page.parts import Chart
 
 _M = TypeVar("_M", ScoreMark, BlockMark)
@@ -45,6 +46,10 @@ def _draw_forest(chart: Chart, marks: Sequence[ArmMark]) -> list[str]:
 def _draw_cost(chart: Chart, marks: Sequence[ArmMark]) -> list[str]:
     unit = next(iter(chart.labels), "")
     return [draw_cost(marks, name=f"{chart.key}{end}", unit=unit, narrow=bool(end)) for end in ("", "-narrow")]
+
+
+def _draw_budgets(chart: Chart, marks: Sequence[BudgetMark]) -> list[str]:
+    return [draw_budgets(marks, name=f"{chart.key}{end}", narrow=bool(end)) for end in ("", "-narrow")]
 
 
 def _draw_permuted(chart: Chart, marks: Sequence[PermutedMark]) -> list[str]:
@@ -135,6 +140,7 @@ class _Drawer:
 DRAWN = {
     "forest": _Drawer(ArmMark, _draw_forest),
     "cost": _Drawer(ArmMark, _draw_cost),
+    "budgets": _Drawer(BudgetMark, _draw_budgets),
     "permuted": _Drawer(PermutedMark, _draw_permuted),
     "roc": _Drawer(ScoreMark, _draw_roc),
     "recall": _Drawer(ScoreMark, _draw_recall),

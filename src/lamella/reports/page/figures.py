@@ -7,7 +7,7 @@ import numpy as np
 from lamella.analysis.figure import Figure
 from lamella.analysis.verdict import ArmVerdict
 from lamella.explain.records import CkaPair
-from lamella.reports.charts.marks import ArmMark, BlockMark, PairMark, PermutedMark, ScoreMark
+from lamella.reports.charts.marks import ArmMark, BlockMark, BudgetMark, PairMark, PermutedMark, ScoreMark
 from lamella.reports.page.arms import number_arms
 from lamella.reports.page.parts import Chart, Charts
 from lamella.reports.record import Record
@@ -56,7 +56,9 @@ def chart_batches(record: Record) -> Charts | None:
     )
     if not 0 < len(marks) <= _MOST_BATCHES:
         return None
-    caption = f"AUC of {record.controls.arm or record.shown} among the slides of each batch that has both kinds."
+    caption = (
+        f"AUC of {record.controls.arm or record.shown} among the {record.unit}s of each batch that has both kinds."
+    )
     return _alone(Chart(key="batch-forest", drawn="forest", marks=marks, caption=f"{caption} Dotted: chance."))
 
 
@@ -71,6 +73,29 @@ def chart_cost(record: Record) -> Charts | None:
     marks = sorted(_mark_arms(record), key=lambda mark: mark.number)
     labels = (record.cost_unit,) if record.cost_unit else ()
     return _alone(Chart(key="cost-chart", drawn="cost", marks=tuple(marks), caption=caption, labels=labels))
+
+
+def chart_budgets(record: Record) -> Charts | None:
+    """Return AUC against tiles a slide; None where no two arms that ran differ in their number of tiles alone."""
+    lines: dict[str, list[BudgetMark]] = {}
+    for arm in record.arms:
+        described = record.described.get(arm.arm)
+        if described is None or not described.mean_tiles:
+            continue
+        most = "" if described.tiles_per_slide is None else f", {described.tiles_per_slide} tiles"
+        series = arm.arm.replace(most, "", 1)
+        mark = BudgetMark(
+            series=series, n_tiles=described.mean_tiles, auc=arm.auc, low=arm.interval[0], high=arm.interval[1]
+        )
+        lines.setdefault(series, []).append(mark)
+    marks = tuple(mark for line in lines.values() if len(line) > 1 for mark in line)
+    if not marks:
+        return None
+    caption = (
+        "AUC against how many tiles of a slide are encoded and read, the same tiles for all arms. Bars are 95% "
+        "intervals, not adjusted; whether fewer tiles are enough is said by the verdict, whose costs count them."
+    )
+    return _alone(Chart(key="budgets", drawn="budgets", marks=marks, caption=caption))
 
 
 def chart_baselines(record: Record) -> Charts | None:
@@ -164,7 +189,7 @@ def chart_scores(record: Record) -> Charts | None:
         return None
     two = len(record.classes) == 2
     thresholds = tuple(sorted(set(record.thresholds.values()))) if two else ()
-    caption = f"Each dot is a slide, placed by its predicted probability of {record.positive}, one row a label."
+    caption = f"Each dot is a {record.unit}, placed by its predicted probability of {record.positive}, one row a label."
     if thresholds:
         caption += " Dashed: the threshold of each fold."
     marks: tuple[ScoreMark, ...] = tuple(scores)

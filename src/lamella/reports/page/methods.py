@@ -12,6 +12,8 @@ SOURCES = (
      "regression or machine learning methods. BMJ 2024;385:e078378.", "10.1136/bmj-2023-078378"),
     ("DeLong ER, DeLong DM, Clarke-Pearson DL. Comparing the areas under two or more correlated receiver operating "
      "characteristic curves. Biometrics 1988;44:837-845.", "10.2307/2531595"),
+    ("Gonzalez TF. Clustering to minimize the maximum intercluster distance. Theor Comput Sci 1985;38:293-306.",
+     "10.1016/0304-3975(85)90224-5"),
     ("Holm S. A simple sequentially rejective multiple test procedure. Scand J Stat 1979;6:65-70.", ""),
     ("Howard FM et al. The impact of site-specific digital histology signatures on deep learning model accuracy and "
      "bias. Nat Commun 2021;12:4423.", "10.1038/s41467-021-24698-1"),
@@ -89,8 +91,8 @@ def _say_source(study: StudyRecord) -> str:
 def _say_outcome(record: Record) -> str:
     return (
         f"The outcome was {' against '.join(record.classes)}"
-        f"{f', {record.positive} being positive' if len(record.classes) == 2 else ''}, one label a slide. [state: how "
-        "the reference label was made, by whom, and whether blind to what is predicted]."
+        f"{f', {record.positive} being positive' if len(record.classes) == 2 else ''}, one label a "
+        f"{record.unit}. [state: how the reference label was made, by whom, and whether blind to what is predicted]."
     )
 
 
@@ -121,6 +123,7 @@ def _say_images(study: StudyRecord) -> str:
     )
     given = list(dict.fromkeys(arm.encoder for arm in study.arms if arm.state == "done" and arm.features is not None))
     said = f"Features of {join_words(given)} were made with [state: software; tiles; encoders]." if given else ""
+    said = f"{said} {_say_budgets(study)}".strip()
     if given and not trunks:
         return said
     text = (
@@ -130,18 +133,40 @@ def _say_images(study: StudyRecord) -> str:
     return f"{text} {said}".strip()
 
 
+def _say_budgets(study: StudyRecord) -> str:
+    """Return how many tiles of a slide were read, where some arm read fewer than all."""
+    done = [arm for arm in study.arms if arm.state == "done" and not arm.chosen]
+    budgets = sorted({arm.tiles_per_slide for arm in done if arm.tiles_per_slide is not None})
+    if not budgets:
+        return ""
+    every = " (or all)" if any(arm.tiles_per_slide is None for arm in done) else ""
+    return (
+        f"Of each slide at most {join_words([str(n) for n in budgets])}{every} tiles were read, spread over the "
+        "tissue by farthest-point sampling of their places (Gonzalez 1985) seeded by the slide's id, so that fewer "
+        "tiles were part of more and all arms read the same."
+    )
+
+
 def _say_training(study: StudyRecord) -> str:
     train = study.design.train
     if train is None:
         return ""
     heads = dict.fromkeys(arm.head for arm in study.arms if arm.state == "done")
     named = ", ".join(_HEADS.get(head, head) for head in heads) or "no head"
+    bag = "(the tiles of all slides of the patient, in one bag) " if study.design.unit == "patient" else ""
     text = (
-        f"A head ({named}; Ilse 2018) turned a slide's features into a prediction. It was trained with AdamW (learning "
-        f"rate {train.lr:g}, weight decay {train.weight_decay:g}), at most {train.epochs} epochs, stopping "
+        f"A head ({named}; Ilse 2018) turned a {study.design.unit}'s features {bag}into a prediction. It was "
+        f"trained with AdamW (learning rate {train.lr:g}, weight "
+        f"decay {train.weight_decay:g}), at most {train.epochs} epochs, stopping "
         f"{train.patience} epochs after the least log-loss on the validation patients; {study.design.seeds} seeds from "
         "0, their logits averaged. Class weights were taken off before any probability (King 2001)."
     )
+    widths = sorted({arm.width for arm in study.arms if arm.state == "done" and arm.width is not None})
+    if widths:
+        text += (
+            f" For arms of width {join_words([str(width) for width in widths])} embeddings that were wider were first "
+            "projected on the principal components of the fold's training tiles, each slide weighing the same."
+        )
     return f"{text} {_say_finetuning(study)}".strip()
 
 
@@ -193,6 +218,8 @@ def _say_statistics(study: StudyRecord, verdict: Verdict | None) -> str:
     margin = study.design.margin if verdict is None else verdict.margin
     crossed = verdict is None or verdict.cross_validated
     unit = "The patient was the unit: logits were averaged over a patient's slides and over seeds."
+    if study.design.unit == "patient":
+        unit = "The patient was the unit, predicted from all its slides; logits were averaged over seeds."
     if verdict is not None and verdict.units == "slides":
         unit = "Slides of a patient differ in label, so slides were scored and errors clustered by patient."
     cost = "Cost is encoding time on the same 64 tiles, arms in turn, median of 5."

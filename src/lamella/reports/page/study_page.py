@@ -5,6 +5,7 @@ from lamella.reports.page.arms import (
     badge_arm,
     sort_by_cost,
     tabulate_arms,
+    tabulate_budgets,
     tabulate_choices,
     tabulate_costs,
     tabulate_not_run,
@@ -23,6 +24,7 @@ from lamella.reports.page.figures import (
     chart_arms,
     chart_baselines,
     chart_batches,
+    chart_budgets,
     chart_cka,
     chart_cost,
     chart_curves,
@@ -52,6 +54,7 @@ def build_study_page(record: Record, *, max_rows: int) -> Page:
     assert study is not None, "a run has a page of its own"
     per_class = ", ".join(f"{n} {name}" for name, n in study.cohort.per_class.items())
     subtitle = f"{len(study.arms)} arms on {study.cohort.n_slides} slides of {study.cohort.n_patients} patients"
+    subtitle += ", a patient's slides being one bag" if study.design.unit == "patient" else ""
     parts = [subtitle, per_class, f"preset {study.preset}" if study.preset else ""]
     parts += [study.status] if study.status != "finished" else []
     return Page(
@@ -66,6 +69,7 @@ def build_study_page(record: Record, *, max_rows: int) -> Page:
             ),
             build_section("declared", "Declared comparisons", "Comparisons", _list_declared(record)),
             build_section("cost", "Cost", "Cost", [chart_cost(record), _list_key(record), tabulate_costs(record)]),
+            build_section("tiles", "Tiles a slide", "Tiles", _list_budgets(record)),
             build_section("moved", "Which blocks moved", "CKA", _list_moved(record)),
             build_section("curves", _title("ROC and calibration", record), "ROC, calibration", _list_curves(record)),
             build_section("outlines", "Maps against outlines", "Localisation", list_outlines(record)),
@@ -91,6 +95,11 @@ def _list_declared(record: Record) -> list[Block | None]:
     tables = tabulate_declared(record)
     said = Text(say_how_to_read(record)) if tables else Text("The design declares none, or no arm ran.", "note")
     return [said, *tables, tabulate_choices(record)]
+
+
+def _list_budgets(record: Record) -> list[Block | None]:
+    chart = chart_budgets(record)
+    return [] if chart is None else [chart, tabulate_budgets(record)]
 
 
 def _list_key(record: Record) -> Listing | None:
