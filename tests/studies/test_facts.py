@@ -13,6 +13,7 @@ from lamella.studies import rates as timing
 from lamella.studies.arm_rows import describe_arm
 from lamella.studies.arms import Arm
 from lamella.studies.design import check_design
+from lamella.studies.design_parts import TileDesign
 from lamella.studies.facts import gather_facts, plan_study
 from lamella.studies.folder import StudyFolder
 from lamella.studies.looks import Controls
@@ -106,8 +107,8 @@ def test_an_arm_that_version_0_1_0_finished_is_done_and_what_it_began_is_work(co
     for arm in (first, second):
         (tmp_path / "arms" / arm.key / "models").mkdir(parents=True)
     arms = [
-        describe_arm(first, declared=True).model_copy(update={"state": "done"}),
-        describe_arm(second, declared=True),
+        describe_arm(first, {"default": TileDesign()}, declared=True).model_copy(update={"state": "done"}),
+        describe_arm(second, {"default": TileDesign()}, declared=True),
     ]
     describe_study(planning.divide_cohort(cohort, design), design, status="running", arms=arms).save(folder.record)
     assert find_done(design, cohort, folder, folds=(0, 1, 2)) == {"train resnet18@2": None}

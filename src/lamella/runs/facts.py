@@ -43,6 +43,7 @@ class BagFacts(BaseModel):
     slide_height: int | None = None
     tile_px: int | None = None
     mpp: Number | None = None
+    mpp_seen: Number | None = None
     stride_px: Number | None = None
     min_tissue: Number | None = None
     tissue: str | None = None

@@ -66,13 +66,15 @@ class SettingsRecord(Record):
     """How a run cut, encoded and trained, without paths: what may be passed on, and what new slides need.
 
     `train` are `TrainSettings` as files hold them; a prediction of new slides and an export have those of their run.
-    Of a run on bags that were there, `bags` is set, and what their files do not state is None.
+    Of a run on bags that were there, `bags` is set, and what their files do not state is None. `mpp` is the resolution
+    that was asked for, `mpp_seen` what the encoder saw once it had resized tiles, if it did.
     """
 
     encoder: str | None
     weights: str | None = "pretrained"
     tile_px: int | None
     mpp: float | None
+    mpp_seen: float | None = None
     stride_px: int | None
     min_tissue: float | None
     tissue: str | None

@@ -17,7 +17,8 @@ from lamella.defaults import (
     Evaluation,
     UnitName,
 )
-from lamella.encoders import EncoderSpec, RuntimeSettings
+from lamella.encoders import EncoderSpec, RuntimeSettings, find_encoder
+from lamella.encoders.scale import find_seen
 from lamella.errors import SettingsError
 from lamella.features.plan import CutSettings
 from lamella.features.settings import ExtractSettings, name_in_files
@@ -177,6 +178,7 @@ def describe_settings(settings: RunSettings) -> SettingsRecord:
         weights=extract.encoder.weights if extract.encoder.weights == "random" else "pretrained",
         tile_px=spec.tile_px,
         mpp=spec.mpp,
+        mpp_seen=find_seen(find_encoder(extract.encoder.name), spec.tile_px, spec.mpp)[1],
         stride_px=spec.stride,
         min_tissue=spec.min_tissue,
         tissue=cut.tissue,

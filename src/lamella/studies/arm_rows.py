@@ -1,22 +1,26 @@
 """What a study says of each of its arms, before and after it ran."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from lamella.encoders import find_encoder
 from lamella.encoders.names import N_BLOCKS
 from lamella.encoders.profile import profile_encoder
+from lamella.encoders.scale import find_seen
 from lamella.encoders.weights import find_weights
 from lamella.errors import LamellaError, WeightsError
 from lamella.features.encoder_choice import split_address
 from lamella.studies.arms import Arm
+from lamella.studies.design_parts import TileDesign
 from lamella.studies.record import ArmRecord
 
 
-def describe_arm(arm: Arm, *, declared: bool) -> ArmRecord:
+def describe_arm(arm: Arm, tiles: Mapping[str, TileDesign], *, declared: bool) -> ArmRecord:
     """Return an arm's row in `study.json`; an arm whose weights are not here says what gets them.
 
     Args:
         arm: Which arm.
+        tiles: The tile specs of the design, by name.
         declared: Whether it stood in the design before results were seen.
 
     Raises:
@@ -25,7 +29,8 @@ def describe_arm(arm: Arm, *, declared: bool) -> ArmRecord:
     if arm.features:
         return _describe_features(arm, declared=declared)
     card = find_encoder(arm.trunk)
-    (profile,) = profile_encoder(arm.encoder, depths=(arm.depth,), seconds=0)
+    spec = tiles[arm.tiles]
+    (profile,) = profile_encoder(arm.encoder, tile_px=spec.tile_px, depths=(arm.depth,), seconds=0)
     command = find_command(arm)
     return ArmRecord(
         arm=arm.name,
@@ -36,6 +41,9 @@ def describe_arm(arm: Arm, *, declared: bool) -> ArmRecord:
         finetuned=arm.finetuned,
         head=arm.head,
         tiles=arm.tiles,
+        tile_px=spec.tile_px,
+        mpp_asked=spec.mpp,
+        mpp_seen=find_seen(card, spec.tile_px, spec.mpp)[1],
         tiles_per_slide=arm.tiles_per_slide or None,
         width=arm.width or None,
         state="waiting for weights" if command else "not run",

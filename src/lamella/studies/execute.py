@@ -128,7 +128,7 @@ class _Execution:
         self._check_costs()
         save_run_cohort(self._cohort, RunFolder(self._folder.path))
         for arm in self._design.list_arms():
-            self._arms[arm.name] = describe_arm(arm, declared=was_declared(arm, self._earlier))
+            self._arms[arm.name] = describe_arm(arm, self._design.tiles, declared=was_declared(arm, self._earlier))
         for arm in CHOSEN_ARMS if self._design.finetune_best else ():
             self._arms[arm.name] = describe_chosen(arm, declared=was_declared(arm, self._earlier))
         plan = self._plan()

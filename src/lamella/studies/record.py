@@ -35,7 +35,8 @@ class ArmRecord(Record):
     `estimated_seconds` is what it took, once done; `chosen` is there where the arm is another one in each fold. Of an
     arm whose bags or predictions were made elsewhere `depth` is None, and `weights`, `head` and `tiles` are "".
     `tiles_per_slide` and `width` are None where all tiles are read and embeddings are as they are; `mean_tiles` is how
-    many tiles a slide has that the arm reads, on average.
+    many tiles a slide has that the arm reads, on average. `mpp_asked` and `mpp_seen` are the resolutions of its tiles
+    as they are cut, and as its encoder sees them.
     """
 
     arm: str
@@ -46,6 +47,9 @@ class ArmRecord(Record):
     finetuned: Finetuned
     head: str
     tiles: str
+    tile_px: int | None = None
+    mpp_asked: float | None = None
+    mpp_seen: float | None = None
     state: str
     reason: str | None
     command: str | None = None

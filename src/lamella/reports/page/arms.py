@@ -200,6 +200,7 @@ def tabulate_costs(record: Record) -> Table:
             format_short(arm.gflops),
             format_number(None if parameters is None else parameters / 1e6, 2),
             NONE if described is None or described.dim is None else str(described.dim),
+            *_say_scale(described),
             NONE if described is None else PRETRAINING.get(str(described.pretraining), NONE),
             format_number(None if described is None else described.imagenet_top1, 1),
         )
@@ -208,11 +209,18 @@ def tabulate_costs(record: Record) -> Table:
         key="costs",
         title="What each arm costs",
         head=("arm", "no.", "AUC", record.cost_unit or "seconds a slide", "GFLOPs a tile", "million weights", "width",
-              "pretraining", "ImageNet top-1, %"),
+              "tile, px", "um/px asked", "um/px seen", "pretraining", "ImageNet top-1, %"),
         rows=tuple(rows),
         note=say_costs(record),
         empty="No arm ran, so none was timed.",
     )  # fmt: skip
+
+
+def _say_scale(described: ArmRecord | None) -> tuple[str, str, str]:
+    """Return the side of an arm's tiles, and their resolution as they are cut and as the encoder sees them."""
+    if described is None or described.mpp_asked is None:
+        return NONE, NONE, NONE
+    return str(described.tile_px), f"{described.mpp_asked:.3g}", format_short(described.mpp_seen)
 
 
 def tabulate_budgets(record: Record) -> Table:

@@ -3,7 +3,7 @@
 from lamella.analysis.verdict import Verdict
 from lamella.reports.record import Record
 from lamella.reports.words import PRETRAINING, count, join_words
-from lamella.studies.record import StudyRecord
+from lamella.studies.record import ArmRecord, StudyRecord
 
 SOURCES = (
     ("Bretz F et al. A graphical approach to sequentially rejective multiple test procedures. Stat Med "
@@ -115,7 +115,7 @@ def _say_images(study: StudyRecord) -> str:
         if arm.state != "done" or arm.chosen or arm.features is not None:
             continue
         weights = {"auto": f"{PRETRAINING.get(str(arm.pretraining), 'other')} weights", "random": "random weights"}
-        label = f"{arm.encoder} ({weights.get(arm.weights, arm.weights)})"
+        label = f"{arm.encoder} ({weights.get(arm.weights, arm.weights)}{_say_seen(arm)})"
         trunks.setdefault(label, []).append(arm.depth or 0)
     named = "; ".join(
         f"{label} after block {join_words([str(depth) for depth in sorted(set(depths))])}"
@@ -145,6 +145,13 @@ def _say_budgets(study: StudyRecord) -> str:
         "tissue by farthest-point sampling of their places (Gonzalez 1985) seeded by the slide's id, so that fewer "
         "tiles were part of more and all arms read the same."
     )
+
+
+def _say_seen(arm: ArmRecord) -> str:
+    """Return at which resolution an encoder saw tiles that it resized."""
+    if arm.mpp_seen is None or arm.mpp_asked is None or abs(arm.mpp_seen / arm.mpp_asked - 1) < 1e-3:
+        return ""
+    return f"; it saw tiles of {arm.mpp_asked:g} um per pixel at {arm.mpp_seen:.3g}"
 
 
 def _say_training(study: StudyRecord) -> str:
