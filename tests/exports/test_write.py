@@ -22,7 +22,7 @@ from lamella.exports.open import open_export, open_predictor
 from lamella.exports.write import ExportSettings, export_model
 from lamella.features.layouts import open_own_bag
 from lamella.files import find_sha256, parse_json_file
-from lamella.pipeline.predict import predict_slides
+from lamella.pipeline.predict import predict_bags, predict_slides
 from lamella.runs.execute import execute_run
 from lamella.runs.metrics import Metrics
 from lamella.runs.predict import open_run
@@ -73,6 +73,13 @@ def test_an_export_predicts_as_the_run_did_without_the_weights(
         np.testing.assert_allclose(ours.attention, theirs.attention, atol=1e-6)
     ours, theirs = (parse_json_file(tmp_path / folder / "metrics.json") for folder in ("by-model", "by-run"))
     assert ours == theirs
+    bags = next((tmp_path / "by-run" / "features").glob("*/features_*"))
+    for source in (run, moved):  # the bags of slides that were encoded here are known to be of the same weights
+        from_bags, failures = predict_bags(source, bags, tmp_path / "from-bags", cohort=new)
+        assert failures == ()
+        assert not any("not compared" in note for note in RunRecord.load(tmp_path / "from-bags" / "run.json").notes)
+        for by_slide, by_bag in zip(by_run, from_bags, strict=True):
+            np.testing.assert_allclose(by_bag.logits, by_slide.logits, atol=1e-6)
     assert ours["frozen_threshold"] is not None
     assert (tmp_path / "by-model" / "heatmaps" / "N-0" / "attention.png").exists()
     assert (tmp_path / "by-model" / "report.html").exists()

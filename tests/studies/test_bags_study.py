@@ -17,6 +17,8 @@ from lamella.cli import build_app
 from lamella.cohort import load_cohort, split_folds
 from lamella.encoders import RuntimeSettings
 from lamella.errors import LamellaError, SettingsError
+from lamella.exports.card import load_card
+from lamella.exports.write import export_model
 from lamella.features.bag import BagWriter
 from lamella.pipeline.compare import compare_tables
 from lamella.pipeline.study import compare_arms
@@ -171,6 +173,36 @@ def test_three_folders_of_bags_are_compared_by_one_command(desk: Path, tmp_path:
     assert "cheapest" not in page
     assert str(desk) not in (tmp_path / "out" / "study.json").read_text()
     assert (tmp_path / "out" / "arms" / "uni2" / "attention" / "S01.h5").exists()
+
+
+def test_what_a_study_of_bags_recommends_is_asked_again_of_bags_from_elsewhere(desk: Path, tmp_path: Path) -> None:
+    design = check_design(design_of(desk, "uni2", "virchow2", "poor", margin=0.1), "here")
+    study = compare_arms(load_cohort(desk / "cohort.csv"), design, tmp_path / "out", options=OPTIONS)
+    assert study.verdict is not None
+    assert study.verdict.verdict.arm == "uni2"
+    rows = [f"nowhere/N{i:02d}.svs,N{i:02d},Q{i:02d},{('benign', 'tumour')[i % 2]}" for i in range(N)]
+    (tmp_path / "new.csv").write_text("\n".join(["slide,slide_id,patient_id,label", *rows]) + "\n")
+    words = ["predict", str(tmp_path / "out"), "--cohort", str(tmp_path / "new.csv"), "--quiet"]
+    for name, dim, shift, seed in (("uni2", 32, 3.0, 10), ("virchow2", 48, 3.0, 11), ("poor", 16, 0.0, 12)):
+        folder = write_folder(tmp_path / "new" / name, "trident", dim, shift, seed=seed)
+        for path in folder.glob("S*.h5"):
+            path.rename(folder / path.name.replace("S", "N"))
+        words += ["--features", f"{name}={folder}"]
+    ended = CliRunner().invoke(build_app(), [*words, "--out", str(tmp_path / "validated")])
+    assert ended.exit_code == 0, ended.output
+    external = json.loads((tmp_path / "validated" / "external.json").read_text())
+    assert external["answer"] == "confirmed"
+    assert [(arm["arm"], "uni2" in arm["worse_than"]) for arm in external["arms"]] == [
+        *(("uni2", False), ("virchow2", False), ("poor", True))
+    ]
+    page = (tmp_path / "validated" / "report.html").read_text()
+    assert external["sentence"] in page
+    assert "Does the recommendation hold for these patients?" in page
+    ended = CliRunner().invoke(build_app(), [*words[:-2], "--out", str(tmp_path / "short")])
+    assert ended.exit_code == 1
+    assert "'poor' has no bags" in ended.output
+    export_model(tmp_path / "out", tmp_path / "model")
+    assert load_card(tmp_path / "model").arm == "uni2"
 
 
 def test_costs_that_are_given_or_that_a_cards_name_brings_rank_the_arms(desk: Path, tmp_path: Path) -> None:

@@ -225,7 +225,7 @@ def predict_external(
     for row in judged["arms"]:
         row["at_frozen_threshold"] = _find_decided(folders[row["arm"]])
     content = {"format": EXTERNAL_FORMAT, "classes": list(first.classes), "positive": first.positive, **judged}
-    write_json(out / "external.json", content)
+    write_json(RunFolder(out).external, content)
     write_table(out / "arms.csv", _COLUMNS, [_list_row(row, judged["n_patients"]) for row in judged["arms"]])
     return by_arm[arms.shown], tuple(failures.values()), content
 

@@ -133,7 +133,11 @@ def _write_all(source: ExportSource, out: Path, settings: ExportSettings, progre
         head = ExportedHead(fold=fold, seed=seed, head=f"fold{fold}-seed{seed}", encoder=name)
         told: dict[str, JsonValue] = {}
         if name in described:
-            told = {"encoder": PurePosixPath(name).name, "fingerprint": described[name].fingerprint}
+            told = {
+                "encoder": PurePosixPath(name).name,
+                "fingerprint": described[name].fingerprint,  # of the file that came along
+                "trained_fingerprint": member.model.provenance.get("fingerprint"),  # of the same weights, in the run's
+            }
         stripped = _strip_model(member.model, told, salt)
         save_model(stripped, out / "heads" / head.head)
         heads.append(head)

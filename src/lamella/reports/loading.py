@@ -15,7 +15,7 @@ from pydantic import RootModel
 
 from lamella.analysis.figure import NO_FIGURE
 from lamella.analysis.scores import Score
-from lamella.analysis.verdict import Conclusion, Verdict
+from lamella.analysis.verdict import Conclusion, ExternalVerdict, Verdict
 from lamella.cells import unescape_cell
 from lamella.defaults import UnitName
 from lamella.errors import ModelError
@@ -98,6 +98,7 @@ def _load_run(folder: RunFolder) -> Record:
         metrics={} if model is None else {arm: model},
         baselines=baselines,
         left_out=None if scores is None else scores.leave_one_batch_out,
+        external=load_content(folder.external, ExternalVerdict, made_by=verb),
         stage_two=() if metrics is None or metrics.stage_two is None else metrics.stage_two.scores,
         controls=Controls(
             arm=arm,

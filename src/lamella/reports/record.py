@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lamella.analysis.figure import NO_FIGURE, Figure
 from lamella.analysis.scores import Score
-from lamella.analysis.verdict import ArmVerdict, Conclusion, Verdict
+from lamella.analysis.verdict import ArmVerdict, Conclusion, ExternalVerdict, Verdict
 from lamella.defaults import UnitName
 from lamella.explain.records import CkaPair, Localisation
 from lamella.reports.charts.marks import ScoreMark
@@ -109,6 +109,7 @@ class Record:
         left_out: Of a run's model with each batch left out; None where that was not done.
         stage_two: Frozen, control and fine-tuned, of a run.
         verdict: Of a study whose arms ran.
+        external: Of predictions by several models: whether what was recommended holds for these patients.
         controls: Permuted labels, baselines, batches.
         within_batches: AUC of the shown arm over pairs of the same fold and batch.
         thresholds: Of the shown arm, by fold; empty where the likeliest class counts.
@@ -137,6 +138,7 @@ class Record:
     left_out: Score | None = None
     stage_two: tuple[StageTwoScore, ...] = ()
     verdict: Verdict | None = None
+    external: ExternalVerdict | None = None
     controls: Controls = field(default_factory=Controls)
     within_batches: Figure = field(default=NO_FIGURE)
     thresholds: Mapping[int, float]

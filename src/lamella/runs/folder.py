@@ -11,6 +11,7 @@ DIR/failures.csv               slides that could not be done, with the reason
 DIR/models/<round>/seed<s>/    a model each: model.safetensors, model.json
 DIR/finetuned/                 stage 2: encoders, models and what each arm found (runs.stage_two says what lies where)
 DIR/cka.json                   how far fine-tuning moved each block
+DIR/external.json              of new slides predicted by several models: whether what was recommended holds there
 DIR/heatmaps/<slide_id>/       pictures, GeoJSON and TIFF of attention
 DIR/cam/<slide_id>/            class activation maps (explain.cam says what lies where)
 DIR/features/...               bags; where `features.at` stands in its place, that names their folder, relative to DIR
@@ -64,6 +65,7 @@ class RunFolder:
     predictions = Inside("predictions.csv")
     metrics = Inside("metrics.json")
     cka = Inside("cka.json")
+    external = Inside("external.json")
     failures = Inside("failures.csv")
     models = Inside("models")
     finetuned = Inside("finetuned")

@@ -136,7 +136,8 @@ def _compare(predictor: Predictor, facts: BagFacts, width: int) -> list[str]:
             f"the models read embeddings of {model.embedding_dim} features and it has {width}. Extract it with "
             f"{settings.encoder or 'the encoder of training'}."
         )
-    fingerprint = model.provenance.get("fingerprint")
+    known = model.provenance
+    fingerprint = known.get("fingerprint")
     if None in (fingerprint, facts.fingerprint):
         if None not in (settings.encoder, facts.encoder) and _simplify(settings.encoder) != _simplify(facts.encoder):
             raise ModelError(
@@ -146,7 +147,7 @@ def _compare(predictor: Predictor, facts: BagFacts, width: int) -> list[str]:
             )
         unknown += ["the encoder"] if None in (settings.encoder, facts.encoder) else []
         unknown.append("the revision of its weights")
-    elif fingerprint != facts.fingerprint:
+    elif facts.fingerprint not in (fingerprint, known.get("trained_fingerprint")):
         raise ModelError(
             f"the models learned from bags of encoder '{settings.encoder}' (fingerprint {str(fingerprint)[:12]}) and "
             f"it is of '{facts.encoder}' (fingerprint {str(facts.fingerprint)[:12]}). Extract it with the encoder and "

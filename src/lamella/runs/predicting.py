@@ -9,7 +9,7 @@ from lamella.cohort import Cohort, CohortSlide, save_cohort
 from lamella.encoders import EncoderSpec
 from lamella.errors import SettingsError
 from lamella.features.settings import name_in_files
-from lamella.files import refuse_links
+from lamella.files import refuse_links, remove
 from lamella.mil import SlidePrediction, average_predictions
 from lamella.progress import Progress
 from lamella.runs.bags import RunBags
@@ -44,6 +44,7 @@ def begin_prediction(
             raise SettingsError("--prevalence restates what labels measure and slides have none. Leave it out.")
     refuse_mixed_labels(cohort, predictor.settings.unit)
     refuse_seen(predictor, cohort, labelled=is_labelled(cohort), progress=progress)
+    remove(folder.external)  # an earlier prediction's
     save_cohort(cohort, folder.local / "cohort.csv")
     return folder
 

@@ -49,6 +49,32 @@ def tabulate_ladder(record: Record) -> Table:
     )  # fmt: skip
 
 
+def tabulate_external(record: Record) -> Table:
+    """Return what each of several models reaches on new patients, and its answer there."""
+    verdict = record.external
+    arms = () if verdict is None else verdict.arms
+    chained = any(arm.loss is not None for arm in arms)
+    loss = ("loss against the whole network", "95% interval") if chained else ()
+    rows = []
+    for arm in arms:
+        cells = [arm.arm, format_number(arm.auc), format_interval(arm.interval)]
+        if chained:
+            cells += [format_number(arm.loss), format_interval(arm.loss_interval)]
+        cells += [format_number(arm.smallest_margin), ", ".join(arm.worse_than) or NONE, arm.answer or NONE]
+        recommended = verdict is not None and arm.arm == verdict.claim.arm
+        badges = (BADGES["recommended"],) if recommended else ()
+        rows.append(Row(cells=tuple(cells), kind="recommended" if recommended else "", badges=badges))
+    margin = 0 if verdict is None else verdict.margin
+    return Table(
+        key="external",
+        title="Does the recommendation hold for these patients?",
+        head=("arm", "AUC", "95% interval", *loss, "smallest margin", "shown to be worse than", "answer"),
+        rows=tuple(rows),
+        note=f"All models predict the same patients, at the declared margin ({margin:g}). The arm whose slides "
+        "and figures this page shows is the recommended one, or the first.",
+    )
+
+
 def tabulate_arms(record: Record) -> Table:
     """Return every arm that ran, the highest AUC first."""
     if record.study is None:

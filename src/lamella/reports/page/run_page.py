@@ -9,7 +9,7 @@ from lamella.reports.page.answers import (
     say_counts,
     say_validity,
 )
-from lamella.reports.page.arms import tabulate_arms, tabulate_stage_two
+from lamella.reports.page.arms import tabulate_arms, tabulate_external, tabulate_stage_two
 from lamella.reports.page.cards import list_slides
 from lamella.reports.page.cohort import list_tables, tabulate_settings, tabulate_versions
 from lamella.reports.page.evidence import (
@@ -57,6 +57,7 @@ def _list_sections(record: Record, version: str, *, max_rows: int) -> list[Secti
             "Model",
             [
                 tabulate_arms(record),
+                tabulate_external(record) if record.external is not None else None,
                 stage_two if stage_two.rows else None,
                 Text(say_cka(record)) if record.stage_two or record.cka else None,
                 chart_cka(record),
@@ -99,6 +100,8 @@ def _list_answer(record: Record) -> list[Block | None]:
     first, *others = list_answers(record)
     facts = list_facts(record)
     absent = f"Not in this folder, so not on this page: {', '.join(record.missing)}." if record.missing else ""
+    if record.external is not None:
+        first, others = record.external.sentence, [first, *others]
     return [
         Text(first, "lead"),
         *(Text(text) for text in others),
