@@ -139,6 +139,7 @@ LAWS = frozenset(
         "cli/test_defaults",
         "cli/test_foundations",
         "cli/test_image_option",
+        "encoders/test_oracles",
         "features/test_foreign_bags",
         "features/test_foreign_writers",
         "features/test_lazy_bag",

@@ -5,6 +5,7 @@ import io
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -46,6 +47,11 @@ OTHERS = tuple(name for name in CARDS if name not in FORMS)
 EACH = [*FORMS, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
 
 
+def each_but(*quick: str) -> list[Any]:
+    """Return all models, of which those that are not named are slow: converting takes seconds."""
+    return [*quick, *(pytest.param(name, marks=pytest.mark.slow) for name in CARDS if name not in quick)]
+
+
 @pytest.fixture(autouse=True)
 def small_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
     """The catalogue at reduced width and depth."""
@@ -65,7 +71,7 @@ def draw_tiles(card: EncoderCard, n: int = 2) -> Tensor:
     return torch.randint(0, 256, (n, 3, side, side), generator=torch.Generator().manual_seed(n)).float()
 
 
-@pytest.mark.parametrize("name", CARDS)
+@pytest.mark.parametrize("name", EACH)
 def test_every_quarter_is_the_whole_network_stopped_there(name: str, tmp_path: Path) -> None:
     card = add(name, tmp_path)
     tiles = draw_tiles(card)
@@ -86,7 +92,10 @@ def test_every_quarter_is_the_whole_network_stopped_there(name: str, tmp_path: P
                 assert torch.equal(stopped(together.normalise(tiles)), output)
 
 
-@pytest.mark.parametrize("name", ["uni", "virchow2", "conch-v1.5", "dinov3-l"])
+_SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("uni", "conch-v1.5", "dinov3-l")]
+
+
+@pytest.mark.parametrize("name", ["virchow2", *_SLOW])
 def test_any_block_of_a_transformer_is_an_encoder_and_has_quarters(name: str, tmp_path: Path) -> None:
     card = add(name, tmp_path)
     tiles = draw_tiles(card)
@@ -121,7 +130,7 @@ def test_a_block_that_is_none_is_refused_in_one_line(tmp_path: Path) -> None:
         find_encoder("ctranspath@block07")
 
 
-@pytest.mark.parametrize("name", CARDS)
+@pytest.mark.parametrize("name", EACH)
 def test_one_step_of_training_moves_every_block(name: str) -> None:
     card = SMALL[name]
     network = build_network(EncoderSpec(name, "random"), DEPTHS).requires_grad_(requires_grad=True)
@@ -136,7 +145,7 @@ def test_one_step_of_training_moves_every_block(name: str) -> None:
         assert len(moved) > len(old) / 2, (name, depth)
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", each_but("virchow2", "kaiko-l14", "ctranspath"))
 def test_openvino_reads_it_as_torch_does(name: str, tmp_path: Path) -> None:
     card = add(name, tmp_path)
     network = build_network(EncoderSpec(name), (2, 4))
@@ -151,9 +160,7 @@ def test_openvino_reads_it_as_torch_does(name: str, tmp_path: Path) -> None:
     assert np.abs(wanted[0] - wanted[1]).max() > 0.01
 
 
-@pytest.mark.parametrize(
-    "name", ["virchow2", *(pytest.param(n, marks=pytest.mark.slow) for n in CARDS if n != "virchow2")]
-)
+@pytest.mark.parametrize("name", each_but("virchow2"))
 def test_onnx_reads_it_as_torch_does(name: str, tmp_path: Path) -> None:
     card = add(name, tmp_path)
     network, tiles = build_network(EncoderSpec(name)), draw_tiles(card)

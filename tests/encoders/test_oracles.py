@@ -12,7 +12,7 @@ from lamella.encoders import EncoderSpec, catalogue, registry
 from lamella.encoders.cards import EncoderCard
 from lamella.encoders.fetching import add_weights
 from lamella.encoders.network import build_network
-from tests.encoders.oracles import Oracle, make_oracle
+from tests.encoders.oracles import Oracle, make_oracle, name_oracle
 from tests.encoders.reduced import CARDS, save_snapshot, shrink
 
 SMALL = [card for card in CARDS.values() if card.n_parameters and card.n_parameters < 100]
@@ -45,3 +45,8 @@ def test_it_equals_an_independent_implementation(name: str, tmp_path: Path, monk
 @pytest.mark.parametrize("card", SMALL, ids=lambda card: card.name)
 def test_it_equals_an_independent_implementation_at_full_size(card: EncoderCard, tmp_path: Path) -> None:
     assert measure_difference(card, tmp_path, batch=2) <= 1e-5
+
+
+def test_the_docs_name_the_oracle_of_each_model() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "encoders.md").read_text(encoding="utf-8")
+    assert [name for name in CARDS if f"| `{name}` | {name_oracle(name)} | " not in page] == []

@@ -19,7 +19,7 @@ STEP = Step(
             why="`lamella encoders` lists those by name; all of timm's are `timm:NAME`.",
         ),
         Case(
-            heading="A transformer has no so many blocks",
+            heading="A transformer has fewer blocks than that",
             command="extract S-0412.tif --encoder uni@block30 --out bags",
             scene=lambda: None,
             names="uni@block30",

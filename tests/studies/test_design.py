@@ -7,7 +7,7 @@ import pytest
 from lamella.errors import SettingsError
 from lamella.studies.arms import CHOSEN_ARMS, Arm
 from lamella.studies.design import StudyDesign, check_design, dump_design, load_design, parse_time
-from lamella.studies.design_parts import RULES
+from lamella.studies.design_parts import RULES, ArmBlock
 from lamella.studies.presets import find_preset
 
 PRESETS = ("paper", "quick", "camelyon16", "gastro")
@@ -60,6 +60,13 @@ def test_a_mistake_is_one_line_with_its_place_and_remedy(text: str, said: str, t
         load_design(path)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_number_of_transformer_blocks_is_part_of_an_encoders_name_and_a_depth_is_not() -> None:
+    whole = "timm:vit_tiny_patch16_224@block06"
+    assert ArmBlock(encoders=(whole,), depths=(4, 2)).encoders == (whole,)
+    with pytest.raises(ValueError, match="names a depth"):
+        ArmBlock(encoders=(f"{whole}@2",))
 
 
 def test_an_unknown_preset_names_the_nearest() -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from lamella.encoders.names import N_BLOCKS
+from lamella.errors import EncoderError
 
 STRIDES = (4, 8, 16, 32)
 _PROBE_PX = 64
@@ -91,3 +92,22 @@ def find_pyramid(trunk: Any) -> list[int] | None:
     if any(stride not in reductions for stride in STRIDES):
         return None
     return [len(reductions) - 1 - reductions[::-1].index(stride) for stride in STRIDES]
+
+
+def refuse_layers(trunk: Any, name: str, layers: int) -> None:
+    """Refuse a number of transformer blocks that a network does not have.
+
+    Raises:
+        EncoderError: Naming a depth that it has.
+    """
+    base = name.partition("@")[0]
+    if not is_transformer(trunk):
+        raise EncoderError(
+            f"encoder '{name}' asks for block {layers} and its network ({type(trunk).__name__}) is no row of "
+            f"transformer blocks: its numbered blocks are 1 to {N_BLOCKS}. Pass '{base}@{N_BLOCKS - 1}'."
+        )
+    if not 1 <= layers <= len(trunk.blocks):
+        raise EncoderError(
+            f"encoder '{name}' asks for block {layers} and its network has {len(trunk.blocks)} transformer blocks. "
+            f"Pass '{base}@block{len(trunk.blocks):02d}' or less."
+        )

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lamella.encoders.block_plans import find_plan, find_pyramid, is_transformer
+from lamella.encoders.block_plans import find_plan, find_pyramid, is_transformer, refuse_layers
 from lamella.encoders.names import N_BLOCKS
 from lamella.errors import EncoderError
 
@@ -335,7 +335,7 @@ def cut_network(trunk: nn.Module, name: str, depth: int = N_BLOCKS, *, layers: i
         EncoderError: If the network has no four blocks to cut between, or no so many of its own.
     """
     if layers is not None:
-        _refuse_layers(trunk, name, layers)
+        refuse_layers(trunk, name, layers)
         return TransformerBlocks(trunk, depth, layers)
     plan = find_plan(trunk)
     if plan is not None:
@@ -348,20 +348,6 @@ def cut_network(trunk: nn.Module, name: str, depth: int = N_BLOCKS, *, layers: i
     if depth == N_BLOCKS:
         return WholeBlocks(trunk)
     raise EncoderError(_refusal(trunk, name))
-
-
-def _refuse_layers(trunk: Any, name: str, layers: int) -> None:
-    base = name.partition("@")[0]
-    if not is_transformer(trunk):
-        raise EncoderError(
-            f"encoder '{name}' asks for block {layers} and its network ({type(trunk).__name__}) is no row of "
-            f"transformer blocks: its numbered blocks are 1 to {N_BLOCKS}. Pass '{base}@{N_BLOCKS - 1}'."
-        )
-    if not 1 <= layers <= len(trunk.blocks):
-        raise EncoderError(
-            f"encoder '{name}' asks for block {layers} and its network has {len(trunk.blocks)} transformer blocks. "
-            f"Pass '{base}@block{len(trunk.blocks):02d}' or less."
-        )
 
 
 def _refusal(trunk: nn.Module, name: str) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
 _PROBE_PX = 224
+_BLOCK_DIMS: dict[tuple[str, str, int | None], tuple[int, ...]] = {}
 
 
 def find_foreign_encoder(name: str) -> EncoderCard:
@@ -63,10 +64,13 @@ def find_block_dims(card: EncoderCard) -> tuple[int, ...]:
             f"encoder '{card.name}' is your own, and where its blocks end is not known. Cut it in your function, and "
             "ask for it whole."
         )
-    trunk = create_trunk(card.network, card.model_args, device="meta")
-    depths = range(1, N_BLOCKS + 1)
-    shapes = measure_blocks(trunk, card.name, card.input_px or _PROBE_PX, depths, layers=card.layers)
-    return tuple(shape.width for shape in shapes)
+    key = card.network, repr(card.model_args), card.layers
+    if key not in _BLOCK_DIMS:  # names are looked up often, and a large network takes a second to build
+        trunk = create_trunk(card.network, card.model_args, device="meta")
+        depths = range(1, N_BLOCKS + 1)
+        shapes = measure_blocks(trunk, card.name, card.input_px or _PROBE_PX, depths, layers=card.layers)
+        _BLOCK_DIMS[key] = tuple(shape.width for shape in shapes)
+    return _BLOCK_DIMS[key]
 
 
 def read_timm_card(name: str) -> EncoderCard:
