@@ -91,6 +91,7 @@ def show_case(case: Case) -> Shown:
                 done = CliRunner().invoke(build_app(), arguments + _hush(arguments))
         failures = [path.read_text(encoding="utf-8") for path in sorted(folder.rglob("failures.csv"))]
     said = done.stderr.replace(str(store), "~/.cache/lamella").replace(f"{folder}/", "").replace(str(folder), ".")
+    said = re.sub(r"http://127\.0\.0\.1:\d+", "https://HUB", said)
     said = re.sub(r"\d+ of \d+ tiles", "16 of 16 tiles", said)  # how many go at once is the machine's choice
     escaped = None if done.exception is None or isinstance(done.exception, SystemExit) else done.exception
     rows = tuple(line for text in failures for line in text.replace(f"{folder}/", "").splitlines()[1:])

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.gallery.case import CUT, Case, Step
-from tests.gallery.scenes.encoders import save_pickled, save_weights, write_encoder
+from tests.gallery.scenes.encoders import lay_out_cache, save_pickled, save_weights, serve_model, write_encoder
 from tests.gallery.scenes.slides import draw_slide
 from tests.gallery.scenes.tables import cut_short
 
@@ -30,8 +30,8 @@ STEP = Step(
             command="extract S-0412.tif --encoder resnet50 --out bags",
             scene=lambda: None,
             names="resnet50",
-            why="`lamella weights fetch` is the only command that uses the network. Offline, carry the file over and "
-            "add it. Random weights are for trying things out.",
+            why="`lamella weights fetch` downloads them. Offline, carry the file over and add "
+            "it. Random weights are for trying things out.",
         ),
         Case(
             heading="A model of the hub is not on this machine",
@@ -39,6 +39,51 @@ STEP = Step(
             scene=lambda: None,
             names="hf-hub:OWNER/NAME",
             why="Some models ask you to agree to their terms on the hub's site first.",
+        ),
+        Case(
+            heading="A model of the hub is gated",
+            command="weights fetch hf-hub:owner/tissue",
+            scene=lambda: None,
+            during=lambda: serve_model(gated=True),
+            names="hf-hub:owner/tissue",
+            why="Its publisher gives it to those who accept terms. `hf auth login` tells this machine who you are.",
+        ),
+        Case(
+            heading="Access to a gated model was not granted yet",
+            command="weights fetch hf-hub:owner/tissue",
+            scene=lambda: None,
+            during=lambda: serve_model(gated=True, token="mine"),
+            names="hf-hub:owner/tissue",
+            why="Some publishers look at each request. `lamella doctor --check-access` tells which you may have.",
+        ),
+        Case(
+            heading="The hub has no such model",
+            command="weights fetch hf-hub:owner/tisue",
+            scene=lambda: None,
+            during=serve_model,
+            names="owner/tisue",
+            why="The hub does not show private models to strangers.",
+        ),
+        Case(
+            heading="A folder of the hub's cache is damaged",
+            command="weights add hf-hub:owner/tissue models--owner--tissue",
+            scene=lay_out_cache,
+            names="model.safetensors",
+            why="The hub keeps files under their checksum, so damage shows.",
+        ),
+        Case(
+            heading="A folder of the hub's cache was not downloaded to the end",
+            command="weights add hf-hub:owner/tissue models--owner--tissue",
+            scene=lambda: lay_out_cache(with_weights=False),
+            names="models--owner--tissue",
+            why="The download that made it was stopped. Run it again where there is a network.",
+        ),
+        Case(
+            heading="The folder holds another model",
+            command="weights add hf-hub:owner/other models--owner--tissue",
+            scene=lay_out_cache,
+            names="owner/tissue",
+            why="The hub's cache names each folder after its model.",
         ),
         Case(
             heading="The weights file is not there",

@@ -88,6 +88,8 @@ def load_state(path: Path) -> State:
         return _load_safetensors(path)
     if zipfile.is_zipfile(path) or head[:1] == b"\x80":
         return _load_torch(path)
+    if head.startswith(b"version https://"):  # what git leaves in place of a large file
+        raise WeightsError(f"weights file '{path}' only points to the weights, for Git LFS. Run there: git lfs pull")
     raise WeightsError(
         f"'{path}' is no whole weights file of torch (.pth, .pt), safetensors or Keras. Pass one of those, or get it "
         "again."

@@ -1,5 +1,6 @@
 """Encoders of a user, and files of weights."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 _ENCODER = """\
@@ -35,3 +36,27 @@ def save_pickled(path: str) -> None:
     import torch
 
     torch.save({"model": Path("notes.txt")}, path)
+
+
+def serve_model(*, gated: bool = False, token: str | None = None) -> AbstractContextManager[object]:
+    """Serve a hub that has one model, `owner/tissue`, and knows the token `mine`."""
+    from tests.fake_hub import FakeHub, serve_hub
+
+    hub_id = "owner/tissue"
+    hub = FakeHub(files={hub_id: {"config.json": b"{}"}}, gated={hub_id} if gated else set(), tokens={"mine"})
+    return serve_hub(hub, Path("hub-cache"), token)
+
+
+def lay_out_cache(*, with_weights: bool = True) -> None:
+    """Make a folder of the hub's cache, as its package lays it out."""
+    commit = "4b1f" * 10
+    snapshot = Path("models--owner--tissue") / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text('{"architecture": "resnet18"}', encoding="utf-8")
+    if with_weights:
+        blob = snapshot.parents[1] / "blobs" / ("a1" * 32)
+        blob.parent.mkdir()
+        blob.write_bytes(b"not what has this SHA-256")
+        (snapshot / "model.safetensors").symlink_to(f"../../blobs/{blob.name}")
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text(commit, encoding="utf-8")
