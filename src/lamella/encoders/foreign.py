@@ -114,13 +114,21 @@ def read_hub_card(name: str, config_path: Path) -> EncoderCard:
     published = timm.get_pretrained_cfg(config.network, allow_unregistered=True)
     is_fixed = declared.get("fixed_input_size")
     if is_fixed is None:
-        is_fixed = bool(published and published.fixed_input_size) and not arguments.get("dynamic_img_size")
+        is_fixed = published and published.fixed_input_size
+    is_fixed = bool(is_fixed) and not config.is_dynamic  # timm's rule
     # The architecture's own weights may be of another size (DINOv2's 518): what counts is what the hub's were made at.
     if config.input_px is not None and (is_fixed or (published and published.fixed_input_size)):
         arguments.setdefault("img_size", config.input_px)
     hub_id = name.removeprefix("hf-hub:")
-    declared |= {"hf_hub_id": hub_id, "fixed_input_size": bool(is_fixed)}
-    return _card_of_config(name, config.network, declared, arguments, side=config.input_px or _PROBE_PX)
+    declared |= {"hf_hub_id": hub_id, "fixed_input_size": is_fixed}
+    return _card_of_config(
+        name,
+        config.network,
+        declared,
+        arguments,
+        side=config.input_px or _PROBE_PX,
+        n_features=config.n_features,
+    )
 
 
 def read_own_card(name: str) -> EncoderCard:
@@ -188,10 +196,21 @@ def hash_own_state(name: str) -> str:
 
 
 def _card_of_config(
-    name: str, network: str, config: "Mapping[str, JsonValue]", arguments: "dict[str, JsonValue]", *, side: int
+    name: str,
+    network: str,
+    config: "Mapping[str, JsonValue]",
+    arguments: "dict[str, JsonValue]",
+    *,
+    side: int,
+    n_features: int | None = None,
 ) -> EncoderCard:
     """Turn timm's `pretrained_cfg` into a card; what it does not declare is timm's own default."""
     trunk = _create_described(name, network, arguments)
+    if n_features not in (None, trunk.num_features):
+        raise EncoderError(
+            f"'{name}': 'num_features' of its {HUB_CONFIG} is {n_features} and the '{network}' that it describes has "
+            f"{trunk.num_features}, so that would be another network. {OWN_FILE}."
+        )
     width = measure_width(trunk, name, side)
     return EncoderCard(
         name=name,
