@@ -100,4 +100,4 @@ def show_case(case: Case) -> Shown:
 
 def _hush(arguments: list[str]) -> list[str]:
     """Return the option that leaves progress and remarks out, for the verbs that have them."""
-    return [] if arguments[0] in ("bag", "weights", "inspect", "measure", "compare") else ["--quiet"]
+    return [] if arguments[0] in ("bag", "weights", "encoders", "inspect", "measure", "compare") else ["--quiet"]

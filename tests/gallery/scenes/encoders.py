@@ -31,6 +31,39 @@ def write_encoder(path: str, *, function: str = "build", factor: str = "1") -> N
     Path(path).write_text(_ENCODER.format(function=function, factor=factor), encoding="utf-8")
 
 
+_NETWORK = """\
+import torch
+
+
+class Network(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 8, 3, stride=2)
+        {said}
+
+    def forward(self, tiles):
+        maps = self.conv(tiles)
+        return {output}
+
+
+def build():
+    return Network()
+"""
+
+
+def write_network(path: str, *, said: str = "", output: str = "maps") -> None:
+    """Write an encoder of one convolution: what it says of itself, and what it returns of its maps."""
+    Path(path).write_text(_NETWORK.format(said=said or "pass", output=output), encoding="utf-8")
+
+
+def write_transformer(path: str) -> None:
+    """Write a transformer that takes 224 px and does not say so."""
+    source = (
+        'import timm\n\n\ndef build():\n    return timm.create_model("vit_tiny_patch16_224", num_classes=0, depth=1)\n'
+    )
+    Path(path).write_text(source, encoding="utf-8")
+
+
 def save_pickled(path: str) -> None:
     """Save a Python object where tensors are wanted."""
     import torch
