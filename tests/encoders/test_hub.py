@@ -65,6 +65,15 @@ def test_a_gated_model_says_where_its_terms_are(tmp_path: Path, files: dict[str,
         assert fetch_weights(NAME).is_file()
 
 
+def test_a_gated_encoder_by_name_says_where_its_terms_are(tmp_path: Path) -> None:
+    hub_id = "MahmoodLab/UNI"
+    with serve_hub(FakeHub(files={hub_id: {}}, gated={hub_id}), tmp_path):
+        with pytest.raises(WeightsError, match=r"'uni' is gated and .* terms at http.*/MahmoodLab/UNI, then run"):
+            fetch_weights("uni")
+        with pytest.raises(WeightsError, match="'hf-hub:MahmoodLab/UNI' is gated"):
+            fetch_weights(f"hf-hub:{hub_id}")
+
+
 def test_what_is_not_on_the_hub_is_said(tmp_path: Path, files: dict[str, bytes]) -> None:
     said = fetch(FakeHub(), tmp_path)
     assert "the hub shows no model 'owner/tissue' (401)" in said

@@ -201,6 +201,18 @@ def test_several_files_that_may_be_the_weights_are_named(
     assert_is_here(state)
 
 
+def test_a_model_of_the_hub_that_has_a_card_needs_no_config(tmp_path: Path) -> None:
+    torch.save(timm.create_model("resnet18").state_dict(), tmp_path / "pytorch_model.bin")
+    for name in ("resnet18", "hf-hub:timm/resnet18.tv_in1k"):
+        assert add_weights(name, tmp_path).name == "pytorch_model.bin"
+        assert find_encoder(name).mean == (0.485, 0.456, 0.406)
+    other = tmp_path / "models--timm--resnet34.tv_in1k" / "snapshots"
+    other.mkdir(parents=True)
+    assert "holds the hub's 'timm/resnet34.tv_in1k' and 'resnet18' is 'timm/resnet18.tv_in1k'" in refuse(
+        other.parent, "resnet18"
+    )
+
+
 def test_a_pointer_of_git_lfs_is_told_from_weights(tmp_path: Path, snapshot: Path) -> None:
     shutil.copy(snapshot / "config.json", tmp_path)
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
