@@ -299,9 +299,7 @@ def test_a_keras_file_of_something_else_is_refused(tmp_path: Path) -> None:
         build_network(EncoderSpec("densenet121-capricorn", str(path)))
 
 
-def test_fetching_takes_the_hubs_file_checks_it_and_keeps_it(
-    resnet18_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fetching_takes_the_hubs_file_and_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def download(*, repo_id: str, filename: str) -> str:
@@ -314,17 +312,6 @@ def test_fetching_takes_the_hubs_file_checks_it_and_keeps_it(
     path = fetch_weights("resnet18")
     assert asked == [("timm/resnet18.tv_in1k", "model.safetensors")]
     assert find_weights(find_encoder("resnet18")) == path
-
-    def download_damaged(*, repo_id: str, filename: str) -> str:
-        blob = tmp_path / ("a" * 64)
-        blob.write_bytes(resnet18_path.read_bytes())
-        (tmp_path / "link").unlink(missing_ok=True)
-        (tmp_path / "link").symlink_to(blob)
-        return str(tmp_path / "link")
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download_damaged)
-    with pytest.raises(WeightsError, match="is damaged: its checksum begins"):
-        fetch_weights("resnet34")
 
 
 def test_fetching_a_hub_model_brings_its_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

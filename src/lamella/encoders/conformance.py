@@ -18,6 +18,7 @@ from lamella.encoders.network import TileNetwork, build_network
 from lamella.encoders.own import build_own, hash_own_state, read_own_card, run_own
 from lamella.encoders.own_declaration import OwnDeclaration, read_declaration
 from lamella.encoders.runtime.checking import compare_embeddings, split_batches
+from lamella.encoders.runtime.compiled import convert
 from lamella.encoders.runtime.protocol import needed_cosines
 from lamella.errors import EncoderError
 
@@ -251,7 +252,6 @@ def _check_gradients(bench: _Bench) -> str:
 def _check_openvino(bench: _Bench) -> str:
     if find_spec("openvino") is None:
         raise _Remark("not installed here, so not looked at")
-    from lamella.encoders.runtime.compiled import convert
     from lamella.encoders.runtime.openvino_runtime import OpenVINORuntime
 
     depths = tuple(range(1, N_BLOCKS + 1)) if bench.declared.blocks else (N_BLOCKS,)
