@@ -1,13 +1,20 @@
 """What a machine can do, told even where something is missing."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import timm
+from safetensors.torch import save_file
+from typer.testing import CliRunner
 
-from lamella.doctor import Finding, examine_machine
+from lamella.cli import build_app
+from lamella.doctor import Finding, check_access, examine_machine
+from lamella.encoders import add_weights
+from tests.fake_hub import FakeHub, serve_hub
 
 
 def topics(findings: tuple[Finding, ...]) -> dict[str, list[Finding]]:
@@ -62,3 +69,22 @@ def test_a_store_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch,
     found = next(finding for finding in examine_machine() if finding.name == "store of weights")
     assert not found.here
     assert "Set LAMELLA_HOME" in found.remedy
+
+
+def test_access_to_gated_encoders_is_asked_for_only_on_demand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAMELLA_HOME", str(tmp_path / "store"))
+    (snapshot := tmp_path / "snapshot").mkdir()
+    (snapshot / "config.json").write_text('{"architecture": "test_resnet", "num_classes": 0}')
+    save_file(timm.create_model("test_resnet", num_classes=0).state_dict(), snapshot / "model.safetensors")
+    add_weights("hf-hub:owner/tissue", snapshot)
+    hub = FakeHub(files={"owner/tissue": {}}, gated={"owner/tissue"}, tokens={"mine"}, granted={"mine"})
+    with serve_hub(hub, tmp_path):
+        examine_machine()
+        assert not hub.asked
+        found = {finding.name: finding for finding in check_access()}["hf-hub:owner/tissue"]
+    assert (found.here, found.detail) == (False, "not logged in")
+    assert found.remedy.endswith("/owner/tissue, then run: hf auth login")
+    with serve_hub(hub, tmp_path, "mine"):
+        shown = CliRunner().invoke(build_app(), ["doctor", "--check-access", "--json"])
+    (row,) = (row for row in json.loads(shown.stdout) if row["name"] == "hf-hub:owner/tissue")
+    assert (row["here"], row["detail"]) == (True, "this account may download it")

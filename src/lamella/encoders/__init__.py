@@ -8,6 +8,7 @@ from lamella.encoders.cards import EncoderCard, EncoderSpec
 from lamella.encoders.catalogue import DEFAULT_ENCODER
 from lamella.encoders.fetching import add_weights, fetch_weights
 from lamella.encoders.fingerprint import fingerprint_encoder
+from lamella.encoders.hub import HubAccess, check_access
 from lamella.encoders.registry import Trunk, find_encoder, group_by_trunk, list_encoders, select_encoders
 from lamella.encoders.runtime import (
     PrecisionCheck,
@@ -24,6 +25,7 @@ __all__ = [
     "DEFAULT_ENCODER",
     "EncoderCard",
     "EncoderSpec",
+    "HubAccess",
     "PrecisionCheck",
     "Runtime",
     "RuntimeDescription",
@@ -32,6 +34,7 @@ __all__ = [
     "Trunk",
     "WeightsEntry",
     "add_weights",
+    "check_access",
     "describe_runtimes",
     "fetch_weights",
     "find_encoder",

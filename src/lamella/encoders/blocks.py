@@ -27,9 +27,15 @@ from lamella.errors import EncoderError
 
 
 class Blocks(nn.Module, ABC):
-    """The first blocks of a network."""
+    """The first blocks of a network.
+
+    Attributes:
+        depth: How many are kept.
+        is_numbered: Whether it is known where the four blocks end; if not, the network can only be run whole.
+    """
 
     depth: int
+    is_numbered = True
 
     @abstractmethod
     def forward(self, images: Tensor, depths: Sequence[int]) -> list[Tensor]:
@@ -289,6 +295,7 @@ class WholeBlocks(Blocks):
     """A network whose blocks are not known: it can only be run whole."""
 
     depth = N_BLOCKS
+    is_numbered = False
 
     def __init__(self, trunk: nn.Module) -> None:
         super().__init__()

@@ -4,8 +4,8 @@ import hashlib
 import json
 
 from lamella.encoders.cards import EncoderCard, EncoderSpec
-from lamella.encoders.foreign import hash_own_source
 from lamella.encoders.names import N_BLOCKS
+from lamella.encoders.own import hash_own_source
 from lamella.encoders.registry import find_encoder
 from lamella.encoders.trust import find_trusted
 from lamella.encoders.weights import hash_weights

@@ -5,10 +5,7 @@ to the store of weights: its card lies beside it. Imports inside functions spare
 """
 
 import dataclasses
-import hashlib
-import importlib.util
 import shlex
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +13,15 @@ from lamella.encoders.cards import EncoderCard
 from lamella.encoders.catalogue import find_by_hub_id
 from lamella.encoders.hub_config import HUB_CONFIG, OWN_FILE, load_hub_config
 from lamella.encoders.names import N_BLOCKS, no_encoder_called
+from lamella.encoders.own import read_own_card
+from lamella.encoders.own_declaration import read_triple
 from lamella.encoders.store import load_stored_card, stored_folder
-from lamella.encoders.timm_trunk import create_trunk, import_timm, measure_width, seeded
-from lamella.encoders.trust import refuse_untrusted
+from lamella.encoders.timm_trunk import create_trunk, import_timm, measure_width
 from lamella.errors import EncoderError, WeightsError
-from lamella.files import find_sha256
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydantic import JsonValue
 
 _PROBE_PX = 224
@@ -61,8 +60,8 @@ def find_block_dims(card: EncoderCard) -> tuple[int, ...]:
 
     if card.is_own:
         raise EncoderError(
-            f"encoder '{card.name}' is your own, and where its blocks end is not known. Cut it in your function, and "
-            "ask for it whole."
+            f"encoder '{card.name}' is your own, and where its blocks end is not known. Give its network an attribute "
+            f"'blocks', the names of {N_BLOCKS} modules, or ask for it whole."
         )
     key = card.network, repr(card.model_args), card.layers
     if key not in _BLOCK_DIMS:  # names are looked up often, and a large network takes a second to build
@@ -118,84 +117,39 @@ def read_hub_card(name: str, config_path: Path) -> EncoderCard:
     published = timm.get_pretrained_cfg(config.network, allow_unregistered=True)
     is_fixed = declared.get("fixed_input_size")
     if is_fixed is None:
-        is_fixed = bool(published and published.fixed_input_size) and not arguments.get("dynamic_img_size")
+        is_fixed = published and published.fixed_input_size
+    is_fixed = bool(is_fixed) and not config.is_dynamic  # timm's rule
     # The architecture's own weights may be of another size (DINOv2's 518): what counts is what the hub's were made at.
     if config.input_px is not None and (is_fixed or (published and published.fixed_input_size)):
         arguments.setdefault("img_size", config.input_px)
     hub_id = name.removeprefix("hf-hub:")
-    declared |= {"hf_hub_id": hub_id, "fixed_input_size": bool(is_fixed)}
-    return _card_of_config(name, config.network, declared, arguments, side=config.input_px or _PROBE_PX)
-
-
-def read_own_card(name: str) -> EncoderCard:
-    """Build one's own encoder once, try it on two tiles, and read its card off it.
-
-    Raises:
-        EncoderError: If the file or function is not there, or what it returns does not turn `(B, 3, H, W)` into
-            `(B, D)` or `(B, D, h, w)`.
-    """
-    module = build_own(name)
-    mean = _read_triple(name, module, "mean", (0.0, 0.0, 0.0))
-    std = _read_triple(name, module, "std", (1.0, 1.0, 1.0))
-    if min(std) <= 0:
-        raise EncoderError(f"encoder '{name}' has std {std} and needs three numbers above 0. Mend its attribute 'std'.")
-    input_px = getattr(module, "input_px", None)
-    return EncoderCard(
-        name=name,
-        network=name,
-        source=f"your own file {Path(name.rpartition(':')[0]).name}",
-        weights_tag="as built",
-        mean=mean,
-        std=std,
-        embedding_dim=measure_width(module, name, input_px or _PROBE_PX),
-        licence="your own",
-        trained_on=tuple(str(item) for item in getattr(module, "trained_on", ())),
-        input_px=input_px,
-        fixed_input=input_px is not None,
+    declared |= {"hf_hub_id": hub_id, "fixed_input_size": is_fixed}
+    return _card_of_config(
+        name,
+        config.network,
+        declared,
+        arguments,
+        side=config.input_px or _PROBE_PX,
+        n_features=config.n_features,
     )
 
 
-def build_own(name: str) -> Any:
-    """Return the `torch.nn.Module` that one's own function builds, always from the same random state.
-
-    Raises:
-        EncoderError: If the user did not name the file, the file or function is not there, or it returns something
-            else.
-    """
-    refuse_untrusted(name)  # before anything is read; `_load_function` has no other caller
-    import torch
-
-    with seeded(f"{_own_path(name).name}:{name.rpartition(':')[2]}"):  # the same wherever the file lies
-        module = _load_function(name)()
-    if not isinstance(module, torch.nn.Module):
-        raise EncoderError(
-            f"encoder '{name}' returns a {type(module).__name__} and must return a torch.nn.Module that takes "
-            "(B, 3, H, W) and gives (B, D). Return the network itself."
-        )
-    return module.eval()
-
-
-def hash_own_source(name: str) -> str:
-    """Return the SHA-256 of one's own source file."""
-    return find_sha256(_own_path(name))
-
-
-def hash_own_state(name: str) -> str:
-    """Return the SHA-256 of the state of the network that one's own function builds."""
-    import torch
-
-    digest = hashlib.sha256()
-    for key, tensor in sorted(build_own(name).state_dict().items()):
-        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
 def _card_of_config(
-    name: str, network: str, config: "Mapping[str, JsonValue]", arguments: "dict[str, JsonValue]", *, side: int
+    name: str,
+    network: str,
+    config: "Mapping[str, JsonValue]",
+    arguments: "dict[str, JsonValue]",
+    *,
+    side: int,
+    n_features: int | None = None,
 ) -> EncoderCard:
     """Turn timm's `pretrained_cfg` into a card; what it does not declare is timm's own default."""
     trunk = _create_described(name, network, arguments)
+    if n_features not in (None, trunk.num_features):
+        raise EncoderError(
+            f"'{name}': 'num_features' of its {HUB_CONFIG} is {n_features} and the '{network}' that it describes has "
+            f"{trunk.num_features}, so that would be another network. {OWN_FILE}."
+        )
     width = measure_width(trunk, name, side)
     return EncoderCard(
         name=name,
@@ -236,7 +190,7 @@ def _declared_triple(
 ) -> tuple[float, float, float]:
     values = config.get(key) or default
     try:
-        triple = _triple(values)
+        triple = read_triple(values)
     except (TypeError, ValueError) as error:
         raise EncoderError(
             f"'{name}': '{key}' of its {HUB_CONFIG} is {values!r}, not three numbers. {OWN_FILE}."
@@ -244,48 +198,3 @@ def _declared_triple(
     if key == "std" and min(triple) <= 0:
         raise EncoderError(f"'{name}': 'std' of its {HUB_CONFIG} is {values!r} and must be above 0. {OWN_FILE}.")
     return triple
-
-
-def _load_function(name: str) -> Callable[[], Any]:
-    path, function = _own_path(name), name.rpartition(":")[2]
-    if not path.is_file():
-        raise EncoderError(f"encoder '{name}' is to be built by '{path}', which is not there. Check the path.")
-    spec = importlib.util.spec_from_file_location(f"lamella_own_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise EncoderError(f"encoder '{name}': '{path}' cannot be read as Python. Pass a file that ends in .py.")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except (ImportError, SyntaxError) as error:
-        raise EncoderError(f"encoder '{name}': '{path}' does not run ({error}). Correct the file.") from error
-    build = getattr(module, function, None)
-    if not callable(build):
-        raise EncoderError(
-            f"encoder '{name}': '{path}' has no function '{function}'. Define `def {function}():` there."
-        )
-    return build  # type: ignore[no-any-return]
-
-
-def _own_path(name: str) -> Path:
-    return Path(name.rpartition(":")[0]).expanduser()
-
-
-def _read_triple(
-    name: str, module: Any, attribute: str, default: tuple[float, float, float]
-) -> tuple[float, float, float]:
-    values = getattr(module, attribute, default)
-    try:
-        return _triple(values)
-    except (TypeError, ValueError) as error:
-        raise EncoderError(
-            f"encoder '{name}' has {attribute} {values!r} and needs three numbers, for red, green and blue in 0 to 1. "
-            f"Mend its attribute '{attribute}', or leave it out."
-        ) from error
-
-
-def _triple(values: Any) -> tuple[float, float, float]:
-    try:
-        red, green, blue = (float(value) for value in values)
-    except OverflowError as error:  # a number of hundreds of digits
-        raise ValueError(str(error)) from error
-    return red, green, blue

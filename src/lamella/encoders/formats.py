@@ -30,6 +30,7 @@ from lamella.regular import refuse_irregular, refuse_zip_bomb
 State = dict[str, Tensor]
 
 
+_LAYER_SCALE = re.compile(r"\.ls[12]\.gamma$")
 _OLD_DENSENET = re.compile(r"(.*denselayer\d+\.(?:norm|conv))\.([12]\..*)")
 _EFFICIENTNET_TOP = {
     "_conv_stem": "conv_stem",
@@ -88,6 +89,8 @@ def load_state(path: Path) -> State:
         return _load_safetensors(path)
     if zipfile.is_zipfile(path) or head[:1] == b"\x80":
         return _load_torch(path)
+    if head.startswith(b"version https://"):  # what git leaves in place of a large file
+        raise WeightsError(f"weights file '{path}' only points to the weights, for Git LFS. Run there: git lfs pull")
     raise WeightsError(
         f"'{path}' is no whole weights file of torch (.pth, .pt), safetensors or Keras. Pass one of those, or get it "
         "again."
@@ -152,9 +155,12 @@ def _refuse_misfits(fitted: State, wanted: State, card: EncoderCard, path: Path)
             more = ", ..." if len(keys) > 3 else ""
             parts.append(f"{len(keys)} {one if len(keys) == 1 else many} ({', '.join(keys[:3])}{more})")
     if parts:
+        hint = f"Pass weights of the network '{card.network}', or the encoder these belong to."
+        if extra and all(_LAYER_SCALE.search(key) for key in extra) and not missing:
+            hint = "They scale their layers (LayerScale): add \"init_values\": 1e-5 to 'model_args' of the config.json."
         raise WeightsError(
             f"weights '{path.name}' are not of encoder '{card.name}': of its {len(wanted)} tensors "
-            f"{'; '.join(parts)}. Pass weights of the network '{card.network}', or the encoder these belong to."
+            f"{'; '.join(parts)}. {hint}"
         )
 
 

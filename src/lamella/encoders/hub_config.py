@@ -32,12 +32,16 @@ class HubConfig:
         network: timm's name of the architecture.
         declared: timm's `pretrained_cfg`: mean, std, input size, licence.
         input_px: Side of the image that the weights were trained at, in pixels; None where it is not stated.
+        is_dynamic: Whether the network is told to take images of other sizes, by interpolated position embeddings.
+        n_features: Width of the network that the file states; None where it states none.
         arguments: Further arguments of the architecture; without the classifier's, with the pooling where it is stated.
     """
 
     network: str
     declared: "dict[str, JsonValue]"
     input_px: int | None
+    is_dynamic: bool
+    n_features: int | None
     arguments: "dict[str, JsonValue]"
 
 
@@ -45,6 +49,7 @@ def load_hub_config(name: str, path: Path) -> HubConfig:
     """Load the configuration of a hub model.
 
     Pooling is what `model_args` says, else what the file's own `global_pool` says, else the `pretrained_cfg`'s.
+    The size of the image is `img_size` of `model_args`, else the `pretrained_cfg`'s.
 
     Args:
         name: The encoder, for the errors.
@@ -78,7 +83,9 @@ def load_hub_config(name: str, path: Path) -> HubConfig:
     return HubConfig(
         network=content["architecture"],
         declared=declared,
-        input_px=_read_side(name, declared.get("input_size")),
+        input_px=_read_image_size(name, arguments) or _read_side(name, declared.get("input_size")),
+        is_dynamic=bool(arguments.get("dynamic_img_size")),
+        n_features=n_features if isinstance(n_features := content.get("num_features"), int) else None,
         arguments=arguments,
     )
 
@@ -103,6 +110,21 @@ def _check_pooling(name: str, pooling: "JsonValue") -> str:
             "file of your own and pass --encoder FILE.py:build."
         )
     return pooling
+
+
+def _read_image_size(name: str, arguments: "dict[str, JsonValue]") -> int | None:
+    """Return the side that the network is built for; what the rest of the file says of the size counts less."""
+    size = arguments.get("img_size")
+    if size is None:
+        return None
+    sides = size if isinstance(size, list) else [size, size]
+    if len(sides) != 2 or type(sides[0]) is not int or sides[0] != sides[1] or sides[0] <= 0:
+        raise EncoderError(
+            f"'{name}': 'img_size' among the 'model_args' of its {HUB_CONFIG} is {size!r} and must be the side of a "
+            f"square image. {OWN_FILE}."
+        )
+    arguments["img_size"] = sides[0]
+    return sides[0]
 
 
 def _read_side(name: str, size: "JsonValue") -> int | None:

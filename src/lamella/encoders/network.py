@@ -10,15 +10,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lamella.encoders.blocks import Blocks, WholeBlocks, cut_network
+from lamella.encoders.blocks import Blocks, cut_network
 from lamella.encoders.cards import EncoderCard, EncoderSpec
-from lamella.encoders.foreign import build_own
 from lamella.encoders.formats import fit_state, load_state
-from lamella.encoders.names import N_BLOCKS
+from lamella.encoders.names import N_BLOCKS, drop_folders
+from lamella.encoders.own import PROBE_PX, build_own
+from lamella.encoders.own_blocks import OwnBlocks
+from lamella.encoders.own_declaration import read_declaration
 from lamella.encoders.registry import find_encoder
 from lamella.encoders.timm_trunk import create_trunk, seeded
 from lamella.encoders.trust import find_trusted
 from lamella.encoders.weights import find_weights
+from lamella.errors import EncoderError
+from lamella.machine import refuse_passing
 
 
 class TileNetwork(nn.Module):
@@ -93,10 +97,38 @@ def build_network(spec: EncoderSpec, depths: Sequence[int] | None = None) -> Til
     if card.batchnorm_eps is not None:
         _set_batchnorm_eps(trunk, card.batchnorm_eps)
     if path is not None:
-        kept = None if max(depths) == N_BLOCKS and card.layers is None else _kept_names(card, max(depths))
+        is_whole = card.is_own or (max(depths) == N_BLOCKS and card.layers is None)
+        kept = None if is_whole else _kept_names(card, max(depths))
         trunk.load_state_dict(fit_state(load_state(path), trunk, card, path, kept=kept), strict=kept is None)
-    blocks = WholeBlocks(trunk) if card.is_own else cut_network(trunk, card.name, max(depths), layers=card.layers)
+    blocks: Blocks
+    if card.is_own:
+        blocks = OwnBlocks(trunk, read_declaration(card.network, trunk), card.name, max(depths))
+    else:
+        blocks = cut_network(trunk, card.name, max(depths), layers=card.layers)
     return TileNetwork(blocks, card, depths).eval().requires_grad_(requires_grad=False)
+
+
+def refuse_tile_size(network: TileNetwork, card: EncoderCard, tile_px: int) -> None:
+    """Refuse tiles of a size that a network cannot take, found by encoding a blank one.
+
+    Raises:
+        EncoderError: With the size that it takes.
+    """
+    if card.fixed_input:  # it resizes
+        return
+    try:
+        with torch.inference_mode():
+            network(torch.zeros(1, 3, tile_px, tile_px))
+    except Exception as error:  # a network may raise anything: timm's assert, torch's fail in a product of matrices
+        refuse_passing(error, card.name)
+        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+        tried = PROBE_PX if card.is_own else None  # the card was read off it at that size
+        sides = [side for side in (card.input_px, tried) if side and side != tile_px]
+        hint = f"Pass --tile-px {sides[0]}" if sides else "Pass another --tile-px"
+        own = ", or give your network an attribute 'input_px' (tiles are then resized to it)" if card.is_own else ""
+        raise EncoderError(
+            f"encoder '{drop_folders(card.name)}' takes no tiles of {tile_px} px: {reason[:140]}. {hint}{own}."
+        ) from error
 
 
 _KEPT: dict[tuple[str, str, int, int | None], frozenset[str]] = {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lamella.encoders.cards import EncoderCard
-from lamella.encoders.foreign import hash_own_state
+from lamella.encoders.own import hash_own_state
 from lamella.encoders.registry import list_encoders
 from lamella.encoders.store import find_stored_weights, list_stored
 from lamella.errors import WeightsError

@@ -157,7 +157,7 @@ class _Comparison:
         for spec in encoders:
             depth = find_encoder(spec.name).depth
             network = build_network(spec, tuple(range(1, depth + 1)))
-            if type(network.blocks).__name__ == "WholeBlocks":
+            if not network.blocks.is_numbered:
                 raise EncoderError(
                     f"encoder '{spec.name}' has no numbered blocks to compare. Name a ResNet, DenseNet, EfficientNet, "
                     "vision transformer, or another network of timm with features of stride 4 to 32."

@@ -63,9 +63,12 @@ class _Reference:
 
     @cached_property
     def network(self) -> "TileNetwork":
-        from lamella.encoders.network import build_network
+        from lamella.encoders.network import build_network, refuse_tile_size
 
-        return build_network(self.trunk.deepest, self.trunk.depths)
+        network = build_network(self.trunk.deepest, self.trunk.depths)
+        with using_threads(self._plan.n_threads):
+            refuse_tile_size(network, find_encoder(self.trunk.deepest.name), self.tile_px)
+        return network
 
     @cached_property
     def _tiles(self) -> Tiles:
