@@ -39,7 +39,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_four_heads_stand_side_by_side_as_arms(desk: Path, tmp_path: Path) -> None:
     heads = ["attention", "clam-sb", "transmil", "additive"]
     block = {"features": {"uni2": str(desk / "wide")}, "heads": heads}
-    design = check_design({"arms": [block], **QUICK, "train": {"epochs": 6, "lr": 0.0005}}, "here")
+    design = check_design({"arms": [block], **QUICK, "train": {"epochs": 8, "lr": 0.001}}, "here")
     study = compare_arms(load_cohort(desk / "cohort.csv"), design, tmp_path / "out", options=OPTIONS)
     assert study.verdict is not None
     aucs = {arm.arm: arm.auc for arm in study.verdict.arms}
