@@ -8,6 +8,10 @@ attention head a fold (of the mosaics' splits, which have 48 slides a fold, the 
 weights; what is compared is the AUC within folds, in pairs by split.
 `noise` adds noise to the fp32 embeddings, so that errors larger than any way's are seen too. Embeddings are kept in
 CACHE. With `--write` the tables go into a page between its marks.
+
+    python benchmarks/precision.py CACHE --rates [efficientnet-lite0:224 resnet18:512 timm:vit_small_patch16_224:224]
+
+times fp32, bf16 and int8 in turn, three rounds, and prints medians and ratios.
 """
 
 import argparse
@@ -26,11 +30,12 @@ from numpy.typing import NDArray
 
 from lamella.analysis.auc import estimate_auc
 from lamella.cohort import Cohort, list_rounds, load_cohort, split_folds
-from lamella.encoders import EncoderSpec, find_encoder
+from lamella.encoders import EncoderSpec, RuntimeSettings, find_encoder
 from lamella.encoders.network import build_network
 from lamella.encoders.runtime import machine
 from lamella.encoders.runtime.checking import compare_embeddings
 from lamella.encoders.runtime.compiled import convert
+from lamella.encoders.runtime.opening import time_encoder
 from lamella.encoders.runtime.openvino_runtime import OpenVINORuntime
 from lamella.features.blocks import list_blocks, read_block
 from lamella.features.plan import CutSettings, plan_slide
@@ -42,6 +47,7 @@ from lamella.tiles import TileSpec
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 CUT = CutSettings(spec=TileSpec(tile_px=224, mpp=0.25))
 ENCODERS = ("efficientnet-lite0", "efficientnet-lite0@3", "densenet121-capricorn", "random:timm:vit_small_patch16_224")
+RATED = ("efficientnet-lite0:224", "resnet18:512", "timm:vit_small_patch16_224:224")
 NOISE = (0.99, 0.98, 0.95, 0.9)
 N_CALIBRATION = 128
 _MANY = 100  # slides, of which one fold a split is enough
@@ -120,7 +126,11 @@ def main() -> None:
     parser.add_argument("--slides", type=int, default=240)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--write", type=Path, default=None)
+    parser.add_argument("--rates", nargs="*", default=None, metavar="ENCODER:PX")
     given = parser.parse_args()
+    if given.rates is not None:
+        print(compare_rates(given.rates or list(RATED)), flush=True)
+        return
     given.cache.mkdir(parents=True, exist_ok=True)
     shifts: list[Shift] = []
     for name in given.cohorts:
@@ -132,6 +142,27 @@ def main() -> None:
     _save_seeds(shifts, given.cache / "shifts.csv")
     if given.write:
         _write(given.write, tabulate(shifts), given)
+
+
+def compare_rates(rated: list[str], n_rounds: int = 3) -> str:
+    """Return a table of tiles a second by precision, each measured in turn so that other programs strike all alike."""
+    rows = [
+        "| encoder | tiles | fp32 | bf16 | int8 | bf16 / fp32 | int8 / fp32 |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for asked in rated:
+        name, _, tile_px = asked.rpartition(":")
+        rates: dict[str, list[float]] = {precision: [] for precision in ("fp32", "bf16", "int8")}
+        for _ in range(n_rounds):
+            for precision, measured in rates.items():
+                settings = RuntimeSettings(device="cpu", precision=precision)
+                measured.append(time_encoder(EncoderSpec(name, "random"), settings, tile_px=int(tile_px), seconds=5))
+        fp32, bf16, int8 = (float(np.median(measured)) for measured in rates.values())
+        rows.append(
+            f"| `{name}` | {tile_px} px | {fp32:.1f}/s | {bf16:.1f}/s | {int8:.1f}/s | {bf16 / fp32:.2f} | "
+            f"{int8 / fp32:.2f} |"
+        )
+    return "\n".join(rows)
 
 
 def _load_cohort(name: str, cache: Path, n_slides: int) -> Cohort:

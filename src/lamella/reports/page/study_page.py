@@ -57,33 +57,34 @@ def build_study_page(record: Record, *, max_rows: int) -> Page:
     subtitle += ", a patient's slides being one bag" if study.design.unit == "patient" else ""
     parts = [subtitle, per_class, f"preset {study.preset}" if study.preset else ""]
     parts += [study.status] if study.status != "finished" else []
+    sections = (
+        build_section("answer", "The answer", "Answer", list_verdict(record)),
+        build_section(
+            "all-arms", "All arms", "Arms", [chart_arms(record), tabulate_arms(record), Text(say_imagenet(record))]
+        ),
+        build_section("declared", "Declared comparisons", "Comparisons", _list_declared(record)),
+        build_section("cost", "Cost", "Cost", [chart_cost(record), _list_key(record), tabulate_costs(record)]),
+        build_section("tiles", "Tiles a slide", "Tiles", _list_budgets(record)),
+        build_section("moved", "Which blocks moved", "CKA", _list_moved(record)),
+        build_section("curves", _title("ROC and calibration", record), "ROC, calibration", _list_curves(record)),
+        build_section("outlines", "Maps against outlines", "Localisation", list_outlines(record)),
+        build_section("controls", "Baselines and controls", "Controls", _list_controls(record)),
+        build_section("slides", _title("Slides", record), "Slides", [list_slides(record)]),
+        build_section(
+            "cohort",
+            "Cohort, tissue, failures",
+            "Cohort",
+            [*list_tables(record, max_rows=max_rows), *list_calls(record)],
+        ),
+        build_section("methods", "Methods, ready to paste", "Methods", list_methods(record)),
+        build_section("not-run-arms", "What was not run", "Not run", [tabulate_not_run(record)]),
+    )
     return Page(
         name=f"Lamella: a study of {len(study.arms)} arms",
         title="Which encoder, how deep, frozen or fine-tuned",
         subtitle=" · ".join(part for part in parts if part),
         version=study.versions.get("lamella", __version__),
-        sections=(
-            build_section("answer", "The answer", "Answer", list_verdict(record)),
-            build_section(
-                "all-arms", "All arms", "Arms", [chart_arms(record), tabulate_arms(record), Text(say_imagenet(record))]
-            ),
-            build_section("declared", "Declared comparisons", "Comparisons", _list_declared(record)),
-            build_section("cost", "Cost", "Cost", [chart_cost(record), _list_key(record), tabulate_costs(record)]),
-            build_section("tiles", "Tiles a slide", "Tiles", _list_budgets(record)),
-            build_section("moved", "Which blocks moved", "CKA", _list_moved(record)),
-            build_section("curves", _title("ROC and calibration", record), "ROC, calibration", _list_curves(record)),
-            build_section("outlines", "Maps against outlines", "Localisation", list_outlines(record)),
-            build_section("controls", "Baselines and controls", "Controls", _list_controls(record)),
-            build_section("slides", _title("Slides", record), "Slides", [list_slides(record)]),
-            build_section(
-                "cohort",
-                "Cohort, tissue, failures",
-                "Cohort",
-                [*list_tables(record, max_rows=max_rows), *list_calls(record)],
-            ),
-            build_section("methods", "Methods, ready to paste", "Methods", list_methods(record)),
-            build_section("not-run-arms", "What was not run", "Not run", [tabulate_not_run(record)]),
-        ),
+        sections=tuple(section for section in sections if section.blocks),
     )
 
 
