@@ -41,7 +41,15 @@ def save_large_cohort(folder: Path, sizes: list[int]) -> tuple[Path, Path]:
     return folder / "cohort.csv", folder / "bags"
 
 
-def add_large_rows(called: str, name: str, sizes: list[int]) -> None:
+def bound_cache(n_bytes: int | None) -> None:
+    """Hold no more than so many bytes of bags; None leaves it at a quarter of free memory."""
+    from lamella.features.rows import CACHE
+
+    if n_bytes is not None:
+        CACHE._budget = n_bytes
+
+
+def add_large_rows(called: str, name: str, sizes: list[int], budget: int | None) -> None:
     """Register what is done with a cohort of such bags."""
 
     @row(f"{called}: opened, all of it checked")
@@ -49,6 +57,7 @@ def add_large_rows(called: str, name: str, sizes: list[int]) -> None:
         from lamella.runs.bags import load_bag_folder
 
         _, bags = save_large_cohort(folder / name, sizes)
+        bound_cache(budget)
         return lambda: load_bag_folder(bags, [f"S{i:04d}" for i in range(len(sizes))]) and None
 
     @row(f"{called}: a split trained, 1 seed, 1 epoch, predicted, attention written, measured")
@@ -59,6 +68,7 @@ def add_large_rows(called: str, name: str, sizes: list[int]) -> None:
         from lamella.runs.settings import TrainingSettings
 
         table, bags = save_large_cohort(folder / name, sizes)
+        bound_cache(budget)
         shutil.rmtree(folder / name / "run", ignore_errors=True)
         cohort = load_cohort(table)
         settings = TrainingSettings(train=TrainSettings(epochs=1), n_seeds=1, by_batch=False)
@@ -75,17 +85,20 @@ def add_large_rows(called: str, name: str, sizes: list[int]) -> None:
         from lamella.pipeline.predict import predict_bags
 
         save_large_cohort(folder / name, sizes)
+        bound_cache(budget)
         out = folder / name / "predicted"
         shutil.rmtree(out, ignore_errors=True)
         return lambda: f"{len(predict_bags(folder / name / 'run', folder / name / 'bags', out)[0])} slides"
 
 
-def list_sizes() -> Iterator[tuple[str, str, list[int]]]:
-    """Yield what a cohort is called, in a table and in a folder, and how many tiles its bags have."""
+def list_sizes() -> Iterator[tuple[str, str, list[int], int | None]]:
+    """Yield what a cohort is called, in a table and in a folder, how many tiles its bags have, and the cache."""
     huge = [N_HUGE if i in (0, 8) else 500 for i in range(20)]  # one of train, one of test
-    yield "large: 20 bags, two of 10^6 x 384 tiles, fp16", "huge", huge
-    yield "large: 2,000 bags of 10^4 x 384 tiles, fp16, 15 GB", "many", [N_TILES] * N_SLIDES
+    yield "large: 20 bags, two of 10^6 x 384 tiles, fp16", "huge", huge, None
+    few = "large: 300 bags of 10^4 x 384 tiles, fp16, 2.3 GB, and 512 MiB of cache"
+    yield few, "some", [N_TILES] * 300, 512 << 20
+    yield "large: 2,000 bags of 10^4 x 384 tiles, fp16, 15 GB", "many", [N_TILES] * N_SLIDES, None
 
 
-for _called, _name, _sizes in list_sizes():
-    add_large_rows(_called, _name, _sizes)
+for _called, _name, _sizes, _budget in list_sizes():
+    add_large_rows(_called, _name, _sizes, _budget)
