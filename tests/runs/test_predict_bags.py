@@ -1,5 +1,6 @@
 """Runs on bags that were there are whole runs: what opens them, and new patients predicted from bags alone."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -160,6 +161,23 @@ def test_an_export_of_heads_holds_no_encoder_and_refuses_slides(desk: Path, tmp_
         predict_slides(model, load_cohort(desk / "new.csv"), tmp_path / "out")
     with pytest.raises(ModelError, match="no arm 'tuned'"):
         export_model(desk / "run-rich", tmp_path / "tuned", ExportSettings(arm="tuned"))
+
+
+def test_a_run_whose_bags_are_patients_is_exported_and_predicts_patients(desk: Path, tmp_path: Path) -> None:
+    for name in ("in", "new"):
+        rows = (
+            (desk / f"{name}.csv").read_text().replace(f"P{name}1", f"P{name}3").splitlines()
+        )  # slides 1, 10.. with 3
+        kept = [row for row in rows if not row.startswith(f"nowhere/{name}1") or row.endswith("tumour")]
+        (tmp_path / f"{name}.csv").write_text("\n".join(kept) + "\n")
+    settings = dataclasses.replace(SETTINGS, unit="patient")
+    run_bags(tmp_path / "in.csv", desk / "plain" / "in", settings, tmp_path / "run")
+    model = export_model(tmp_path / "run", tmp_path / "model")
+    by_run, _ = predict_bags(tmp_path / "run", desk / "plain" / "new", tmp_path / "a", cohort=tmp_path / "new.csv")
+    by_model, _ = predict_bags(model, desk / "plain" / "new", tmp_path / "b", cohort=tmp_path / "new.csv")
+    assert len(by_run) < len((tmp_path / "new.csv").read_text().splitlines()) - 1
+    for theirs, ours in zip(by_run, by_model, strict=True):
+        assert np.array_equal(ours.logits, theirs.logits)
 
 
 def test_the_command_takes_the_table_either_way_and_says_what_does_not_go_together(desk: Path, tmp_path: Path) -> None:

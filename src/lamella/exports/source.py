@@ -28,7 +28,7 @@ from lamella.files import refuse_links
 from lamella.machine import refuse_passing
 from lamella.progress import Progress, SilentProgress
 from lamella.records import load_content
-from lamella.runs.bags import load_bag_folder
+from lamella.runs.bags import load_good_bags
 from lamella.runs.facts import BagFacts, read_facts
 from lamella.runs.folder import RunFolder
 from lamella.runs.given import GIVEN
@@ -253,7 +253,9 @@ def _gather_given(run: FinishedRun, kind: str, *, arm: str, figures: Figures, no
         raise ModelError(f"'{run.folder.path}' was made from bags, so it has no arm '{kind}'. Leave --arm out.")
     members, cohort = run.list_members(EncoderSpec(GIVEN)), _read_cohort(run.folder)
     place = load_content(run.folder.given_bags, BagsPlace, made_by="lamella run")
-    learned = sorted({i for member in members for i in (*member.model.training.train, *member.model.training.val)})
+    units = {i for member in members for i in (*member.model.training.train, *member.model.training.val)}
+    of_patients = run.settings.unit == "patient"
+    learned = sorted(i for i, row in cohort.items() if row.patient_id in units) if of_patients else sorted(units)
     lacking = next((slide_id for slide_id in learned if slide_id not in cohort), None)
     if place is None or lacking is not None:
         what = "where its bags lie (local/bags.json)" if place is None else f"whose slide '{lacking}' is (cohort.csv)"
@@ -261,10 +263,15 @@ def _gather_given(run: FinishedRun, kind: str, *, arm: str, figures: Figures, no
             f"'{run.folder.path}' does not say {what}, and what slides of training look like is learned from the bags. "
             "Export where the run was made."
         )
-    bags = load_bag_folder(Path(place.folder), learned)
+    bags, bad = load_good_bags(Path(place.folder), learned)
+    if bad and not of_patients:  # of a patient some slides may have had no bag
+        raise ModelError(f"a bag of training is gone: {next(iter(bad.values()))} Put it back, and export again.")
+    if run.settings.tiles_per_slide is not None:
+        bags = bags.keep_tiles(run.settings.tiles_per_slide)[0]
     slides = tuple(
         SourceSlide(slide=cohort[slide_id], facts=facts.model_copy(update={"slide_id": slide_id}), n_tiles=n_tiles)
         for slide_id in learned
+        if slide_id in bags.facts
         for facts, n_tiles in [(bags.facts[slide_id], len(bags.features[slide_id]))]
     )
     return ExportSource(
