@@ -68,7 +68,7 @@ def encoders(
     In groups, with width, the resolution and sizes of their tiles, cost, licence, and whether their weights are here;
     --json adds the rest of their cards. Or, with --profile, what one costs at each depth: weights, operations, width,
     stride, cells of its class activation map, tiles a second here. Or, with --check, whether your own can be used, cut,
-    fine-tuned and exported like the others.
+    fine-tuned and run by OpenVINO like the others.
     """
     if check is not None:
         _check(check, as_json=as_json)

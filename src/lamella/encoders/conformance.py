@@ -48,7 +48,7 @@ class _Remark(Exception):
 
 
 def check_encoder(name: str) -> tuple[Check, ...]:
-    """Check that one's own encoder can be used, cut, fine-tuned and exported like the others.
+    """Check that one's own encoder can be used, cut, fine-tuned and run by OpenVINO like the others.
 
     Args:
         name: `FILE.py:build`; the file must be trusted (`lamella.trusting`), since it is run.
