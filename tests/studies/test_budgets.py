@@ -1,5 +1,6 @@
 """Tiles a slide as an axis of a study: the same nested tiles for all arms, encoded once, counted in their costs."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,8 @@ def test_only_the_tiles_of_the_largest_number_are_encoded_and_all_of_them_where_
     page = (out / "report.html").read_text()
     assert "at most 4 and 16 tiles were read" in page
     assert "tiles a slide (mean over slides)" in page
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
     assert judge_again(out).as_json() == study.verdict.as_json()
     run = open_run(out / "arms" / study.runs["resnet18@1, random weights, 4 tiles"].path.name)
     spec = restore_extract_settings(run.settings, run.predictor().encoders[0]).cut.spec

@@ -95,7 +95,7 @@ def chart_budgets(record: Record) -> Charts | None:
         "AUC against how many tiles of a slide are encoded and read, the same tiles for all arms. Bars are 95% "
         "intervals, not adjusted; whether fewer tiles are enough is said by the verdict, whose costs count them."
     )
-    return _alone(Chart(key="budgets", drawn="budgets", marks=marks, caption=caption))
+    return _alone(Chart(key="budget-chart", drawn="budgets", marks=marks, caption=caption))
 
 
 def chart_baselines(record: Record) -> Charts | None:

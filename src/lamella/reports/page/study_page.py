@@ -64,7 +64,7 @@ def build_study_page(record: Record, *, max_rows: int) -> Page:
         ),
         build_section("declared", "Declared comparisons", "Comparisons", _list_declared(record)),
         build_section("cost", "Cost", "Cost", [chart_cost(record), _list_key(record), tabulate_costs(record)]),
-        build_section("tiles", "Tiles a slide", "Tiles", _list_budgets(record)),
+        build_section("tiles-a-slide", "Tiles a slide", "Tiles", _list_budgets(record)),
         build_section("moved", "Which blocks moved", "CKA", _list_moved(record)),
         build_section("curves", _title("ROC and calibration", record), "ROC, calibration", _list_curves(record)),
         build_section("outlines", "Maps against outlines", "Localisation", list_outlines(record)),
