@@ -27,6 +27,21 @@ STEP = Step(
             why="`lamella encoders` lists those by name; all of timm's are `timm:NAME`.",
         ),
         Case(
+            heading="The encoder was made for other tiles",
+            command="extract S-0412.tif --encoder h-optimus-0 --tile-px 512 --mpp 0.5 --out bags",
+            scene=lambda: draw_slide("S-0412.tif"),
+            names="h-optimus-0",
+            why="It takes 224 px only, so tiles of 512 px would be resized to a scale that it has never seen. Without "
+            "`--tile-px` and `--mpp` an encoder gets the tiles that its card declares.",
+        ),
+        Case(
+            heading="Encoders of one extraction were made for different tiles",
+            command="extract S-0412.tif --encoder uni --encoder conch-v1.5 --out bags",
+            scene=lambda: draw_slide("S-0412.tif"),
+            names="conch-v1.5",
+            why="They would share the tiles. A study gives each arm its own.",
+        ),
+        Case(
             heading="A transformer has fewer blocks than that",
             command="extract S-0412.tif --encoder uni@block30 --out bags",
             scene=lambda: None,

@@ -53,13 +53,13 @@ def fits(card: EncoderCard, tile_px: int, mpp: float) -> bool:
     return any(abs(asked / trained - 1) <= _NEAR for asked in (seen, cut) for trained in card.trained_mpp)
 
 
-def say_unfit(card: EncoderCard, tile_px: int, mpp: float) -> str:
-    """Say what an encoder sees that its card does not declare."""
+def say_unfit(card: EncoderCard, tile_px: int, mpp: float, *, sees: str = "sees") -> str:
+    """Say what an encoder `sees`, or would see, that its card does not declare."""
     seen_px, seen_mpp = find_seen(card, tile_px, mpp)
     resized = "" if seen_px == tile_px else f", resized to {seen_px} px"
     trained = ", ".join(f"{trained:g}" for trained in card.trained_mpp)
     return (
-        f"encoder '{drop_folders(card.name)}' was trained at {trained} um/px and sees {seen_mpp:.4g} um/px: tiles of "
+        f"encoder '{drop_folders(card.name)}' was trained at {trained} um/px and {sees} {seen_mpp:.4g} um/px: tiles of "
         f"{tile_px} px at {mpp:g} um/px{resized}"
     )
 
@@ -74,4 +74,5 @@ def refuse_unfit(card: EncoderCard, tile_px: int, mpp: float) -> None:
         return
     own = find_own_tiles(card)
     remedy = "" if own is None else f"Pass --tile-px {own[0]} --mpp {own[1]:g}, or "
-    raise EncoderError(f"{say_unfit(card, tile_px, mpp)}. {remedy or 'Pass '}--off-spec to insist.")
+    said = say_unfit(card, tile_px, mpp, sees="would see")
+    raise EncoderError(f"{said}. {remedy or 'Pass '}--off-spec to insist.")

@@ -288,7 +288,7 @@ def _find_wrong_tiles(design: StudyDesign, number: int) -> tuple[Place, str] | N
         if not fits(card, tiles.tile_px, tiles.mpp):
             own = find_own_tiles(card)
             remedy = "" if own is None else f"tile_px: {own[0]} and mpp: {own[1]:g}, or "
-            said = say_unfit(card, tiles.tile_px, tiles.mpp)
+            said = say_unfit(card, tiles.tile_px, tiles.mpp, sees="would see")
             return ("arms", number, "encoders"), f"{said}. Write {remedy}off_spec: true to insist."
     return None
 

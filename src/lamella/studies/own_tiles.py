@@ -31,7 +31,7 @@ def settle_tiles(content: Any) -> Any:
     if not open_specs:
         return content
     settled: dict[Any, Any] = {name: spec for name, spec in tiles.items() if name not in open_specs}
-    owners: dict[Any, dict[tuple[int, float], str]] = {name: {} for name in open_specs}
+    owners: dict[Any, dict[tuple[Any, ...], str]] = {name: {} for name in open_specs}
     taken = {*tiles}
     divided = [part for block in blocks for part in _divide(block, open_specs, owners, taken)]
     for name, own in owners.items():
@@ -60,7 +60,7 @@ def _is_open(spec: Mapping[str, Any]) -> bool:
     return any(spec.get(key, AUTO) == AUTO for key in ("tile_px", "mpp"))
 
 
-def _put(spec: Mapping[str, Any], tile_px: int, mpp: float) -> dict[str, Any]:
+def _put(spec: Mapping[str, Any], tile_px: Any, mpp: Any) -> dict[str, Any]:
     """Return both numbers, what is given before what is the encoder's."""
     own = {"tile_px": tile_px, "mpp": mpp}
     return {key: own[key] if spec.get(key, AUTO) == AUTO else spec[key] for key in own}
@@ -69,7 +69,7 @@ def _put(spec: Mapping[str, Any], tile_px: int, mpp: float) -> dict[str, Any]:
 def _divide(
     block: Any,
     open_specs: Mapping[Any, Mapping[str, Any]],
-    owners: dict[Any, dict[tuple[int, float], str]],
+    owners: dict[Any, dict[tuple[Any, ...], str]],
     taken: set[Any],
 ) -> list[Any]:
     """Return the blocks that a block of arms becomes, and note who has which tiles.
@@ -93,7 +93,7 @@ def _divide(
             if name not in open_specs:
                 called.append(name)
                 continue
-            own = _find_own(encoder)
+            own = tuple(_put(open_specs[name], *_find_own(encoder)).values())
             if own not in owners[name]:
                 owners[name][own] = name if not owners[name] else _find_free(own, taken)
             called.append(owners[name][own])
@@ -111,8 +111,9 @@ def _find_own(encoder: Any) -> tuple[int, float]:
         return TILE_PX, MPP
 
 
-def _find_free(own: tuple[int, float], taken: set[Any]) -> str:
-    name = f"{own[0]}px_{own[1]:g}mpp"
+def _find_free(own: tuple[Any, ...], taken: set[Any]) -> str:
+    tile_px, mpp = (f"{number:g}" if isinstance(number, int | float) else str(number) for number in own)
+    name = f"{tile_px}px_{mpp}mpp"
     while name in taken:
         name = f"{name}_own"
     taken.add(name)
