@@ -329,7 +329,7 @@ def test_nothing_is_read_in_a_way_that_runs_it() -> None:
         list_calls(r"pickle\.loads?\(|joblib|yaml\.(unsafe_)?load\(|[^.\w]eval\(|[^.\w]exec\(|os\.system|shell=True")
         == set()
     )
-    assert list_calls(r"spec_from_file_location") == {"encoders/foreign.py"}  # asks `encoders.trust` first
+    assert list_calls(r"spec_from_file_location") == {"encoders/own.py"}  # asks `encoders.trust` first
     assert list_calls(r"typer\.echo\(|^\s+print\(") == {"cli/echo.py"}  # the one that shows what terminals obey
     assert list_calls(r"csv\.(Dict)?[wW]riter\(|\.to_csv\(") == {"files.py"}  # the one that escapes formulas
     templates = [path.read_text("utf-8") for path in SOURCE.rglob("*.j2")] + [

@@ -12,7 +12,8 @@ import lamella
 from lamella.cli import build_app
 
 SOURCE = Path(lamella.__file__).parent
-OF_OTHER_PROGRAMS = {"--no-deps", "--force-reinstall", "--tile", "--pyramid", "--compression", "--bigtiff"}  # pip, vips
+OF_OTHER_PROGRAMS = {"--no-deps", "--force-reinstall", "--tile", "--pyramid", "--compression", "--bigtiff",
+                     "--local-dir"}  # pip, vips, hf  # fmt: skip
 
 
 def list_options(command: object) -> set[str]:

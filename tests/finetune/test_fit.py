@@ -12,6 +12,7 @@ import torch
 
 from lamella.encoders import EncoderSpec
 from lamella.encoders.network import build_network
+from lamella.encoders.trust import trusting
 from lamella.errors import EncoderError, SettingsError
 from lamella.finetune import fit
 from lamella.finetune.fit import fit_encoder
@@ -154,11 +155,23 @@ def test_the_most_attended_are_taken_in_the_order_of_the_bag():
     assert choose_top(np.array([0.5, 0.5]), 64).tolist() == [0, 1]
 
 
-def test_what_cannot_be_trained_is_refused(stage_1):
+OWN = """
+import torch
+
+def build():
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, stride=2), torch.nn.ReLU())
+    network.mean = network.std = (0.5, 0.5, 0.5)
+    return network
+"""
+
+
+def test_what_cannot_be_trained_is_refused(stage_1, tmp_path):
     with pytest.raises(SettingsError, match="must be tuned or head"):
         FinetuneSettings(finetuned="all")
-    with pytest.raises(EncoderError, match="--train-blocks 1 cannot be done"):
-        tune(stage_1, dataclasses.replace(SETTINGS, train_blocks=1), name="timm:convnext_atto@3")
+    path = tmp_path / "own.py"
+    path.write_text(OWN)
+    with trusting(path), pytest.raises(EncoderError, match="--train-blocks 1 cannot be done"):
+        tune(stage_1, dataclasses.replace(SETTINGS, train_blocks=1), name=f"{path}:build")
 
 
 MEMORY = """

@@ -57,7 +57,7 @@ def check_encoder(name: str) -> tuple[Check, ...]:
         EncoderError: If it is no encoder of one's own, cannot be built, or declares what cannot be.
 
     Example:
-        >>> from lamella.encoders import check_encoder
+        >>> from lamella.encoders.conformance import check_encoder
         >>> failed = [c for c in check_encoder("mine.py:build") if c.passed is False]  # doctest: +SKIP
     """
     if not is_own(name):
