@@ -1,9 +1,14 @@
 """A study leaves tiles to its encoders: blocks whose encoders want others become several."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
 from lamella.errors import SettingsError
 from lamella.studies.design import StudyDesign, check_design, dump_design
+from lamella.studies.folder import StudyFolder
+from lamella.studies.record import refuse_other_design
 
 
 def declare(content: dict[str, object]) -> StudyDesign:
@@ -69,3 +74,13 @@ def test_tiles_that_an_encoder_was_not_made_for_are_refused_before_any_slide_is_
 def test_what_is_no_study_is_refused_as_before(content: object) -> None:
     with pytest.raises(SettingsError):
         declare(content)  # type: ignore[arg-type]
+
+
+def test_an_arm_may_be_added_with_tiles_of_its_own_and_off_spec_may_be_insisted_on_later(tmp_path: Path) -> None:
+    before, folder = declare({"arms": [{"encoders": ["resnet18"]}]}), StudyFolder(tmp_path)
+    earlier = SimpleNamespace(design=SimpleNamespace(as_json=before.as_plain))
+    more = declare({"arms": [{"encoders": ["resnet18", "uni"]}], "off_spec": True})
+    refuse_other_design(earlier, more, folder)
+    other = declare({"tiles": {"default": {"mpp": 1.0}}, "arms": [{"encoders": ["resnet18"]}]})
+    with pytest.raises(SettingsError, match="holds a study whose 'tiles'"):
+        refuse_other_design(earlier, other, folder)

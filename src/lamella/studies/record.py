@@ -17,7 +17,7 @@ from lamella.studies.folder import StudyFolder
 RECORD_FORMAT: Final = 1
 # What may change while a study goes on: its figures stay those of the same folds, seeds, tiles and training.
 _FREE = {"arms", "comparisons", "margin", "budget", "preset", "permutations", "cka", "cam", "localise",
-         "lesion_class", "lesion_value", "costs", "finetune_best", "control_arm", "reference"}  # fmt: skip
+         "lesion_class", "lesion_value", "costs", "finetune_best", "control_arm", "reference", "off_spec"}  # fmt: skip
 
 
 class ChosenArm(Record):
@@ -276,6 +276,8 @@ def refuse_other_design(earlier: StudyRecord | None, design: Design, folder: Stu
         return
     before = earlier.design.as_json()
     for key, value in design.as_plain().items():
+        if key == "tiles":  # an arm that is added may bring tiles of its own
+            value = {name: spec for name, spec in value.items() if name in before.get(key, {})}
         if key not in _FREE and before.get(key) != value:
             raise SettingsError(
                 f"'{folder.path}' holds a study whose '{key}' is {before.get(key)} and {value} is asked "
