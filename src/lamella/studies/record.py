@@ -274,12 +274,14 @@ def refuse_other_design(earlier: StudyRecord | None, design: Design, folder: Stu
     """Refuse to go on in a folder whose study was divided, cut or trained otherwise: its figures would be mixed."""
     if earlier is None:
         return
-    before = earlier.design.as_json()
+    stated = earlier.design.as_json()
     for key, value in design.as_plain().items():
+        # What an earlier version did not know was as it is by default.
+        before = stated[key] if key in stated else getattr(earlier.design, key, None)
         if key == "tiles":  # an arm that is added may bring tiles of its own
-            value = {name: spec for name, spec in value.items() if name in before.get(key, {})}
-        if key not in _FREE and before.get(key) != value:
+            value = {name: spec for name, spec in value.items() if name in (before or {})}
+        if key not in _FREE and before != value:
             raise SettingsError(
-                f"'{folder.path}' holds a study whose '{key}' is {before.get(key)} and {value} is asked "
+                f"'{folder.path}' holds a study whose '{key}' is {before} and {value} is asked "
                 "for. Name another --out; only arms may be added to a study."
             )
