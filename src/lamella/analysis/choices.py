@@ -46,7 +46,7 @@ def find_expected_loss(estimate: AucEstimate, differences: Differences) -> Float
 
     Args:
         estimate: Of all arms.
-        differences: Of them; 8,192 draws of normals with their covariance.
+        differences: Of them; 32,768 draws of normals with their covariance.
     """
     factor = np.sqrt(find_difference_factor(estimate.auc, estimate.n_rounds))
     covariance = differences.covariance * factor[:, None] * factor

@@ -18,7 +18,7 @@ ALPHA = 0.025
 BETA = 0.0025
 """What of it the first step spends, that finds by how much arms are clearly worse."""
 Z = float(ndtri(1 - ALPHA))
-_POWER_OF_2 = 13
+_POWER_OF_2 = 15
 _MANY = 1e9  # degrees of freedom at which t is normal
 
 
@@ -123,13 +123,14 @@ def _correlate(differences: Differences, best: int, family: NDArray[np.int64]) -
 def sample_normals(correlation: Floats) -> Floats:
     """Return normals of a correlation matrix, `(samples, F)`; what makes it no such matrix is cut off."""
     values, vectors = np.linalg.eigh(correlation)
-    root = vectors * np.sqrt(np.maximum(values, 0))
+    # The symmetric root: vectors of equal eigenvalues are LAPACK's choice, and another processor's would be others.
+    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
     root /= np.maximum(np.linalg.norm(root, axis=1, keepdims=True), 1e-12)
     return np.asarray(draw_normals(len(correlation)) @ root.T)
 
 
 @lru_cache(maxsize=64)
 def draw_normals(n: int) -> Floats:
-    """Return the same evenly spread standard normals each time, `(8192, n)`."""
+    """Return the same evenly spread standard normals each time, `(32768, n)`."""
     points = qmc.Sobol(n, scramble=True, rng=0).random_base2(_POWER_OF_2)
     return np.asarray(ndtri(np.clip(points, 1e-9, 1 - 1e-9)))
